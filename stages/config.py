@@ -1,0 +1,432 @@
+"""params.yaml -> frozen, typed sections.
+
+In: the path of a params file. Out: `Params`, checked whole. Every problem of the file stands in one
+`ParamsError`, a line each: `params.yaml: stageA.learing_rate: unknown key; did you mean ...`.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.runtime.errors import UserError
+
+NUM_CLASSES = 7
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+
+
+class ParamsError(UserError):
+    """params.yaml is unreadable or holds impossible values; the message has a line per problem."""
+
+
+class Section(BaseModel):
+    """A part of params.yaml: unknown keys are errors, nothing is converted or changed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+# --- standardize ---------------------------------------------------------------------------------
+
+
+class FerplusSource(Section):
+    """FERPlus, generated folders or the csv pair. val and test always use majority."""
+
+    format: Literal["ferplus"]
+    path: str
+    label_rule: Literal["majority", "probability", "multi_target"] = "majority"
+
+
+class RafdbSource(Section):
+    """RAF-DB basic emotions, aligned (or original) pictures with the list of labels."""
+
+    format: Literal["rafdb_basic"]
+    path: str
+
+
+class Folder7Source(Section):
+    """Any dataset as `{train,val,test}/<class name>/**`, such as AffectNet's Kaggle form."""
+
+    format: Literal["folder7"]
+    path: str
+
+
+class ExpwSource(Section):
+    """ExpW: photos with `label.lst`; sources `<name>_hq` and `<name>_lq` by confidence."""
+
+    format: Literal["expw"]
+    path: str
+    hq_confidence: NotNegative = 60.0
+
+
+Source = Annotated[
+    FerplusSource | RafdbSource | Folder7Source | ExpwSource, Field(discriminator="format")
+]
+
+
+class Standardize(Section):
+    """How raw datasets become faces."""
+
+    sources: dict[Name, Source] = Field(min_length=1)
+    crop_margin: Annotated[float, Field(ge=0, le=1)] = 0.30
+    max_reject_share: Probability = 0.05
+    shard_mb: Count = 512
+
+
+# --- manifest ------------------------------------------------------------------------------------
+
+
+class Filter(Section):
+    """The one grammar by which stages and views choose rows; an empty list of sources means all."""
+
+    include_sources: tuple[Name, ...] = ()
+    exclude_sources: tuple[Name, ...] = ()
+    min_native_px: Annotated[int, Field(ge=0)] = 0
+    min_confidence: NotNegative = 0.0
+    max_per_class: Count | None = None
+
+
+class View(Filter):
+    """A named selection of manifest rows. A gate view is scored beside the in-domain numbers."""
+
+    splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+    gate: bool = False
+
+
+class Manifest(Section):
+    """How faces become splits. Shares are carved where a source has no official val or test."""
+
+    val_share: Share = 0.1
+    test_share: Share = 0.1
+    copies: Literal["drop_from_train", "report_only"] = "drop_from_train"
+    source_groups: dict[Name, tuple[Name, ...]] = {}
+    views: dict[Name, View] = {}
+
+
+# --- model input, teachers, training -------------------------------------------------------------
+
+
+class Clahe(Section):
+    """Contrast-limited adaptive histogram equalisation of the luma channel, as OpenCV counts it."""
+
+    clip_limit: Positive = 2.0
+    tiles: Count = 8
+
+
+class Preprocess(Section):
+    """What every image goes through before any model, in training and in use alike."""
+
+    clahe: Clahe | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+
+
+class Teacher(Section):
+    """A timm backbone with an embedding. `weights`: a local file of backbone weights."""
+
+    backbone: str
+    embedding_size: Count = 512
+    dropout: Share = 0.0
+    pretrained: bool = False
+    weights: str | None = None
+
+
+class Arcface(Section):
+    """Additive angular margin: 0 during warm-up epochs, then rising until `ramp_end_epoch`."""
+
+    margin_rad: Annotated[float, Field(ge=0, lt=1.5)] = 0.35
+    scale: Positive = 30.0
+    warmup_epochs: NotNegative = 5
+    ramp_end_epoch: NotNegative = 15
+
+
+class SamplerFill(Section):
+    """At least `min_per_class` of each class in a batch; rare classes are repeated to fill."""
+
+    kind: Literal["sampler_fill"]
+    min_per_class: Count
+
+
+class ClassWeights(Section):
+    """Loss weights by the effective number of samples, (1 - beta) / (1 - beta^n)."""
+
+    kind: Literal["class_weights"]
+    beta: Annotated[float, Field(gt=0, lt=1)] = 0.999
+
+
+class LogitAdjustment(Section):
+    """`tau * log(prior)` is added to the logits in the training loss."""
+
+    kind: Literal["logit_adjustment"]
+    tau: Positive = 1.0
+
+
+class NoCorrection(Section):
+    """The class prior of the training rows is left as it is."""
+
+    kind: Literal["none"]
+
+
+Prior = Annotated[
+    SamplerFill | ClassWeights | LogitAdjustment | NoCorrection, Field(discriminator="kind")
+]
+
+
+class Augmentation(Section):
+    """Random crop (share of the area), mirror, and colour jitter (relative strength)."""
+
+    crop_scale: tuple[Positive, Positive] = (0.7, 1.0)
+    flip: Probability = 0.5
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+
+
+class Stage(Section):
+    """One training stage; the recipe of stageA and of stageB."""
+
+    init_from: Literal["stageA"] | None = None
+    filter: Filter = Filter()
+    image_size: Annotated[int, Field(ge=32)]
+    epochs: Annotated[int, Field(ge=0)]
+    batch_size: Count
+    accumulate: Count = 1
+    learning_rate: Positive
+    min_lr: Positive
+    weight_decay: NotNegative = 0.05
+    warmup_epochs: NotNegative = 2
+    max_grad_norm: Positive = 5.0
+    label_smoothing: Share = 0.0
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    eval_every: Count = 1
+    select_by: Literal["macro_f1", "accuracy", "nll"] = "macro_f1"
+    arcface: Arcface = Arcface()
+    prior: Prior
+    augmentation: Augmentation = Augmentation()
+
+
+# --- after training ------------------------------------------------------------------------------
+
+
+class Calibrate(Section):
+    """Temperatures, fusion, report. `report: val_crossfit` is for data without a test split."""
+
+    stage: Literal["stageA", "stageB"] = "stageB"
+    report: Literal["test", "val_crossfit"] = "test"
+    bins: Annotated[int, Field(ge=2)] = 15
+    folds: Annotated[int, Field(ge=2)] = 5
+    bootstrap_samples: Count = 1000
+    fusion: Literal["fixed", "searched"] = "fixed"
+    weights: dict[Name, Probability]
+
+
+class Export(Section):
+    """ONNX files and soft labels of `calibrate.stage`."""
+
+    opset: Annotated[int, Field(ge=18)] = 18
+    parity_rows: Count = 64
+    parity_tolerance: Positive = 1e-4
+    soft_labels_view: Name
+    float32_logits: bool = False
+
+
+class Machine(Section):
+    """What may differ between two machines without a retrain; tracked by no stage."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    checkpoint_minutes: Positive = 10.0
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)]
+    raw: str
+    standardize: Standardize
+    manifest: Manifest
+    preprocess: Preprocess
+    teachers: dict[Name, Teacher] = Field(min_length=1)
+    stageA: Stage  # noqa: N815 - the name of the DVC stage
+    stageB: Stage  # noqa: N815
+    calibrate: Calibrate
+    export: Export
+    machine: Machine = Machine()
+
+    def stage(self, name: str) -> Stage:
+        """The section of the training stage called `name`."""
+        section = getattr(self, name)
+        assert isinstance(section, Stage)
+        return section
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        ParamsError: for an unreadable file, unknown keys, wrong types or impossible combinations.
+    """
+    data = read_yaml(path)
+    try:
+        # JSON mode keeps strictness but lets a YAML list be a tuple.
+        params = Params.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise ParamsError(_as_lines(path, [_problem(e, data) for e in error.errors()])) from None
+    if problems := list(_contradictions(params)):
+        raise ParamsError(_as_lines(path, problems))
+    return params
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping as DVC reads it: YAML 1.2 scalars, duplicate keys refused.
+
+    Raises:
+        ParamsError: with line and column.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        raise ParamsError(f"{path.name}: no such file in {path.absolute().parent.name}/") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ParamsError(f"{path.name}: expected a mapping of sections, got {type(data).__name__}")
+    return data
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """PyYAML with the scalars of YAML 1.2's core schema and without duplicate keys."""
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way to start with no resolvers
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"duplicate key {key!r}", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node).replace("_", "")
+    # YAML 1.2: "010" is ten (PyYAML's own constructor reads eight); octal is "0o10".
+    return int(text, 0) if text.lstrip("+-")[:2] in {"0x", "0o"} else int(text)
+
+
+def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node).replace("_", "").lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_FLOAT = r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?"
+for _tag, _pattern, _first in [
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0x[0-9a-fA-F_]+|0o[0-7_]+|[0-9][0-9_]*)", list("-+0123456789")),
+    ("float", _FLOAT + r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
+]:
+    _StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^({_pattern})$"), _first
+    )
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _float)
+
+
+def _as_lines(path: Path, problems: list[str]) -> str:
+    return "\n".join(f"{path.name}: {problem}" for problem in problems)
+
+
+def _problem(error: Any, data: Any) -> str:
+    """One pydantic error as `dotted.key: what is wrong`; `data` tells keys from union tags."""
+    parts: list[str] = []
+    for position, part in enumerate(error["loc"]):
+        is_last = position == len(error["loc"]) - 1
+        is_key = isinstance(data, dict) and part in data
+        if is_key or (isinstance(data, list) and isinstance(part, int)):
+            data = data[part]
+        elif not (is_last and error["type"] == "missing"):
+            continue
+        parts.append(str(part))
+    key = ".".join(parts)
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(parts[-1], _field_names(), n=1)
+        return f"{key}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    if error["type"] == "missing":
+        return f"{key}: missing"
+    if error["type"].startswith("union_tag"):
+        return f"{key}: {error['msg']}"
+    return f"{key}: {error['msg']}, got {data!r}"
+
+
+def _field_names() -> list[str]:
+    sections: list[type[Section]] = [*Section.__subclasses__(), View]
+    return sorted({name for section in sections for name in section.model_fields})
+
+
+def _contradictions(params: Params) -> Iterator[str]:
+    """Combinations that no single value shows."""
+    if params.manifest.val_share + params.manifest.test_share >= 1:
+        yield "manifest.val_share: val_share + test_share leave no rows for train"
+    for name, view in params.manifest.views.items():
+        yield from _filter_contradictions(f"manifest.views.{name}", view)
+        if not view.splits:
+            yield f"manifest.views.{name}.splits: an empty list selects nothing"
+    for name, teacher in params.teachers.items():
+        if teacher.pretrained and teacher.weights is not None:
+            yield f"teachers.{name}: pretrained and weights exclude each other; choose one"
+    yield from _stage_contradictions("stageA", params.stageA)
+    yield from _stage_contradictions("stageB", params.stageB)
+    if params.stageA.init_from is not None:
+        yield "stageA.init_from: the first stage cannot start from itself; expected null"
+    weights = params.calibrate.weights
+    if sorted(weights) != sorted(params.teachers):
+        known = sorted(params.teachers)
+        yield f"calibrate.weights: expected one per teacher {known}, got {sorted(weights)}"
+    elif abs(sum(weights.values()) - 1) > 1e-6:
+        yield f"calibrate.weights: must sum to 1, got {sum(weights.values()):g}"
+    if (wanted := params.export.soft_labels_view) not in params.manifest.views:
+        known = sorted(params.manifest.views)
+        yield f"export.soft_labels_view: {wanted!r} is no view; known: {known}"
+
+
+def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:
+    yield from _filter_contradictions(f"{key}.filter", stage.filter)
+    if stage.epochs == 0 and stage.init_from is None:
+        yield f"{key}.epochs: 0 passes weights through, but init_from names none"
+    if stage.epochs and stage.warmup_epochs >= stage.epochs:
+        warmup = f"{stage.warmup_epochs:g}"
+        yield f"{key}.warmup_epochs: {warmup} leaves nothing of {stage.epochs} epochs"
+    if stage.min_lr > stage.learning_rate:
+        yield f"{key}.min_lr: {stage.min_lr:g} is above learning_rate {stage.learning_rate:g}"
+    if stage.arcface.ramp_end_epoch < stage.arcface.warmup_epochs:
+        yield f"{key}.arcface.ramp_end_epoch: lies before warmup_epochs"
+    low, high = stage.augmentation.crop_scale
+    if not low <= high <= 1:
+        yield f"{key}.augmentation.crop_scale: expected low <= high <= 1, got [{low:g}, {high:g}]"
+    if isinstance(stage.prior, SamplerFill):
+        needed = NUM_CLASSES * stage.prior.min_per_class
+        if stage.batch_size < needed:
+            yield (
+                f"{key}.batch_size: {stage.batch_size} cannot hold {stage.prior.min_per_class} "
+                f"of each of {NUM_CLASSES} classes; expected at least {needed}"
+            )
+
+
+def _filter_contradictions(key: str, rows: Filter) -> Iterator[str]:
+    if both := sorted(set(rows.include_sources) & set(rows.exclude_sources)):
+        yield f"{key}: {both} stand in include_sources and in exclude_sources"
