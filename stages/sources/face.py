@@ -1,0 +1,61 @@
+"""What an adapter says of each row of a dataset: a face to read, or why it is none."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Split = Literal["train", "val", "test"]
+
+# A row that is left out by rule: the dataset says so itself.
+Rule = Literal["not_a_class", "no_majority", "box_repeated"]
+# A row that is left out because something is broken; max_reject_share counts these.
+Fault = Literal[
+    "image_missing",
+    "image_unreadable",
+    "label_missing",
+    "label_invalid",
+    "row_malformed",
+    "row_repeated",
+    "box_outside",
+    "box_empty",
+]
+FAULTS: frozenset[str] = frozenset(get_args(Fault))
+
+
+@dataclass(frozen=True)
+class Box:
+    """A face in its photo, px: left and top inclusive, right and bottom exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A labelled face whose picture has not been looked at yet.
+
+    `row` says which raw row it is, as in `Reject`. `member` is the picture's path in the source;
+    `box` is None where the picture is the face. Where a table holds the pixels, `image` is the
+    encoded picture and `member` the table's row.
+    """
+
+    row: str
+    id: str
+    member: str
+    label: str
+    split: Split | None
+    photo: str
+    votes: tuple[float, ...] | None = None
+    box: Box | None = None
+    confidence: float | None = None
+    image: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A raw row that did not become a face. `row` says which: a path, or `label.csv:12`."""
+
+    row: str
+    reason: Rule | Fault
+    detail: str = ""

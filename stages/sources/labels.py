@@ -1,0 +1,46 @@
+"""The seven classes, in the order that holds everywhere, and the names seen for them."""
+
+import re
+
+from stages.sources.face import Split
+
+CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
+
+_NAMES = {name.lower(): name for name in CLASSES} | {
+    "anger": "Angry",
+    "disgusted": "Disgust",
+    "fearful": "Fear",
+    "happiness": "Happy",
+    "sadness": "Sad",
+    "suprise": "Surprise",
+    "surprised": "Surprise",
+    "neutrality": "Neutral",
+}
+
+_NOT_A_CLASS = {"contempt", "contemptuous", "none", "uncertain", "noface", "unknown", "nf"}
+_SPLITS: dict[str, Split] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+def canonical(name: str) -> str | None:
+    """The class meant by a folder or column name (`01_Happiness` is Happy); None if none is."""
+    return _NAMES.get(_letters(name))
+
+
+def is_not_a_class(name: str) -> bool:
+    """Whether a dataset's name means something that is none of the seven, such as contempt."""
+    return _letters(name) in _NOT_A_CLASS
+
+
+def split_of(name: str) -> Split | None:
+    """The split that a folder's name means; None if it is no split's name."""
+    return _SPLITS.get(name.lower())
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.lower())
