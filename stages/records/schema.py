@@ -1,0 +1,164 @@
+"""The manifest as a file: its columns, what holds of each, and reading and writing it checked.
+
+In and out: a frame with `COLUMNS` in that order, text as pandas `str`, missing numbers as NaN,
+a row per face, ordered by id. Anything else is one `UserError` that names file, line and column.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+import pyarrow
+import pyarrow.csv
+
+from stages.records.tables import write_csv
+from stages.runtime.errors import UserError
+from stages.sources.labels import CLASSES
+
+SPLITS = ("train", "val", "test")
+SHARE_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASSES)
+TEXT_COLUMNS = ("id", "source", "label", "split", "group", "photo", "sha256")
+COLUMNS = (
+    "id", "source", "label", "split", "group", "photo", "native_px", "confidence", "sha256",
+    *SHARE_COLUMNS,
+)  # fmt: skip
+
+_OPTIONAL = ("confidence", *SHARE_COLUMNS)
+# Shares are kept to six digits (see rows.py), so seven of them sum to 1 but for rounding.
+_SUM_TOLERANCE = 1e-5
+_MAX_PROBLEMS = 10
+_NAME = "text without control characters"
+_EXPECTED = {
+    "id": f"{_NAME}, different in each row",
+    "source": "the id up to its first '/'",
+    "label": f"one of {', '.join(CLASSES)}",
+    "split": f"one of {', '.join(SPLITS)}",
+    "group": _NAME,
+    "photo": _NAME,
+    "native_px": "a whole number, 1 or more",
+    "confidence": "a number or nothing",
+    "sha256": "64 hexadecimal digits",
+} | dict.fromkeys(SHARE_COLUMNS, "a share from 0 to 1 or nothing")
+
+Problem = tuple[int, str, str, object]  # position, column, expected, got
+
+
+def write_manifest(path: Path, frame: pd.DataFrame) -> str:
+    """Check rows and write them atomically, the same bytes for the same rows; return the SHA-256.
+
+    Raises:
+        UserError: if a row breaks the schema; nothing is written then.
+    """
+    return write_csv(path, _checked(path, frame))
+
+
+def read_manifest(path: Path) -> pd.DataFrame:
+    """Read and check a manifest or a view, exactly as it was written: `"nan"`, `"007"` stay text.
+
+    Raises:
+        UserError: if the file is missing, malformed, cut off within a row or breaks the schema.
+    """
+    options = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(COLUMNS, pyarrow.string()), strings_can_be_null=False
+    )
+    # One thread, because only then does a parse error say which row it means.
+    serial = pyarrow.csv.ReadOptions(use_threads=False)
+    try:
+        table = pyarrow.csv.read_csv(path, read_options=serial, convert_options=options)
+    except FileNotFoundError:
+        raise UserError(f"{path.name}: no such file in {path.absolute().parent.name}/") from None
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"{path.name}: not a CSV of the manifest: {error}") from None
+    frame = table.to_pandas()
+    for column in set(_OPTIONAL) & set(frame.columns):
+        frame[column] = frame[column].mask(frame[column] == "")
+    return _checked(path, frame)
+
+
+def source_of(ids: pd.Series) -> pd.Series:
+    """The source that each id names: what stands before its first `/`."""
+    return ids.str.replace(r"/.*", "", regex=True)
+
+
+def _checked(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    if list(frame.columns) != list(COLUMNS):
+        got = list(frame.columns)
+        raise UserError(f"{path.name}: columns: expected {list(COLUMNS)}, got {got}")
+    try:
+        checked = _SCHEMA.validate(frame.reset_index(drop=True), lazy=True)
+    except pa.errors.SchemaErrors as error:
+        _refuse(path, _cells(error.failure_cases))
+        raise
+    _refuse(path, _row_problems(checked))
+    return checked
+
+
+def _refuse(path: Path, problems: Iterable[Problem]) -> None:
+    """Raise one error for all problems. Line 1 of the file is the header."""
+    found = sorted(set(problems), key=lambda problem: problem[:2])
+    lines = [
+        f"{path.name}: line {position + 2}: {column}: expected {expected}, got {got!r}"
+        for position, column, expected, got in found[:_MAX_PROBLEMS]
+    ]
+    if more := len(found) - len(lines):
+        lines.append(f"{path.name}: {more} more problems of this kind")
+    if lines:
+        raise UserError("\n".join(lines))
+
+
+def _cells(failures: pd.DataFrame) -> Iterator[Problem]:
+    """pandera's failure cases as problems; those without a row repeat what others say with one."""
+    cells = failures[failures["index"].notna() & failures["column"].isin(COLUMNS)]
+    columns = (cells[name].tolist() for name in ("index", "column", "failure_case"))
+    for position, column, got in zip(*columns, strict=True):
+        yield int(position), column, _EXPECTED[column], got
+
+
+def _row_problems(frame: pd.DataFrame) -> Iterator[Problem]:
+    """What only several cells together can break."""
+    ids = frame["id"]
+    for row in np.flatnonzero(source_of(ids) != frame["source"]):
+        yield int(row), "source", _EXPECTED["source"], frame["source"].iloc[row]
+    for row in np.flatnonzero(ids < ids.shift(fill_value="")):
+        yield int(row), "id", "rows in the order of their ids", ids.iloc[row]
+    # A sum with a missing share in it is NaN: such a row must miss them all.
+    sums = frame[list(SHARE_COLUMNS)].sum(axis=1, skipna=False)
+    none = frame[list(SHARE_COLUMNS)].isna().all(axis=1)
+    column, expected = f"{SHARE_COLUMNS[0]} ...", "seven shares that sum to 1, or none"
+    for row in np.flatnonzero(~none & ~((sums - 1).abs() <= _SUM_TOLERANCE)):
+        yield int(row), column, expected, float(sums.iloc[row])
+
+
+def _is_name(values: pd.Series) -> pd.Series:
+    return (values.str.len() > 0) & ~values.str.contains(r"[\x00-\x1f\x7f]", regex=True)
+
+
+def _text(check: Callable[[pd.Series], pd.Series], *, unique: bool = False) -> pa.Column:
+    return pa.Column(str, pa.Check(check), unique=unique)
+
+
+def _number(
+    kind: str, check: Callable[[pd.Series], pd.Series], *, nullable: bool = False
+) -> pa.Column:
+    return pa.Column(kind, pa.Check(check), coerce=True, nullable=nullable)
+
+
+_SCHEMA = pa.DataFrameSchema(
+    {
+        "id": _text(_is_name, unique=True),
+        "source": _text(_is_name),
+        "label": _text(lambda values: values.isin(CLASSES)),
+        "split": _text(lambda values: values.isin(SPLITS)),
+        "group": _text(_is_name),
+        "photo": _text(_is_name),
+        "native_px": _number("int64", lambda values: values >= 1),
+        "confidence": _number("float64", np.isfinite, nullable=True),
+        "sha256": _text(lambda values: values.str.fullmatch("[0-9a-f]{64}")),
+    }
+    | {
+        name: _number("float64", lambda values: values.between(0, 1), nullable=True)
+        for name in SHARE_COLUMNS
+    }
+)

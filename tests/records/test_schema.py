@@ -1,0 +1,179 @@
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages.records.schema import COLUMNS, SHARE_COLUMNS, read_manifest, write_manifest
+from stages.runtime.errors import UserError
+from stages.sources.labels import CLASSES
+
+names = st.one_of(
+    st.sampled_from(
+        ["nan", "NULL", "NA", "None", "007", "1e5", "true", '"', "a,b", " a ", "é/ü", "#"]
+    ),
+    st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8),
+)
+numbers = st.one_of(st.just(np.nan), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> pd.DataFrame:
+    ids = sorted(draw(st.sets(names, min_size=1, max_size=6)))
+    frame = pd.DataFrame({"id": ids})
+    frame["source"] = [id_.split("/")[0] or "x" for id_ in ids]
+    frame = frame[frame["source"] == frame["id"].str.split("/", n=1).str[0]].reset_index(drop=True)
+    pick = lambda values: [draw(values) for _ in range(len(frame))]  # noqa: E731
+    frame["label"] = pick(st.sampled_from(CLASSES))
+    frame["split"] = pick(st.sampled_from(["train", "val", "test"]))
+    frame["group"], frame["photo"] = pick(names), pick(names)
+    frame["native_px"] = np.array(pick(st.integers(1, 2**40)), dtype="int64")
+    frame["confidence"] = np.array(pick(numbers), dtype="float64")
+    frame["sha256"] = pick(st.text("0123456789abcdef", min_size=64, max_size=64))
+    raw = np.array(pick(st.lists(st.floats(0.01, 1), min_size=7, max_size=7))).reshape(-1, 7)
+    shares = raw / raw.sum(axis=1, keepdims=True)
+    shares[np.array(pick(st.booleans()), dtype=bool)] = np.nan
+    frame[list(SHARE_COLUMNS)] = shares
+    kinds = dict.fromkeys(("id", "source", "label", "split", "group", "photo", "sha256"), "str")
+    return frame.astype(kinds)[list(COLUMNS)]
+
+
+@given(frame=frames())
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
+)
+def test_what_is_written_is_read(frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    first = write_manifest(path, frame)
+    read = read_manifest(path)
+    pd.testing.assert_frame_equal(read, frame, check_exact=True)
+    assert write_manifest(path, read) == first
+
+
+def test_the_file_is_plain(rows, tmp_path: Path) -> None:
+    shares = dict(zip(SHARE_COLUMNS, [0.25, 0, 0, 0.75, 0, 0, 0], strict=True))
+    frame = rows([{"id": "s/a", "confidence": 60.5}, {"id": "s/b", **shares}])
+    digest = write_manifest(tmp_path / "m.csv", frame)
+    data = (tmp_path / "m.csv").read_bytes()
+    lines = data.decode().split("\n")
+    assert lines[0] == ",".join(COLUMNS)
+    assert lines[1].startswith("s/a,s,Happy,train,s/a,s/a,48,60.5,")
+    assert lines[1].endswith(",,,,,,,")
+    assert lines[2].endswith(",0.25,0.0,0.0,0.75,0.0,0.0,0.0")
+    assert lines[3:] == [""]
+    assert b"\r" not in data
+    assert digest == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        (
+            "label",
+            "Contempt",
+            "m.csv: line 3: label: expected one of Angry, Disgust, Fear, Happy, Sad, Surprise, Neutral, got 'Contempt'",
+        ),
+        ("split", "trian", "m.csv: line 3: split: expected one of train, val, test, got 'trian'"),
+        ("source", "t", "m.csv: line 3: source: expected the id up to its first '/', got 't'"),
+        (
+            "id",
+            "s/a",
+            "m.csv: line 2: id: expected text without control characters, different in each row, got 's/a'",
+        ),
+        ("native_px", 0, "m.csv: line 3: native_px: expected a whole number, 1 or more, got 0"),
+        ("sha256", "abc", "m.csv: line 3: sha256: expected 64 hexadecimal digits, got 'abc'"),
+        ("confidence", np.inf, "m.csv: line 3: confidence: expected a number or nothing, got inf"),
+        ("p_fear", 1.5, "m.csv: line 3: p_fear: expected a share from 0 to 1 or nothing, got 1.5"),
+        (
+            "p_fear",
+            0.5,
+            "m.csv: line 3: p_angry ...: expected seven shares that sum to 1, or none, got nan",
+        ),
+        ("group", "", "m.csv: line 3: group: expected text without control characters, got ''"),
+        (
+            "photo",
+            "a\n",
+            "m.csv: line 3: photo: expected text without control characters, got 'a\\n'",
+        ),
+        ("id", "s/", "m.csv: line 3: id: expected rows in the order of their ids, got 's/'"),
+    ],
+)
+def test_a_broken_cell_is_named(
+    rows, tmp_path: Path, column: str, value: object, message: str
+) -> None:
+    frame = rows([{"id": "s/a"}, {"id": "s/b"}, {"id": "s/c"}])
+    frame.loc[1, column] = value
+    with pytest.raises(UserError) as error:
+        write_manifest(tmp_path / "m.csv", frame)
+    assert message in str(error.value).split("\n")
+    assert not (tmp_path / "m.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            ",48,",
+            ",4_8px,",
+            "m.csv: line 2: native_px: expected a whole number, 1 or more, got '4_8px'",
+        ),
+        (
+            ",48,",
+            ",48.5,",
+            "m.csv: line 2: native_px: expected a whole number, 1 or more, got '48.5'",
+        ),
+        (",60.5,", ",high,", "m.csv: line 2: confidence: expected a number or nothing, got 'high'"),
+        (",Happy,", ",happy,", "m.csv: line 2: label: expected one of"),
+        ("source,label", "source,emotion", "m.csv: columns: expected ['id', 'source', 'label'"),
+        (",,,,,,,\n", ",,,,\n", "m.csv: not a CSV of the manifest: "),
+        ("id,source", "nr,source", "m.csv: columns: expected ["),
+    ],
+)
+def test_a_file_that_was_edited_is_refused(
+    rows, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = tmp_path / "m.csv"
+    write_manifest(path, rows([{"id": "s/a", "confidence": 60.5}]))
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError) as error:
+        read_manifest(path)
+    assert str(error.value).startswith(message)
+
+
+def test_a_file_that_was_cut_off_is_refused(rows, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    write_manifest(path, rows([{"id": "s/a"}, {"id": "s/b"}]))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"m\.csv: not a CSV of the manifest: .*Row #3"):
+        read_manifest(path)
+
+
+def test_missing_and_empty_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"m\.csv: no such file in {tmp_path.name}/"):
+        read_manifest(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text("")
+    with pytest.raises(UserError, match=r"m\.csv: not a CSV"):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_many_problems_are_one_short_message(rows, tmp_path: Path) -> None:
+    frame = rows({"id": f"s/{i:02d}"} for i in range(30))
+    frame["split"] = "traim"
+    with pytest.raises(UserError) as error:
+        write_manifest(tmp_path / "m.csv", frame)
+    lines = str(error.value).split("\n")
+    assert len(lines) == 11
+    assert lines[-1] == "m.csv: 20 more problems of this kind"
+
+
+def test_the_door_opens_without_heavy_imports() -> None:
+    code = "import sys, stages.manifest; print({'pandas', 'pandera', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
