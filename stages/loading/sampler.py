@@ -1,0 +1,152 @@
+"""Which rows an epoch draws, in which order. In: the rows' targets. Out: batches of draws."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Sampler
+
+from stages.runtime.errors import UserError
+from stages.runtime.seed import generator
+from stages.sources.labels import CLASSES
+
+Rows = npt.NDArray[np.int64]
+
+
+class Draw(NamedTuple):
+    """One face of an epoch. (epoch, position) names its random numbers, `row` its picture."""
+
+    epoch: int
+    position: int
+    row: int
+
+
+class EpochSampler:
+    """The order of every epoch, a pure function of (seed, epoch).
+
+    - Every row is drawn at least once in an epoch; every epoch has another order.
+    - Every batch holds at least `min_per_class` rows of each class. Only the rows of classes that
+      are too rare for that are repeated, evenly: within a class, counts differ by at most one.
+    - The epoch has the fewest batches that allow this. Their sizes differ by at most one and never
+      exceed `batch_size`: there is no short tail.
+    - With `min_per_class` 0 an epoch is a permutation of the rows.
+    """
+
+    def __init__(
+        self, targets: Rows, *, batch_size: int, min_per_class: int = 0, seed: int
+    ) -> None:
+        """Plan the epochs of rows 0 .. len(targets) - 1.
+
+        Raises:
+            UserError: if there are no rows, a class to be filled has none, or the batch is too
+                small for `min_per_class` of each class.
+        """
+        self.seed = seed
+        self.min_per_class = min_per_class
+        self._rows_of_class = [np.flatnonzero(targets == c) for c in range(len(CLASSES))]
+        counts = np.array([len(rows) for rows in self._rows_of_class])
+        _check(counts, batch_size=batch_size, min_per_class=min_per_class)
+        self.num_batches = _fewest_batches(counts, batch_size, min_per_class)
+        self.effective_counts: Rows = np.maximum(counts, self.num_batches * min_per_class)
+        self.num_draws = int(self.effective_counts.sum())
+        self._sizes = _even_sizes(self.num_draws, self.num_batches)
+
+    def batches(self, epoch: int) -> list[Rows]:
+        """The row numbers of each batch of an epoch."""
+        rng = generator(self.seed, "order", epoch)
+        reserved = self.num_batches * self.min_per_class
+        streams = [
+            _cycled(rows, int(n), rng)
+            for rows, n in zip(self._rows_of_class, self.effective_counts, strict=True)
+        ]
+        kept_free = rng.permutation(np.concatenate([stream[reserved:] for stream in streams]))
+        rows = np.concatenate([*(stream[:reserved] for stream in streams), kept_free])
+        shuffled_within = np.lexsort((rng.random(len(rows)), self._batch_of_draw()))
+        return np.split(rows[shuffled_within], np.cumsum(self._sizes)[:-1])
+
+    def _batch_of_draw(self) -> Rows:
+        """Which batch each of the reserved draws, class by class, and of the free draws is for."""
+        order = np.arange(self.num_batches)
+        reserved = np.tile(np.repeat(order, self.min_per_class), len(CLASSES))
+        free = np.repeat(order, self._sizes - len(CLASSES) * self.min_per_class)
+        return np.concatenate([reserved, free])
+
+
+class BatchOrder(Sampler[list[Draw]]):
+    """The batches of one epoch at a time, from `start_batch` on; skipped batches cost nothing.
+
+    It lives in the main process: each draw carries its epoch, so workers can outlive the epoch.
+    """
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+        self.epoch = 0
+        self.start_batch = 0
+
+    def __len__(self) -> int:
+        return self.sampler.num_batches - self.start_batch
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self._batches(self.epoch, self.start_batch)
+
+    def _batches(self, epoch: int, start_batch: int) -> Iterator[list[Draw]]:
+        position = 0
+        for number, rows in enumerate(self.sampler.batches(epoch)):
+            if number >= start_batch:
+                yield [Draw(epoch, position + i, row) for i, row in enumerate(rows.tolist())]
+            position += len(rows)
+
+
+class RowOrder(Sampler[list[Draw]]):
+    """Every row once, in order: for evaluation."""
+
+    def __init__(self, num_rows: int, *, batch_size: int) -> None:
+        self.num_rows = num_rows
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for start in range(0, self.num_rows, self.batch_size):
+            rows = range(start, min(start + self.batch_size, self.num_rows))
+            yield [Draw(0, row, row) for row in rows]
+
+
+def _check(counts: Rows, *, batch_size: int, min_per_class: int) -> None:
+    if not counts.any():
+        raise UserError("training rows: expected at least one, got none")
+    if min_per_class == 0:
+        return
+    if absent := [name for name, n in zip(CLASSES, counts, strict=True) if n == 0]:
+        raise UserError(f"training rows: min_per_class needs rows of every class, none of {absent}")
+    if batch_size < (needed := len(CLASSES) * min_per_class):
+        raise UserError(
+            f"batch_size: expected at least {needed} for {min_per_class} of each of "
+            f"{len(CLASSES)} classes, got {batch_size}"
+        )
+
+
+def _fewest_batches(counts: Rows, batch_size: int, min_per_class: int) -> int:
+    """The least number of batches that holds all its own draws: more batches need more repeats."""
+    num_batches = 0
+    while True:
+        num_draws = int(np.maximum(counts, num_batches * min_per_class).sum())
+        if num_draws <= num_batches * batch_size:
+            return num_batches
+        num_batches = -(-num_draws // batch_size)
+
+
+def _even_sizes(total: int, parts: int) -> Rows:
+    sizes = np.full(parts, total // parts)
+    sizes[: total % parts] += 1
+    return sizes
+
+
+def _cycled(rows: Rows, num_draws: int, rng: np.random.Generator) -> Rows:
+    """`num_draws` of `rows`: one permutation after the other, the last one cut short."""
+    if len(rows) == 0:
+        return rows
+    rounds = [rng.permutation(rows) for _ in range(-(-num_draws // len(rows)))]
+    return np.concatenate(rounds)[:num_draws]

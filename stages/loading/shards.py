@@ -1,0 +1,94 @@
+"""standardized/*/faces-*.arrow, memory-mapped: id -> position -> encoded image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.records.faces import shard_paths
+from stages.runtime.errors import UserError
+
+_LISTED_IDS = 5
+
+
+class FaceStore:
+    """All faces of all sources, numbered from 0 in the order of `records.faces.read_faces`.
+
+    Nothing is read before it is asked for, and images are not copied. A pickled store holds only
+    its folder, so a spawned worker maps the shards anew.
+    """
+
+    def __init__(self, standardized: Path) -> None:
+        """Map the shards.
+
+        Raises:
+            UserError: if there are none, or one is missing.
+        """
+        self._folder = standardized
+        self._batches = [
+            shard.get_batch(number)
+            for shard in (_open(path) for path in shard_paths(standardized))
+            for number in range(shard.num_record_batches)
+        ]
+        self._images = [_image_bytes(batch) for batch in self._batches]
+        self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
+
+    def __reduce__(self) -> tuple[type["FaceStore"], tuple[Path]]:
+        return FaceStore, (self._folder,)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def locate(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The positions of faces.
+
+        Raises:
+            UserError: for all ids without an image at once.
+        """
+        known = pa.chunked_array([batch.column("id") for batch in self._batches], pa.string())
+        positions = pc.index_in(pa.array(ids, pa.string()), value_set=known)
+        if positions.null_count:
+            absent = [ids[row] for row in np.flatnonzero(pc.is_null(positions)).tolist()]
+            raise UserError(
+                f"{self._folder.name}/: {len(absent)} of {len(ids)} manifest rows have no image: "
+                f"{', '.join(absent[:_LISTED_IDS])}{', ...' if len(absent) > _LISTED_IDS else ''}; "
+                "run the standardize and manifest stages"
+            )
+        return np.asarray(positions.to_numpy(), np.int64)
+
+    def image(self, position: int) -> memoryview:
+        """The encoded image, without a copy."""
+        number, row = self._batch_and_row(position)
+        data, offsets = self._images[number]
+        return data[offsets[row] : offsets[row + 1]]
+
+    def id(self, position: int) -> str:
+        """The face's id."""
+        number, row = self._batch_and_row(position)
+        return str(self._batches[number].column("id")[row].as_py())
+
+    def _batch_and_row(self, position: int) -> tuple[int, int]:
+        number = int(np.searchsorted(self._ends, position, side="right"))
+        return number, position - int(self._ends[number]) + self._batches[number].num_rows
+
+
+def _image_bytes(batch: pa.RecordBatch) -> tuple[memoryview, npt.NDArray[np.int32]]:
+    """The bytes of a batch's images, one after the other, and where each begins and ends.
+
+    A pyarrow scalar would copy its image.
+    """
+    _, offsets, data = batch.column("image").buffers()
+    return memoryview(data), np.frombuffer(offsets, np.int32)
+
+
+def _open(path: Path) -> pa.ipc.RecordBatchFileReader:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f"{path.parent.name}/{path.name}: expected an Arrow file, found {error}; "
+            "run the standardize stage"
+        ) from None

@@ -1,0 +1,55 @@
+"""A teacher: images (N, 3, S, S) -> embedding -> logits of the seven classes."""
+
+from torch import Tensor, nn
+
+from stages import config
+from stages.modeling.arcface import ArcfaceHead
+from stages.modeling.backbone import build_backbone
+
+
+class Teacher(nn.Module):
+    """timm backbone, embedding and one ArcFace head that serves training and use alike."""
+
+    def __init__(
+        self, backbone: nn.Module, *, num_features: int, embedding_size: int, dropout: float,
+        scale: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.backbone = backbone
+        self.embedding = nn.Sequential(
+            nn.Dropout(dropout),
+            # The batch norm brings its own bias.
+            nn.Linear(num_features, embedding_size, bias=False),
+            nn.BatchNorm1d(embedding_size),
+        )
+        self.head = ArcfaceHead(embedding_size, num_classes=config.NUM_CLASSES, scale=scale)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, 7) without margin: evaluation and export."""
+        logits: Tensor = self.head(self.embed(images))
+        return logits
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Embeddings (N, E), not normalised."""
+        embedding: Tensor = self.embedding(self.backbone(images))
+        return embedding
+
+    def training_logits(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
+        """Logits (N, 7) with the angular margin on each row's target (N,) int64."""
+        return self.head.training_logits(self.embed(images), targets, margin_rad=margin_rad)
+
+
+def build_teacher(section: config.Teacher, *, image_size: int, scale: float, key: str) -> Teacher:
+    """A new teacher; `key` names its section in messages, such as `teachers.RN18`.
+
+    Raises:
+        UserError: for an unknown backbone, or weights that are missing or do not fit.
+    """
+    backbone, num_features = build_backbone(section, image_size=image_size, key=key)
+    return Teacher(
+        backbone,
+        num_features=num_features,
+        embedding_size=section.embedding_size,
+        dropout=section.dropout,
+        scale=scale,
+    )

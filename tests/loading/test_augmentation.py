@@ -1,0 +1,119 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.config import Augmentation
+from stages.loading.augmentation import (
+    MAX_ASPECT,
+    NO_AUGMENTATION,
+    Variation,
+    draw_variation,
+    vary_colour,
+    vary_geometry,
+)
+from stages.preprocessing.model_input import resize_square
+
+PLAIN = Variation(1.0, 1.0, 0.0, 0.0, False, 1.0, 1.0, 1.0)
+seeds = st.integers(0, 2**32)
+
+
+def _picture(height: int = 40, width: int = 48, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return cv2.blur(noise, (3, 3))
+
+
+@given(seeds, st.floats(0.05, 1), st.floats(0.05, 1))
+def test_a_crop_lies_inside_and_has_the_asked_area(seed, one, two) -> None:
+    low, high = sorted((one, two))
+    augmentation = Augmentation(crop_scale=(low, high))
+    variation = draw_variation(augmentation, rng=np.random.default_rng(seed))
+    area, aspect = variation.width * variation.height, variation.width / variation.height
+    assert low - 1e-9 <= area <= high + 1e-9
+    assert 1 / MAX_ASPECT - 1e-9 <= aspect <= MAX_ASPECT + 1e-9
+    assert 0 <= variation.left <= variation.left + variation.width <= 1 + 1e-9
+    assert 0 <= variation.top <= variation.top + variation.height <= 1 + 1e-9
+
+
+@given(seeds)
+def test_factors_stay_within_their_strength(seed) -> None:
+    augmentation = Augmentation(brightness=0.1, contrast=0.2, saturation=0.3)
+    variation = draw_variation(augmentation, rng=np.random.default_rng(seed))
+    assert abs(variation.brightness - 1) <= 0.1
+    assert abs(variation.contrast - 1) <= 0.2
+    assert abs(variation.saturation - 1) <= 0.3
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 200), (0.25, 50)])
+def test_mirroring_comes_as_often_as_asked(share, expected) -> None:
+    rng = np.random.default_rng(0)
+    augmentation = Augmentation(flip=share)
+    mirrored = sum(draw_variation(augmentation, rng=rng).mirrored for _ in range(200))
+    assert mirrored == pytest.approx(expected, abs=0 if share in (0.0, 1.0) else 20)
+
+
+@given(seeds)
+def test_no_augmentation_varies_nothing(seed) -> None:
+    variation = draw_variation(NO_AUGMENTATION, rng=np.random.default_rng(seed))
+    assert variation == PLAIN
+
+
+def test_variations_use_their_whole_range() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_variation(Augmentation(), rng=rng) for _ in range(500)]
+    for name in ("left", "top", "brightness", "contrast", "saturation"):
+        values = [getattr(variation, name) for variation in drawn]
+        assert max(values) - min(values) > 0.1, name
+
+
+@pytest.mark.parametrize("size", [32, 40, 64])
+def test_geometry_is_crop_then_resize_then_mirror(size) -> None:
+    image = _picture()
+    variation = PLAIN._replace(width=0.5, height=0.75, left=0.25, top=0.1, mirrored=True)
+    expected = resize_square(image[4:34, 12:36], size=size)[:, ::-1]
+    assert np.array_equal(vary_geometry(image, variation, size=size), expected)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), seeds)
+def test_geometry_takes_pictures_of_any_size(height, width, seed) -> None:
+    variation = draw_variation(
+        Augmentation(crop_scale=(0.01, 1.0)), rng=np.random.default_rng(seed)
+    )
+    assert vary_geometry(_picture(height, width), variation, size=32).shape == (32, 32, 3)
+
+
+def test_plain_colour_changes_no_pixel() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert np.array_equal(vary_colour(image, PLAIN), image)
+
+
+@given(st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.floats(0.5, 1.5), st.integers(0, 5))
+def test_colour_is_brightness_contrast_saturation_in_turn(b, c, s, seed) -> None:
+    image = _picture(seed=seed)
+    luma = np.array([0.299, 0.587, 0.114])
+    bright = image * b
+    mean_luma = (bright @ luma).mean()
+    contrasted = c * bright + (1 - c) * mean_luma
+    expected = s * contrasted + (1 - s) * (contrasted @ luma)[..., None]
+    varied = vary_colour(image, PLAIN._replace(brightness=b, contrast=c, saturation=s))
+    assert np.abs(varied - expected.clip(0, 255)).max() <= 1
+
+
+def test_colour_agrees_with_torchvision_where_nothing_clips() -> None:
+    import torch
+    from torchvision.transforms.v2 import functional
+
+    image = (_picture() // 3 + 60).astype(np.uint8)
+    expected = torch.from_numpy(image).permute(2, 0, 1).float() / 255
+    expected = functional.adjust_brightness(expected, 1.1)
+    expected = functional.adjust_contrast(expected, 0.8)
+    expected = functional.adjust_saturation(expected, 1.2)
+    varied = vary_colour(image, PLAIN._replace(brightness=1.1, contrast=0.8, saturation=1.2))
+    assert np.abs(varied - expected.permute(1, 2, 0).numpy() * 255).max() <= 1.1
+
+
+def test_grey_stays_grey() -> None:
+    image = _picture()[:, :, :1].repeat(3, axis=2)
+    varied = vary_colour(image, PLAIN._replace(brightness=1.2, contrast=0.7, saturation=1.4))
+    assert np.ptp(varied, axis=2).max() == 0

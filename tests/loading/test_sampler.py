@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.loading.sampler import BatchOrder, EpochSampler, RowOrder
+from stages.runtime.errors import UserError
+
+any_targets = st.lists(st.integers(0, 6), min_size=1, max_size=300).map(np.array)
+
+
+@st.composite
+def plans(draw) -> tuple[np.ndarray, int, int]:
+    """Targets in which every class occurs, a batch size and a `min_per_class` that it can hold."""
+    counts = draw(st.lists(st.integers(1, 60), min_size=7, max_size=7))
+    targets = np.random.default_rng(draw(st.integers(0, 9))).permutation(
+        np.repeat(np.arange(7), counts)
+    )
+    min_per_class = draw(st.integers(1, 5))
+    return targets, draw(st.integers(7 * min_per_class, 80)), min_per_class
+
+
+@given(any_targets, st.integers(1, 40), st.integers(0, 5))
+def test_without_filling_an_epoch_is_a_permutation(targets, batch_size, epoch) -> None:
+    sampler = EpochSampler(targets, batch_size=batch_size, seed=3)
+    batches = sampler.batches(epoch)
+    assert sorted(np.concatenate(batches)) == list(range(len(targets)))
+    assert len(batches) == sampler.num_batches == -(-len(targets) // batch_size)
+
+
+@given(any_targets.filter(lambda t: len(t) > 20), st.integers(0, 5))
+def test_incident_T1_every_epoch_sees_every_row_in_another_order(targets, epoch) -> None:
+    sampler = EpochSampler(targets, batch_size=16, seed=3)
+    one, two = (np.concatenate(sampler.batches(e)) for e in (epoch, epoch + 1))
+    assert set(one) == set(two) == set(range(len(targets)))
+    assert one.tolist() != two.tolist()
+
+
+@given(plans())
+def test_incident_T1_filling_leaves_no_row_out(plan) -> None:
+    targets, batch_size, min_per_class = plan
+    sampler = EpochSampler(targets, batch_size=batch_size, min_per_class=min_per_class, seed=3)
+    one, two = (np.concatenate(sampler.batches(epoch)) for epoch in (0, 1))
+    assert set(one) == set(two) == set(range(len(targets)))
+    assert one.tolist() != two.tolist()
+
+
+@given(plans())
+def test_every_batch_holds_enough_of_each_class(plan) -> None:
+    targets, batch_size, min_per_class = plan
+    sampler = EpochSampler(targets, batch_size=batch_size, min_per_class=min_per_class, seed=3)
+    for batch in sampler.batches(0):
+        assert len(batch) <= batch_size
+        assert np.bincount(targets[batch], minlength=7).min() >= min_per_class
+
+
+@given(plans())
+def test_only_rare_classes_are_repeated_and_evenly(plan) -> None:
+    targets, batch_size, min_per_class = plan
+    sampler = EpochSampler(targets, batch_size=batch_size, min_per_class=min_per_class, seed=3)
+    draws = np.bincount(np.concatenate(sampler.batches(0)), minlength=len(targets))
+    for number in range(7):
+        of_class = draws[targets == number]
+        assert np.ptp(of_class) <= 1
+        if len(of_class) >= sampler.num_batches * min_per_class:
+            assert of_class.max() == 1
+        assert of_class.sum() == sampler.effective_counts[number]
+    assert draws.sum() == sampler.num_draws
+
+
+@given(plans())
+def test_no_shorter_epoch_would_do(plan) -> None:
+    targets, batch_size, min_per_class = plan
+    counts = np.bincount(targets, minlength=7)
+    sampler = EpochSampler(targets, batch_size=batch_size, min_per_class=min_per_class, seed=3)
+    enough = [
+        n
+        for n in range(1, len(targets) + 1)
+        if np.maximum(counts, n * min_per_class).sum() <= n * batch_size
+    ]
+    assert sampler.num_batches == enough[0]
+
+
+@given(plans())
+def test_batches_are_of_one_size_give_or_take_one(plan) -> None:
+    targets, batch_size, min_per_class = plan
+    sampler = EpochSampler(targets, batch_size=batch_size, min_per_class=min_per_class, seed=3)
+    sizes = [len(batch) for batch in sampler.batches(0)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_an_epoch_is_a_function_of_seed_and_epoch_alone() -> None:
+    targets = np.arange(100) % 7
+    used, fresh, other = (
+        EpochSampler(targets, batch_size=16, min_per_class=1, seed=seed) for seed in (3, 3, 4)
+    )
+    used.batches(0)
+    assert _flat(used, 5) == _flat(fresh, 5)
+    assert _flat(other, 5) != _flat(fresh, 5)
+
+
+def test_classes_are_mixed_within_a_batch() -> None:
+    targets = np.repeat(np.arange(7), 40)
+    batch = EpochSampler(targets, batch_size=70, min_per_class=10, seed=3).batches(0)[0]
+    assert (np.diff(targets[batch]) < 0).any()
+
+
+def test_one_row_too_many_makes_no_batch_of_one() -> None:
+    sampler = EpochSampler(np.zeros(65, np.int64), batch_size=64, seed=3)
+    assert [len(batch) for batch in sampler.batches(0)] == [33, 32]
+
+
+def test_a_class_that_cannot_be_filled_is_named() -> None:
+    with pytest.raises(UserError, match=r"none of \['Disgust', 'Neutral'\]"):
+        EpochSampler(np.array([0, 2, 3, 4, 5]), batch_size=64, min_per_class=4, seed=3)
+
+
+def test_a_batch_too_small_to_be_filled_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"expected at least 28 .*, got 27"):
+        EpochSampler(np.arange(7), batch_size=27, min_per_class=4, seed=3)
+
+
+def test_no_rows_is_an_error() -> None:
+    with pytest.raises(UserError, match="expected at least one, got none"):
+        EpochSampler(np.array([], np.int64), batch_size=8, seed=3)
+
+
+@given(st.integers(0, 6))
+def test_an_epoch_begun_later_goes_on_with_the_same_draws(start_batch) -> None:
+    order = BatchOrder(EpochSampler(np.arange(50) % 7, batch_size=8, min_per_class=1, seed=3))
+    order.epoch = 2
+    whole = list(order)
+    order.start_batch = start_batch
+    assert list(order) == whole[start_batch:]
+    assert len(order) == len(whole) - start_batch
+
+
+def test_draws_carry_their_epoch_and_their_position_in_it() -> None:
+    order = BatchOrder(EpochSampler(np.arange(50) % 7, batch_size=8, seed=3))
+    order.epoch = 4
+    draws = [draw for batch in order for draw in batch]
+    assert [draw.position for draw in draws] == list(range(50))
+    assert {draw.epoch for draw in draws} == {4}
+
+
+def test_an_iterator_keeps_the_epoch_that_it_was_made_for() -> None:
+    order = BatchOrder(EpochSampler(np.arange(50) % 7, batch_size=8, seed=3))
+    early = iter(order)
+    order.epoch = 1
+    assert next(early)[0].epoch == 0
+
+
+def test_evaluation_takes_the_rows_in_order() -> None:
+    order = RowOrder(7, batch_size=3)
+    assert [[draw.row for draw in batch] for batch in order] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert len(order) == 3
+
+
+def _flat(sampler: EpochSampler, epoch: int) -> list[int]:
+    return [int(row) for batch in sampler.batches(epoch) for row in batch]

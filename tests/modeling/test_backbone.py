@@ -1,0 +1,135 @@
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from stages.config import Teacher
+from stages.modeling.backbone import build_backbone
+from stages.runtime.errors import UserError
+
+KEY = "teachers.X"
+SMALL, SMALL_VIT = "test_resnet", "test_vit"
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size"),
+    [(SMALL, 64), (SMALL_VIT, 64), ("resnet18", 64), ("vit_tiny_patch16_224", 64),
+     ("efficientnet_b3", 64), ("mobilenetv3_small_050", 96), ("test_vit", 160)],
+)  # fmt: skip
+def test_any_timm_backbone_is_built_for_its_size(name, image_size) -> None:
+    backbone, num_features = build_backbone(Teacher(backbone=name), image_size=image_size, key=KEY)
+    features = backbone.eval()(torch.zeros(2, 3, image_size, image_size))
+    assert features.shape == (2, num_features)
+
+
+def test_the_trial_leaves_the_backbone_untouched() -> None:
+    torch.manual_seed(1)
+    backbone, _ = build_backbone(Teacher(backbone=SMALL), image_size=64, key=KEY)
+    torch.manual_seed(1)
+    fresh = timm.create_model(SMALL, num_classes=0)
+    assert backbone.training
+    state = fresh.state_dict()
+    assert all(torch.equal(tensor, state[n]) for n, tensor in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("resnet81", "resnet18"), ("resnet18.a1_in2k", "resnet18.a1_in1k")]
+)
+def test_an_unknown_backbone_gets_close_matches(name, near) -> None:
+    with pytest.raises(UserError, match=r"teachers\.X\.backbone: timm has no model") as caught:
+        build_backbone(Teacher(backbone=name), image_size=64, key=KEY)
+    assert repr(near) in str(caught.value)
+
+
+def test_a_size_that_the_architecture_cannot_take_is_an_error() -> None:
+    with pytest.raises(UserError, match="'efficientformer_l1' does not take 64 px images"):
+        build_backbone(Teacher(backbone="efficientformer_l1"), image_size=64, key=KEY)
+
+
+def test_weights_that_cannot_be_fetched_name_the_way_out(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"could not be fetched.*teachers\.X\.weights"):
+        build_backbone(Teacher(backbone=SMALL, pretrained=True), image_size=64, key=KEY)
+
+
+def test_pretrained_without_published_weights_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"teachers\.X\.pretrained: timm has no weights"):
+        build_backbone(Teacher(backbone="coatnet_0_224", pretrained=True), image_size=64, key=KEY)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+@pytest.mark.parametrize("num_classes", [0, 11])
+def test_weights_come_from_a_file_whatever_its_classifier(tmp_path, suffix, num_classes) -> None:
+    source = timm.create_model(SMALL, num_classes=num_classes)
+    path = _save(tmp_path / f"weights.{suffix}", source.state_dict())
+    backbone, _ = _built(SMALL, path)
+    state = source.state_dict()
+    assert all(torch.equal(tensor, state[n]) for n, tensor in backbone.state_dict().items())
+
+
+def test_positions_of_a_vit_are_fitted_to_its_image_size(tmp_path) -> None:
+    source = timm.create_model(SMALL_VIT, num_classes=0, img_size=160)
+    path = _save(tmp_path / "weights.safetensors", source.state_dict())
+    backbone, _ = _built(SMALL_VIT, path, image_size=64)
+    assert backbone.pos_embed.shape[1] < source.pos_embed.shape[1]
+    assert torch.equal(backbone.norm.weight, source.norm.weight)
+
+
+def test_a_missing_weights_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"teachers\.X\.weights: expected a weights file"):
+        _built(SMALL, tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_an_unreadable_weights_file_is_an_error(tmp_path: Path, suffix) -> None:
+    path = tmp_path / f"weights.{suffix}"
+    path.write_bytes(b"not weights at all")
+    with pytest.raises(UserError, match=rf"weights\.{suffix}: not a readable weights file"):
+        _built(SMALL, path)
+
+
+def test_a_pickle_is_not_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"a": Path("x")}}, tmp_path / "weights.pt")
+    with pytest.raises(UserError, match="not a readable weights file"):
+        _built(SMALL, tmp_path / "weights.pt")
+
+
+def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
+    state = timm.create_model(SMALL, num_classes=0).state_dict()
+    state["conv1.0.weight" if "conv1.0.weight" in state else next(iter(state))] = torch.zeros(1)
+    state["stranger"] = torch.zeros(1)
+    dropped = [name for name in state if name.startswith("layer4")]
+    for name in dropped:
+        del state[name]
+    path = _save(tmp_path / "weights.safetensors", state)
+    with pytest.raises(UserError, match="does not fit") as caught:
+        _built(SMALL, path)
+    message = str(caught.value)
+    assert f"{len(dropped)} missing: layer4" in message
+    assert "1 unknown: stranger" in message
+    assert "1 misshapen: " in message
+    assert "got (1,)" in message
+
+
+@pytest.mark.parametrize("name", [SMALL, SMALL_VIT])
+def test_another_architectures_weights_do_not_fit(tmp_path: Path, name) -> None:
+    other = {SMALL: SMALL_VIT, SMALL_VIT: SMALL}[name]
+    path = _save(tmp_path / "w.safetensors", timm.create_model(other, num_classes=0).state_dict())
+    with pytest.raises(UserError, match=r"w\.safetensors: does not fit: \d+ missing"):
+        _built(name, path)
+
+
+def _built(name: str, path: Path, *, image_size: int = 64):
+    section = Teacher(backbone=name, weights=str(path))
+    return build_backbone(section, image_size=image_size, key=KEY)
+
+
+def _save(path: Path, state: dict[str, torch.Tensor]) -> Path:
+    if path.suffix == ".pt":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    return path
