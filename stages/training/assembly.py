@@ -1,0 +1,142 @@
+"""Sections of params.yaml -> what the engine is handed."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from stages.config import Augmentation, Preprocess, SamplerFill, Stage
+from stages.evaluation.metrics import score, softmax
+from stages.evaluation.predict import predict
+from stages.loading.augmentation import NO_AUGMENTATION
+from stages.loading.dataset import FaceDataset
+from stages.loading.loader import EvalLoader, TrainLoader
+from stages.loading.sampler import EpochSampler
+from stages.loading.shards import FaceStore
+from stages.modeling.arcface import margin_at
+from stages.modeling.teacher import Teacher
+from stages.training.engine import Plan
+from stages.training.machinery import Machinery
+from stages.training.optimization import build_average, build_optimizer
+from stages.training.prior import build_loss
+from stages.training.progress import Scores
+from stages.training.schedule import CosineSchedule
+from stages.training.selection import targets
+
+VAL_METRICS: tuple[Literal["accuracy", "macro_f1", "nll"], ...] = ("accuracy", "macro_f1", "nll")
+_ECE_BINS = 15
+
+
+class Faces:
+    """Rows of the manifest as batches, all at one size and on one device."""
+
+    def __init__(
+        self,
+        standardized: Path,
+        *,
+        section: Stage,
+        preprocess: Preprocess,
+        seed: int,
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        self._store = FaceStore(standardized)
+        self._section = section
+        self._preprocess = preprocess
+        self._seed = seed
+        self._workers = workers
+        self._device = device
+
+    def to_train_on(self, rows: pd.DataFrame) -> TrainLoader:
+        """Shuffled, augmented batches, each class filled up where the section says so."""
+        prior = self._section.prior
+        sampler = EpochSampler(
+            targets(rows),
+            batch_size=self._section.batch_size,
+            min_per_class=prior.min_per_class if isinstance(prior, SamplerFill) else 0,
+            seed=self._seed,
+        )
+        dataset = self._dataset(rows, self._section.augmentation)
+        return TrainLoader(dataset, sampler, workers=self._workers, device=self._device)
+
+    def to_score(self, rows: pd.DataFrame) -> EvalLoader:
+        """Every row once, in order, plain."""
+        dataset = self._dataset(rows, NO_AUGMENTATION)
+        size = self._section.batch_size
+        return EvalLoader(dataset, batch_size=size, workers=self._workers, device=self._device)
+
+    def _dataset(self, rows: pd.DataFrame, augmentation: Augmentation) -> FaceDataset:
+        return FaceDataset(
+            self._store,
+            positions=self._store.locate(rows["id"].tolist()),
+            targets=targets(rows),
+            image_size=self._section.image_size,
+            preprocess=self._preprocess,
+            augmentation=augmentation,
+            seed=self._seed,
+        )
+
+
+def build_machinery(
+    model: Teacher, *, section: Stage, counts: np.ndarray, device: torch.device, dtype: torch.dtype
+) -> Machinery:
+    """Give a model, on its device already, an optimizer, a loss and an average.
+
+    Args:
+        counts: (7,) how often an epoch shows each class.
+    """
+    decay = section.ema_decay
+    return Machinery(
+        model=model,
+        training_logits=model.training_logits,
+        optimizer=build_optimizer(
+            model, learning_rate=section.learning_rate, weight_decay=section.weight_decay
+        ),
+        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        loss=build_loss(
+            section.prior, counts=counts, label_smoothing=section.label_smoothing, device=device
+        ),
+        average=None if decay is None else build_average(model, decay=decay),
+        max_grad_norm=section.max_grad_norm,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def build_plan(section: Stage, *, seed: int, num_batches: int, checkpoint_minutes: float) -> Plan:
+    """The numbers of the run; the batches that remain of an epoch make a step of their own."""
+    steps_per_epoch = -(-num_batches // section.accumulate)
+    return Plan(
+        seed=seed,
+        epochs=section.epochs,
+        accumulate=section.accumulate,
+        eval_every=section.eval_every,
+        select_by=section.select_by,
+        checkpoint_seconds=60 * checkpoint_minutes,
+        schedule=CosineSchedule(
+            peak=section.learning_rate,
+            floor=section.min_lr,
+            warmup_steps=round(section.warmup_epochs * steps_per_epoch),
+            total_steps=section.epochs * steps_per_epoch,
+        ),
+        margin_at=partial(margin_at, arcface=section.arcface),
+    )
+
+
+def build_evaluation(
+    loader: EvalLoader, *, rows: pd.DataFrame, device: torch.device, dtype: torch.dtype
+) -> Callable[[nn.Module], Scores]:
+    """A function that scores a model on the loader's rows: n and `VAL_METRICS`."""
+    wanted = targets(rows)
+
+    def evaluate(model: nn.Module) -> Scores:
+        probabilities = softmax(predict(model, loader, device=device, dtype=dtype))
+        scores = score(probabilities, wanted, bins=_ECE_BINS)
+        return {"n": len(wanted)} | {name: scores[name] for name in VAL_METRICS}
+
+    return evaluate

@@ -1,0 +1,140 @@
+"""The training loop: a model, batches, an optimizer and a schedule in; the best weights out.
+
+A run can be stopped after any optimizer step and go on later. Everything random is a function of
+(seed, epoch, position) or (seed, step), so on a CPU the interrupted run ends in the same bits.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+
+from stages.runtime.errors import InterruptedRunError
+from stages.runtime.signals import StopRequest
+from stages.training.checkpoint import load_checkpoint, save_checkpoint
+from stages.training.machinery import Batch, Machinery
+from stages.training.pace import Pace, describe_epoch
+from stages.training.progress import Progress, Scores, keep_best, remove_superseded
+from stages.training.schedule import CosineSchedule
+
+logger = logging.getLogger(__name__)
+
+
+class Batches(Protocol):
+    """The training batches of any epoch, from any batch on."""
+
+    num_batches: int
+
+    def epoch(self, epoch: int, *, start_batch: int) -> Iterable[Batch]:
+        """Batches of an epoch, the same at every call."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of a run."""
+
+    seed: int
+    epochs: int
+    accumulate: int
+    eval_every: int
+    select_by: str
+    checkpoint_seconds: float
+    schedule: CosineSchedule
+    margin_at: Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Trains `machinery` as `plan` says and keeps its state in `folder`."""
+
+    machinery: Machinery
+    plan: Plan
+    batches: Batches
+    evaluate: Callable[[nn.Module], Scores]
+    folder: Path
+    stop: StopRequest
+
+    def fit(self) -> Progress:
+        """Train until all epochs are done, from the last checkpoint if there is one.
+
+        Raises:
+            InterruptedRunError: after saving, when a stop was requested.
+            UserError: on a non-finite loss; the last good checkpoint is kept.
+        """
+        progress = self._resume()
+        while progress.epoch < self.plan.epochs:
+            self._train(progress)
+            self._conclude_epoch(progress)
+            # Best first, then the checkpoint that names it.
+            self._save(progress)
+            remove_superseded(self.folder)
+            if self.stop:
+                raise InterruptedRunError(self.stop.signal_number)
+        return progress
+
+    def _resume(self) -> Progress:
+        state = load_checkpoint(self.folder)
+        if state is None:
+            return Progress()
+        self.machinery.restore(state)
+        progress = Progress(**state["progress"])
+        if progress.epoch >= self.plan.epochs:
+            logger.info("nothing to train: all %d epochs of this run are done", self.plan.epochs)
+        else:
+            logger.info("resuming at epoch %d, batch %d", progress.epoch + 1, progress.batch + 1)
+        return progress
+
+    def _train(self, progress: Progress) -> None:
+        """The rest of the running epoch, one optimizer step for every `accumulate` batches."""
+        self.machinery.model.train()
+        batches = iter(self.batches.epoch(progress.epoch, start_batch=progress.batch))
+        pace = Pace(progress, num_batches=self.batches.num_batches, epochs=self.plan.epochs)
+        last_saved = time.monotonic()
+        while group := pace.fetch(lambda: list(itertools.islice(batches, self.plan.accumulate))):
+            self._step(group, progress, pace)
+            is_due = time.monotonic() - last_saved >= self.plan.checkpoint_seconds
+            if (self.stop or is_due) and progress.batch < self.batches.num_batches:
+                self._save(progress)
+                last_saved = time.monotonic()
+                if self.stop:
+                    raise InterruptedRunError(self.stop.signal_number)
+
+    def _step(self, group: Sequence[Batch], progress: Progress, pace: Pace) -> None:
+        num_images = sum(len(batch["target"]) for batch in group)
+        loss = self.machinery.step(
+            group,
+            number=progress.step,
+            learning_rate=self.plan.schedule.at(progress.step),
+            margin_rad=self.plan.margin_at(
+                progress.epoch + progress.batch / self.batches.num_batches
+            ),
+            seed=self.plan.seed,
+        )
+        progress.loss_sum += loss * num_images
+        progress.batch += len(group)
+        progress.step += 1
+        pace.after_step(num_images)
+
+    def _conclude_epoch(self, progress: Progress) -> None:
+        """Evaluate where it is due, keep the best weights, and write the epoch's record."""
+        epoch, scores = progress.epoch + 1, None
+        if epoch % self.plan.eval_every == 0 or epoch == self.plan.epochs:
+            model = self.machinery.weights()
+            scores = self.evaluate(model)
+            if progress.is_better(scores, select_by=self.plan.select_by):
+                progress.best = keep_best(model, scores, epoch=epoch, folder=self.folder)
+        progress.close_epoch(
+            learning_rate=self.plan.schedule.at(progress.step - 1),
+            margin_rad=self.plan.margin_at(epoch),
+            scores=scores,
+        )
+        logger.info("%s", describe_epoch(progress.history[-1], epochs=self.plan.epochs))
+
+    def _save(self, progress: Progress) -> None:
+        save_checkpoint(self.folder, self.machinery.state() | {"progress": asdict(progress)})

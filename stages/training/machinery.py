@@ -1,0 +1,114 @@
+"""What learns: the model, what updates it, and one optimizer step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+
+from stages.runtime.errors import UserError
+from stages.runtime.seed import derive_seed
+
+# image float32 (N, 3, H, W); target int64 (N,); index int64 (N,), the row of the training set
+Batch = Mapping[str, Tensor]
+
+
+class TrainingLogits(Protocol):
+    """The model's way from images (N, 3, H, W) and targets (N,) to logits (N, 7) with a margin."""
+
+    def __call__(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:  # noqa: D102
+        ...
+
+
+@dataclass
+class Machinery:
+    """A model in training; `scaler` is idle unless the dtype is float16."""
+
+    model: nn.Module
+    training_logits: TrainingLogits
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    loss: Callable[[Tensor, Tensor], Tensor]
+    average: ModelEmaV3 | None
+    max_grad_norm: float
+    device: torch.device
+    dtype: torch.dtype
+
+    def weights(self) -> nn.Module:
+        """The model whose numbers count: the average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def step(
+        self,
+        group: Sequence[Batch],
+        *,
+        number: int,
+        learning_rate: float,
+        margin_rad: float,
+        seed: int,
+    ) -> float:
+        """Optimizer step `number` over a group of batches; returns the mean loss of an image.
+
+        What the model draws at random (dropout, dropped paths) is a function of (seed, number).
+
+        Raises:
+            UserError: if the loss is not finite; nothing has been updated then.
+        """
+        torch.manual_seed(derive_seed(seed, "step", number))
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(group, margin_rad=margin_rad)
+        if not torch.isfinite(loss):
+            rows = [int(row) for batch in group for row in batch["index"]]
+            raise UserError(
+                f"the loss of step {number} is {float(loss)} at learning rate {learning_rate:g}; "
+                f"the last checkpoint is kept; rows of the training set in this step: {rows}"
+            )
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.model, step=number)
+        return float(loss)
+
+    def state(self) -> dict[str, Any]:
+        """All tensors and numbers that training changes."""
+        average = {} if self.average is None else self.average.module.state_dict()
+        return {
+            "model": self.model.state_dict(),
+            "average": average,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def _backward(self, group: Sequence[Batch], *, margin_rad: float) -> Tensor:
+        """Gradients of the mean loss over all images of the group, and that loss."""
+        num_images = sum(len(batch["target"]) for batch in group)
+        total = torch.zeros((), device=self.device)
+        for batch in group:
+            share = len(batch["target"]) / num_images
+            loss = self._loss(batch, margin_rad=margin_rad) * share
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def _loss(self, batch: Batch, *, margin_rad: float) -> Tensor:
+        images = batch["image"].to(
+            self.device, non_blocking=True, memory_format=torch.channels_last
+        )
+        targets = batch["target"].to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.training_logits(images, targets, margin_rad=margin_rad)
+        return self.loss(logits, targets)

@@ -1,0 +1,68 @@
+"""How far a run is: what a checkpoint holds besides tensors."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import nn
+
+from stages.runtime.files import sha256_file, write_with
+
+Scores = dict[str, float]
+
+
+@dataclass
+class Progress:
+    """`epoch` and `batch` are those to do next; the sums are of the running epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def is_better(self, scores: Scores, *, select_by: str) -> bool:
+        """Whether scores beat the best so far; the first ones always do, an equal later one not."""
+        if not self.best:
+            return True
+        new, old = scores[select_by], float(self.best["val"][select_by])
+        return new < old if select_by == "nll" else new > old
+
+    def close_epoch(
+        self, *, learning_rate: float, margin_rad: float, scores: Scores | None
+    ) -> None:
+        """Turn the sums into the epoch's line of the history, and start the next epoch."""
+        self.epoch += 1
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "step": self.step,
+                "learning_rate": learning_rate,
+                "margin_rad": margin_rad,
+                "train_loss": self.loss_sum / self.images,
+                "rate_img_s": round(self.images / self.seconds, 1),
+                "data_wait_share": round(self.wait_seconds / self.seconds, 4),
+                "val": scores,
+            }
+        )
+        self.batch, self.images = 0, 0
+        self.loss_sum, self.seconds, self.wait_seconds = 0.0, 0.0, 0.0
+
+
+def keep_best(model: nn.Module, scores: Scores, *, epoch: int, folder: Path) -> dict[str, Any]:
+    """Write the weights under a name of their own: an older checkpoint keeps its best too."""
+    path = folder / f"best-{epoch:04d}.safetensors"
+    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    write_with(path, lambda temporary: save_file(tensors, temporary))
+    return {"epoch": epoch, "file": path.name, "sha256": sha256_file(path), "val": scores}
+
+
+def remove_superseded(folder: Path) -> None:
+    """Drop best weights that neither the last nor the previous checkpoint can name any more."""
+    for path in sorted(folder.glob("best-*.safetensors"))[:-2]:
+        path.unlink()

@@ -1,0 +1,130 @@
+"""A run from its first or last state to the teacher that is published."""
+
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from stages.config import Machine, Preprocess, Stage
+from stages.config import Teacher as Recipe
+from stages.evaluation.predict import predict
+from stages.loading.loader import choose_workers
+from stages.modeling.teacher import Teacher
+from stages.modeling.weights import TeacherCard, load_state
+from stages.runtime.device import choose_device, choose_dtype, describe_device
+from stages.runtime.provenance import environment
+from stages.runtime.signals import StopRequest
+from stages.sources.labels import CLASSES
+from stages.training.assembly import Faces, build_evaluation, build_machinery, build_plan
+from stages.training.engine import Engine
+from stages.training.progress import Progress
+from stages.training.publish import logits_table, publish
+from stages.training.run import RECIPE_VERSION, Run
+from stages.training.selection import Rows, alignment_report
+from stages.training.start import Start
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run on this machine: its rows, its recipe, and where its images lie."""
+
+    run: Run
+    rows: Rows
+    section: Stage
+    preprocess: Preprocess
+    seed: int
+    machine: Machine
+    standardized: Path
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return choose_device(self.machine.device)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Of autocast; float32 is none."""
+        return choose_dtype(self.machine.precision, self.device)
+
+    @cached_property
+    def faces(self) -> Faces:
+        """The way from rows to batches."""
+        return Faces(
+            self.standardized,
+            section=self.section,
+            preprocess=self.preprocess,
+            seed=self.seed,
+            workers=choose_workers(self.machine.workers, device=self.device),
+            device=self.device,
+        )
+
+
+def learn(session: Session, model: Teacher, *, stop: StopRequest) -> Progress:
+    """Train the model; it ends with the best epoch's weights, or as it came if epochs is 0."""
+    section, rows, device, dtype = session.section, session.rows, session.device, session.dtype
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    evaluate = build_evaluation(
+        session.faces.to_score(rows.val), rows=rows.val, device=device, dtype=dtype
+    )
+    if section.epochs == 0:
+        logger.info("epochs is 0: the weights of %s pass through unchanged", section.init_from)
+        return Progress(best={"epoch": 0, "val": evaluate(model)})
+    batches = session.faces.to_train_on(rows.train)
+    plan = build_plan(
+        section,
+        seed=session.seed,
+        num_batches=batches.num_batches,
+        checkpoint_minutes=session.machine.checkpoint_minutes,
+    )
+    machinery = build_machinery(
+        model, section=section, counts=batches.effective_counts, device=device, dtype=dtype
+    )
+    progress = Engine(machinery, plan, batches, evaluate, session.run.folder, stop).fit()
+    load_state(model, session.run.folder / progress.best["file"])
+    return progress
+
+
+def publish_teacher(
+    session: Session,
+    model: Teacher,
+    *,
+    recipe: Recipe,
+    start: Start,
+    progress: Progress,
+    target: Path,
+) -> None:
+    """Score every row that counts with the final weights; publish all files of the teacher."""
+    run, section, rows = session.run, session.section, session.rows
+    loader = session.faces.to_score(rows.scored)
+    logits = predict(model, loader, device=session.device, dtype=session.dtype)
+    card = TeacherCard(
+        teacher=run.teacher,
+        stage=run.stage,
+        backbone=recipe.backbone,
+        embedding_size=recipe.embedding_size,
+        dropout=recipe.dropout,
+        scale=section.arcface.scale,
+        classes=CLASSES,
+        image_size=section.image_size,
+        preprocess=session.preprocess.model_dump(mode="json"),
+        epoch=progress.best["epoch"],
+        metric={"split": "val", "selected_by": section.select_by, **progress.best["val"]},
+        fingerprint=run.fingerprint,
+        manifest_sha256=run.manifest_sha256,
+        recipe_version=RECIPE_VERSION,
+        weights_sha256="",
+    )
+    documents = {
+        "history.json": progress.history,
+        "alignmentreport.json": alignment_report(
+            rows, section=section.filter, manifest_sha256=run.manifest_sha256
+        ),
+        "environment.json": environment() | {"device": describe_device(session.device)},
+    }
+    seen = rows.seen() | start.seen(rows.scored["id"])
+    table = logits_table(rows.scored["id"], logits=logits, seen=seen)
+    publish(target, model=model, card=card, logits=table, documents=documents)

@@ -1,0 +1,63 @@
+"""A checkpoint is whole, holds plain values only, and has one before it."""
+
+import logging
+from pathlib import Path, PureWindowsPath
+
+import pytest
+import torch
+
+from stages.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
+
+
+def state(epoch: int) -> dict[str, object]:
+    return {
+        "weights": {"w": torch.full((3,), float(epoch))},
+        "epoch": epoch,
+        "history": [{"nll": 1.5}],
+    }
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert (loaded["epoch"], loaded["history"]) == (2, [{"nll": 1.5}])
+    torch.testing.assert_close(loaded["weights"]["w"], torch.full((3,), 2.0))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LAST, PREVIOUS]
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 100, 900])
+def test_incident_R5_a_truncated_checkpoint_falls_back_to_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keep_bytes: int
+) -> None:
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    last = tmp_path / LAST
+    last.write_bytes(last.read_bytes()[:keep_bytes])
+    with caplog.at_level(logging.WARNING):
+        loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["epoch"] == 1
+    assert "checkpoint_last.pt is unreadable" in caplog.text
+
+
+def test_a_crash_between_the_two_moves_loses_nothing(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state(1))
+    (tmp_path / LAST).rename(tmp_path / PREVIOUS)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded["epoch"] == 1
+
+
+def test_no_readable_checkpoint_is_an_error_not_a_fresh_start(tmp_path: Path) -> None:
+    (tmp_path / LAST).write_bytes(b"not a checkpoint")
+    with pytest.raises(RuntimeError, match="no readable checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_incident_R9_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
+    torch.save({"path": PureWindowsPath("C:/faces")}, tmp_path / LAST)
+    with pytest.raises(RuntimeError, match="no readable checkpoint"):
+        load_checkpoint(tmp_path)
