@@ -1,0 +1,152 @@
+"""manifests/ and models/<stage>/<teacher>/ -> checked tables. No image, no weights, no torch.
+
+A teacher's logits are used only if they belong to the manifest at hand and are complete.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stages.evaluation.metrics import Floats, Ints
+from stages.records.schema import read_manifest
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json, sha256_file
+from stages.sources.labels import CLASSES
+
+STAGES = ("stageA", "stageB")
+MANIFEST_FILE = "classification_manifest.csv"
+
+Mask = npt.NDArray[np.bool_]
+
+_LOGITS = [f"logit_{name.lower()}" for name in CLASSES]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The rows that teachers are scored on, by id: `rows` of val and test, and each gate view's."""
+
+    sha256: str
+    ids: pd.Index
+    rows: pd.DataFrame
+    gates: dict[str, pd.DataFrame]
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The rows of one split."""
+        chosen: pd.DataFrame = self.rows[self.rows["split"] == name]
+        return chosen
+
+
+@dataclass(frozen=True)
+class PublishedTeacher:
+    """One teacher of one stage; `logits` is indexed by id and holds seven logits and `seen`."""
+
+    stage: str
+    name: str
+    weights_sha256: str
+    logits: pd.DataFrame
+    history: list[dict[str, Any]]
+
+    def logits_of(self, rows: pd.DataFrame) -> Floats:
+        """Logits (N, 7) float64 of these manifest rows."""
+        return self.logits.loc[rows["id"], _LOGITS].to_numpy(dtype=np.float64)
+
+    def seen(self, rows: pd.DataFrame) -> Mask:
+        """Which of these manifest rows, or their copies, the weights were trained on, (N,)."""
+        return np.asarray(self.logits.loc[rows["id"], "seen"], dtype=np.bool_)
+
+
+def targets_of(rows: pd.DataFrame) -> Ints:
+    """Class numbers (N,) of manifest rows."""
+    return pd.Index(CLASSES).get_indexer(pd.Index(rows["label"])).astype(np.int64)
+
+
+def read_manifest_folder(folder: Path) -> Manifest:
+    """Read the manifest and its gate views.
+
+    Raises:
+        UserError: if a file is missing or breaks the manifest's schema.
+    """
+    path = folder / MANIFEST_FILE
+    index = _read(folder / "index.json", made_by="dvc repro manifest")
+    frame = read_manifest(path)
+    gates = [name for name, entry in sorted(index["files"].items()) if entry.get("gate", False)]
+    return Manifest(
+        sha256=sha256_file(path),
+        ids=pd.Index(frame["id"]),
+        rows=_by_id(frame[frame["split"] != "train"]),
+        gates={Path(name).stem: _by_id(read_manifest(folder / name)) for name in gates},
+    )
+
+
+def read_teacher(folder: Path, *, manifest: Manifest) -> PublishedTeacher:
+    """Read what `models/<stage>/<teacher>` says of itself.
+
+    Raises:
+        UserError: if a file is missing, the teacher belongs to another manifest or class order, or
+            its logits are not exactly those of the manifest's val, test and gate rows.
+    """
+    stage, name = folder.parent.name, folder.name
+    made_by = f"dvc repro {stage}@{name}"
+    card = _read(folder / "teacher.json", made_by=made_by)
+    shown = f"models/{stage}/{name}"
+    _check_card(card, shown=f"{shown}/teacher.json", manifest=manifest, made_by=made_by)
+    history = _read(folder / "history.json", made_by=made_by)
+    _require(folder / "logits.parquet", made_by=made_by)
+    logits = pd.read_parquet(folder / "logits.parquet")
+    _check_logits(logits, shown=f"{shown}/logits.parquet", manifest=manifest)
+    return PublishedTeacher(stage, name, card["weights_sha256"], logits.set_index("id"), history)
+
+
+def _by_id(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values("id", ignore_index=True)
+
+
+def _require(path: Path, *, made_by: str) -> None:
+    if not path.is_file():
+        shown = "/".join(path.parts[-4:])
+        raise UserError(f"{shown}: expected a file, found none; `{made_by}` makes it")
+
+
+def _read(path: Path, *, made_by: str) -> Any:
+    _require(path, made_by=made_by)
+    return read_json(path)
+
+
+def _check_card(card: dict[str, Any], *, shown: str, manifest: Manifest, made_by: str) -> None:
+    if card["manifest_sha256"] != manifest.sha256:
+        raise UserError(
+            f"{shown}: manifest_sha256: expected {manifest.sha256[:12]}… "
+            f"(manifests/{MANIFEST_FILE}), got {card['manifest_sha256'][:12]}…; "
+            f"`{made_by}` trains on the manifest at hand"
+        )
+    if tuple(card["classes"]) != CLASSES:
+        raise UserError(f"{shown}: classes: expected {list(CLASSES)}, got {card['classes']}")
+
+
+def _check_logits(logits: pd.DataFrame, *, shown: str, manifest: Manifest) -> None:
+    expected = ["id", *_LOGITS, "seen"]
+    if sorted(logits.columns) != sorted(expected):
+        raise UserError(f"{shown}: columns: expected {expected}, got {list(logits.columns)}")
+    ids = pd.Index(logits["id"])
+    wanted = pd.Index(manifest.rows["id"])
+    for gate in manifest.gates.values():
+        wanted = wanted.union(pd.Index(gate["id"]))
+    problems = {
+        "rows stand more than once": ids[ids.duplicated()],
+        f"rows have no logits, of {len(wanted)} val, test and gate rows": wanted.difference(ids),
+        f"rows are unknown to manifests/{MANIFEST_FILE}": ids.difference(manifest.ids),
+        "rows hold logits that are not finite": ids[
+            ~np.isfinite(logits[_LOGITS].to_numpy(dtype=np.float64)).all(axis=1)
+        ],
+    }
+    lines = [
+        f"{shown}: {len(found)} {problem}; the first: {', '.join(map(str, found[:3]))}"
+        for problem, found in problems.items()
+        if len(found)
+    ]
+    if lines:
+        raise UserError("\n".join(lines))

@@ -1,0 +1,65 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.evaluation.blocks import Evidence
+from stages.evaluation.bootstrap import resample
+from stages.evaluation.calibration import Pair
+from stages.evaluation.comparison import compare, same_rows
+from stages.evaluation.metrics import softmax
+from stages.sources.labels import CLASSES
+
+
+def _evidence(logits, targets):
+    rows = pd.DataFrame(
+        {
+            "id": [f"a/{n:04d}" for n in range(len(targets))],
+            "source": np.where(np.arange(len(targets)) % 2, "b", "a"),
+            "label": np.array(CLASSES)[targets],
+            "group": [f"g{n}" for n in range(len(targets))],
+        }
+    )
+    return Evidence(rows, Pair(softmax(logits), softmax(logits)), "val", "test")
+
+
+def _compare(first, second):
+    draws = resample(first.rows["group"], samples=200, random=np.random.default_rng(0))
+    return compare(first, second, resamples=draws, bins=15)
+
+
+def test_incident_N1_only_shared_rows_are_compared(draw):
+    """A was scored on easy rows, B on easy and hard ones: B looked worse though it is better."""
+    logits, targets = draw(1000)
+    hard = np.arange(1000) >= 500
+    noise = np.random.default_rng(1).normal(size=logits.shape)
+    of_a = _evidence(logits + noise, targets).only(~hard)
+    of_b = _evidence(np.where(hard[:, None], noise, logits), targets)
+    first, second = same_rows(of_a, of_b)
+    assert list(first.rows["id"]) == list(second.rows["id"]) == list(of_a.rows["id"])
+    found = _compare(first, second)
+    assert found["n"] == 500
+    assert found["macro_f1_gain_95"][0] > 0
+    assert found["nll_change_95"][1] < 0
+    assert [row["source"] for row in found["per_source"]] == ["a", "b"]
+
+
+def test_incident_N1_different_rows_are_refused(draw):
+    evidence = _evidence(*draw(20))
+    mask = np.arange(20) < 10
+    with pytest.raises(AssertionError, match="same rows"):
+        _compare(evidence.only(mask), evidence.only(~mask))
+
+
+def test_model_against_itself_differs_by_nothing(draw):
+    evidence = _evidence(*draw(100))
+    found = _compare(evidence, evidence)
+    assert (found["macro_f1_gain"], found["nll_change"]) == (0, 0)
+    assert found["macro_f1_gain_95"] == found["nll_change_95"] == (0, 0)
+
+
+def test_pairs_narrow_the_interval(draw):
+    logits, targets = draw(600)
+    slightly = logits + np.random.default_rng(2).normal(scale=0.1, size=logits.shape)
+    low, high = _compare(_evidence(logits, targets), _evidence(slightly, targets))["nll_change_95"]
+    alone = np.std(np.log(softmax(logits)[np.arange(600), targets])) / np.sqrt(600)
+    assert high - low < alone

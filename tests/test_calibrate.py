@@ -1,0 +1,146 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages import calibrate
+from stages.evaluation.metrics import score, softmax
+from stages.evaluation.published import targets_of
+from tests.evaluation.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A project that calibrate has run in; tests only read it."""
+    root = build_run_folder(tmp_path_factory.mktemp("run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        assert calibrate.main([]) == 0
+    return root
+
+
+@pytest.fixture
+def copied(done, tmp_path, monkeypatch):
+    """The same project for a test of its own, as the current folder."""
+    root = tmp_path / "run"
+    shutil.copytree(done, root)
+    monkeypatch.chdir(root)
+    return root
+
+
+def _json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _bytes(root):
+    written = ("metrics", "plots", "models/calibrated")
+    files = [path for folder in written for path in (root / folder).rglob("*") if path.is_file()]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(files)}
+
+
+def test_door_writes_everything(done):
+    names = ["RN18", "B3", "fused_fixed", "fused_searched"]
+    curves = {
+        f"plots/data/{kind}/{stage}_{name}.csv"
+        for kind in ("reliability", "confusion")
+        for stage in TRUE_T
+        for name in names
+    }
+    training = {f"plots/data/training/{stage}_{name}.csv" for stage in TRUE_T for name in names[:2]}
+    figures = {
+        f"plots/figures/{kind}_{stage}.png"
+        for kind in ("reliability", "confusion")
+        for stage in TRUE_T
+    }
+    assert set(_bytes(done)) == curves | training | figures | {
+        "models/calibrated/calibration.json",
+        "metrics/teachers.json",
+        "plots/figures/training.png",
+    }
+
+
+def test_another_process_writes_the_same_bytes_and_needs_no_torch(copied, done):
+    for folder in ("metrics", "plots", "models/calibrated"):
+        shutil.rmtree(copied / folder)
+    code = "import sys; from stages.calibrate import main; main([]); print('torch' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(Path(calibrate.__file__).parents[1])}
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert found.stdout.strip() == "False"
+    assert _bytes(copied) == _bytes(done)
+
+
+def test_incident_N5_known_temperature_and_the_weights_it_belongs_to(done):
+    found = _json(done / "models/calibrated/calibration.json")
+    for stage, temperature in TRUE_T.items():
+        card = _json(done / f"models/{stage}/RN18/teacher.json")
+        teacher = found["stages"][stage]["teachers"]["RN18"]
+        assert teacher["temperature"] == pytest.approx(temperature, rel=0.15)
+        assert teacher["weights_sha256"] == card["weights_sha256"]
+        assert found["manifest_sha256"] == card["manifest_sha256"]
+        fused = found["stages"][stage]["fused"]
+        assert fused["fixed"]["weights"] == {"RN18": 0.7, "B3": 0.3}
+        assert sum(fused["searched"]["weights"].values()) == pytest.approx(1)
+    assert (found["stage"], found["fusion"], found["fitted_on"], found["n"]) == (
+        "stageB", "fixed", "val", 720,
+    )  # fmt: skip
+
+
+def test_numbers_are_those_of_the_test_rows_at_the_temperature_of_calibration_json(done):
+    test = pd.read_csv(done / "manifests/classification_manifest.csv").query("split == 'test'")
+    logits = pd.read_parquet(done / "models/stageA/B3/logits.parquet").set_index("id")
+    calibration = _json(done / "models/calibrated/calibration.json")
+    temperature = calibration["stages"]["stageA"]["teachers"]["B3"]["temperature"]
+    scaled = softmax(logits.loc[test["id"], LOGITS].to_numpy() / temperature)
+    expected = score(scaled, targets_of(test), bins=15)
+    found = _json(done / "metrics/teachers.json")["stageA"]["B3"]["test"]
+    for name in ("accuracy", "macro_f1", "nll", "ece"):
+        assert found[name] == pytest.approx(expected[name], abs=2e-6)
+    assert found["ece_raw"] > 3 * found["ece"]
+
+
+def test_stages_are_compared_on_the_same_rows_for_every_model(done):
+    found = _json(done / "metrics/teachers.json")
+    compared = found["stageB_vs_stageA"]
+    assert list(compared) == ["RN18", "B3", "fused_fixed", "fused_searched"]
+    # Both stages' logits are the same but for their scale, so nothing is left to gain.
+    assert compared["RN18"]["test"]["macro_f1_gain"] == 0
+    assert compared["RN18"]["test"]["nll_change"] == pytest.approx(0, abs=1e-3)
+    for entry in compared.values():
+        assert (entry["test"]["n"], entry["gates"]["gate"]["n"]) == (720, 470)
+
+
+def test_crossfit_serves_a_manifest_without_test_rows(tmp_path, monkeypatch, capsys):
+    build_run_folder(tmp_path, per_split=60, splits=("train", "val"))
+    monkeypatch.chdir(tmp_path)
+    assert calibrate.main([]) == 2
+    assert "params.yaml: calibrate.report: needs test rows" in capsys.readouterr().err
+    assert not (tmp_path / "metrics").exists()
+    set_calibrate(tmp_path, report="val_crossfit", bins=10)
+    assert calibrate.main([]) == 0
+    scaled = _json(tmp_path / "metrics/teachers.json")["stageA"]["RN18"]["val"]["scores"][1]
+    assert (scaled["fitted_on"], scaled["reported_on"]) == ("val, other 4 of 5 folds", "val")
+    assert len(pd.read_csv(tmp_path / "plots/data/reliability/stageA_RN18.csv")) == 10
+
+
+def test_user_problem_leaves_the_old_results_whole(copied, capsys):
+    before = _bytes(copied)
+    (copied / "models/stageB/B3/logits.parquet").unlink()
+    assert calibrate.main([]) == 2
+    message = capsys.readouterr().err
+    assert "models/stageB/B3/logits.parquet" in message
+    assert "Traceback" not in message
+    assert _bytes(copied) == before
+
+
+def test_dvc_would_show_numbers_and_no_tables(done):
+    """DVC makes a column of every plain value, and passes over lists."""
+    test = _json(done / "metrics/teachers.json")["stageA"]["RN18"]["test"]
+    plain = [name for name, value in test.items() if not isinstance(value, list)]
+    assert plain == ["n", "accuracy", "macro_f1", "nll", "nll_raw", "ece", "ece_raw"]
