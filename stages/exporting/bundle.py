@@ -1,0 +1,98 @@
+"""models/<stage>/* and calibration.json -> what is exported together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stages.evaluation.calibration import Calibration
+from stages.evaluation.metrics import Floats, softmax
+from stages.modeling.teacher import Teacher
+from stages.modeling.weights import TeacherCard, load_teacher
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json, sha256_file
+
+ENSEMBLE = "ensemble"
+
+# A file can say these only once, so its teachers must not differ in them.
+_SHARED = (
+    "stage", "classes", "image_size", "preprocess", "manifest_sha256", "recipe_version",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Member:
+    """A teacher, what is said of it, its own temperature and its weight in the ensemble."""
+
+    model: Teacher
+    card: TeacherCard
+    temperature: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The teachers of one stage by name, and what was fitted on exactly these weights."""
+
+    stage: str
+    members: dict[str, Member]
+    temperature: float
+    calibration_sha256: str
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Each teacher's weight in the ensemble."""
+        return {name: member.weight for name, member in self.members.items()}
+
+    @property
+    def cards(self) -> list[TeacherCard]:
+        """What is said of each teacher."""
+        return [member.card for member in self.members.values()]
+
+    def probabilities(self, logits: Sequence[Floats]) -> Floats:
+        """Calibrated probabilities (N, 7) of the ensemble from each teacher's logits (N, 7)."""
+        calibration = Calibration(tuple(self.weights.values()), self.temperature)
+        return calibration.apply([softmax(own) for own in logits]).scaled
+
+
+def read_bundle(models: Path, *, stage: str, fusion: str) -> Bundle:
+    """Load the teachers of `stage` with their temperatures and the weights of `fusion`.
+
+    Raises:
+        UserError: if something is missing, was calibrated with other weights (incident N5), or the
+            teachers differ in what a common file says only once (incident X3).
+    """
+    path = models / "calibrated" / "calibration.json"
+    if not path.is_file():
+        raise UserError(f"models/calibrated/{path.name}: missing; run `dvc repro calibrate`")
+    fitted = read_json(path)["stages"][stage]
+    fused = fitted["fused"][fusion]
+    members = {
+        name: _member(models / stage / name, entry=entry, weight=fused["weights"][name])
+        for name, entry in fitted["teachers"].items()
+    }
+    _require_agreement([member.card for member in members.values()])
+    return Bundle(stage, members, fused["temperature"], sha256_file(path))
+
+
+def _member(folder: Path, *, entry: dict[str, Any], weight: float) -> Member:
+    if folder.name.lower() == ENSEMBLE:
+        raise UserError(f"params.yaml: teachers.{folder.name}: this name is kept for the ensemble")
+    model, card = load_teacher(folder)
+    if card.weights_sha256 != entry["weights_sha256"]:
+        raise UserError(
+            f"models/calibrated/calibration.json: {folder.parent.name}.{folder.name}: fitted on "
+            f"weights {entry['weights_sha256'][:12]}…, got {card.weights_sha256[:12]}… in "
+            f"models/{folder.parent.name}/{folder.name}; run `dvc repro calibrate`"
+        )
+    return Member(model, card, entry["temperature"], weight)
+
+
+def _require_agreement(cards: Sequence[TeacherCard]) -> None:
+    for key in _SHARED:
+        found = {card.teacher: getattr(card, key) for card in cards}
+        if any(value != getattr(cards[0], key) for value in found.values()):
+            raise UserError(
+                f"models/{cards[0].stage}: teacher.json: {key}: expected the same for all "
+                f"teachers, got {found}; train them again with one recipe"
+            )

@@ -1,0 +1,71 @@
+"""Tiny teachers with random weights, as stand-ins and as published ones."""
+
+from pathlib import Path
+
+import torch
+
+from stages import config
+from stages.modeling.teacher import Teacher, build_teacher
+from stages.modeling.weights import TeacherCard, save_teacher
+from stages.runtime.files import write_json
+from stages.sources.labels import CLASSES
+
+SIZE = 32
+# Networks that timm has for tests.
+BACKBONES = {"RN18": "test_resnet", "B3": "test_efficientnet"}
+
+
+def make_teacher(name: str = "RN18", *, seed: int) -> Teacher:
+    """A teacher with random weights and, in its batch norms, statistics of its own."""
+    torch.manual_seed(seed)
+    section = config.Teacher(backbone=BACKBONES[name], embedding_size=16)
+    teacher = build_teacher(section, image_size=SIZE, scale=30.0, key=f"teachers.{name}")
+    teacher.train()(torch.randn(64, 3, SIZE, SIZE))
+    return teacher.eval()
+
+
+def make_card(teacher: str = "RN18", **changes: object) -> TeacherCard:
+    values: dict[str, object] = {
+        "teacher": teacher,
+        "stage": "stageB",
+        "backbone": BACKBONES[teacher],
+        "embedding_size": 16,
+        "dropout": 0.0,
+        "scale": 30.0,
+        "classes": CLASSES,
+        "image_size": SIZE,
+        "preprocess": {
+            "clahe": {"clip_limit": 2.0, "tiles": 8},
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+        },
+        "epoch": 3,
+        "metric": {},
+        "fingerprint": "f" * 64,
+        "manifest_sha256": "a" * 64,
+        "recipe_version": 1,
+        "weights_sha256": "b" * 64,
+    }
+    return TeacherCard(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def save_tiny_teacher(models: Path, name: str, *, seed: int) -> TeacherCard:
+    """Publish a teacher in models/stageB/<name>."""
+    return save_teacher(models / "stageB" / name, make_teacher(name, seed=seed), make_card(name))
+
+
+def write_calibration(models: Path, cards: dict[str, TeacherCard]) -> None:
+    """calibration.json in the form that the calibrate door writes."""
+    stage = {
+        "teachers": {
+            name: {"temperature": 1.3 + number, "weights_sha256": card.weights_sha256}
+            for number, (name, card) in enumerate(cards.items())
+        },
+        "fused": {
+            "fixed": {"weights": {"RN18": 0.7, "B3": 0.3}, "temperature": 1.6},
+            "searched": {"weights": {"RN18": 1.0, "B3": 0.0}, "temperature": 1.9},
+        },
+    }
+    calibrated = models / "calibrated"
+    calibrated.mkdir(parents=True)
+    write_json(calibrated / "calibration.json", {"stage": "stageB", "stages": {"stageB": stage}})
