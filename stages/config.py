@@ -132,13 +132,19 @@ class Preprocess(Section):
 
 
 class Teacher(Section):
-    """A timm backbone with an embedding. `weights`: a local file of backbone weights."""
+    """A timm backbone with an embedding. `weights`: a local file of backbone weights.
+
+    `learning_rate_scale` multiplies the stage's learning rates for this teacher; weight decay a
+    step stays what the stage says.
+    """
 
     backbone: str
     embedding_size: Count = 512
     dropout: Share = 0.0
     pretrained: bool = False
     weights: str | None = None
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate_scale: Positive = 1.0
 
 
 class Arcface(Section):

@@ -31,7 +31,7 @@ def work(stage: str, teacher: str) -> None:
     from stages.runtime.errors import UserError
     from stages.runtime.lock import run_lock
     from stages.runtime.signals import stop_on_signals
-    from stages.training.run import data_hashes, open_run
+    from stages.training.run import open_run, shard_hashes
     from stages.training.selection import choose_rows
     from stages.training.session import Session, learn, publish_teacher
     from stages.training.start import build_model, find_start
@@ -48,7 +48,7 @@ def work(stage: str, teacher: str) -> None:
         stage,
         teacher=teacher,
         params=listed,
-        data=data_hashes(MANIFESTS, standardized=STANDARDIZED),
+        data={"manifest": rows.manifest_sha256} | shard_hashes(STANDARDIZED),
         init_sha256=start.sha256(),
     )
     logger.info(
@@ -58,6 +58,7 @@ def work(stage: str, teacher: str) -> None:
         run=run,
         rows=rows,
         section=section,
+        recipe=recipe,
         preprocess=params.preprocess,
         seed=seed,
         machine=params.machine,
@@ -67,9 +68,7 @@ def work(stage: str, teacher: str) -> None:
         model = build_model(start, section=section, recipe=recipe, teacher=teacher, seed=seed)
         progress = learn(session, model, stop=stop)
         target = MODELS / stage / teacher
-        publish_teacher(
-            session, model, recipe=recipe, start=start, progress=progress, target=target
-        )
+        publish_teacher(session, model, start=start, progress=progress, target=target)
     logger.info("published %s: epoch %d", target.as_posix(), progress.best["epoch"])
 
 

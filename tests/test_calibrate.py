@@ -10,7 +10,7 @@ import pytest
 
 from stages import calibrate
 from stages.evaluation.metrics import score, softmax
-from stages.evaluation.published import targets_of
+from stages.records.schema import targets_of
 from tests.evaluation.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
 
 

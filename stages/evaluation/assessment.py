@@ -22,7 +22,9 @@ from stages.evaluation.calibration import (
 )
 from stages.evaluation.fusion import search_weights
 from stages.evaluation.metrics import Floats, softmax
-from stages.evaluation.published import MANIFEST_FILE, Manifest, Mask, PublishedTeacher, targets_of
+from stages.evaluation.published import Manifest, Mask, PublishedTeacher
+from stages.records.folder import MANIFEST_FILE
+from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
 

@@ -14,7 +14,8 @@ import pandas as pd
 from stages.evaluation.bootstrap import Resamples, intervals
 from stages.evaluation.calibration import Pair
 from stages.evaluation.metrics import Floats, Ints, score
-from stages.evaluation.published import Mask, targets_of
+from stages.evaluation.published import Mask
+from stages.records.schema import targets_of
 from stages.sources.labels import CLASSES
 
 NATIVE_PX_EDGES = (0, 48, 96, 192)

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages.evaluation.metrics import Floats, Ints
-from stages.records.schema import read_manifest
+from stages.evaluation.metrics import Floats
+from stages.records.folder import MANIFEST_FILE, read_folder
 from stages.runtime.errors import UserError
-from stages.runtime.files import read_json, sha256_file
+from stages.runtime.files import read_json
 from stages.sources.labels import CLASSES
 
 STAGES = ("stageA", "stageB")
-MANIFEST_FILE = "classification_manifest.csv"
 
 Mask = npt.NDArray[np.bool_]
 
@@ -59,26 +58,19 @@ class PublishedTeacher:
         return np.asarray(self.logits.loc[rows["id"], "seen"], dtype=np.bool_)
 
 
-def targets_of(rows: pd.DataFrame) -> Ints:
-    """Class numbers (N,) of manifest rows."""
-    return pd.Index(CLASSES).get_indexer(pd.Index(rows["label"])).astype(np.int64)
-
-
 def read_manifest_folder(folder: Path) -> Manifest:
     """Read the manifest and its gate views.
 
     Raises:
-        UserError: if a file is missing or breaks the manifest's schema.
+        UserError: if a file is missing, was changed since, or breaks the manifest's schema.
     """
-    path = folder / MANIFEST_FILE
-    index = _read(folder / "index.json", made_by="dvc repro manifest")
-    frame = read_manifest(path)
-    gates = [name for name, entry in sorted(index["files"].items()) if entry.get("gate", False)]
+    published = read_folder(folder)
+    frame = published.rows
     return Manifest(
-        sha256=sha256_file(path),
+        sha256=published.sha256,
         ids=pd.Index(frame["id"]),
         rows=_by_id(frame[frame["split"] != "train"]),
-        gates={Path(name).stem: _by_id(read_manifest(folder / name)) for name in gates},
+        gates={name: _by_id(rows) for name, rows in published.gates.items()},
     )
 
 

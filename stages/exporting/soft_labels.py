@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluation.metrics import Floats, Ints, log_probabilities
-from stages.evaluation.published import targets_of
+from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json, write_text, write_with
 from stages.sources.labels import CLASSES

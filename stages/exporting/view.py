@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from stages.config import Preprocess
 from stages.evaluation.metrics import Floats, Ints
 from stages.evaluation.predict import predict
-from stages.evaluation.published import targets_of
 from stages.exporting.soft_labels import join_by_id
 from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader
 from stages.loading.shards import FaceStore
 from stages.modeling.weights import TeacherCard
-from stages.records.schema import read_manifest
+from stages.records.schema import read_manifest, targets_of
 from stages.runtime.errors import UserError
 
 _BATCH = 64

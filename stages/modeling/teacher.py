@@ -16,12 +16,9 @@ class Teacher(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.backbone = backbone
-        self.embedding = nn.Sequential(
-            nn.Dropout(dropout),
-            # The batch norm brings its own bias.
-            nn.Linear(num_features, embedding_size, bias=False),
-            nn.BatchNorm1d(embedding_size),
-        )
+        # No batch norm behind it: over features that hardly differ yet, as those of a fresh
+        # EfficientNet, it blows noise up to full size and nothing is learnt for epochs.
+        self.embedding = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, embedding_size))
         self.head = ArcfaceHead(embedding_size, num_classes=config.NUM_CLASSES, scale=scale)
 
     def forward(self, images: Tensor) -> Tensor:

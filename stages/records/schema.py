@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pandera.pandas as pa
 import pyarrow
@@ -52,6 +53,11 @@ def write_manifest(path: Path, frame: pd.DataFrame) -> str:
         UserError: if a row breaks the schema; nothing is written then.
     """
     return write_csv(path, _checked(path, frame))
+
+
+def targets_of(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Class numbers (N,) of manifest rows."""
+    return pd.Index(CLASSES).get_indexer(pd.Index(rows["label"])).astype(np.int64)
 
 
 def read_manifest(path: Path) -> pd.DataFrame:

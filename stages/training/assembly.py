@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from stages.config import Augmentation, Preprocess, SamplerFill, Stage
+from stages.config import Teacher as Recipe
 from stages.evaluation.metrics import score, softmax
 from stages.evaluation.predict import predict
 from stages.loading.augmentation import NO_AUGMENTATION
@@ -20,13 +21,13 @@ from stages.loading.sampler import EpochSampler
 from stages.loading.shards import FaceStore
 from stages.modeling.arcface import margin_at
 from stages.modeling.teacher import Teacher
+from stages.records.schema import targets_of
 from stages.training.engine import Plan
 from stages.training.machinery import Machinery
 from stages.training.optimization import build_average, build_optimizer
 from stages.training.prior import build_loss
 from stages.training.progress import Scores
 from stages.training.schedule import CosineSchedule
-from stages.training.selection import targets
 
 VAL_METRICS: tuple[Literal["accuracy", "macro_f1", "nll"], ...] = ("accuracy", "macro_f1", "nll")
 _ECE_BINS = 15
@@ -56,7 +57,7 @@ class Faces:
         """Shuffled, augmented batches, each class filled up where the section says so."""
         prior = self._section.prior
         sampler = EpochSampler(
-            targets(rows),
+            targets_of(rows),
             batch_size=self._section.batch_size,
             min_per_class=prior.min_per_class if isinstance(prior, SamplerFill) else 0,
             seed=self._seed,
@@ -74,7 +75,7 @@ class Faces:
         return FaceDataset(
             self._store,
             positions=self._store.locate(rows["id"].tolist()),
-            targets=targets(rows),
+            targets=targets_of(rows),
             image_size=self._section.image_size,
             preprocess=self._preprocess,
             augmentation=augmentation,
@@ -83,7 +84,13 @@ class Faces:
 
 
 def build_machinery(
-    model: Teacher, *, section: Stage, counts: np.ndarray, device: torch.device, dtype: torch.dtype
+    model: Teacher,
+    *,
+    section: Stage,
+    recipe: Recipe,
+    counts: np.ndarray,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Machinery:
     """Give a model, on its device already, an optimizer, a loss and an average.
 
@@ -95,7 +102,10 @@ def build_machinery(
         model=model,
         training_logits=model.training_logits,
         optimizer=build_optimizer(
-            model, learning_rate=section.learning_rate, weight_decay=section.weight_decay
+            model,
+            recipe.optimizer,
+            learning_rate=section.learning_rate * recipe.learning_rate_scale,
+            weight_decay=section.weight_decay / recipe.learning_rate_scale,
         ),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         loss=build_loss(
@@ -108,7 +118,9 @@ def build_machinery(
     )
 
 
-def build_plan(section: Stage, *, seed: int, num_batches: int, checkpoint_minutes: float) -> Plan:
+def build_plan(
+    section: Stage, *, recipe: Recipe, seed: int, num_batches: int, checkpoint_minutes: float
+) -> Plan:
     """The numbers of the run; the batches that remain of an epoch make a step of their own."""
     steps_per_epoch = -(-num_batches // section.accumulate)
     return Plan(
@@ -119,8 +131,8 @@ def build_plan(section: Stage, *, seed: int, num_batches: int, checkpoint_minute
         select_by=section.select_by,
         checkpoint_seconds=60 * checkpoint_minutes,
         schedule=CosineSchedule(
-            peak=section.learning_rate,
-            floor=section.min_lr,
+            peak=section.learning_rate * recipe.learning_rate_scale,
+            floor=section.min_lr * recipe.learning_rate_scale,
             warmup_steps=round(section.warmup_epochs * steps_per_epoch),
             total_steps=section.epochs * steps_per_epoch,
         ),
@@ -132,7 +144,7 @@ def build_evaluation(
     loader: EvalLoader, *, rows: pd.DataFrame, device: torch.device, dtype: torch.dtype
 ) -> Callable[[nn.Module], Scores]:
     """A function that scores a model on the loader's rows: n and `VAL_METRICS`."""
-    wanted = targets(rows)
+    wanted = targets_of(rows)
 
     def evaluate(model: nn.Module) -> Scores:
         probabilities = softmax(predict(model, loader, device=device, dtype=dtype))

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from stages.runtime.files import read_json, sha256_file, sha256_json, work_folder, write_json
+from stages.runtime.files import read_json, sha256_json, work_folder, write_json
 
 RECIPE_VERSION = 1
 
@@ -23,7 +23,6 @@ class Run:
     stage: str
     teacher: str
     fingerprint: str
-    manifest_sha256: str
     folder: Path
 
 
@@ -34,7 +33,7 @@ def open_run(
 
     Args:
         params: sections and values that dvc.yaml lists for the stage, by their key.
-        data: SHA-256 of the manifest and of each shard, by name.
+        data: SHA-256 of the manifest (`manifest`) and of each shard, by name.
         init_sha256: of the weights to start from; empty when there are none.
     """
     identity = {
@@ -48,16 +47,16 @@ def open_run(
     fingerprint = sha256_json(identity)
     folder = work_folder(stage, teacher, fingerprint[:16])
     write_json(folder / "identity.json", identity | {"fingerprint": fingerprint})
-    return Run(stage, teacher, fingerprint, data["manifest"], folder)
+    return Run(stage, teacher, fingerprint, folder)
 
 
-def data_hashes(manifests: Path, *, standardized: Path) -> dict[str, str]:
-    """SHA-256 of the manifest, and of each shard as its index states it."""
-    hashes = {"manifest": sha256_file(manifests / "classification_manifest.csv")}
-    for index in sorted(standardized.glob("*/index.json")):
-        for shard, entry in read_json(index)["shards"].items():
-            hashes[f"{index.parent.name}/{shard}"] = entry["sha256"]
-    return hashes
+def shard_hashes(standardized: Path) -> dict[str, str]:
+    """SHA-256 of each shard, as its index states it."""
+    return {
+        f"{index.parent.name}/{shard}": entry["sha256"]
+        for index in sorted(standardized.glob("*/index.json"))
+        for shard, entry in read_json(index)["shards"].items()
+    }
 
 
 def _plain(value: object) -> object:

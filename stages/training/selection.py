@@ -1,6 +1,5 @@
 """Which rows a run learns from, chooses by and is scored on, and the report that says so."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from stages.config import Filter
-from stages.records.schema import read_manifest
+from stages.records.folder import read_folder
 from stages.records.views import require_classes, select
 from stages.runtime.errors import UserError
-from stages.runtime.files import read_json
 from stages.sources.labels import CLASSES
 
 NATIVE_PX_BUCKETS = (0, 32, 64, 128, 256)
@@ -23,6 +21,7 @@ class Rows:
     """Rows of the manifest: to train on, to choose the best epoch by, and to publish logits of."""
 
     manifest: pd.DataFrame
+    manifest_sha256: str
     train: pd.DataFrame
     val: pd.DataFrame
     scored: pd.DataFrame
@@ -39,34 +38,27 @@ def choose_rows(manifests: Path, *, rows: Filter, key: str) -> Rows:
     every row of a gate view, whatever the filter says, so that stages meet on the same rows.
 
     Raises:
-        UserError: for a source without rows, or a class without a train row.
+        UserError: for a source without rows, a class without a train row, or no val row.
     """
-    index = read_json(manifests / "index.json")
-    manifest = read_manifest(manifests / "classification_manifest.csv")
+    published = read_folder(manifests)
+    manifest, groups = published.rows, published.source_groups
     whole = rows.model_copy(update={"max_per_class": None})
-    chosen = select(manifest, whole, key=key, source_groups=index["source_groups"])
-    thinned = select(manifest, rows, key=key, source_groups=index["source_groups"])
+    chosen = select(manifest, whole, key=key, source_groups=groups)
+    thinned = select(manifest, rows, key=key, source_groups=groups)
     train, val = thinned[thinned["split"] == "train"], chosen[chosen["split"] == "val"]
     require_classes(train, key=key)
     if val.empty:
         raise UserError(f"params.yaml: {key}: leaves no val rows to choose the best epoch by")
-    gates = {id_ for name in _gate_views(index) for id_ in read_manifest(manifests / name)["id"]}
-    is_scored = manifest["split"].isin(["val", "test"]) | manifest["id"].isin(gates)
-    return Rows(manifest, train, val, manifest[is_scored])
+    in_gates = {id_ for gate in published.gates.values() for id_ in gate["id"]}
+    is_scored = manifest["split"].isin(["val", "test"]) | manifest["id"].isin(in_gates)
+    return Rows(manifest, published.sha256, train, val, manifest[is_scored])
 
 
-def targets(rows: pd.DataFrame) -> np.ndarray:
-    """(N,) int64 class numbers of rows."""
-    return (
-        rows["label"].map({name: number for number, name in enumerate(CLASSES)}).to_numpy(np.int64)
-    )
-
-
-def alignment_report(rows: Rows, *, section: Filter, manifest_sha256: str) -> dict[str, Any]:
+def alignment_report(rows: Rows, *, section: Filter) -> dict[str, Any]:
     """Rows before and after the filter, by class, source and native size."""
     before = rows.manifest
     return {
-        "manifest_sha256": manifest_sha256,
+        "manifest_sha256": rows.manifest_sha256,
         "filter": section.model_dump(mode="json"),
         "train": {
             "before": _counts(before[before["split"] == "train"]),
@@ -76,10 +68,6 @@ def alignment_report(rows: Rows, *, section: Filter, manifest_sha256: str) -> di
         "scored_rows": len(rows.scored),
         "scored_rows_seen_in_training": int(rows.seen().sum()),
     }
-
-
-def _gate_views(index: Mapping[str, Any]) -> Sequence[str]:
-    return [name for name, entry in index["files"].items() if entry.get("gate", False)]
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Session:
     rows: Rows
     section: Stage
     preprocess: Preprocess
+    recipe: Recipe
     seed: int
     machine: Machine
     standardized: Path
@@ -76,12 +77,18 @@ def learn(session: Session, model: Teacher, *, stop: StopRequest) -> Progress:
     batches = session.faces.to_train_on(rows.train)
     plan = build_plan(
         section,
+        recipe=session.recipe,
         seed=session.seed,
         num_batches=batches.num_batches,
         checkpoint_minutes=session.machine.checkpoint_minutes,
     )
     machinery = build_machinery(
-        model, section=section, counts=batches.effective_counts, device=device, dtype=dtype
+        model,
+        section=section,
+        recipe=session.recipe,
+        counts=batches.effective_counts,
+        device=device,
+        dtype=dtype,
     )
     progress = Engine(machinery, plan, batches, evaluate, session.run.folder, stop).fit()
     load_state(model, session.run.folder / progress.best["file"])
@@ -89,13 +96,7 @@ def learn(session: Session, model: Teacher, *, stop: StopRequest) -> Progress:
 
 
 def publish_teacher(
-    session: Session,
-    model: Teacher,
-    *,
-    recipe: Recipe,
-    start: Start,
-    progress: Progress,
-    target: Path,
+    session: Session, model: Teacher, *, start: Start, progress: Progress, target: Path
 ) -> None:
     """Score every row that counts with the final weights; publish all files of the teacher."""
     run, section, rows = session.run, session.section, session.rows
@@ -104,9 +105,9 @@ def publish_teacher(
     card = TeacherCard(
         teacher=run.teacher,
         stage=run.stage,
-        backbone=recipe.backbone,
-        embedding_size=recipe.embedding_size,
-        dropout=recipe.dropout,
+        backbone=session.recipe.backbone,
+        embedding_size=session.recipe.embedding_size,
+        dropout=session.recipe.dropout,
         scale=section.arcface.scale,
         classes=CLASSES,
         image_size=section.image_size,
@@ -114,15 +115,13 @@ def publish_teacher(
         epoch=progress.best["epoch"],
         metric={"split": "val", "selected_by": section.select_by, **progress.best["val"]},
         fingerprint=run.fingerprint,
-        manifest_sha256=run.manifest_sha256,
+        manifest_sha256=rows.manifest_sha256,
         recipe_version=RECIPE_VERSION,
         weights_sha256="",
     )
     documents = {
         "history.json": progress.history,
-        "alignmentreport.json": alignment_report(
-            rows, section=section.filter, manifest_sha256=run.manifest_sha256
-        ),
+        "alignmentreport.json": alignment_report(rows, section=section.filter),
         "environment.json": environment() | {"device": describe_device(session.device)},
     }
     seen = rows.seen() | start.seen(rows.scored["id"])

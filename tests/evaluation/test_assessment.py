@@ -2,8 +2,9 @@ import pytest
 
 from stages.config import Calibrate
 from stages.evaluation.assessment import assess, single, stage_models
-from stages.evaluation.published import read_manifest_folder, read_teacher, targets_of
+from stages.evaluation.published import read_manifest_folder, read_teacher
 from stages.evaluation.temperature import fit_temperature
+from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from tests.evaluation.run_folder import SEEN_AT_GATE, build_run_folder
 

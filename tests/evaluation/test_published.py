@@ -3,7 +3,8 @@ import json
 import pandas as pd
 import pytest
 
-from stages.evaluation.published import read_manifest_folder, read_teacher, targets_of
+from stages.evaluation.published import read_manifest_folder, read_teacher
+from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from tests.evaluation.run_folder import SEEN_AT_GATE, build_run_folder
 

@@ -81,7 +81,7 @@ def engine(folder: Path, **options: Any) -> Engine:
     machinery = Machinery(
         model=model,
         training_logits=model.training_logits,
-        optimizer=build_optimizer(model, learning_rate=1e-2, weight_decay=0.05),
+        optimizer=build_optimizer(model, "adamw", learning_rate=1e-2, weight_decay=0.05),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         loss=build_loss(
             NoCorrection(kind="none"), counts=torch.ones(7).numpy(), label_smoothing=0.0, device=CPU

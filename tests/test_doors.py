@@ -1,0 +1,71 @@
+"""Every door answers --help, refuses wrong params in words, and is named rightly in the documents."""
+
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOORS = {
+    "standardize": [],
+    "manifest": [],
+    "train": ["stageA", "RN18"],
+    "calibrate": [],
+    "export": [],
+    "evaluate": ["models/stageA/RN18"],
+}
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def run(door: str, arguments: list[str]) -> int:
+    main: Callable[[list[str]], int] = importlib.import_module(f"stages.{door}").main
+    return main(arguments)
+
+
+def test_every_door_is_tried_here() -> None:
+    found = {path.stem for path in (ROOT / "stages").glob("*.py")}
+    assert found - {"__init__", "config"} == {*DOORS, "sample"}
+
+
+@pytest.mark.parametrize("door", [*DOORS, "sample"])
+def test_help_answers_without_a_project(
+    door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run(door, ["--help"])
+    assert ended.value.code == 0
+    assert f"python -m stages.{door}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_misspelt_key_stops_every_door_before_any_work(
+    door: str, project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project(stageA__learing_rate=0.1)
+    before = sorted(folder.rglob("*"))
+    assert run(door, DOORS[door]) == 2
+    assert (
+        "params.yaml: stageA.learing_rate: unknown key; did you mean 'learning_rate'?"
+        in capsys.readouterr().err
+    )
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_without_what_comes_before_it_a_door_says_so(
+    door: str, project: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    project(raw="nowhere")
+    assert run(door, DOORS[door]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_incident_X4_documents_name_doors_and_files_that_exist(document: Path) -> None:
+    text = document.read_text("utf-8")
+    assert set(re.findall(r"python -m stages\.(\w+)", text)) <= {*DOORS, "sample"}
+    for path in re.findall(r"\b(?:recipes|docs)/[\w./-]+\.(?:yaml|md)", text):
+        assert (ROOT / path).is_file(), path

@@ -1,0 +1,79 @@
+"""dvc.yaml names exactly what each stage depends on: code, data and params."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))[
+    "stages"
+]
+
+
+def door_of(stage: str) -> str:
+    found = re.match(r"python -m (stages\.\w+)", PIPELINE[stage]["cmd"])
+    assert found is not None
+    return found.group(1)
+
+
+@cache
+def import_graph() -> grimp.ImportGraph:
+    return grimp.build_graph("stages", cache_dir=None)
+
+
+def closure(door: str) -> set[str]:
+    """Files of this project that a door runs, empty packages left out."""
+    modules = {door, *import_graph().find_upstream_modules(door)}
+    files = {ROOT / (module.replace(".", "/") + ".py") for module in modules}
+    return {file.relative_to(ROOT).as_posix() for file in files if file.exists()}
+
+
+def code_deps(stage: str) -> set[str]:
+    return {dep for dep in PIPELINE[stage]["deps"] if dep.startswith("stages/")}
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_code_among_deps_is_the_import_closure_of_the_door(stage: str) -> None:
+    expected, stated = closure(door_of(stage)), code_deps(stage)
+    wanted = "\n".join(f"      - {path}" for path in sorted(expected))
+    assert stated == expected, (
+        f"missing {sorted(expected - stated)}, superfluous {sorted(stated - expected)}; deps of {stage}:\n{wanted}"
+    )
+
+
+def test_packages_hold_no_code_that_the_closure_would_miss() -> None:
+    assert all(path.read_bytes() == b"" for path in ROOT.glob("stages/**/__init__.py"))
+
+
+@pytest.mark.parametrize("stage", PIPELINE)
+def test_params_are_those_that_the_door_reads(stage: str) -> None:
+    source = (ROOT / (door_of(stage).replace(".", "/") + ".py")).read_text("utf-8")
+    read = set(re.findall(r"\bparams\.(\w+)", source)) - {"machine", "yaml"}
+    read = {stage if name == "stage" else name for name in read}
+    stated = {name.split(".")[0] for name in PIPELINE[stage]["params"]}
+    assert stated == read
+
+
+def test_params_are_never_handed_whole_to_a_room() -> None:
+    # Else the test above could not see what is read.
+    for path in ROOT.glob("stages/*/*.py"):
+        assert not re.search(r"\bParams\b", path.read_text("utf-8")), path
+
+
+def test_no_out_persists_and_no_dep_is_a_parent_of_outs() -> None:
+    outs = [out for stage in PIPELINE.values() for out in stage["outs"]]
+    deps = [dep for stage in PIPELINE.values() for dep in stage["deps"]]
+    assert all(isinstance(out, str) for out in outs)
+    assert not [dep for dep in deps if any(out.startswith(f"{dep}/") for out in outs)]
+
+
+def test_outs_are_ignored_by_git_ahead_of_any_run() -> None:
+    ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text("utf-8").splitlines()}
+    for stage in PIPELINE.values():
+        for out in stage["outs"]:
+            assert out in ignored or out.split("/")[0] in ignored, out

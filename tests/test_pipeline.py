@@ -1,0 +1,178 @@
+"""The stages chained by DVC, on a small project: what reruns, what does not, and what survives."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from small_project import IMAGES, draw, small_params, write_params
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.pipeline
+
+
+class Repository:
+    """A git and DVC repository with the project's code and a small raw folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+            shutil.copy(ROOT / name, folder / name)
+        shutil.copytree(
+            ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        shutil.copytree(
+            ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "*.local")
+        )
+        draw(folder / "raw" / "toy", images=IMAGES)
+        self.params(stageA__epochs=6)
+        self.run("git", "init", "-q", "-b", "main")
+        self.commit("start")
+
+    def params(self, **changes: Any) -> None:
+        write_params(self.folder, small_params(**changes))
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", message)
+
+    def run(self, *command: str) -> str:
+        done = self.popen(*command)
+        output, _ = done.communicate(timeout=600)
+        assert done.returncode == 0, output
+        return output
+
+    def popen(self, *command: str) -> subprocess.Popen[str]:
+        tools = Path(sys.executable).parent
+        environment = os.environ | {
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org",
+        }  # fmt: skip
+        environment.pop("DVC_ROOT", None)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def would_run(self) -> set[str]:
+        """Stages whose deps or params changed (stages below them follow when outs change)."""
+        changed = json.loads(self.run("dvc", "status", "--json"))
+        return {stage for stage, reasons in changed.items() if _has_own_reason(reasons)}
+
+
+def _has_own_reason(reasons: list[Any]) -> bool:
+    return any(isinstance(reason, dict) and "changed deps" in reason for reason in reasons)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The repository after its first `dvc repro`."""
+    repository = Repository(tmp_path_factory.mktemp("repository"))
+    repository.run("dvc", "repro")
+    repository.commit("first run")
+    return repository
+
+
+@pytest.fixture
+def clean(repository: Repository) -> Repository:
+    """The repository as it was committed."""
+    repository.run("git", "checkout", "-q", "--", ".")
+    repository.run("dvc", "checkout", "--force")
+    return repository
+
+
+def test_a_second_repro_runs_nothing(clean: Repository) -> None:
+    output = clean.run("dvc", "repro")
+    assert "Running stage" not in output
+    assert "Data and pipelines are up to date." in output
+    assert clean.run("git", "status", "--porcelain") == ""
+
+
+def test_all_outs_of_the_design_are_there(clean: Repository) -> None:
+    expected = [
+        "standardized/toy/faces-00000.arrow", "standardized/toy/rejects.csv", "standardized/toy/sheet.png",
+        "manifests/classification_manifest.csv", "manifests/excluded.csv", "manifests/duplicates.csv",
+        "models/stageA/RN18/best.safetensors", "models/stageB/B3/teacher.json",
+        "models/calibrated/calibration.json", "models/export/ensemble.onnx", "models/export/RN18.onnx",
+        "models/export/softlabels.npz", "models/export/softlabels_index.jsonl",
+        "models/export/classorder.json", "models/export/hash_manifest.json",
+        "metrics/manifest.json", "metrics/teachers.json", "metrics/export.json",
+    ]  # fmt: skip
+    assert [path for path in expected if not (clean.folder / path).is_file()] == []
+
+
+def test_incident_D9_no_output_names_a_place_on_this_machine(clean: Repository) -> None:
+    for folder in ("standardized", "manifests", "models", "metrics", "plots"):
+        for path in (clean.folder / folder).rglob("*"):
+            assert not (path.is_file() and str(clean.folder).encode() in path.read_bytes()), path
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"teachers__B3__embedding_size": 24}, {"stageA@B3", "stageB@B3", "calibrate"}),
+        ({"calibrate__bins": 10}, {"calibrate"}),
+        ({"machine__workers": 1}, set()),
+        ({"export__parity_rows": 16}, {"export"}),
+        ({"stageB__learning_rate": 2e-3}, {"stageB@RN18", "stageB@B3"}),
+    ],
+)
+def test_a_change_reruns_only_what_it_touches(
+    clean: Repository, changes: dict[str, Any], expected: set[str]
+) -> None:
+    clean.params(stageA__epochs=6, **changes)
+    assert clean.would_run() == expected
+
+
+def test_killed_training_goes_on_and_an_old_recipe_comes_from_the_cache(clean: Repository) -> None:
+    clean.params(stageA__epochs=6, stageA__learning_rate=2e-3)
+    runs = clean.folder / ".work" / "stageA" / "RN18"
+    known = set(runs.iterdir())
+    repro = clean.popen("dvc", "repro", "-s", "stageA@RN18")
+    folder = _wait_for_checkpoint(runs, known=known)
+    os.kill(json.loads((folder / "holder.json").read_text("utf-8"))["pid"], signal.SIGKILL)
+    output, _ = repro.communicate(timeout=120)
+    assert repro.returncode != 0, output
+    # Another learning rate was a fresh start ...
+    assert "resuming" not in output
+    assert "epoch 6 of 6" not in output
+    # ... and the killed run goes on.
+    output = clean.run("dvc", "repro", "-s", "stageA@RN18")
+    assert "resuming at epoch" in output
+    history = json.loads((clean.folder / "models/stageA/RN18/history.json").read_text("utf-8"))
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6]
+    clean.params(stageA__epochs=6)
+    output = clean.run("dvc", "repro", "-s", "stageA@RN18")
+    assert "Stage 'stageA@RN18' is cached - skipping run" in output
+
+
+def _wait_for_checkpoint(runs: Path, *, known: set[Path]) -> Path:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for folder in set(runs.iterdir()) - known:
+            if (folder / "checkpoint_last.pt").exists():
+                return folder
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint within two minutes")
+
+
+def test_an_experiment_changes_params_and_metrics_and_shows_plots(clean: Repository) -> None:
+    clean.run("dvc", "exp", "run", "--name", "faster", "-S", "stageA.learning_rate=0.003")
+    params = yaml.safe_load((clean.folder / "params.yaml").read_text("utf-8"))
+    assert params["stageA"]["learning_rate"] == 0.003
+    shown = clean.run("dvc", "exp", "show", "--csv")
+    assert "faster" in shown
+    assert "stageA.RN18" in clean.run("dvc", "metrics", "diff")
+    clean.run("dvc", "plots", "diff", "HEAD", "-o", "shown")
+    page = (clean.folder / "shown" / "index.html").read_text("utf-8")
+    assert "vega" in page
+    shutil.rmtree(clean.folder / "shown")
