@@ -34,13 +34,14 @@ def work(stage: str, teacher: str) -> None:
     from stages.training.run import open_run, shard_hashes
     from stages.training.selection import choose_rows
     from stages.training.session import Session, learn, publish_teacher
-    from stages.training.start import build_model, find_start
+    from stages.training.start import build_model, find_start, passed_through
 
     params = load_params()
     if teacher not in params.teachers:
         raise UserError(f"params.yaml: teachers: no {teacher!r}; known: {sorted(params.teachers)}")
     section, recipe, seed = params.stage(stage), params.teachers[teacher], params.seed
     start = find_start(MODELS, section=section, recipe=recipe, teacher=teacher)
+    section = passed_through(section, start)
     rows = choose_rows(MANIFESTS, rows=section.filter, key=f"{stage}.filter")
     # Exactly what dvc.yaml lists as params of the stage.
     listed = {"seed": seed, "preprocess": params.preprocess, stage: section, "teacher": recipe}
@@ -48,7 +49,7 @@ def work(stage: str, teacher: str) -> None:
         stage,
         teacher=teacher,
         params=listed,
-        data={"manifest": rows.manifest_sha256} | shard_hashes(STANDARDIZED),
+        data={"manifest": rows.manifest_sha256, "rows": rows.sha256()} | shard_hashes(STANDARDIZED),
         init_sha256=start.sha256(),
     )
     logger.info(

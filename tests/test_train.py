@@ -97,6 +97,33 @@ def test_rows_that_stage_a_learnt_from_are_seen_in_stage_b_too(prepared: Project
         assert logits["seen"].sum() == 7 * 10
 
 
+def test_zero_epochs_keeps_size_and_scale_of_the_weights(prepared: Project) -> None:
+    folder = prepared(stageB__epochs=0, stageB__image_size=40, stageB__arcface__scale=5.0)
+    train.main(["stageA", "RN18"])
+    assert train.main(["stageB", "RN18"]) == 0
+    first, second = (
+        pd.read_parquet(folder / "models" / stage / "RN18" / "logits.parquet")
+        for stage in ("stageA", "stageB")
+    )
+    pd.testing.assert_frame_equal(first, second)
+    assert read_card(folder / "models/stageB/RN18").image_size == 32
+
+
+def test_incident_R7_a_source_group_that_changed_is_another_run(prepared: Project) -> None:
+    two = {
+        "toy": {"format": "folder7", "path": "toy"},
+        "more": {"format": "folder7", "path": "toy"},
+    }
+    report = {"standardize__sources": two, "manifest__copies": "report_only"}
+    both, one = {"group": ["toy", "more"]}, {"group": ["toy"]}
+    for groups in (both, one):
+        folder = prepared(
+            manifest__source_groups=groups, stageA__filter={"include_sources": ["group"]}, **report
+        )
+        assert train.main(["stageA", "RN18"]) == 0
+    assert len(list((folder / ".work" / "stageA" / "RN18").iterdir())) == 2
+
+
 def test_zero_epochs_says_that_weights_pass_through(
     prepared: Project, caplog: pytest.LogCaptureFixture
 ) -> None:

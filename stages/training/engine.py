@@ -73,7 +73,7 @@ class Engine:
             self._conclude_epoch(progress)
             # Best first, then the checkpoint that names it.
             self._save(progress)
-            remove_superseded(self.folder)
+            remove_superseded(self.folder, best=progress.best)
             if self.stop:
                 raise InterruptedRunError(self.stop.signal_number)
         return progress
@@ -128,7 +128,10 @@ class Engine:
             model = self.machinery.weights()
             scores = self.evaluate(model)
             if progress.is_better(scores, select_by=self.plan.select_by):
-                progress.best = keep_best(model, scores, epoch=epoch, folder=self.folder)
+                before = progress.best.get("file", "")
+                progress.best = keep_best(
+                    model, scores, epoch=epoch, folder=self.folder, before=before
+                )
         progress.close_epoch(
             learning_rate=self.plan.schedule.at(progress.step - 1),
             margin_rad=self.plan.margin_at(epoch),

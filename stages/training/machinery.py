@@ -54,21 +54,19 @@ class Machinery:
         What the model draws at random (dropout, dropped paths) is a function of (seed, number).
 
         Raises:
-            UserError: if the loss is not finite; nothing has been updated then.
+            UserError: if loss or gradient is not finite; nothing has been updated then.
         """
         torch.manual_seed(derive_seed(seed, "step", number))
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(group, margin_rad=margin_rad)
-        if not torch.isfinite(loss):
-            rows = [int(row) for batch in group for row in batch["index"]]
-            raise UserError(
-                f"the loss of step {number} is {float(loss)} at learning rate {learning_rate:g}; "
-                f"the last checkpoint is kept; rows of the training set in this step: {rows}"
-            )
+        self._check_finite(loss, "the loss", group, number, learning_rate)
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        # The scaler of float16 skips such a step by itself, and lowers its scale.
+        if not self.scaler.is_enabled():
+            self._check_finite(norm, "the norm of the gradient", group, number, learning_rate)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
@@ -92,6 +90,17 @@ class Machinery:
             self.average.module.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+
+    def _check_finite(
+        self, value: Tensor, name: str, group: Sequence[Batch], number: int, learning_rate: float
+    ) -> None:
+        if torch.isfinite(value):
+            return
+        rows = [int(row) for batch in group for row in batch["index"]]
+        raise UserError(
+            f"{name} of step {number} is {float(value)} at learning rate {learning_rate:g}; "
+            f"the last checkpoint is kept; rows of the training set in this step: {rows}"
+        )
 
     def _backward(self, group: Sequence[Batch], *, margin_rad: float) -> Tensor:
         """Gradients of the mean loss over all images of the group, and that loss."""

@@ -1,5 +1,6 @@
 """How far a run is: what a checkpoint holds besides tensors."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,27 @@ class Progress:
         self.loss_sum, self.seconds, self.wait_seconds = 0.0, 0.0, 0.0
 
 
-def keep_best(model: nn.Module, scores: Scores, *, epoch: int, folder: Path) -> dict[str, Any]:
-    """Write the weights under a name of their own: an older checkpoint keeps its best too."""
+def keep_best(
+    model: nn.Module, scores: Scores, *, epoch: int, folder: Path, before: str
+) -> dict[str, Any]:
+    """Write the weights under a name of their own; `before` names the best that they replace."""
     path = folder / f"best-{epoch:04d}.safetensors"
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     write_with(path, lambda temporary: save_file(tensors, temporary))
-    return {"epoch": epoch, "file": path.name, "sha256": sha256_file(path), "val": scores}
+    return {
+        "epoch": epoch,
+        "file": path.name,
+        "sha256": sha256_file(path),
+        "before": before,
+        "val": scores,
+    }
 
 
-def remove_superseded(folder: Path) -> None:
-    """Drop best weights that neither the last nor the previous checkpoint can name any more."""
-    for path in sorted(folder.glob("best-*.safetensors"))[:-2]:
-        path.unlink()
+def remove_superseded(folder: Path, *, best: Mapping[str, Any]) -> None:
+    """Drop best weights that neither the last nor the previous checkpoint names.
+
+    A checkpoint follows every change of the best, so the previous one names this or the one before.
+    """
+    for path in folder.glob("best-*.safetensors"):
+        if path.name not in {best["file"], best["before"]}:
+            path.unlink()

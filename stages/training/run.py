@@ -33,7 +33,7 @@ def open_run(
 
     Args:
         params: sections and values that dvc.yaml lists for the stage, by their key.
-        data: SHA-256 of the manifest (`manifest`) and of each shard, by name.
+        data: SHA-256 of the manifest, of the chosen rows' ids and of each shard, by name.
         init_sha256: of the weights to start from; empty when there are none.
     """
     identity = {

@@ -11,6 +11,7 @@ from stages.config import Filter
 from stages.records.folder import read_folder
 from stages.records.views import require_classes, select
 from stages.runtime.errors import UserError
+from stages.runtime.files import sha256_json
 from stages.sources.labels import CLASSES
 
 NATIVE_PX_BUCKETS = (0, 32, 64, 128, 256)
@@ -25,6 +26,10 @@ class Rows:
     train: pd.DataFrame
     val: pd.DataFrame
     scored: pd.DataFrame
+
+    def sha256(self) -> str:
+        """Of the ids to train on and to choose by; source groups and filters show only here."""
+        return sha256_json([self.train["id"].tolist(), self.val["id"].tolist()])
 
     def seen(self) -> np.ndarray:
         """(len(scored),) bool: the row, or another of its group, is trained on in this run."""

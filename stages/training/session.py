@@ -14,6 +14,8 @@ from stages.loading.loader import choose_workers
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import TeacherCard, load_state
 from stages.runtime.device import choose_device, choose_dtype, describe_device
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json, sha256_file, write_json
 from stages.runtime.provenance import environment
 from stages.runtime.signals import StopRequest
 from stages.sources.labels import CLASSES
@@ -24,6 +26,8 @@ from stages.training.publish import logits_table, publish
 from stages.training.run import RECIPE_VERSION, Run
 from stages.training.selection import Rows, alignment_report
 from stages.training.start import Start
+
+ENVIRONMENT_FILE = "environment.json"
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +71,11 @@ class Session:
 def learn(session: Session, model: Teacher, *, stop: StopRequest) -> Progress:
     """Train the model; it ends with the best epoch's weights, or as it came if epochs is 0."""
     section, rows, device, dtype = session.section, session.rows, session.device, session.dtype
+    logger.info("%s, %s", describe_device(device), dtype)
+    if not (session.run.folder / ENVIRONMENT_FILE).exists():
+        # Of the process that begins the run: a later one may only publish what this one learnt.
+        where = {"device": describe_device(device), "dtype": str(dtype)}
+        write_json(session.run.folder / ENVIRONMENT_FILE, environment() | where)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     evaluate = build_evaluation(
         session.faces.to_score(rows.val), rows=rows.val, device=device, dtype=dtype
@@ -91,7 +100,10 @@ def learn(session: Session, model: Teacher, *, stop: StopRequest) -> Progress:
         dtype=dtype,
     )
     progress = Engine(machinery, plan, batches, evaluate, session.run.folder, stop).fit()
-    load_state(model, session.run.folder / progress.best["file"])
+    best = session.run.folder / progress.best["file"]
+    if not best.is_file() or sha256_file(best) != progress.best["sha256"]:
+        raise UserError(f"{best.name}: missing or changed since epoch {progress.best['epoch']}")
+    load_state(model, best)
     return progress
 
 
@@ -122,7 +134,7 @@ def publish_teacher(
     documents = {
         "history.json": progress.history,
         "alignmentreport.json": alignment_report(rows, section=section.filter),
-        "environment.json": environment() | {"device": describe_device(session.device)},
+        ENVIRONMENT_FILE: read_json(run.folder / ENVIRONMENT_FILE),
     }
     seen = rows.seen() | start.seen(rows.scored["id"])
     table = logits_table(rows.scored["id"], logits=logits, seen=seen)

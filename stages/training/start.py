@@ -10,7 +10,7 @@ import torch
 from stages.config import Stage
 from stages.config import Teacher as Recipe
 from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import WEIGHTS_FILE, load_state
+from stages.modeling.weights import WEIGHTS_FILE, load_state, read_card
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from stages.runtime.seed import derive_seed
@@ -54,6 +54,15 @@ def find_start(models: Path, *, section: Stage, recipe: Recipe, teacher: str) ->
             f"run `dvc repro {section.init_from}@{teacher}` first"
         )
     return Start(published, None)
+
+
+def passed_through(section: Stage, start: Start) -> Stage:
+    """The section as it is used: with 0 epochs, size and scale are those of the weights too."""
+    if section.epochs or start.published is None:
+        return section
+    card = read_card(start.published.parent)
+    arcface = section.arcface.model_copy(update={"scale": card.scale})
+    return section.model_copy(update={"image_size": card.image_size, "arcface": arcface})
 
 
 def build_model(

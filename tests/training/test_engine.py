@@ -17,6 +17,7 @@ from stages.training.engine import Engine, Plan
 from stages.training.machinery import Batch, Machinery
 from stages.training.optimization import build_average, build_optimizer
 from stages.training.prior import build_loss
+from stages.training.progress import remove_superseded
 from stages.training.schedule import CosineSchedule
 
 NUM_BATCHES, BATCH_SIZE, EPOCHS = 5, 6, 3
@@ -162,6 +163,30 @@ def test_a_non_finite_loss_names_its_rows_and_keeps_the_last_good_checkpoint(
     state = final_state(tmp_path)
     assert state["progress"]["epoch"] == 1
     assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+def test_an_infinite_gradient_of_a_finite_loss_stops_before_it_is_taken(tmp_path: Path) -> None:
+    broken = engine(tmp_path)
+    weight = broken.machinery.model.body[0].weight
+    before = weight.detach().clone()
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(UserError, match="the norm of the gradient of step 0 is"):
+        broken.fit()
+    assert torch.equal(weight, before)
+
+
+def test_best_weights_of_epochs_that_no_checkpoint_names_are_dropped_by_name(
+    tmp_path: Path,
+) -> None:
+    for epoch in (1, 3, 5, 6, 7):
+        (tmp_path / f"best-{epoch:04d}.safetensors").touch()
+    remove_superseded(
+        tmp_path, best={"file": "best-0005.safetensors", "before": "best-0003.safetensors"}
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "best-0003.safetensors",
+        "best-0005.safetensors",
+    ]
 
 
 def test_incident_T5_the_remainder_of_an_accumulation_is_a_step(tmp_path: Path) -> None:
