@@ -24,6 +24,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
+ClassName = Literal["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"]
 
 
 class ParamsError(UserError):
@@ -54,11 +55,50 @@ class RafdbSource(Section):
     path: str
 
 
+class RafdbCompoundSource(Section):
+    """RAF-DB compound emotions, each mapped to the first emotion of its pair."""
+
+    format: Literal["rafdb_compound_mapped"]
+    path: str
+
+
+class RafmlSource(Section):
+    """RAF-ML: the emotion with the largest share; the shares are kept as votes."""
+
+    format: Literal["rafml_argmax"]
+    path: str
+
+
+class Fer2013Source(Section):
+    """FER2013, the csv or `{train,test}/<class>/*`."""
+
+    format: Literal["fer2013"]
+    path: str
+
+
+class AffectnetSource(Section):
+    """AffectNet with its own label files: training.csv and validation.csv, or .npy annotations."""
+
+    format: Literal["affectnet"]
+    path: str
+
+
+class AffectnetYoloSource(Section):
+    """AffectNet in YOLO form: `data.yaml`, `{train,valid,test}/{images,labels}`."""
+
+    format: Literal["affectnet_yolo"]
+    path: str
+
+
 class Folder7Source(Section):
-    """Any dataset as `{train,val,test}/<class name>/**`, such as AffectNet's Kaggle form."""
+    """Any dataset as `{train,val,test}/<class name>/**`, such as AffectNet's Kaggle form.
+
+    `class_folders` says what folders mean that are not named by a class, such as `"0": Angry`.
+    """
 
     format: Literal["folder7"]
     path: str
+    class_folders: dict[str, ClassName] = {}
 
 
 class ExpwSource(Section):
@@ -70,15 +110,26 @@ class ExpwSource(Section):
 
 
 Source = Annotated[
-    FerplusSource | RafdbSource | Folder7Source | ExpwSource, Field(discriminator="format")
+    FerplusSource
+    | Fer2013Source
+    | RafdbSource
+    | RafdbCompoundSource
+    | RafmlSource
+    | AffectnetSource
+    | AffectnetYoloSource
+    | Folder7Source
+    | ExpwSource,
+    Field(discriminator="format"),
 ]
 
 
 class Standardize(Section):
-    """How raw datasets become faces."""
+    """How raw datasets become faces. `face_detector`: YuNet's ONNX file, a path below `raw`."""
 
     sources: dict[Name, Source] = Field(min_length=1)
     crop_margin: Annotated[float, Field(ge=0, le=1)] = 0.30
+    face_detector: str | None = None
+    max_side_px: Annotated[int, Field(ge=48)] = 512
     max_reject_share: Probability = 0.05
     shard_mb: Count = 512
 
@@ -103,12 +154,24 @@ class View(Filter):
     gate: bool = False
 
 
+class Duplicates(Section):
+    """What counts as the same picture twice, and which of its rows leave.
+
+    Pictures are compared as 24 x 24 grey thumbnails, mirrored too. From `near_correlation` on they
+    are the same; from `review_correlation` on they are listed for a person to look at.
+    """
+
+    policy: Literal["drop_from_train", "keep_one", "report_only"] = "drop_from_train"
+    near_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.93
+    review_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.90
+
+
 class Manifest(Section):
     """How faces become splits. Shares are carved where a source has no official val or test."""
 
     val_share: Share = 0.1
     test_share: Share = 0.1
-    copies: Literal["drop_from_train", "report_only"] = "drop_from_train"
+    duplicates: Duplicates = Duplicates()
     source_groups: dict[Name, tuple[Name, ...]] = {}
     views: dict[Name, View] = {}
 
@@ -253,6 +316,8 @@ class Machine(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     checkpoint_minutes: Positive = 10.0
+    # A run whose preflight forecasts more is refused; null is no limit.
+    max_hours: Positive | None = None
 
 
 class Params(Section):
@@ -388,6 +453,10 @@ def _contradictions(params: Params) -> Iterator[str]:
     """Combinations that no single value shows."""
     if params.manifest.val_share + params.manifest.test_share >= 1:
         yield "manifest.val_share: val_share + test_share leave no rows for train"
+    yield from _shared_names(params)
+    duplicates = params.manifest.duplicates
+    if duplicates.review_correlation > duplicates.near_correlation:
+        yield "manifest.duplicates.review_correlation: is above near_correlation"
     for name, view in params.manifest.views.items():
         yield from _filter_contradictions(f"manifest.views.{name}", view)
         if not view.splits:
@@ -408,6 +477,21 @@ def _contradictions(params: Params) -> Iterator[str]:
     if (wanted := params.export.soft_labels_view) not in params.manifest.views:
         known = sorted(params.manifest.views)
         yield f"export.soft_labels_view: {wanted!r} is no view; known: {known}"
+
+
+def _shared_names(params: Params) -> Iterator[str]:
+    """Names that would stand for two things: sources as the manifest knows them, and groups."""
+    owner: dict[str, str] = {}
+    for key, source in params.standardize.sources.items():
+        names = [f"{key}_hq", f"{key}_lq"] if isinstance(source, ExpwSource) else [key]
+        for name in names:
+            if name in owner:
+                other = owner[name]
+                yield f"standardize.sources.{key}: its faces and those of {other} are {name!r}"
+            owner[name] = key
+    for group in params.manifest.source_groups:
+        if group in owner:
+            yield f"manifest.source_groups.{group}: is the name of a source; choose another"
 
 
 def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:

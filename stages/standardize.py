@@ -1,7 +1,8 @@
-"""Raw datasets -> faces in standardized/<source>/, rejects and a contact sheet beside them.
+"""Raw datasets -> faces in standardized/<source>/, rejects and contact sheets beside them.
 
-Reads `raw` and `standardize` of params.yaml. A source that has not changed since the last run is
-copied from .work/standardize instead of being read again.
+Reads `raw` and `standardize` of params.yaml, and `machine.workers`, which changes no byte. A source
+that has not changed since the last run is copied from .work/standardize instead of being read
+again.
 """
 
 import argparse
@@ -31,16 +32,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work() -> None:
     """Standardize all sources of params.yaml and publish them together, in one go."""
     from stages.config import load_params
-    from stages.records.reuse import finished_source
+    from stages.intake.parallel import num_threads
+    from stages.intake.reuse import finished_source, read_framing
     from stages.runtime.files import published_folder, work_folder
     from stages.runtime.lock import run_lock
 
     params = load_params()
+    raw, settings = Path(params.raw), params.standardize
+    workers = num_threads(params.machine.workers)
+    framing = read_framing(settings, raw=raw)
     with run_lock(work_folder("standardize")), published_folder(OUT) as folder:
-        for name in sorted(params.standardize.sources):
-            finished = finished_source(name, raw=Path(params.raw), settings=params.standardize)
+        for name in sorted(settings.sources):
+            finished = finished_source(
+                name, raw=raw, settings=settings, framing=framing, workers=workers
+            )
+            # Never a hard link: DVC makes what it links read-only, and a file that is edited in
+            # standardized/ must not change the copy that later runs reuse.
             shutil.copytree(finished, folder / name)
-    logger.info("%s/: %d sources", OUT, len(params.standardize.sources))
+    logger.info("%s/: %d sources", OUT, len(settings.sources))
 
 
 if __name__ == "__main__":

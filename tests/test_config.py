@@ -98,6 +98,8 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         ({"stageA__augmentation__crop_scale": [0.9, 0.5]}, "stageA.augmentation.crop_scale: expected low <= high"),
         ({"stageB__warmup_epochs": 3}, "stageB.warmup_epochs: 3 leaves nothing of 3 epochs"),
         ({"stageA__arcface__ramp_end_epoch": 1}, "stageA.arcface.ramp_end_epoch: lies before warmup_epochs"),
+        ({"standardize__sources__expw_hq": {"format": "folder7", "path": "x"}}, "standardize.sources.expw_hq: its faces and those of expw are 'expw_hq'"),
+        ({"manifest__source_groups": {"ferplus": ["expw_hq"]}}, "manifest.source_groups.ferplus: is the name of a source; choose another"),
     ],
 )  # fmt: skip
 def test_impossible_values_are_refused(

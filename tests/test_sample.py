@@ -12,7 +12,7 @@ from small_project import ROOT
 from stages import sample
 from stages.config import ExpwSource, FerplusSource, Folder7Source, RafdbSource
 from stages.drawing.folder import INDEX, check_replaceable
-from stages.preprocessing.crop import crop_square
+from stages.preprocessing.crop import BoxPx, crop_square
 from stages.preprocessing.decode import decode
 from stages.preprocessing.errors import UnusableImageError
 from stages.sources.face import Candidate, Reject
@@ -58,7 +58,7 @@ def pixels(place: str) -> np.ndarray:
     lines = (SAMPLE / "expw/label.lst").read_text().splitlines()
     line = next(line for line in lines if line.startswith(f"{Path(path).name} {face} "))
     top, left, right, bottom = (int(edge) for edge in line.split()[2:6])
-    return crop_square(image, box=(left, top, right, bottom), margin=0.3)
+    return crop_square(image, box=BoxPx(left, top, right, bottom), margin=0.3)
 
 
 def test_a_fresh_drawing_is_the_committed_one(tmp_path):
@@ -156,6 +156,16 @@ def test_planted_copies_are_copies_of_the_pixels():
         assert np.array_equal(pixels(fault["at"]), pixels(fault["of"])), fault
 
 
+def test_near_copies_are_alike_and_not_equal():
+    for fault in [*planted("near_copy"), *planted("mirrored_copy")]:
+        copy, picture = pixels(fault["at"]), pixels(fault["of"])
+        assert not np.array_equal(copy, picture)
+        turned = picture[:, ::-1] if fault["kind"] == "mirrored_copy" else picture
+        assert np.corrcoef(copy.ravel(), turned.ravel())[0, 1] > 0.95
+    assert len(planted("near_copy")) == 2
+    assert len(planted("mirrored_copy")) == 1
+
+
 def test_a_copy_in_other_bytes_is_among_them():
     across = planted("copy_across_splits")
     pairs = [[(SAMPLE / fault[key]).read_bytes() for key in ("at", "of")] for fault in across]
@@ -192,7 +202,7 @@ def test_undecodable_pictures_and_outside_boxes_are_unusable(rows):
     for row in rows:
         if isinstance(row, Candidate) and row.box:
             image = decode((SAMPLE / "expw" / row.member).read_bytes())
-            box = row.box.left, row.box.top, row.box.right, row.box.bottom
+            box = BoxPx(row.box.left, row.box.top, row.box.right, row.box.bottom)
             try:
                 crop_square(image, box=box, margin=0.3)
             except UnusableImageError:

@@ -1,11 +1,14 @@
 import csv
 import hashlib
+import json
 import logging
 import os
+import random
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ import pytest
 import yaml
 
 from stages import standardize
-from stages.preprocessing.decode import encode_png
+from stages.intake import reuse
+from stages.preprocessing.decode import decode, encode_png
 from stages.runtime.lock import run_lock
 
 ROOT = Path(__file__).parents[1]
@@ -63,9 +67,11 @@ def write_raw(raw: Path) -> None:
         archive.writestr("label.lst", "\n".join(lines))
 
 
-def write_params(folder: Path, *, raw: str = "raw", **changes: Any) -> None:
+def write_params(
+    folder: Path, *, raw: str = "raw", workers: int | str = "auto", **changes: Any
+) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    params["raw"] = raw
+    params["raw"], params["machine"]["workers"] = raw, workers
     section = {"sources": SOURCES, "crop_margin": 0.5, "max_reject_share": 0.5, "shard_mb": 512}
     params["standardize"] = {**section, **changes}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
@@ -78,6 +84,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_raw(tmp_path / "raw")
     write_params(tmp_path)
     return tmp_path
+
+
+def shuffle_listings(monkeypatch: pytest.MonkeyPatch, *, seed: int) -> None:
+    walk, rng = os.walk, random.Random(seed)
+
+    def shuffled(*args: Any, **options: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        for folder, subfolders, names in walk(*args, **options):
+            rng.shuffle(subfolders)
+            rng.shuffle(names)
+            yield folder, subfolders, names
+
+    monkeypatch.setattr(os, "walk", shuffled)
 
 
 def run() -> int:
@@ -102,9 +120,15 @@ def rejects_of(project: Path, source: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def index_of(project: Path, source: str) -> dict[str, Any]:
+    path = project / "standardized" / source / "index.json"
+    index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return index
+
+
 def test_every_source_becomes_a_whole_folder(project: Path):
     assert run() == 0
-    names = {"faces-00000.arrow", "index.json", "rejects.csv", "sheet.png"}
+    names = {"faces-00000.arrow", "index.json", "rejects.csv", "rejects.png", "sheet.png"}
     assert {path.name for path in (project / "standardized").iterdir()} == set(SOURCES)
     for source in SOURCES:
         assert {path.name for path in (project / "standardized" / source).iterdir()} == names
@@ -165,14 +189,81 @@ def test_incident_D1_running_again_changes_no_byte(project: Path, caplog):
     assert contents(project / "standardized") == first
 
 
+def test_incident_D1_files_that_were_linked_again_are_faces_with_equal_hashes(project: Path):
+    for number in range(10, 15):
+        write(project / "raw/affect", {f"train/happy/{number}.png": picture(number, 64)})
+    for path in sorted((project / "raw/affect").rglob("*.png")):
+        hashed = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+        path.with_name(f"{hashed}_{path.name}").hardlink_to(path)
+    assert run() == 0
+    faces = faces_of(project, "affect")
+    # Twice all faces, and twice the broken picture and the one that is not a class.
+    assert len(faces) == 2 * 6
+    assert [row["reason"] for row in rejects_of(project, "affect")].count("not_a_class") == 2
+    assert index_of(project, "affect")["rows"] == 2 * 8
+    twins = faces.groupby("sha256").groups
+    assert sorted(len(ids) for ids in twins.values()) == [2] * 6
+    assert faces.groupby("sha256")[["thumbnail", "dhash"]].nunique().eq(1).all(axis=None)
+
+
+def test_incident_D2_a_box_of_another_picture_is_a_reject_with_its_numbers(project: Path, capsys):
+    # The photos were cut to their faces, but label.lst still holds the boxes in the photos.
+    numbers = range(20)
+    lines = [f"{n}.jpg 0 {300 + n} 400 520 {500 + n} 80.0 3" for n in numbers]
+    files: dict[str, bytes | str] = {f"origin/{n}.jpg": picture(n, 120) for n in numbers}
+    write(project / "raw/cut", {**files, "label.lst": "\n".join(lines)})
+    # One photo that nobody cut, and one crop that its box still reaches by a corner.
+    write(project / "raw/cut/origin", {"0.jpg": picture(30, 600), "1.jpg": picture(31, 410)})
+    write_params(project, sources={"cut": {"format": "expw", "path": "cut"}}, max_reject_share=0.05)
+    assert run() == 2
+    error = capsys.readouterr().err
+    assert "source cut: 95.0% of its rows are broken" in error
+    assert "box (400, 301, 520, 501) in a photo of 410 x 410 px" in error
+    assert "box (400, 302, 520, 502) in a photo of 120 x 120 px" in error
+    assert "'box_outside': 19" in error
+    assert not (project / "standardized").exists()
+    (finished,) = (project / ".work/standardize/cut").iterdir()
+    assert f"look at rejects.csv and rejects.png in {finished.relative_to(project)}" in error
+    faces = pd.read_feather(finished / "faces-00000.arrow")
+    assert faces[["width", "height", "native_px"]].to_numpy().tolist() == [[400, 400, 120]]
+    marked = (decode((finished / "rejects.png").read_bytes()) == (255, 0, 200)).all(axis=2)
+    # Twelve tiles, each with its mark.
+    assert len(np.flatnonzero(np.diff(marked.any(axis=0).astype(int)) == 1)) >= 12
+
+
 def test_incident_D6_another_listing_order_changes_no_byte(project: Path, monkeypatch):
     run()
     first = contents(project / "standardized")
     shutil.rmtree(project / ".work")
-    walk = os.walk
-    monkeypatch.setattr(os, "walk", lambda *a, **k: reversed(list(walk(*a, **k))))
+    shuffle_listings(monkeypatch, seed=1)
     assert run() == 0
     assert contents(project / "standardized") == first
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_workers_folder_and_listing_order_change_no_byte(tmp_path: Path, monkeypatch, workers: int):
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    folders = [tmp_path / "here", tmp_path / "elsewhere" / "and deeper"]
+    for folder in folders:
+        write_raw(folder / "raw")
+    write_params(folders[0], workers="auto", max_side_px=60)
+    write_params(folders[1], workers=workers, max_side_px=60)
+    found = []
+    for seed, folder in enumerate(folders):
+        monkeypatch.chdir(folder)
+        shuffle_listings(monkeypatch, seed=seed)
+        assert run() == 0
+        found.append(contents(folder / "standardized"))
+    assert found[0] == found[1]
+    assert len(found[0]) == 5 * len(SOURCES)
+
+
+def test_incident_D8_a_misspelt_split_folder_is_an_error_and_not_train(project: Path, capsys):
+    run()
+    (project / "raw/affect/train").rename(project / "raw/affect/trian")
+    write(project / "raw/affect", {"test/sad/1.png": picture(8, 64)})
+    expect_error(project, capsys, "source affect: trian/", "expected a folder train, val")
 
 
 def test_incident_D9_no_path_of_this_machine_is_written(project: Path):
@@ -207,6 +298,23 @@ def test_crop_margin_reads_again(project: Path):
     assert faces_of(project, "expw")["width"].tolist() == [40, 30]
 
 
+def test_the_longest_side_reads_again(project: Path):
+    run()
+    write_params(project, max_side_px=60)
+    run()
+    faces = faces_of(project, "expw")
+    assert faces["width"].tolist() == [60, 60]
+    assert faces["native_px"].tolist() == [20, 25]
+
+
+def test_the_number_of_workers_reads_nothing_again(project: Path, caplog):
+    run()
+    write_params(project, workers=0)
+    with caplog.at_level(logging.INFO):
+        assert run() == 0
+    assert caplog.text.count("unchanged, reused") == len(SOURCES)
+
+
 def test_a_source_that_left_params_leaves_standardized(project: Path):
     run()
     write_params(project, sources={"ferplus": SOURCES["ferplus"]})
@@ -214,11 +322,64 @@ def test_a_source_that_left_params_leaves_standardized(project: Path):
     assert [path.name for path in (project / "standardized").iterdir()] == ["ferplus"]
 
 
-def test_a_copy_in_work_that_lost_a_shard_is_made_again(project: Path):
+@pytest.mark.parametrize("lost", ["faces-*.arrow", "index.json", "rejects.csv", "sheet.png"])
+def test_a_copy_in_work_that_lost_a_file_is_made_again(project: Path, lost: str):
     run()
     first = contents(project / "standardized")
-    for shard in (project / ".work/standardize").rglob("faces-*.arrow"):
-        shard.unlink()
+    for file in (project / ".work/standardize").rglob(lost):
+        file.unlink()
+    assert run() == 0
+    assert contents(project / "standardized") == first
+
+
+def test_changed_code_reads_every_source_again(project: Path, monkeypatch, caplog):
+    run()
+    package = project / "stages"
+    shutil.copytree(ROOT / "stages", package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(reuse, "_PACKAGE", package)
+    with caplog.at_level(logging.INFO):
+        run()
+    assert caplog.text.count("unchanged, reused") == len(SOURCES)
+    with (package / "sources/expw.py").open("a", encoding="utf-8") as file:
+        file.write("# The top is the first number.\n")
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        run()
+    assert "unchanged, reused" not in caplog.text
+
+
+def in_zeros(data: bytes) -> bytes:
+    return bytes(len(data))
+
+
+def in_half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def with_another_byte(data: bytes) -> bytes:
+    place = len(data) // 2
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+@pytest.mark.parametrize("damage", [in_zeros, in_half, with_another_byte])
+def test_a_copy_in_work_with_a_damaged_shard_is_made_again(project: Path, caplog, damage):
+    run()
+    first = contents(project / "standardized")
+    (shard,) = (project / ".work/standardize/expw").glob("*/faces-00000.arrow")
+    shard.write_bytes(damage(shard.read_bytes()))
+    with caplog.at_level(logging.INFO):
+        assert run() == 0
+    assert contents(project / "standardized") == first
+    assert "faces-00000.arrow: damaged; the source is read again" in caplog.text
+    assert caplog.text.count("unchanged, reused") == len(SOURCES) - 1
+
+
+@pytest.mark.parametrize("damage", [in_zeros, in_half])
+def test_a_copy_in_work_with_a_damaged_index_is_made_again(project: Path, damage):
+    run()
+    first = contents(project / "standardized")
+    (index,) = (project / ".work/standardize/expw").glob("*/index.json")
+    index.write_bytes(damage(index.read_bytes()))
     assert run() == 0
     assert contents(project / "standardized") == first
 
@@ -253,6 +414,21 @@ def test_incident_D9_a_path_that_is_not_below_raw(project: Path, capsys, path: s
     expect_error(project, capsys, "standardize.sources.ferplus.path: expected a path below `raw`")
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("../yunet.onnx", "standardize.face_detector: expected a path below `raw`"),
+        ("/models/yunet.onnx", "standardize.face_detector: expected a path below `raw`"),
+        ("yunet.onnx", "standardize.face_detector: expected an ONNX file, found none"),
+        ("expw.zip", "standardize.face_detector: expected YuNet's ONNX file"),
+    ],
+)
+def test_a_face_detector_that_is_none(project: Path, capsys, path: str, message: str):
+    run()
+    write_params(project, face_detector=path)
+    expect_error(project, capsys, f"params.yaml: {message}")
+
+
 def test_too_many_broken_rows(project: Path, capsys):
     run()
     write_params(project, max_reject_share=0.05)
@@ -280,11 +456,12 @@ def test_a_source_without_faces(project: Path, capsys):
 
 
 def test_two_pictures_with_one_id_are_a_face_and_a_reject(project: Path):
-    (project / "raw/affect/train/sad/1.jpg").write_bytes(picture(7, 64))
+    (project / "raw/affect/train/sad/2.jpg").write_bytes(picture(7, 64))
+    (project / "raw/affect/train/sad/2").write_bytes(picture(8, 64))
     assert run() == 0
     (repeated,) = [r for r in rejects_of(project, "affect") if r["reason"] == "row_repeated"]
-    assert repeated["row"] == "train/sad/1.png"
-    assert "train/sad/1.jpg has the same id, affect/train/sad/1" in repeated["detail"]
+    assert repeated["row"] == "train/sad/2.jpg"
+    assert "train/sad/2 has the same id, affect/train/sad/2" in repeated["detail"]
 
 
 def test_held_lock_is_exit_code_3(project: Path, capsys):

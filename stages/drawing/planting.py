@@ -23,7 +23,7 @@ from stages.drawing.layouts import (
     expw_line,
 )  # fmt: skip
 from stages.drawing.portrait import PHOTO_PX, Box
-from stages.drawing.raw import Raw, encode_png
+from stages.drawing.raw import Raw, encode_jpeg, encode_png
 
 ERROR_PAGE = b"<html><head><title>404 Not Found</title></head><body>Not Found</body></html>\n"
 
@@ -41,7 +41,7 @@ def plant(raw: Raw) -> list[Planted]:
     """Plant every fault; copies are copies of the decoded pixels, not always of the bytes."""
     kinds: tuple[Callable[[Raw], list[Planted]], ...] = (
         _copies_within_ferplus, _copies_across_ferplus_splits, _copies_from_rafdb,
-        _copies_within_affectnet, _copied_photo, _undecodable, _bad_boxes, _contempt,
+        _copies_within_affectnet, _near_copies, _copied_photo, _undecodable, _bad_boxes, _contempt,
     )  # fmt: skip
     return [planted for kind in kinds for planted in kind(raw)]
 
@@ -97,6 +97,23 @@ def _copies_within_affectnet(raw: Raw) -> list[Planted]:
         copy = path.replace("/train_", "/3f9a2c71_train_")
         raw.add(copy, raw.files[path])
         planted.append(Planted("copy_same_label", copy, of=path))
+    return planted
+
+
+def _near_copies(raw: Raw) -> list[Planted]:
+    """Pictures of RAF-DB's test that stand in AffectNet's train brightened or mirrored."""
+    class_of = {str(code): name for name, code in RAFDB_CODES.items()}
+    rows = [line.split() for line in raw.lines[RAFDB_LIST] if line.startswith("test")]
+    planted = []
+    for number, (name, code) in enumerate(rows[1:4]):
+        path = f"rafdb_basic/Image/aligned/{name.removesuffix('.jpg')}_aligned.jpg"
+        image = cv2.imdecode(np.frombuffer(raw.files[path], np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert image is not None
+        kind = "mirrored_copy" if number == 2 else "near_copy"
+        changed = image[:, ::-1] if kind == "mirrored_copy" else cv2.convertScaleAbs(image, beta=20)
+        copy = affectnet_path("train", class_of[code], name=f"web_10{number:02d}")
+        raw.add(copy, encode_jpeg(np.asarray(changed, np.uint8)))
+        planted.append(Planted(kind, copy, of=path))
     return planted
 
 

@@ -1,13 +1,51 @@
 """The one crop: a face box in its photo -> a square picture of the face."""
 
+import math
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
-from stages.preprocessing.decode import Image
+from stages.preprocessing.decode import MAX_PIXELS, Image
 from stages.preprocessing.errors import UnusableImageError
 
-# left, top, right, bottom in px; left and top inclusive, right and bottom exclusive
-BoxPx = tuple[int, int, int, int]
+
+class BoxPx(NamedTuple):
+    """A face in its photo, px: left and top inclusive, right and bottom exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class BoxShare(NamedTuple):
+    """A face in its photo, as shares of the photo's width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class Square(NamedTuple):
+    """A square in or over the edges of a photo, px."""
+
+    left: int
+    top: int
+    side: int
+
+
+def in_pixels(box: BoxShare, *, width: int, height: int) -> BoxPx:
+    """The box in a photo of that size, each edge at the nearest pixel.
+
+    Raises:
+        UnusableImageError: `box_outside` if a share is no finite number.
+    """
+    edges = (box.left * width, box.top * height, box.right * width, box.bottom * height)
+    if not all(math.isfinite(edge) for edge in edges):
+        raise UnusableImageError("box_outside", f"box {tuple(box)} is not finite")
+    return BoxPx(*(round(edge) for edge in edges))
 
 
 def crop_square(image: Image, *, box: BoxPx, margin: float) -> Image:
@@ -16,12 +54,10 @@ def crop_square(image: Image, *, box: BoxPx, margin: float) -> Image:
     What lies beyond the photo's edge is filled by repeating the edge.
 
     Raises:
-        UnusableImageError: `box_empty`, or `box_outside` if the photo holds less than half of it.
+        UnusableImageError: `box_empty`; `box_outside` if the photo holds less than half of it;
+            `image_too_large` if the square would be.
     """
-    visible_px(image, box=box)
-    left, top, right, bottom = box
-    side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
-    x, y = (left + right - side) // 2, (top + bottom - side) // 2
+    x, y, side = square_to_cut(image, box=box, margin=margin)
     height, width = image.shape[:2]
     inside = image[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
     square = cv2.copyMakeBorder(
@@ -39,16 +75,41 @@ def visible_px(image: Image, *, box: BoxPx) -> int:
     """The shorter side of the part of a box that lies in its photo.
 
     Raises:
-        UnusableImageError: as for `crop_square`.
+        UnusableImageError: `box_empty` or `box_outside`, as for `crop_square`.
     """
     left, top, right, bottom = box
     if right <= left or bottom <= top:
-        raise UnusableImageError("box_empty", f"box {box} has no area")
+        raise UnusableImageError("box_empty", f"box {tuple(box)} has no area")
     height, width = image.shape[:2]
     visible_width = min(right, width) - max(left, 0)
     visible_height = min(bottom, height) - max(top, 0)
     visible = max(visible_width, 0) * max(visible_height, 0)
     if 2 * visible < (right - left) * (bottom - top):
-        raise UnusableImageError("box_outside", f"box {box} in a photo of {width} x {height} px")
+        detail = f"box {tuple(box)} in a photo of {width} x {height} px"
+        raise UnusableImageError("box_outside", detail)
     shorter: int = min(visible_width, visible_height)
     return shorter
+
+
+def lies_inside(image: Image, *, box: BoxPx) -> bool:
+    """Whether the photo holds the whole box."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = box
+    return left >= 0 and top >= 0 and right <= width and bottom <= height
+
+
+def square_to_cut(image: Image, *, box: BoxPx, margin: float) -> Square:
+    """The square that `crop_square` cuts; raises as it does."""
+    visible_px(image, box=box)
+    square = square_around(box, margin=margin)
+    if square.side**2 > MAX_PIXELS:
+        detail = f"box {tuple(box)} with its margin makes {square.side} x {square.side} px"
+        raise UnusableImageError("image_too_large", detail)
+    return square
+
+
+def square_around(box: BoxPx, *, margin: float) -> Square:
+    """The square around the box's centre, of side `max(w, h) * (1 + 2 * margin)`."""
+    left, top, right, bottom = box
+    side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
+    return Square((left + right - side) // 2, (top + bottom - side) // 2, side)

@@ -1,31 +1,72 @@
 """Encoded pictures <-> RGB arrays; the one place where channel order is decided."""
 
+import io
+import struct
+import warnings
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.Image import DecompressionBombError
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from stages.preprocessing.errors import UnusableImageError
 
 Image = NDArray[np.uint8]
 
+# A picture of that many takes 300 MB.
+MAX_PIXELS = 100_000_000
+
+# How each format starts; a file's name is not asked.
+_PNG = b"\x89PNG\r\n\x1a\n"
+_READERS: dict[bytes, type[ImageFile]] = {
+    b"\xff\xd8\xff": JpegImageFile,
+    b"RIFF": WebPImageFile,
+    b"BM": BmpImageFile,
+    b"GIF8": GifImageFile,
+    b"II": TiffImageFile,
+    b"MM": TiffImageFile,
+    b"P": PpmImageFile,
+}
+# What Pillow raises for broken files: it has no class of its own for that.
+_BROKEN = (SyntaxError, OSError, ValueError, LookupError, EOFError, TypeError, struct.error)
+
+# Both libraries would write lines of their own about broken files, which get a row in rejects.csv.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 def decode(data: bytes | memoryview) -> Image:
     """Decode a picture to RGB, (H, W, 3); grey becomes three equal channels, alpha is dropped.
 
-    An EXIF orientation is applied.
+    BMP, GIF, JPEG, PNG, PNM, TIFF and WebP. An EXIF orientation is applied, 16 bits become 8.
 
     Raises:
-        UnusableImageError: `image_unreadable` for anything but a whole picture; OpenCV 5 refuses
-            files that stop early.
+        UnusableImageError: `image_unreadable` for anything but a whole picture; `image_too_large`
+            above `MAX_PIXELS`, `image_animated` for several frames or pages, both by the header.
     """
     if not len(data):
         raise UnusableImageError("image_unreadable", "0 bytes")
+    # As bytes: a memoryview of a shard's signed ones is equal to nothing.
+    if bytes(data[:8]) == _PNG:
+        _check_png(data)
+    else:
+        header = _checked_header(data)
+        if isinstance(header, TiffImageFile) and header.mode == "RGBA":
+            return _decode_tiff_with_alpha(header)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
-        raise UnusableImageError("image_unreadable", f"{len(data)} bytes: {error.err}") from None
+        detail = f"{len(data)} bytes: {' '.join(error.err.split())}"
+        raise UnusableImageError("image_unreadable", detail) from None
     if image is None:
-        raise UnusableImageError("image_unreadable", f"{len(data)} bytes, not a picture")
+        raise UnusableImageError("image_unreadable", f"{len(data)} bytes, not a whole picture")
     return np.asarray(image, np.uint8)
 
 
@@ -38,3 +79,55 @@ def encode_png(image: Image) -> bytes:
     done, data = cv2.imencode(".png", bgr)
     assert done
     return bytes(data)
+
+
+def _check_png(data: bytes | memoryview) -> None:
+    """Refuse a PNG by its chunks; OpenCV would set aside the gigabytes that a broken one claims."""
+    place, kind = len(_PNG), b""
+    while kind != b"IEND":
+        if len(data) < place + 8:
+            raise UnusableImageError("image_unreadable", f"{len(data)} bytes, a PNG without end")
+        length, kind = struct.unpack_from(">I4s", data, place)
+        body = data[place + 8 : place + 8 + length]
+        if len(body) < length or (kind in (b"IHDR", b"acTL") and length < 8):
+            detail = f"{len(data)} bytes, a PNG's chunk at {place} claims {length}"
+            raise UnusableImageError("image_unreadable", detail)
+        if kind == b"IHDR":
+            _check_size(*struct.unpack_from(">II", body))
+        if kind == b"acTL" and struct.unpack_from(">I", body)[0] > 1:
+            raise UnusableImageError("image_animated", "PNG of several pictures")
+        place += 12 + length
+
+
+def _checked_header(data: bytes | memoryview) -> ImageFile:
+    """The header of a picture that is neither too large nor animated."""
+    start = bytes(data[:8])
+    reader = next((_READERS[magic] for magic in _READERS if start.startswith(magic)), None)
+    if reader is None:
+        raise UnusableImageError("image_unreadable", f"{len(data)} bytes, not a picture")
+    try:
+        header = reader(io.BytesIO(data))
+        # Not every format has the attribute, and GIF reads on to answer.
+        animated = getattr(header, "is_animated", False)
+    except DecompressionBombError as error:
+        raise UnusableImageError("image_too_large", str(error)) from None
+    except _BROKEN as error:
+        raise UnusableImageError("image_unreadable", f"{len(data)} bytes: {error}") from None
+    _check_size(header.width, header.height)
+    if animated:
+        raise UnusableImageError("image_animated", f"{header.format} of several pictures")
+    return header
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnusableImageError("image_too_large", f"{width} x {height} px")
+
+
+def _decode_tiff_with_alpha(header: ImageFile) -> Image:
+    # OpenCV 5.0 multiplies 8-bit colours with their alpha here, so that hidden ones turn black.
+    # Pillow applies a TIFF's orientation by itself.
+    try:
+        return np.asarray(header.convert("RGB"), np.uint8)
+    except _BROKEN as error:
+        raise UnusableImageError("image_unreadable", f"TIFF: {error}") from None

@@ -2,14 +2,31 @@
 
 from dataclasses import dataclass
 
-from stages.preprocessing.crop import BoxPx, crop_square, visible_px
-from stages.preprocessing.decode import decode, encode_png
-from stages.preprocessing.fingerprint import difference_hash, pixel_sha256
+import cv2
+import numpy as np
+
+from stages.preprocessing.align import EyeDetector, crop_upright
+from stages.preprocessing.crop import (
+    BoxPx,
+    BoxShare,
+    crop_square,
+    in_pixels,
+    lies_inside,
+    visible_px,
+)
+from stages.preprocessing.decode import Image, decode, encode_png
+from stages.preprocessing.fingerprint import difference_hash, pixel_sha256, thumbnail
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A face's picture as stored, with its size, detail and fingerprints."""
+    """A face's picture as stored, with its size, detail and fingerprints.
+
+    `crop` is `none` where the raw picture is the face, `box` for a cut along the axes, `aligned`
+    for one turned until the eyes are level. `box_inside` is None without a box, and False where
+    part of it lies outside the photo. `native_px` is the shorter side of what the photo shows of
+    the face, before any scaling.
+    """
 
     image: bytes
     width: int
@@ -17,28 +34,76 @@ class Picture:
     native_px: int
     sha256: str
     dhash: int
+    thumbnail: bytes
+    crop: str
+    box_inside: bool | None
 
 
-def read_picture(data: bytes, *, box: BoxPx | None, margin: float) -> Picture:
-    """Decode, crop if there is a box, and fingerprint.
+@dataclass(frozen=True)
+class Framing:
+    """How faces are cut: margin, longest side, and who finds the eyes, if anybody."""
 
-    Without a box the picture keeps its bytes. A crop becomes a PNG: it is cut once and should lose
-    nothing, and a JPEG's bytes would hang on the encoder's version.
+    margin: float
+    max_side_px: int
+    detector: EyeDetector | None
+
+
+def read_picture(data: bytes, *, box: BoxPx | BoxShare | None, framing: Framing) -> Picture:
+    """Decode, crop if there is a box, shrink to `max_side_px`, and fingerprint what is stored.
+
+    A picture that is neither cropped nor shrunk keeps its bytes. Any other becomes a PNG: it is
+    scaled at most once and should lose nothing more, and a JPEG's bytes would hang on the encoder's
+    version.
 
     Raises:
         UnusableImageError: if there is no face to be had.
     """
-    image = decode(data)
-    native_px = min(image.shape[:2])
-    if box is not None:
-        native_px = visible_px(image, box=box)
-        image = crop_square(image, box=box, margin=margin)
-        data = encode_png(image)
+    photo = decode(data)
+    face = _uncropped(photo) if box is None else _cropped(photo, box=box, framing=framing)
+    image = _shrink(face.image, max_side_px=framing.max_side_px)
     return Picture(
-        image=data,
+        image=data if image is photo else encode_png(image),
         width=image.shape[1],
         height=image.shape[0],
-        native_px=native_px,
+        native_px=face.native_px,
         sha256=pixel_sha256(image),
         dhash=difference_hash(image),
+        thumbnail=thumbnail(image),
+        crop=face.crop,
+        box_inside=face.box_inside,
     )
+
+
+@dataclass(frozen=True)
+class _Face:
+    image: Image
+    native_px: int
+    crop: str
+    box_inside: bool | None
+
+
+def _uncropped(photo: Image) -> _Face:
+    return _Face(photo, native_px=min(photo.shape[:2]), crop="none", box_inside=None)
+
+
+def _cropped(photo: Image, *, box: BoxPx | BoxShare, framing: Framing) -> _Face:
+    height, width = photo.shape[:2]
+    if isinstance(box, BoxShare):
+        box = in_pixels(box, width=width, height=height)
+    native_px, box_inside = visible_px(photo, box=box), lies_inside(photo, box=box)
+    angle = None if framing.detector is None else framing.detector.eye_angle(photo, box=box)
+    if angle is None:
+        image = crop_square(photo, box=box, margin=framing.margin)
+        return _Face(image, native_px, "box", box_inside)
+    image = crop_upright(photo, box=box, margin=framing.margin, angle=angle)
+    return _Face(image, native_px, "aligned", box_inside)
+
+
+def _shrink(image: Image, *, max_side_px: int) -> Image:
+    """The same picture, or a smaller one whose longer side is `max_side_px`."""
+    height, width = image.shape[:2]
+    scale = max_side_px / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -4,8 +4,10 @@ A shard is an uncompressed Arrow IPC file (`pandas.read_feather` opens it) in sm
 so that a memory map reaches any single image without reading its neighbours.
 """
 
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +15,7 @@ from typing import Any, Self
 import pandas as pd
 import pyarrow as pa
 
+from stages.preprocessing.fingerprint import THUMBNAIL_SIDE
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, sha256_file, write_json
 from stages.sources.labels import CLASSES
@@ -31,12 +34,15 @@ SCHEMA = pa.schema(
         pa.field("confidence", pa.float32()),
         pa.field("sha256", pa.string(), nullable=False),
         pa.field("dhash", pa.uint64(), nullable=False),
+        pa.field("thumbnail", pa.binary(THUMBNAIL_SIDE**2), nullable=False),
+        pa.field("crop", pa.string(), nullable=False),
         pa.field("raw", pa.string(), nullable=False),
     ]
 )
 INDEX = "index.json"
 BATCH_ROWS = 256
 BATCH_BYTES = 32 << 20
+_REMEDY = "run the standardize stage"
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class Face:
     confidence: float | None
     sha256: str
     dhash: int
+    thumbnail: bytes
+    crop: str
     raw: str
 
 
@@ -73,6 +81,7 @@ class ShardWriter:
         self._shard: pa.RecordBatchFileWriter | None = None
         self._shard_bytes = 0
         self._rows: list[int] = []
+        self._facts: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +92,10 @@ class ShardWriter:
         self._pending_bytes += len(face.image)
         if len(self._faces) == BATCH_ROWS or self._pending_bytes >= BATCH_BYTES:
             self._write_batch()
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Have `index.json` say so besides what it says of shards and faces."""
+        self._facts.update(facts)
 
     def __exit__(
         self,
@@ -99,9 +112,7 @@ class ShardWriter:
     def _write_batch(self) -> None:
         if not self._faces:
             return
-        columns: Any = zip(*(astuple(face) for face in self._faces), strict=True)
-        arrays = [pa.array(c, field.type) for c, field in zip(columns, SCHEMA, strict=True)]
-        batch = pa.record_batch(arrays, schema=SCHEMA)
+        batch = pa.record_batch([_column(self._faces, field) for field in SCHEMA], schema=SCHEMA)
         if self._shard_bytes + batch.nbytes > self._limit:
             self._close_shard()
         if self._shard is None:
@@ -115,6 +126,7 @@ class ShardWriter:
     def _close_shard(self) -> None:
         if self._shard is not None:
             self._shard.close()
+            _sync(self._folder / shard_name(len(self._rows) - 1))
         self._shard, self._shard_bytes = None, 0
 
     def _write_index(self) -> None:
@@ -123,7 +135,8 @@ class ShardWriter:
             name: {"sha256": sha256_file(self._folder / name), "rows": rows}
             for name, rows in zip(names, self._rows, strict=True)
         }
-        write_json(self._folder / INDEX, {"shards": shards, "faces": sum(self._rows)})
+        index = {"shards": shards, "faces": sum(self._rows), **self._facts}
+        write_json(self._folder / INDEX, index)
 
 
 def shard_name(number: int) -> str:
@@ -134,15 +147,21 @@ def shard_name(number: int) -> str:
 def read_index(folder: Path) -> dict[str, Any]:
     """Read a source folder's `index.json`: `{"shards": {name: {"sha256", "rows"}}, "faces": n}`.
 
+    Of a folder that standardize has filled it also says `rows` (faces and rejects), `rejects` by
+    reason, `crops` by kind, `boxes_partly_outside`, and the `face_detector`'s SHA-256 or None.
+
     Raises:
-        UserError: if it or one of its shards is missing.
+        UserError: if it or one of its shards is missing, or it is no JSON.
     """
     if not (folder / INDEX).exists():
-        raise UserError(f"{folder.name}/{INDEX}: missing; run the standardize stage")
-    index: dict[str, Any] = read_json(folder / INDEX)
+        raise UserError(f"{folder.name}/{INDEX}: missing; {_REMEDY}")
+    try:
+        index: dict[str, Any] = read_json(folder / INDEX)
+    except ValueError as error:
+        raise UserError(f"{folder.name}/{INDEX}: damaged: {error}; {_REMEDY}") from None
     for name in index["shards"]:
         if not (folder / name).exists():
-            raise UserError(f"{folder.name}/{name}: missing, but {INDEX} lists it; run standardize")
+            raise UserError(f"{folder.name}/{name}: missing, but {INDEX} lists it; {_REMEDY}")
     return index
 
 
@@ -154,7 +173,7 @@ def source_folders(standardized: Path) -> list[Path]:
     """
     folders = sorted(path.parent for path in standardized.glob(f"*/{INDEX}"))
     if not folders:
-        raise UserError(f"{standardized.name}/: no source found; run the standardize stage")
+        raise UserError(f"{standardized.name}/: no source found; {_REMEDY}")
     return folders
 
 
@@ -165,13 +184,50 @@ def shard_paths(standardized: Path) -> list[Path]:
 
 
 def read_faces(standardized: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read columns of all faces of all sources; images that are not asked for are not touched."""
+    """Read columns of all faces of all sources; images that are not asked for are not read.
+
+    Raises:
+        UserError: if there is no source, or a shard is missing, damaged or of other columns.
+    """
     tables = [_read_shard(path, columns) for path in shard_paths(standardized)]
     empty = SCHEMA.empty_table().select(list(columns))
     frame: pd.DataFrame = pa.concat_tables([empty, *tables]).to_pandas()
     return frame
 
 
+def _column(faces: Sequence[Face], field: pa.Field) -> pa.Array:
+    return pa.array([getattr(face, field.name) for face in faces], field.type)
+
+
+def _sync(path: Path) -> None:
+    # Before the index is written: a power cut must not leave it beside a shard that it belies.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def _read_shard(path: Path, columns: Sequence[str]) -> pa.Table:
-    # A memory map reads only the pages that the chosen columns lie in.
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all().select(list(columns))
+    # Read, not mapped: the kernel fetches what lies around a mapped page too, all images with it.
+    fields = sorted(SCHEMA.get_field_index(column) for column in columns)
+    options = pa.ipc.IpcReadOptions(included_fields=fields)
+    try:
+        with pa.OSFile(str(path)) as file:
+            _check_columns(path, pa.ipc.open_file(file).schema)
+            table = pa.ipc.open_file(file, options=options).read_all()
+        # Lengths that a damaged shard claims would be followed into foreign memory.
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        name = f"{path.parent.name}/{path.name}"
+        raise UserError(f"{name}: expected an Arrow file, found {error}; {_REMEDY}") from None
+    # A batch's buffers lie in one block as large as the batch in the file; the copy lets it go.
+    return table.select(list(columns)).combine_chunks()
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    # Columns are read by their place.
+    pairs = zip_longest(SCHEMA, list(schema)[: len(SCHEMA)])
+    unlike = [field.name for field, got in pairs if got is None or got != field]
+    if unlike:
+        names = ", ".join(unlike)
+        raise UserError(
+            f"{path.parent.name}/{path.name}: expected other columns: {names}; {_REMEDY}"
+        )

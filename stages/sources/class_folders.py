@@ -39,7 +39,7 @@ def read_class_folders(tree: RawTree, *, name: str) -> Iterator[Placed | Reject]
                 f"below {root}/"
             )
         if len(parts) == 2:
-            yield Reject(member, "label_missing", "in no class folder")
+            yield Reject(member, "label_missing", "in no class folder", member)
         else:
             yield Placed(member, "/".join(parts), split, class_name=parts[1])
 

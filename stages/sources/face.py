@@ -6,13 +6,16 @@ from typing import Literal, get_args
 Split = Literal["train", "val", "test"]
 
 # A row that is left out by rule: the dataset says so itself.
-Rule = Literal["not_a_class", "no_majority", "box_repeated"]
+Rule = Literal["not_a_class", "no_majority", "box_repeated", "box_missing", "photo_unlisted"]
 # A row that is left out because something is broken; max_reject_share counts these.
 Fault = Literal[
     "image_missing",
     "image_unreadable",
+    "image_too_large",
+    "image_animated",
     "label_missing",
     "label_invalid",
+    "label_contradictory",
     "row_malformed",
     "row_repeated",
     "box_outside",
@@ -32,6 +35,16 @@ class Box:
 
 
 @dataclass(frozen=True)
+class ShareBox:
+    """A face in its photo, as shares of the photo's width and height, from 0 to 1."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A labelled face whose picture has not been looked at yet.
 
@@ -47,15 +60,19 @@ class Candidate:
     split: Split | None
     photo: str
     votes: tuple[float, ...] | None = None
-    box: Box | None = None
+    box: Box | ShareBox | None = None
     confidence: float | None = None
     image: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A raw row that did not become a face. `row` says which: a path, or `label.csv:12`."""
+    """A raw row that did not become a face. `row` says which: a path, or `label.csv:12`.
+
+    `member` is the picture's path in the source, where there is one to look at.
+    """
 
     row: str
     reason: Rule | Fault
     detail: str = ""
+    member: str | None = None

@@ -5,21 +5,18 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import PurePosixPath
 
-import cv2
-import numpy as np
-
 from stages.config import FerplusSource
 from stages.runtime.errors import UserError
+from stages.sources.columns import column_rows
 from stages.sources.face import Candidate, Reject, Split
+from stages.sources.fer_csv import SIDE_PX, USAGES, as_png, face_name, find_pixels
 from stages.sources.labels import canonical
 from stages.sources.tables import csv_rows
 from stages.sources.tree import RawTree
 from stages.sources.votes import VOTE_COLUMNS, class_votes, winner
 
 _FOLDERS: dict[str, Split] = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
-_USAGES: dict[str, Split] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
-_SIDE_PX = 48
-_WHOLE = f"(0, 0, {_SIDE_PX}, {_SIDE_PX})"
+_WHOLE = f"(0, 0, {SIDE_PX}, {SIDE_PX})"
 _FORMS = (
     f"expected the folders {', '.join(_FOLDERS)} with pictures and label.csv, "
     "or fer2013.csv (or icml_face_data.csv) with fer2013new.csv"
@@ -39,20 +36,26 @@ class _Row:
 
 
 def read(tree: RawTree, *, name: str, source: FerplusSource) -> Iterator[Candidate | Reject]:
-    """Yield every row of the generated folders if there are pictures, else of the csv pair.
+    """Yield every row of the generated folders if one has pictures, else of the csv pair.
+
+    FERPlus itself comes with a label.csv in each folder and no pictures: where there is no csv pair
+    either, these are the rows.
 
     Raises:
-        UserError: if there is neither.
+        UserError: if there is neither form.
     """
     votes = tree.find("fer2013new.csv")
-    pixels = tree.find("fer2013.csv") or tree.find("icml_face_data.csv")
-    folders = [folder for folder in _FOLDERS if len(tree.pictures_below(folder))]
-    for folder in folders:
-        yield from _read_folder(tree, folder, name=name, source=source)
-    if not folders and votes and pixels:
+    pixels = find_pixels(tree)
+    with_pictures = [folder for folder in _FOLDERS if len(tree.pictures_below(folder))]
+    listed = [folder for folder in _FOLDERS if tree.find(f"{folder}/label.csv")]
+    if votes and pixels and not with_pictures:
         yield from _read_pair(tree, pixels, votes, name=name, source=source)
-    elif not folders:
+        return
+    if not with_pictures and not listed:
         raise UserError(f"source {name}: {_FORMS}; found {list(tree.members[:5])}")
+    for folder in _FOLDERS:
+        if folder in with_pictures or folder in listed:
+            yield from _read_folder(tree, folder, name=name, source=source)
 
 
 def _read_folder(
@@ -62,26 +65,23 @@ def _read_folder(
     if table is None:
         raise UserError(f"source {name}: no {folder}/label.csv beside its pictures")
     pictures = tree.pictures_below(folder)
-    seen: dict[str, str] = {}
     for row, fields in csv_rows(tree, table):
         picture = pictures.find(fields[0])
         if len(fields) != 2 + len(VOTE_COLUMNS):
             detail = f"expected {2 + len(VOTE_COLUMNS)} columns, got {len(fields)}"
-            yield Reject(row, "row_malformed", detail)
+            yield Reject(row, "row_malformed", detail, picture)
         elif fields[1] != _WHOLE:
             # Another box would be one of another picture: these are cropped already.
-            yield Reject(row, "row_malformed", f"expected the box {_WHOLE}, got {fields[1]!r}")
+            detail = f"expected the box {_WHOLE}, got {fields[1]!r}"
+            yield Reject(row, "row_malformed", detail, picture)
         elif picture is None:
             yield Reject(row, "image_missing", f"{folder}/{fields[0]}")
-        elif picture in seen:
-            yield Reject(row, "row_repeated", f"{fields[0]} stands in {seen[picture]}")
         else:
-            seen[picture] = row
             key = f"{name}/{PurePosixPath(picture).stem}"
             face = _Row(row, key, picture, _FOLDERS[folder], tuple(fields[2:]))
             yield _candidate(face, source=source)
     for picture in pictures.unused():
-        yield Reject(picture, "label_missing", f"no row in {table}")
+        yield Reject(picture, "label_missing", f"no row in {table}", picture)
 
 
 def _read_pair(
@@ -91,38 +91,43 @@ def _read_pair(
 
     173 rows have no name (nobody saw a face): they keep the n-th name and their votes decide.
     """
-    pixel_rows = _table(tree, pixels, ("usage", "pixels"))
-    vote_rows = _table(tree, votes, ("usage", "image name", *(c.lower() for c in VOTE_COLUMNS)))
+    pixel_rows = column_rows(tree, pixels, ("usage", "pixels"))
+    vote_rows = column_rows(tree, votes, ("usage", "image name", *VOTE_COLUMNS))
     for number, (pixel, vote) in enumerate(zip_longest(pixel_rows, vote_rows)):
         if pixel is None or vote is None:
             raise UserError(f"{pixels}, {votes}: expected as many rows, one ends after {number}")
-        pixel_row, (usage, text) = pixel
-        row, (same, image_name, *counts) = vote
-        if usage != same or usage not in _USAGES:
+        for row in (pixel, vote):
+            if row.problem:
+                raise UserError(f"{row.row}: {row.problem}")
+        usage, text = pixel.fields
+        same, image_name, *counts = vote.fields
+        if usage != same or usage not in USAGES:
             raise UserError(
-                f"{row}: expected one Usage of {list(_USAGES)} in both tables, "
-                f"got {same!r} and, in {pixel_row}, {usage!r}"
+                f"{vote.row}: expected one Usage of {list(USAGES)} in both tables, "
+                f"got {same!r} and, in {pixel.row}, {usage!r}"
             )
-        image = _picture(text)
+        image = as_png(text)
         if image is None:
-            yield Reject(pixel_row, "image_unreadable", "expected 48 x 48 grey values")
+            yield Reject(pixel.row, "image_unreadable", "expected 48 x 48 grey values")
             continue
-        key = f"{name}/{PurePosixPath(image_name).stem or f'fer{number:07d}'}"
-        face = _Row(row, key, pixel_row, _USAGES[usage], tuple(counts), image)
+        key = f"{name}/{PurePosixPath(image_name).stem or face_name(number)}"
+        face = _Row(vote.row, key, pixel.row, USAGES[usage], tuple(counts), image)
         yield _candidate(face, source=source)
 
 
 def _candidate(row: _Row, *, source: FerplusSource) -> Candidate | Reject:
     """Decide by the votes. `label_rule` is for train; val and test always go by majority."""
-    if not all(text.isascii() and text.isdigit() for text in row.counts):
-        return Reject(row.name, "row_malformed", f"expected ten whole numbers, got {row.counts}")
+    picture = None if row.image else row.member
+    if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in row.counts):
+        detail = f"expected ten whole numbers, got {row.counts}"
+        return Reject(row.name, "row_malformed", detail, picture)
     counts = [int(text) for text in row.counts]
     column = winner(counts, rule=source.label_rule if row.split == "train" else "majority")
     if column is None:
-        return Reject(row.name, "no_majority", _in_words(counts))
+        return Reject(row.name, "no_majority", _in_words(counts), picture)
     label = canonical(column)
     if label is None:
-        return Reject(row.name, "not_a_class", column)
+        return Reject(row.name, "not_a_class", column, picture)
     votes = class_votes(counts)
     return Candidate(
         row.name, row.id, row.member, label, row.split, photo=row.id, votes=votes, image=row.image
@@ -132,29 +137,3 @@ def _candidate(row: _Row, *, source: FerplusSource) -> Candidate | Reject:
 def _in_words(counts: list[int]) -> str:
     votes = zip(VOTE_COLUMNS, counts, strict=True)
     return ", ".join(f"{name} {count}" for name, count in votes if count)
-
-
-def _table(tree: RawTree, member: str, columns: tuple[str, ...]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (row name, values of `columns`) of a CSV with a header (spaces and case aside)."""
-    rows = csv_rows(tree, member)
-    header = [field.lower() for field in next(rows, ("", []))[1]]
-    if missing := [column for column in columns if column not in header]:
-        raise UserError(f"{member}: expected the columns {list(columns)}, missing {missing}")
-    places = [header.index(column) for column in columns]
-    for row, fields in rows:
-        if len(fields) != len(header):
-            raise UserError(f"{row}: expected {len(header)} columns, got {len(fields)}")
-        yield row, [fields[place] for place in places]
-
-
-def _picture(text: str) -> bytes | None:
-    """Pixel values in words as a PNG; None if they are not the 48 x 48 grey values expected."""
-    words = text.split()
-    if len(words) != _SIDE_PX**2 or not all(word.isascii() and word.isdigit() for word in words):
-        return None
-    values = np.array(words, dtype=np.int64)
-    if values.max() > 255:
-        return None
-    done, data = cv2.imencode(".png", values.astype(np.uint8).reshape(_SIDE_PX, _SIDE_PX))
-    assert done
-    return bytes(data)

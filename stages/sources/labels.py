@@ -39,7 +39,7 @@ def is_not_a_class(name: str) -> bool:
 
 def split_of(name: str) -> Split | None:
     """The split that a folder's name means; None if it is no split's name."""
-    return _SPLITS.get(name.lower())
+    return _SPLITS.get(name.strip().lower())
 
 
 def _letters(name: str) -> str:

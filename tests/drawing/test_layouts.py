@@ -17,7 +17,7 @@ from stages.sources.votes import VOTE_COLUMNS
 
 
 def test_codes_are_those_that_the_adapters_read():
-    assert {str(code): name for name, code in RAFDB_CODES.items()} == rafdb.CODES
+    assert {str(code): name for name, code in RAFDB_CODES.items()} == rafdb.CODES["rafdb_basic"]
     assert {str(code): name for name, code in EXPW_CODES.items()} == expw.CODES
     starts = [column[:3].lower() for column in VOTE_COLUMNS]
     assert starts == ["neu", "hap", "sur", "sad", "ang", "dis", "fea", "con", "unk", "nf"]

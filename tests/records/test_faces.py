@@ -1,10 +1,14 @@
 import json
+import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from stages.records.faces import (
     BATCH_ROWS,
@@ -34,6 +38,8 @@ def make_face(number: int, *, source: str = "one", image_bytes: int = 100) -> Fa
         confidence=number / 4 if number % 2 else None,
         sha256=f"{number:064x}",
         dhash=2**64 - 1 - number,
+        thumbnail=rng.bytes(576),
+        crop="box" if number % 2 else "none",
         raw=f"{source}.zip/{number}.png",
     )
 
@@ -54,6 +60,8 @@ def test_what_was_written_is_read_back(tmp_path: Path):
     assert frame["id"].tolist() == [face.id for face in faces]
     assert frame["image"].tolist() == [face.image for face in faces]
     assert frame["dhash"].tolist() == [face.dhash for face in faces]
+    assert frame["thumbnail"].tolist() == [face.thumbnail for face in faces]
+    assert frame["crop"].tolist() == [face.crop for face in faces]
     assert frame["votes"][0] is None
     assert frame["votes"][1].tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert frame["split"].isna().tolist() == [face.split is None for face in faces]
@@ -98,6 +106,21 @@ def test_a_memory_map_hands_out_images_without_copying(tmp_path: Path):
         assert pa.total_allocated_bytes() - before < image.size
 
 
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what is read")
+def test_columns_are_read_without_the_images_of_their_faces(tmp_path: Path):
+    def num_bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    faces = [make_face(number, image_bytes=40_000) for number in range(BATCH_ROWS * 3)]
+    write(tmp_path / "one", faces)
+    before, held = num_bytes_read(), pa.total_allocated_bytes()
+    frame = read_faces(tmp_path, ["thumbnail", "id"])
+    assert len(faces) * 576 < num_bytes_read() - before < len(faces) * 2_000
+    assert pa.total_allocated_bytes() - held < len(faces) * 2_000
+    assert frame.columns.tolist() == ["thumbnail", "id"]
+    assert frame["thumbnail"].tolist() == [face.thumbnail for face in faces]
+
+
 def test_all_sources_are_read_by_name(tmp_path: Path):
     write(tmp_path / "zoo", [make_face(1, source="zoo")])
     write(tmp_path / "ant", [make_face(2, source="ant")])
@@ -130,6 +153,77 @@ def test_missing_pieces_are_named(tmp_path: Path):
         read_faces(tmp_path, ["id"])
     with pytest.raises(UserError, match=r"two/index.json: missing"):
         read_index(tmp_path / "two")
+
+
+@pytest.mark.parametrize("num_kept", [0, 1, 2_000, 50_000, -1])
+def test_a_shard_that_was_cut_off_is_an_error(tmp_path: Path, num_kept: int):
+    folder = write(tmp_path / "one", [make_face(number) for number in range(300)])
+    shard = folder / "faces-00000.arrow"
+    shard.write_bytes(shard.read_bytes()[:num_kept])
+    with pytest.raises(UserError, match=r"one/faces-00000.arrow: .*run the standardize stage"):
+        read_faces(tmp_path, ["id", "thumbnail"])
+
+
+@pytest.mark.parametrize("tail", [0, 200, 20_000])
+def test_a_shard_of_zeros_is_an_error(tmp_path: Path, tail: int):
+    folder = write(tmp_path / "one", [make_face(number) for number in range(300)])
+    shard = folder / "faces-00000.arrow"
+    data = shard.read_bytes()
+    # What a file system leaves of a file whose length it knew and whose bytes it did not have yet.
+    shard.write_bytes(data[:tail] + bytes(len(data) - tail))
+    with pytest.raises(UserError, match=r"one/faces-00000.arrow: .*run the standardize stage"):
+        read_faces(tmp_path, ["id"])
+
+
+@given(st.integers(0, 10**9), st.integers(0, 255))
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_byte_of_a_shard_may_be_wrong(tmp_path_factory, place, value):
+    folder = tmp_path_factory.mktemp("faces")
+    shard = write(folder / "one", [make_face(number) for number in range(5)]) / "faces-00000.arrow"
+    data = bytearray(shard.read_bytes())
+    data[place % len(data)] = value
+    shard.write_bytes(data)
+    with suppress(UserError):
+        read_faces(folder, ["id", "votes", "thumbnail", "split"])
+
+
+def test_a_shard_that_claims_more_text_than_it_has_is_an_error(tmp_path: Path):
+    folder = write(tmp_path / "one", [make_face(number) for number in range(5)])
+    shard = folder / "faces-00000.arrow"
+    ends = struct.pack("<6i", *(len("one/00000") * n for n in range(6)))
+    wrong = ends[:8] + struct.pack("<i", 2**30) + ends[12:]
+    whole = shard.read_bytes()
+    assert whole.count(ends) == 1
+    shard.write_bytes(whole.replace(ends, wrong))
+    with pytest.raises(UserError, match=r"one/faces-00000.arrow: expected an Arrow file"):
+        read_faces(tmp_path, ["id"])
+
+
+def test_a_shard_of_other_columns_is_an_error(tmp_path: Path):
+    folder = write(tmp_path / "one", [make_face(1)])
+    shard = folder / "faces-00000.arrow"
+    table = pd.read_feather(shard).drop(columns="thumbnail")
+    table.to_feather(shard, compression="uncompressed")
+    with pytest.raises(
+        UserError, match=r"expected other columns: .*thumbnail.*run the standardize"
+    ):
+        read_faces(tmp_path, ["id"])
+
+
+def test_an_index_of_zeros_is_an_error(tmp_path: Path):
+    folder = write(tmp_path / "one", [make_face(1)])
+    (folder / "index.json").write_bytes(bytes(200))
+    with pytest.raises(UserError, match=r"one/index.json: damaged: .*run the standardize stage"):
+        read_faces(tmp_path, ["id"])
+
+
+def test_the_index_says_what_was_noted(tmp_path: Path):
+    with ShardWriter(tmp_path, shard_mb=1) as writer:
+        writer.note({"rows": 7})
+        writer.add(make_face(1))
+    assert {key: read_index(tmp_path)[key] for key in ("faces", "rows")} == {"faces": 1, "rows": 7}
 
 
 def test_a_source_without_faces_has_an_empty_index(tmp_path: Path):

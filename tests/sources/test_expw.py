@@ -2,14 +2,14 @@ import pytest
 
 from stages.config import ExpwSource
 from stages.runtime.errors import UserError
-from stages.sources.expw import read
-from stages.sources.face import Box, Candidate, Reject
+from stages.sources.face import FAULTS, Box, Candidate, Reject
+from stages.sources.formats import read_source
 
 SOURCE = ExpwSource(format="expw", path="expw", hq_confidence=60.0)
 
 
 def rows_of(tree):
-    return list(read(tree, name="expw", source=SOURCE))
+    return list(read_source(tree, name="expw", source=SOURCE))
 
 
 def test_faces_of_a_photo_share_it_and_confidence_names_the_source(make_tree):
@@ -47,6 +47,8 @@ def test_every_row_that_is_no_face_says_why(make_tree):
         "a.jpg 0 9 9 30 40 70.5 0",  # another face under the same number: a fault
         "a.jpg 1 5 5 30 40 70.5 7",
         "a.jpg 2 5 5 30 40 nan 1",
+        "a.jpg 2 5 5 30 40 1_0 1",
+        f"a.jpg 2 5 5 30 {'4' * 5000} 1.0 1",
         "a.jpg 2 5 5 30 40 1",
         "a.jpg x 5 5 30 40 50.0 1",
         "gone.jpg 0 5 5 30 40 50.0 1",
@@ -63,10 +65,19 @@ def test_every_row_that_is_no_face_says_why(make_tree):
         ("label.lst:6", "row_malformed"),
         ("label.lst:7", "row_malformed"),
         ("label.lst:8", "row_malformed"),
-        ("label.lst:9", "image_missing"),
+        ("label.lst:9", "row_malformed"),
         ("label.lst:10", "row_malformed"),
-        ("origin/b.jpg", "label_missing"),
+        ("label.lst:11", "image_missing"),
+        ("label.lst:12", "row_malformed"),
+        ("origin/b.jpg", "photo_unlisted"),
     ]
+
+
+def test_photos_that_the_list_leaves_out_are_no_faults(make_tree):
+    files = {f"origin/{n}.jpg": b"x" for n in range(9)} | {"label.lst": "0.jpg 0 1 2 30 40 70.5 0"}
+    _, *rejects = rows_of(make_tree(files))
+    assert [reject.reason for reject in rejects] == ["photo_unlisted"] * 8
+    assert "photo_unlisted" not in FAULTS
 
 
 @pytest.mark.parametrize("files", [{"label.lst": "a.jpg 0 1 2 3 4 5 6"}, {"origin/a.jpg": b"x"}])
@@ -75,3 +86,27 @@ def test_a_list_or_pictures_missing_is_an_error(make_tree, files):
         UserError, match=r"source expw: expected label.lst and pictures below origin"
     ):
         rows_of(make_tree(files))
+
+
+def test_one_face_with_two_labels_is_none_and_its_neighbour_stays(make_tree):
+    lines = ["a.jpg 0 1 2 30 40 70 0", "a.jpg 1 9 9 30 40 70 5", "a.jpg 2 1 2 30 40 20 3"]
+    files = {"origin/a.jpg": b"x", "label.lst": "\n".join(lines)}
+    first, kept, last = rows_of(make_tree(files))
+    assert kept.id == "expw_hq/a#1"
+    assert first.reason == last.reason == "label_contradictory"
+    assert first.detail == "origin/a.jpg: Angry in label.lst:1, Happy in label.lst:3"
+
+
+def test_photos_that_share_a_stem_do_not_merge(make_tree):
+    lines = [f"{name} 0 1 2 30 40 70 0" for name in ("a.jpg", "a.png", "b.PNG", "c.JPG")]
+    files = {
+        "origin/a.jpg": b"x",
+        "origin/x/a.png": b"x",
+        "origin/b.png": b"x",
+        "origin/c.jpg": b"x",
+    }
+    rows = rows_of(make_tree({**files, "label.lst": "\n".join(lines)}))
+    assert [row.photo for row in rows] == ["expw/a", "expw/a.png", "expw/b.png", "expw/c"]
+    assert [row.id for row in rows] == [
+        "expw_hq/a#0", "expw_hq/a.png#0", "expw_hq/b.png#0", "expw_hq/c#0",
+    ]  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from stages.config import FerplusSource
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject
-from stages.sources.ferplus import read
+from stages.sources.formats import read_source
 from stages.sources.tree import open_tree
 
 SOURCE = FerplusSource(format="ferplus", path="ferplus")
@@ -21,7 +21,7 @@ HAPPY = "1,8,0,0,0,0,0,0,1,0"
 
 def rows_of(tree, **changes):
     source = SOURCE.model_copy(update=changes)
-    return list(read(tree, name="ferplus", source=source))
+    return list(read_source(tree, name="ferplus", source=source))
 
 
 def rejects_of(rows):
@@ -164,6 +164,39 @@ def test_csv_pair(make_tree, spaced):
     assert np.array_equal(image, np.full((48, 48), 8))
     member = "icml_face_data.csv:4" if spaced else "fer2013.csv:4"
     assert (rows[2].row, rows[2].reason) == (member, "image_unreadable")
+
+
+LISTS = {
+    f"data/{folder}/label.csv": f"fer{n:07d}.png,{WHOLE},{HAPPY}\n"
+    for n, folder in enumerate(["FER2013Train", "FER2013Valid", "FER2013Test"])
+}
+
+
+def test_the_pair_beside_folders_without_pictures_as_ferplus_comes(make_tree):
+    rows = [f"Training,fer0000000.png,{HAPPY}", f"PrivateTest,fer0000001.png,{HAPPY}"]
+    pixels = [("Training", pixel_text(1)), ("PrivateTest", pixel_text(2))]
+    found = rows_of(make_tree(pair(pixels, rows) | LISTS))
+    assert [(row.id, row.row, row.split) for row in found] == [
+        ("ferplus/fer0000000", "fer2013new.csv:2", "train"),
+        ("ferplus/fer0000001", "fer2013new.csv:3", "test"),
+    ]
+
+
+def test_a_picture_in_any_folder_makes_the_folders_the_rows(make_tree):
+    files = pair([("Training", pixel_text(1))], [f"Training,fer0000000.png,{HAPPY}"])
+    found = rows_of(make_tree(files | LISTS | {"data/FER2013Valid/fer0000001.png": b"x"}))
+    assert [(row.row, getattr(row, "reason", "face")) for row in found] == [
+        ("data/FER2013Train/label.csv:1", "image_missing"),
+        ("data/FER2013Valid/label.csv:1", "face"),
+        ("data/FER2013Test/label.csv:1", "image_missing"),
+    ]
+
+
+def test_folders_without_pictures_or_pair_miss_their_pictures(make_tree):
+    half = pair([("Training", pixel_text(1))], [f"Training,fer0000000.png,{HAPPY}"])
+    del half["fer2013.csv"]
+    found = rows_of(make_tree(half | LISTS))
+    assert [row.reason for row in found] == ["image_missing"] * 3
 
 
 @pytest.mark.parametrize(

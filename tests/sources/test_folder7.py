@@ -4,12 +4,16 @@ from stages.config import Folder7Source
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject
 from stages.sources.folder7 import read
+from stages.sources.formats import read_source
+from stages.sources.tree import open_tree
+from tests.sources.conftest import write_zip
 
 SOURCE = Folder7Source(format="folder7", path="affectnet")
 
 
-def rows_of(tree):
-    return list(read(tree, name="affectnet", source=SOURCE))
+def rows_of(tree, **class_folders):
+    source = SOURCE.model_copy(update={"class_folders": class_folders})
+    return list(read(tree, name="affectnet", source=source))
 
 
 def test_folders_name_split_and_class(make_tree):
@@ -24,11 +28,29 @@ def test_folders_name_split_and_class(make_tree):
         }
     )
     assert [(row.id, row.label, row.split) for row in rows_of(tree)] == [
-        ("affectnet/Train/anger/ffhq_1", "Angry", "train"),
+        ("affectnet/Train/anger/ffhq_1.png", "Angry", "train"),
         ("affectnet/Train/happiness/deep/er/ffhq_1", "Happy", "train"),
-        ("affectnet/test/neutral/3", "Neutral", "test"),
-        ("affectnet/valid/Suprise/2.b", "Surprise", "val"),
+        ("affectnet/test/neutral/3.png", "Neutral", "test"),
+        ("affectnet/valid/Suprise/2.b.png", "Surprise", "val"),
     ]
+
+
+def test_pictures_that_share_a_stem_are_several_faces(make_tree):
+    names = ["1.jpeg", "1.jpg", "1.png", "dr.jones.JPG", "dr.smith.jpg", "dr.who"]
+    tree = make_tree({f"train/sad/{name}": b"x" for name in names})
+    rows = list(read_source(tree, name="affectnet", source=SOURCE))
+    ids = ["1.jpeg", "1", "1.png", "dr.jones", "dr.smith", "dr.who"]
+    assert [row.id for row in rows] == [f"affectnet/train/sad/{id_}" for id_ in ids]
+    assert [row.photo for row in rows] == [row.id for row in rows]
+
+
+def test_a_name_with_a_control_character_is_a_reject(tmp_path):
+    # In a zip, for not every file system holds such a name.
+    files = {"train/Happy/a\tb.jpg": b"x", "train/Happy/b.jpg": b"x", "train/Sad/Icon\r": b"x"}
+    with open_tree(write_zip(tmp_path / "it.zip", files), key="k") as tree:
+        reject, face = read_source(tree, name="affectnet", source=SOURCE)
+    assert (reject.row, reject.reason) == ("train/Happy/a\tb.jpg", "row_malformed")
+    assert face.id == "affectnet/train/Happy/b"
 
 
 def test_every_row_that_is_no_face_says_why(make_tree):
@@ -48,6 +70,35 @@ def test_every_row_that_is_no_face_says_why(make_tree):
     ]
     # A file in a class folder is a row whatever its name; the decoder decides.
     assert [row.member for row in rows if isinstance(row, Candidate)] == ["train/sad/notes.txt"]
+
+
+def test_the_params_say_what_a_folder_means_whatever_its_name(make_tree):
+    tree = make_tree(
+        {
+            "train/0/1.png": b"x",
+            "test/0/1.png": b"x",
+            "train/sad/1.png": b"x",
+            "train/fear/1.png": b"x",
+            "train/2/1.png": b"x",
+        }
+    )
+    rows = rows_of(tree, **{"0": "Angry", "sad": "Happy"})
+    assert [(row.row, getattr(row, "label", None)) for row in rows] == [
+        ("test/0/1.png", "Angry"),
+        ("train/0/1.png", "Angry"),
+        ("train/2/1.png", None),
+        ("train/fear/1.png", "Fear"),
+        ("train/sad/1.png", "Happy"),
+    ]
+
+
+def test_a_declared_folder_that_is_not_there_is_an_error(make_tree):
+    tree = make_tree({"train/0/1.png": b"x", "test/1/1.png": b"x"})
+    with pytest.raises(
+        UserError,
+        match=r"standardize.sources.affectnet.class_folders: no folders \['6'\]; found: \['0', '1'\]",
+    ):
+        rows_of(tree, **{"0": "Angry", "6": "Neutral"})
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_what_is_not_a_class_is_known_as_such(name: str):
 
 
 def test_incident_D8_a_misspelt_split_is_none():
-    assert [split_of(name) for name in ("train", "valid", "Validation", "val", "TEST")] == [
+    assert [split_of(name) for name in ("train", "valid", "Validation", "val", "TEST ")] == [
         "train", "val", "val", "val", "test",
     ]  # fmt: skip
     assert [split_of(name) for name in ("trian", "training", "tst", "")] == [None] * 4

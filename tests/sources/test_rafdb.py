@@ -1,15 +1,16 @@
 import pytest
 
-from stages.config import RafdbSource
+from stages.config import RafdbCompoundSource, RafdbSource
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject
-from stages.sources.rafdb import read
+from stages.sources.formats import read_source
 
 SOURCE = RafdbSource(format="rafdb_basic", path="rafdb")
+COMPOUND = RafdbCompoundSource(format="rafdb_compound_mapped", path="compound")
 
 
-def rows_of(tree):
-    return list(read(tree, name="rafdb_basic", source=SOURCE))
+def rows_of(tree, source=SOURCE):
+    return list(read_source(tree, name=source.format, source=source))
 
 
 def test_codes_and_splits_of_the_list(make_tree):
@@ -26,7 +27,39 @@ def test_codes_and_splits_of_the_list(make_tree):
     assert rows[-1].member == "basic/Image/aligned/aligned/test_0001_aligned.JPG"
 
 
-def test_original_pictures_serve_where_no_aligned_ones_are(make_tree):
+def test_a_compound_emotion_counts_as_the_first_of_its_pair(make_tree):
+    labels = ["Happy"] * 2 + ["Sad"] * 4 + ["Fear"] * 2 + ["Angry"] * 2 + ["Disgust"]
+    files = {f"Image/aligned/train_{code}_aligned.jpg": b"x" for code in range(1, 13)}
+    lines = [f"train_{code}.jpg {code}" for code in range(1, 13)]
+    files["EmoLabel/list_patition_label.txt"] = "\n".join(lines)
+    *rows, wrong = rows_of(make_tree(files), COMPOUND)
+    assert [row.label for row in rows] == labels
+    assert rows[10].id == "rafdb_compound_mapped/train_11"
+    assert (wrong.reason, wrong.detail) == ("label_invalid", "expected 1 to 11, got '12'")
+
+
+def test_compound_emotions_in_kaggle_folders(make_tree):
+    tree = make_tree({"DATASET/train/11/train_1_aligned.jpg": b"x", "DATASET/test/7/x.jpg": b"x"})
+    assert [(row.id, row.label, row.split) for row in rows_of(tree, COMPOUND)] == [
+        ("rafdb_compound_mapped/x", "Fear", "test"),
+        ("rafdb_compound_mapped/train_1", "Disgust", "train"),
+    ]
+
+
+def test_a_picture_with_two_labels_is_no_face(make_tree):
+    lines = ["train_1.jpg 1", "train_2.jpg 2", "TRAIN_1.jpg 5", "train_1.jpg 1"]
+    files = {f"aligned/train_{n}_aligned.jpg": b"x" for n in (1, 2)}
+    rows = rows_of(make_tree({**files, "list_patition_label.txt": "\n".join(lines)}))
+    assert [getattr(row, "reason", "face") for row in rows] == [
+        "label_contradictory", "face", "label_contradictory", "label_contradictory",
+    ]  # fmt: skip
+    assert rows[0].detail == (
+        "aligned/train_1_aligned.jpg: Surprise (train) in list_patition_label.txt:1, "
+        "Sad (train) in list_patition_label.txt:3, Surprise (train) in list_patition_label.txt:4"
+    )
+
+
+def test_original_pictures_serve_where_no_aligned_ones_are(make_tree, caplog):
     tree = make_tree(
         {"Image/original/test_1.jpg": b"x", "list_partition_label.txt": "test_1.jpg 1\n"}
     )
@@ -40,6 +73,7 @@ def test_original_pictures_serve_where_no_aligned_ones_are(make_tree):
             photo="rafdb_basic/test_1",
         )
     ]
+    assert "native_px is the photo's" in caplog.text
 
 
 def test_every_row_that_is_no_face_says_why(make_tree):

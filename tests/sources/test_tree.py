@@ -91,7 +91,7 @@ def test_two_pictures_of_one_name_are_an_error(make_tree):
 def test_a_zip_that_points_outside_is_refused(tmp_path: Path, name: str):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr(name, b"x")
-    with pytest.raises(UserError, match=rf"{KEY}: x.zip: member .* outside"):
+    with pytest.raises(UserError, match=rf"{KEY}: x.zip has a member .* outside"):
         open_tree(tmp_path / "x.zip", key=KEY)
 
 
@@ -131,3 +131,209 @@ def test_letters_are_composed_wherever_the_archive_was_made(tmp_path: Path):
     with open_tree(tmp_path / "x.zip", key=KEY) as tree:
         assert tree.members == ("caf\u00e9.png",)
         assert tree.read("caf\u00e9.png") == b"x"
+
+
+# --- what a disk or an archive may hold ----------------------------------------------------------
+
+
+def broken_zip(path: Path, *, old: bytes, new: bytes, method: int = zipfile.ZIP_STORED) -> Path:
+    """A zip of a.png with bytes replaced afterwards; it must hold them."""
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.png", b"the picture " * 30)
+    data = path.read_bytes()
+    assert data.count(old) >= 1
+    path.write_bytes(data.replace(old, new))
+    return path
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch):
+    (tmp_path / "data" / "locked").mkdir(parents=True)
+    (tmp_path / "data" / "a.png").write_bytes(b"x")
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(
+        UserError, match=rf"{KEY}: data cannot be listed: Permission denied: .*lock"
+    ):
+        open_tree(tmp_path / "data", key=KEY)
+
+
+def test_links_are_followed_and_loops_end(tmp_path: Path):
+    data, disk = tmp_path / "data", tmp_path / "other disk"
+    (data / "a" / "b").mkdir(parents=True)
+    (data / "a" / "b" / "1.png").write_bytes(b"1")
+    disk.mkdir()
+    (disk / "2.png").write_bytes(b"2")
+    for link, target in {
+        "linked": disk, "loop": data, "a/up": data, "a/b/same": data / "a" / "b", "self": data / "self",
+    }.items():  # fmt: skip
+        (data / link).symlink_to(target)
+    with open_tree(data, key=KEY) as tree:
+        assert tree.members == ("a/b/1.png", "linked/2.png", "self")
+        with pytest.raises(UnreadableMemberError, match=r"self: OSError"):
+            tree.read("self")
+        assert len(tree.content_sha256()) == 64
+
+
+def test_a_file_that_vanished_or_is_none_is_unreadable(tmp_path: Path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "dead.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.png")
+    with open_tree(tmp_path, key=KEY) as tree:
+        (tmp_path / "a.png").unlink()
+        for name in ("a.png", "dead.png", "pipe.png"):
+            with pytest.raises(UnreadableMemberError, match=rf"{name}: (FileNotFound|OS)Error"):
+                tree.read(name)
+
+
+def test_a_file_larger_than_any_picture_is_not_read_and_yet_hashed(tmp_path: Path):
+    size = 256 * 2**20 + 1
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        with (tmp_path / name / "a.png").open("wb") as file:
+            file.truncate(size)
+    with (tmp_path / "two" / "a.png").open("r+b") as file:
+        file.seek(size - 1)
+        file.write(b"x")
+    with open_tree(tmp_path / "one", key=KEY) as one, open_tree(tmp_path / "two", key=KEY) as two:
+        with pytest.raises(
+            UnreadableMemberError, match=r"a.png: 268,435,457 bytes, expected at most"
+        ):
+            one.read("a.png")
+        assert one.content_sha256() != two.content_sha256()
+
+
+def test_names_that_are_not_utf8_are_an_error(tmp_path: Path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"has a member whose name is not UTF-8: '\\udcff.png'"):
+        open_tree(tmp_path, key=KEY)
+
+
+def test_names_that_differ_in_composition_alone_are_an_error(tmp_path: Path):
+    for name in ("caf\u00e9.png", "cafe\u0301.png"):
+        (tmp_path / name).write_bytes(b"x")
+    if len(list(tmp_path.iterdir())) == 1:
+        pytest.skip("this file system composes names itself")
+    with pytest.raises(UserError, match=r"has two members 'café.png'"):
+        open_tree(tmp_path, key=KEY)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_with_an_entry_twice_is_refused(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.png", b"1")
+        archive.writestr("a.png", b"2")
+    with pytest.raises(UserError, match=rf"{KEY}: x.zip has two members 'a.png'"):
+        open_tree(tmp_path / "x.zip", key=KEY)
+
+
+def test_an_encrypted_zip_is_refused(tmp_path: Path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"x")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 0x1  # general purpose flags of the directory's entry
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"has an encrypted member, 'a.png'; unpack"):
+        open_tree(path, key=KEY)
+
+
+def test_an_unknown_compression_is_unreadable(tmp_path: Path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"x")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 10] = data[8] = 97
+    path.write_bytes(data)
+    with open_tree(path, key=KEY) as tree:
+        with pytest.raises(UnreadableMemberError, match=r"a.png: NotImplementedError"):
+            tree.read("a.png")
+        assert len(tree.content_sha256()) == 64
+
+
+def test_a_member_that_claims_an_absurd_size_is_not_unpacked(tmp_path: Path):
+    size, claimed = (360).to_bytes(4, "little"), (2**31).to_bytes(4, "little")
+    path = broken_zip(tmp_path / "x.zip", old=size, new=claimed, method=zipfile.ZIP_DEFLATED)
+    with (
+        open_tree(path, key=KEY) as tree,
+        pytest.raises(UnreadableMemberError, match=r"a.png: 2,147,483,648 bytes, expected at most"),
+    ):
+        tree.read("a.png")
+
+
+def test_a_zip_whose_members_overlap_is_refused(tmp_path: Path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"x" * 1000)
+        (whole,) = archive.infolist()
+        for number in range(9):
+            twin = zipfile.ZipInfo(f"{number}.png")
+            twin.header_offset, twin.CRC = whole.header_offset, whole.CRC
+            twin.file_size = twin.compress_size = whole.file_size
+            archive.filelist.append(twin)
+    with pytest.raises(UserError, match=r"is broken, or a zip bomb: its members take 10,000 bytes"):
+        open_tree(path, key=KEY)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_member_whose_packed_bytes_are_broken_is_unreadable(tmp_path: Path, method: int):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.png", bytes(range(256)) * 9)
+    data = bytearray(path.read_bytes())
+    data[100:110] = bytes(byte ^ 0xFF for byte in data[100:110])
+    path.write_bytes(data)
+    with open_tree(path, key=KEY) as tree, pytest.raises(UnreadableMemberError, match=r"a.png: "):
+        tree.read("a.png")
+
+
+def test_names_in_utf8_are_read_where_the_archive_does_not_say_so(tmp_path: Path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("caf\u00e9.png", b"x")
+    data = bytearray(path.read_bytes())
+    for place in (7, data.index(b"PK\x01\x02") + 9):
+        assert data[place] == 0x08
+        data[place] = 0
+    path.write_bytes(data)
+    with open_tree(path, key=KEY) as tree:
+        assert tree.members == ("caf\u00e9.png",)
+        assert tree.read("caf\u00e9.png") == b"x"
+
+
+def test_names_of_old_windows_are_kept_as_they_are(tmp_path: Path):
+    info = zipfile.ZipInfo("x.png")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(info, b"x")
+    path = tmp_path / "x.zip"
+    path.write_bytes(path.read_bytes().replace(b"x.png", b"\x82.png"))
+    with open_tree(path, key=KEY) as tree:
+        assert tree.members == ("\u00e9.png",)
+        assert tree.read("\u00e9.png") == b"x"
+
+
+def test_names_that_begin_at_the_dot_are_not_hidden(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("./train//sad/1.png", b"x")
+    with open_tree(tmp_path / "x.zip", key=KEY) as tree:
+        assert tree.members == ("train/sad/1.png",)
+
+
+def test_archives_inside_are_named_and_not_opened(make_tree, caplog):
+    tree = make_tree({"Image/aligned.zip": b"PK", "Image/original.TAR": b"", "list.txt": b""})
+    assert len(tree.members) == 3
+    assert "not opened: 2 archives, ['Image/aligned.zip', 'Image/original.TAR']" in caplog.text
+
+
+def test_letter_case_alone_makes_no_choice(make_tree):
+    tree = make_tree({"origin/a.jpg": b"1", "origin/x/A.jpg": b"2", "origin/b.jpg": b""})
+    pictures = tree.pictures_below("origin")
+    assert pictures.find("a.jpg") == "origin/a.jpg"
+    assert pictures.find("A.jpg") == "origin/x/A.jpg"
+    assert pictures.find("a.JPG") is None
+    assert pictures.find("B.JPG") == "origin/b.jpg"

@@ -1,0 +1,177 @@
+"""A source's finished folder in `.work/standardize/<source>/<fingerprint>`: found there, or made.
+
+The fingerprint names all that a face depends on, this code included: DVC runs the stage again after
+a change of it, and would then publish what the old code has left.
+
+Only the newest fingerprint of a source is kept: an older recipe comes back from DVC's run cache,
+and the disk holds no third copy.
+"""
+
+import hashlib
+import logging
+import shutil
+import time
+from pathlib import Path, PurePosixPath
+
+import cv2
+import PIL
+import pyarrow as pa
+
+from stages.config import Standardize
+from stages.intake.intake import COMPANIONS, check_source, write_source
+from stages.preprocessing.align import EyeDetector
+from stages.preprocessing.picture import Framing
+from stages.records.faces import INDEX, read_index
+from stages.runtime.errors import UserError
+from stages.runtime.files import published_folder, sha256_file, sha256_json, work_folder
+from stages.sources.tree import RawTree, open_tree
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# What decides over the bytes of a source folder, below the package.
+_CODE = (
+    "sources/*.py", "preprocessing/*.py", "intake/*.py", "records/faces.py", "runtime/draws.py",
+)  # fmt: skip
+_DETECTOR_KEY = "standardize.face_detector"
+
+logger = logging.getLogger(__name__)
+
+
+def read_framing(settings: Standardize, *, raw: Path) -> Framing:
+    """How faces are cut out, with the eye detector where the params name one.
+
+    Raises:
+        UserError: if its file is missing, not below `raw`, or no such model.
+    """
+    return Framing(
+        margin=settings.crop_margin,
+        max_side_px=settings.max_side_px,
+        detector=_detector(settings.face_detector, raw=raw),
+    )
+
+
+def finished_source(
+    name: str, *, raw: Path, settings: Standardize, framing: Framing, workers: int
+) -> Path:
+    """Read a source, unless its bytes and params are those of the last run; check and log it.
+
+    Raises:
+        UserError: if it is missing, not laid out as its format says, without faces, or has more
+            broken rows than `max_reject_share`. The finished folder stays, to look at its rejects.
+    """
+    start = time.perf_counter()
+    source = settings.sources[name]
+    with open_tree(_below(raw, source.path, key=_key(name)), key=_key(name)) as tree:
+        fingerprint = source_fingerprint(name, tree, settings=settings, framing=framing)
+        folder = work_folder("standardize", name) / fingerprint
+        reused = is_finished(folder)
+        if not reused:
+            with published_folder(folder) as temporary:
+                write_source(
+                    temporary,
+                    tree,
+                    name=name,
+                    source=source,
+                    framing=framing,
+                    shard_mb=settings.shard_mb,
+                    workers=workers,
+                )
+            _remove_others(folder)
+    _log(name, folder, reused=reused, seconds=time.perf_counter() - start)
+    check_source(folder, name=name, max_reject_share=settings.max_reject_share)
+    return folder
+
+
+def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, framing: Framing) -> str:
+    """SHA-256 of all that a source folder depends on.
+
+    The code that reads, and the libraries that decode and write, are part of it: another version
+    may give other bytes.
+    """
+    return sha256_json(
+        {
+            "code": code_sha256(_PACKAGE),
+            "libraries": {
+                "opencv": cv2.__version__,
+                "pillow": PIL.__version__,
+                "pyarrow": pa.__version__,
+            },
+            "source": settings.sources[name].model_dump(),
+            "crop_margin": framing.margin,
+            "max_side_px": framing.max_side_px,
+            "face_detector": None if framing.detector is None else framing.detector.sha256,
+            "shard_mb": settings.shard_mb,
+            "content": tree.content_sha256(),
+        }
+    )
+
+
+def code_sha256(package: Path) -> str:
+    """SHA-256 over the sources of a package that make faces of raw rows, whatever their line ends.
+
+    The same for a checkout on Windows and on Linux.
+    """
+    paths = {
+        path.relative_to(package).as_posix(): path
+        for pattern in _CODE
+        for path in package.glob(pattern)
+    }
+    digests = {
+        name: hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+        for name, path in paths.items()
+    }
+    return sha256_json(digests)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a source folder is there with rejects, sheets and all shards, byte for byte."""
+    if not all((folder / name).exists() for name in (INDEX, *COMPANIONS)):
+        return False
+    try:
+        shards = read_index(folder)["shards"]
+    except UserError:
+        return False
+    for name, shard in shards.items():
+        if sha256_file(folder / name) != shard["sha256"]:
+            logger.warning("%s: damaged; the source is read again", folder / name)
+            return False
+    return True
+
+
+def _detector(path: str | None, *, raw: Path) -> EyeDetector | None:
+    if path is None:
+        return None
+    file = _below(raw, path, key=_DETECTOR_KEY)
+    if not file.is_file():
+        raise UserError(f"params.yaml: {_DETECTOR_KEY}: expected an ONNX file, found none: {file}")
+    return EyeDetector(file.read_bytes())
+
+
+def _below(raw: Path, path: str, *, key: str) -> Path:
+    # A source's path stands in every face's `raw` column, which must hold no path of this machine.
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path:
+        raise UserError(f"params.yaml: {key}: expected a path below `raw`, with /, got {path}")
+    return raw / parts
+
+
+def _key(name: str) -> str:
+    return f"standardize.sources.{name}.path"
+
+
+def _remove_others(folder: Path) -> None:
+    for other in folder.parent.iterdir():
+        if other != folder:
+            shutil.rmtree(other)
+
+
+def _log(name: str, folder: Path, *, reused: bool, seconds: float) -> None:
+    index = read_index(folder)
+    counts = [f"{reason} {count:,}" for reason, count in index["rejects"].items()]
+    pace = f"{seconds:.1f} s, {index['rows'] / seconds:,.0f} rows/s"
+    logger.info(
+        "%s: %s faces; rejects: %s; %s",
+        name,
+        f"{index['faces']:,}",
+        ", ".join(counts) or "none",
+        "unchanged, reused" if reused else pace,
+    )

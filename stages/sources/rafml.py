@@ -1,0 +1,147 @@
+"""RAF-ML: the shares of six emotions a picture; the largest is its label, all are its votes."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from stages.config import RafmlSource
+from stages.runtime.errors import UserError
+from stages.sources.face import Candidate, Reject, Split
+from stages.sources.labels import CLASSES
+from stages.sources.rafdb import raf_pictures
+from stages.sources.tables import quoted, text_rows
+from stages.sources.tree import RawTree
+
+SHARE_COLUMNS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry")
+_SHARES, _PARTITION = "distribution.txt", "partition_label.txt"
+_SPLITS: dict[str, Split] = {"0": "train", "1": "test"}
+# Copies may hold percents.
+_LARGEST_SHARE = 100.0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A line of partition_label.txt; `split` is None where the line says none."""
+
+    row: str
+    file_name: str
+    split: Split | None
+    picture: str | None
+
+
+def read(tree: RawTree, *, name: str, source: RafmlSource) -> Iterator[Candidate | Reject]:
+    """Yield every row of shares, then partition rows that belong to none, then unnamed pictures.
+
+    The first partition row of a picture counts as part of its row of shares.
+
+    Raises:
+        UserError: if a list is missing, or there are no pictures.
+    """
+    assert source.format == "rafml_argmax"
+    shares, partition = tree.find(_SHARES), tree.find(_PARTITION)
+    if shares is None or partition is None:
+        raise UserError(
+            f"source {name}: expected {_SHARES} and {_PARTITION}, found {list(tree.members[:5])}"
+        )
+    pictures = raf_pictures(tree, name=name)
+    parts = [
+        _part(row, text, pictures.find(text.rsplit(None, 1)[0]))
+        for row, text in text_rows(tree, partition)
+    ]
+    parts_of = _by_name(parts)
+    named: set[str] = set()
+    for row, text in text_rows(tree, shares):
+        file_name, *fields = text.rsplit(None, len(SHARE_COLUMNS))
+        named.add(file_name.lower())
+        split = _split(row, parts_of[file_name.lower()], file_name=file_name)
+        numbers = _numbers(fields)
+        picture = pictures.find(file_name)
+        if numbers is None:
+            detail = f"expected a name and six shares from 0 to 100, got {quoted(text)}"
+            yield Reject(row, "row_malformed", detail, picture)
+        elif isinstance(split, Reject):
+            yield split
+        elif picture is None:
+            yield Reject(row, "image_missing", quoted(pictures.spelt(file_name)))
+        else:
+            key = f"{name}/{PurePosixPath(file_name).stem}"
+            yield _candidate(row, key, picture, split=split, shares=numbers)
+    yield from _left_over(parts, parts_of, named=named)
+    for member in pictures.unused():
+        yield Reject(member, "label_missing", f"no row in {shares}", member)
+
+
+def _part(row: str, text: str, picture: str | None) -> _Part:
+    file_name, *fields = text.rsplit(None, 1)
+    return _Part(row, file_name, _SPLITS.get(fields[0]) if fields else None, picture)
+
+
+def _by_name(parts: Iterable[_Part]) -> defaultdict[str, list[_Part]]:
+    """The understood lines of each picture, letter case aside."""
+    parts_of: defaultdict[str, list[_Part]] = defaultdict(list)
+    for part in parts:
+        if part.split is not None:
+            parts_of[part.file_name.lower()].append(part)
+    return parts_of
+
+
+def _split(row: str, parts: Sequence[_Part], *, file_name: str) -> Split | Reject:
+    if not parts:
+        return Reject(row, "row_malformed", f"no row of {quoted(file_name)} in {_PARTITION}")
+    if len({part.split for part in parts}) > 1:
+        return Reject(row, "label_contradictory", _in_words(parts), parts[0].picture)
+    split = parts[0].split
+    assert split is not None
+    return split
+
+
+def _numbers(fields: Sequence[str]) -> tuple[float, ...] | None:
+    """Six shares that are no less than 0 and not all 0; None if they are anything else."""
+    try:
+        shares = tuple(float(field) for field in fields)
+    except ValueError:
+        return None
+    if len(shares) != len(SHARE_COLUMNS) or not all(math.isfinite(share) for share in shares):
+        return None
+    return shares if min(shares) >= 0 < max(shares) <= _LARGEST_SHARE else None
+
+
+def _candidate(
+    row: str, key: str, picture: str, *, split: Split, shares: tuple[float, ...]
+) -> Candidate | Reject:
+    share_of = dict(zip(SHARE_COLUMNS, shares, strict=True))
+    winners = [column for column, share in share_of.items() if share == max(shares)]
+    if len(winners) > 1:
+        detail = f"{' and '.join(winners)} have {max(shares):g} each"
+        return Reject(row, "no_majority", detail, picture)
+    votes = tuple(share_of.get(label, 0.0) for label in CLASSES)
+    return Candidate(row, key, picture, winners[0], split, photo=key, votes=votes)
+
+
+def _left_over(
+    parts: Iterable[_Part], parts_of: defaultdict[str, list[_Part]], *, named: set[str]
+) -> Iterator[Reject]:
+    """Partition rows that are no part of a row of shares."""
+    for part in parts:
+        file_name = part.file_name.lower()
+        same = parts_of[file_name]
+        if part.split is None:
+            yield Reject(part.row, "row_malformed", "expected a name and 0 or 1", part.picture)
+        elif file_name not in named:
+            detail = f"{quoted(part.file_name)} has no row in {_SHARES}"
+            yield Reject(part.row, "label_missing", detail, part.picture)
+        elif part is same[0]:
+            continue
+        elif len({other.split for other in same}) > 1:
+            yield Reject(part.row, "label_contradictory", _in_words(same), part.picture)
+        else:
+            detail = f"{quoted(part.file_name)} stands in {same[0].row}"
+            yield Reject(part.row, "row_repeated", detail, part.picture)
+
+
+def _in_words(parts: Sequence[_Part]) -> str:
+    """The first line of each split, for a picture that has two."""
+    first = {part.split: part.row for part in reversed(parts)}
+    return ", ".join(f"{split} in {row}" for split, row in sorted(first.items(), key=str))

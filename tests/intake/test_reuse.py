@@ -1,0 +1,48 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages.intake.reuse import code_sha256
+
+PACKAGE = Path(__file__).parents[2] / "stages"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    ignored = shutil.ignore_patterns("__pycache__")
+    return Path(shutil.copytree(PACKAGE, tmp_path / "stages", ignore=ignored))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "sources/folder7.py",
+        "preprocessing/crop.py",
+        "intake/intake.py",
+        "records/faces.py",
+        "runtime/draws.py",
+    ],
+)
+def test_code_that_makes_faces_is_told_apart_by_any_change(package: Path, changed: str) -> None:
+    before = code_sha256(package)
+    path = package / changed
+    path.write_bytes(path.read_bytes() + b"# changed\n")
+    assert code_sha256(package) != before
+
+
+def test_a_file_that_is_renamed_or_new_is_a_change(package: Path) -> None:
+    before = code_sha256(package)
+    (package / "sources/folder7.py").rename(package / "sources/folder8.py")
+    renamed = code_sha256(package)
+    (package / "sources/new.py").write_bytes(b"")
+    assert len({before, renamed, code_sha256(package)}) == 3
+
+
+def test_line_ends_places_and_other_code_are_no_change(package: Path) -> None:
+    for path in package.rglob("*.py"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    (package / "training/run.py").write_bytes(b"")
+    (package / "sources/__pycache__").mkdir()
+    (package / "sources/__pycache__/x.pyc").write_bytes(b"x")
+    assert code_sha256(package) == code_sha256(PACKAGE)
