@@ -1,8 +1,8 @@
 """The manifest door on small shards, and the data incidents that it must not repeat."""
 
-import hashlib
 import json
 import random
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,40 +11,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from small_faces import small_face, write_faces
 
 from stages.config import read_yaml
 from stages.manifest import main
-from stages.records.faces import Face, ShardWriter
+from stages.records.faces import Face
 from stages.records.schema import read_manifest
 from stages.sources.labels import CLASSES
 
 ROOT = Path(__file__).parents[1]
 
 
-def face(id_: str, **values: Any) -> Face:
-    """A face unlike all others in what `values` leave out."""
-    known: dict[str, Any] = {
-        "image": b"-", "width": 48, "height": 48, "native_px": 48, "label": CLASSES[hash_of(id_) % 7],
-        "votes": None, "split": None, "photo": id_, "confidence": None,
-        "sha256": hashlib.sha256(id_.encode()).hexdigest(), "dhash": 0, "raw": id_,
-    }  # fmt: skip
-    return Face(id=id_, **(known | values))
-
-
-def hash_of(text: str) -> int:
-    return hashlib.sha256(text.encode()).digest()[0]
-
-
 def two_sources() -> dict[str, list[Face]]:
     """`fp` with official splits, votes and a copy in test; `expw` without splits, faces by photo."""
     fp = [
-        face(f"fp/{split}{i:03d}", split=split, votes=(1.0, 0, 0, 4, 0, 5, 0))
+        small_face(f"fp/{split}{i:03d}", split=split, votes=(1.0, 0, 0, 4, 0, 5, 0))
         for split, count in [("train", 60), ("val", 12), ("test", 12)]
         for i in range(count)
     ]
-    fp.append(face("fp/train999", split="train", sha256=fp[-1].sha256))
+    fp.append(small_face("fp/train999", split="train", sha256=fp[-1].sha256))
     expw = [
-        face(
+        small_face(
             f"expw_{quality}/{photo:03d}#{number}", photo=f"expw/{photo:03d}", confidence=confidence
         )
         for photo in range(60)
@@ -58,13 +45,12 @@ def lay_out(folder: Path, sources: dict[str, Iterable[Face]], **manifest: Any) -
     folder.mkdir(exist_ok=True)
     params = read_yaml(ROOT / "params.yaml")
     params["export"]["soft_labels_view"] = "v"
+    for stage in ("stageA", "stageB"):
+        params[stage]["filter"] |= {"include_sources": [], "min_native_px": 0}
     params["manifest"] = {"val_share": 0.15, "test_share": 0.15, "views": {"v": {}}} | manifest
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     for name, faces in sources.items():
-        (folder / "standardized" / name).mkdir(parents=True)
-        with ShardWriter(folder / "standardized" / name, shard_mb=1) as writer:
-            for each in faces:
-                writer.add(each)
+        write_faces(folder / "standardized" / name, faces)
 
 
 def published(folder: Path) -> dict[str, bytes]:
@@ -116,19 +102,26 @@ def test_running_again_changes_no_byte(here: Path) -> None:
     assert published(here) == first
 
 
-def test_a_source_that_is_added_moves_no_row(here: Path) -> None:
+def test_a_source_that_is_added_changes_no_split(here: Path) -> None:
+    """Not even one that sorts first and shares pictures: rows may leave for its test, none moves."""
     sources = two_sources()
-    lay_out(here, {"expw": sources["expw"]})
+    lay_out(here, sources)
     assert main([]) == 0
     before = read_manifest(here / "manifests" / "classification_manifest.csv").set_index("id")
-    (here / "standardized" / "fp").mkdir()
-    with ShardWriter(here / "standardized" / "fp", shard_mb=1) as writer:
-        for each in sources["fp"]:
-            writer.add(each)
+    old = [*sources["expw"][:30], *sources["fp"][:10]]
+    added = [
+        small_face(f"added/{n:02d}", sha256=each.sha256, split=("train", "test")[n % 2])
+        for n, each in enumerate(old)
+    ]
+    write_faces(here / "standardized" / "added", added)
     assert main([]) == 0
     after = read_manifest(here / "manifests" / "classification_manifest.csv").set_index("id")
-    assert len(after) > len(before)
-    pd.testing.assert_frame_equal(after.loc[before.index], before)
+    stayed = before.index.intersection(after.index)
+    assert after.loc[stayed, "split"].equals(before.loc[stayed, "split"])
+    excluded = pd.read_csv(here / "manifests" / "excluded.csv").set_index("id")
+    gone = before.index.difference(after.index)
+    assert len(gone) >= 5
+    assert excluded.loc[gone, "reason"].str.fullmatch("(twin|group)_in_(val|test)").all()
 
 
 def test_bad_input_is_one_message_and_leaves_what_was(
@@ -138,11 +131,8 @@ def test_bad_input_is_one_message_and_leaves_what_was(
     assert main([]) == 0
     first = published(here)
     fear = [each for each in two_sources()["fp"] if each.label != "Fear"]
-    for path in (here / "standardized").rglob("*"):
-        path.unlink() if path.is_file() else None
-    with ShardWriter(here / "standardized" / "fp", shard_mb=1) as writer:
-        for each in fear:
-            writer.add(each)
+    shutil.rmtree(here / "standardized")
+    write_faces(here / "standardized" / "fp", fear)
     capsys.readouterr()
     assert main([]) == 2
     message = capsys.readouterr().err
@@ -190,7 +180,9 @@ def test_incident_D5_faces_of_one_photo_are_not_copies(here: Path) -> None:
     """Dropping repeated image paths deleted 23,697 different faces of the same photos."""
     sources = two_sources()
     repeated = sources["expw"][0]
-    copy = face("expw_hq/copy#0", photo="expw/copy", sha256=repeated.sha256, label=repeated.label)
+    copy = small_face(
+        "expw_hq/copy#0", photo="expw/copy", sha256=repeated.sha256, label=repeated.label
+    )
     sources["expw"].append(copy)
     lay_out(here, sources)
     assert main([]) == 0
@@ -227,3 +219,66 @@ def test_incident_D6_splits_know_no_listing_order_and_tear_no_photo(
     assert (rows.groupby("group")["split"].nunique() == 1).all()
     shares = rows[rows["source"] != "fp"].groupby("split").size() / 180
     assert np.all((shares[["val", "test"]] > 0.05) & (shares[["val", "test"]] < 0.3))
+
+
+def test_incident_D1_a_source_listed_twice_is_found_before_any_training(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cleaner linked every file again under a hashed name: 175,145 copies, unseen for months."""
+    sources = two_sources()
+    again = [
+        small_face(f"fp/3f9a_{each.id[3:]}", sha256=each.sha256, split=each.split, label=each.label)
+        for each in sources["fp"]
+    ]
+    lay_out(here, {"fp": [*sources["fp"], *again]})
+    assert main([]) == 0
+    metrics = json.loads((here / "metrics" / "manifest.json").read_text())["manifest"]
+    assert metrics["duplicates"]["exact"]["redundant_rows"] == 86
+    assert metrics["warnings"]["all_copies"] == 1
+    assert "all_copies: fp: 100.0% (170 of 170) of its rows have a duplicate" in caplog.text
+    rows = read_manifest(here / "manifests" / "classification_manifest.csv")
+    assert (rows.groupby("sha256")["group"].nunique() == 1).all()
+    assert (rows.groupby("sha256").size() == 2).all()
+
+
+def test_incident_D4_native_size_leaves_out_upscaled_sources(here: Path) -> None:
+    """Leaving out `ferplus` by name let 112,000 rows of 48 px through under another name."""
+    sharp = [small_face(f"sharp/{n:03d}", native_px=200, split="train") for n in range(60)]
+    upscaled = [
+        small_face(f"uniform/{n:03d}", native_px=48, width=224, height=224, split="train")
+        for n in range(60)
+    ]
+    lay_out(here, {"sharp": sharp, "uniform": upscaled}, val_share=0.0, test_share=0.0)
+    params = read_yaml(here / "params.yaml")
+    params["stageB"]["filter"]["min_native_px"] = 64
+    (here / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    assert main([]) == 0
+    metrics = json.loads((here / "metrics" / "manifest.json").read_text())["manifest"]
+    stages = metrics["stages"]
+    assert [stages[name]["train_rows"] for name in ("stageA", "stageB")] == [120, 60]
+    assert [stages[name]["native_px"]["48_63"] for name in ("stageA", "stageB")] == [60, 0]
+
+
+def test_incident_D10_altered_copies_stay_on_one_side_and_even_classes_are_warned_of(
+    here: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Val and test were filled up, to the row, with mirrored and brightened copies."""
+    originals = [small_face(f"s/{n:04d}", label=CLASSES[n % 7]) for n in range(700)]
+    copies = []
+    for n, each in enumerate(originals[:70]):
+        pixels = np.frombuffer(each.thumbnail, np.uint8).reshape(24, 24)
+        altered = pixels[:, ::-1] if n % 2 else pixels // 2 + 60
+        copies.append(
+            small_face(f"s/{n:04d}_aug", label=each.label, thumbnail=altered.tobytes(), split="val")
+        )
+    lay_out(here, {"s": [*originals, *copies]}, val_share=0.2, test_share=0.2)
+    assert main([]) == 0
+    rows = read_manifest(here / "manifests" / "classification_manifest.csv")
+    assert (rows.groupby("group")["split"].nunique() == 1).all()
+    pairs = pd.read_csv(here / "manifests" / "duplicates.csv")
+    assert len(pairs) == 70
+    assert pairs["mirrored"].sum() == 35
+    excluded = pd.read_csv(here / "manifests" / "excluded.csv")
+    assert excluded["reason"].str.fullmatch("near_twin_in_(val|test)").all()
+    assert len(excluded) == 70
+    assert "exact_balance: s val: 10 rows of each class" in caplog.text

@@ -5,30 +5,45 @@ from dataclasses import dataclass
 import pandas as pd
 
 from stages.config import Manifest
-from stages.records.duplicates import copy_pairs
+from stages.records.duplicates import (
+    Found,
+    edges_within_readings,
+    find,
+    near_pictures,
+    pair_tables,
+    twin_splits,
+)
 from stages.records.grouping import group_keys
 from stages.records.rows import manifest_rows
 from stages.records.schema import COLUMNS
-from stages.records.splits import EXCLUDED_COLUMNS, carve, cross_split_rows, share_no_group
+from stages.records.splits import (
+    EXCLUDED_COLUMNS,
+    carve,
+    cross_split_rows,
+    share_no_group,
+    spare_copies,
+)
 from stages.records.views import require_classes, select_view
 from stages.runtime.errors import UserError
 
 MANIFEST_NAME = "classification_manifest"
-_TAKEN_NAMES = (MANIFEST_NAME, "excluded", "duplicates", "index")
+_TAKEN_NAMES = (MANIFEST_NAME, "excluded", "duplicates", "review", "warnings", "index")
 
 
 @dataclass(frozen=True)
 class FrozenManifest:
-    """Who is in which split. Under `copies: drop_from_train`, splits of `rows` share no group.
+    """Who is in which split. Unless `policy: report_only`, splits of `rows` share no group.
 
-    `drawn` holds every row, with `official` (the dataset's split, missing where it has none) beside
-    `split` (after carving); `rows` and `excluded` part them. `views` are selections of `rows`.
+    `drawn` holds every row; `rows` and `excluded` part it. `official` is the dataset's own split,
+    missing where it has none; `twin_splits` the other splits in which a duplicate of the row stood
+    before any left. `duplicates` and `review` are pairs of `drawn`, `views` selections of `rows`.
     """
 
     drawn: pd.DataFrame
     rows: pd.DataFrame
     excluded: pd.DataFrame
     duplicates: pd.DataFrame
+    review: pd.DataFrame
     views: dict[str, pd.DataFrame]
 
 
@@ -38,27 +53,59 @@ def freeze(faces: pd.DataFrame, *, section: Manifest, seed: int) -> FrozenManife
     Raises:
         UserError: for repeated ids, a class without train rows, or a view that cannot be.
     """
-    drawn = _drawn(faces, section=section, seed=seed)
-    excluded = pd.DataFrame(columns=list(EXCLUDED_COLUMNS), dtype="str")
-    if section.copies == "drop_from_train":
-        excluded = cross_split_rows(drawn)
-    rows = drawn.drop(index=excluded.index)[list(COLUMNS)].reset_index(drop=True)
-    assert section.copies == "report_only" or share_no_group(rows), "a group stands in two splits"
-    require_classes(rows[rows["split"] == "train"], key="manifest")
+    rows = manifest_rows(faces)
+    found = find(rows, settings=section.duplicates)
+    near = near_pictures(rows, found)
+    drawn = _drawn(rows, found, near=near, section=section, seed=seed)
+    excluded = _excluded(drawn, near=near, policy=section.duplicates.policy)
+    kept = drawn.drop(index=excluded.index).reset_index(drop=True)
+    assert section.duplicates.policy == "report_only" or share_no_group(kept), "a group is torn"
+    _require_train_rows(kept, excluded=excluded)
+    duplicates, review = pair_tables(drawn, found)
     return FrozenManifest(
         drawn=drawn,
-        rows=rows,
-        excluded=excluded,
-        duplicates=copy_pairs(drawn),
-        views=_views(rows, section),
+        rows=kept,
+        excluded=excluded.sort_index(),
+        duplicates=duplicates,
+        review=review,
+        views=_views(kept, section),
     )
 
 
-def _drawn(faces: pd.DataFrame, *, section: Manifest, seed: int) -> pd.DataFrame:
-    rows = manifest_rows(faces)
-    rows = rows.assign(group=group_keys(rows), official=rows["split"])
-    shares = {"val_share": section.val_share, "test_share": section.test_share}
-    return rows.assign(split=carve(rows, seed=seed, **shares))
+def _drawn(
+    rows: pd.DataFrame, found: Found, *, near: pd.DataFrame, section: Manifest, seed: int
+) -> pd.DataFrame:
+    split = carve(
+        rows,
+        groups=group_keys(rows["photo"], edges_within_readings(rows, found)),
+        seed=seed,
+        val_share=section.val_share,
+        test_share=section.test_share,
+    )
+    drawn = rows.assign(
+        official=rows["split"],
+        split=split,
+        twin_splits=twin_splits(rows, splits=split, near=near),
+        group=group_keys(rows["photo"], found.edges()),
+    )
+    return drawn[list(COLUMNS)]
+
+
+def _excluded(drawn: pd.DataFrame, *, near: pd.DataFrame, policy: str) -> pd.DataFrame:
+    if policy == "report_only":
+        return pd.DataFrame(columns=list(EXCLUDED_COLUMNS), dtype="str")
+    if policy == "drop_from_train":
+        return cross_split_rows(drawn, near=near)
+    spare = spare_copies(drawn, near=near)
+    return pd.concat([spare, cross_split_rows(drawn.drop(index=spare.index), near=near)])
+
+
+def _require_train_rows(kept: pd.DataFrame, *, excluded: pd.DataFrame) -> None:
+    try:
+        require_classes(kept[kept["split"] == "train"], key="manifest")
+    except UserError as error:
+        left = excluded["reason"].value_counts().to_dict()
+        raise UserError(f"{error}; left out: {left}, see manifest.duplicates") from None
 
 
 def _views(rows: pd.DataFrame, section: Manifest) -> dict[str, pd.DataFrame]:

@@ -15,19 +15,20 @@ from scipy.sparse.csgraph import connected_components
 Positions = npt.NDArray[np.int64]
 
 
-def group_keys(rows: pd.DataFrame) -> pd.Series:
-    """The group of each row: faces of one photo and equal pictures, across sources, transitively.
+def group_keys(photos: pd.Series, edges: Sequence[Positions]) -> pd.Series:
+    """The group of each row: faces of one photo and rows joined by edges, transitively.
 
     A group is called by the smallest photo key in it, which no other group can hold. So the name
     does not depend on the order of rows nor on rows outside; it changes only when a row joins the
     group whose photo sorts before all others, or when two groups grow together.
     """
-    edges = [edges_by_value(rows["photo"]), edges_by_value(rows["sha256"])]
-    component = components(len(rows), edges)
-    ranks, photos = pd.factorize(rows["photo"], sort=True)
-    smallest = np.full(len(rows), len(rows), dtype=np.int64)
+    component = components(len(photos), [edges_by_value(photos), *edges])
+    ranks, names = pd.factorize(photos, sort=True)
+    smallest = np.full(len(photos), len(photos), dtype=np.int64)
     np.minimum.at(smallest, component, ranks)
-    return pd.Series(np.asarray(photos, dtype=object)[smallest[component]], rows.index, dtype="str")
+    return pd.Series(
+        np.asarray(names, dtype=object)[smallest[component]], photos.index, dtype="str"
+    )
 
 
 def edges_by_value(values: pd.Series) -> Positions:

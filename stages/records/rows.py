@@ -11,7 +11,7 @@ from stages.records.schema import SHARE_COLUMNS, source_of
 from stages.runtime.errors import UserError
 
 FACE_COLUMNS = (
-    "id", "label", "votes", "split", "photo", "native_px", "confidence", "sha256",
+    "id", "label", "votes", "split", "photo", "native_px", "confidence", "sha256", "thumbnail",
 )  # fmt: skip
 # Enough for any number of voters, and short in the file.
 _SHARE_DIGITS = 6

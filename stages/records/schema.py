@@ -5,6 +5,7 @@ a row per face, ordered by id. Anything else is one `UserError` that names file,
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,16 @@ from stages.sources.labels import CLASSES
 
 SPLITS = ("train", "val", "test")
 SHARE_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASSES)
-TEXT_COLUMNS = ("id", "source", "label", "split", "group", "photo", "sha256")
 COLUMNS = (
-    "id", "source", "label", "split", "group", "photo", "native_px", "confidence", "sha256",
-    *SHARE_COLUMNS,
+    "id", "source", "label", "split", "official", "twin_splits", "group", "photo", "native_px",
+    "confidence", "sha256", *SHARE_COLUMNS,
 )  # fmt: skip
 
-_OPTIONAL = ("confidence", *SHARE_COLUMNS)
+_OPTIONAL = ("official", "confidence", *SHARE_COLUMNS)
+# Which splits hold a duplicate of a row: any of them, in their order, joined by +.
+_SPLIT_SETS = tuple(
+    "+".join(chosen) for size in range(len(SPLITS) + 1) for chosen in combinations(SPLITS, size)
+)
 # Shares are kept to six digits (see rows.py), so seven of them sum to 1 but for rounding.
 _SUM_TOLERANCE = 1e-5
 _MAX_PROBLEMS = 10
@@ -36,6 +40,8 @@ _EXPECTED = {
     "source": "the id up to its first '/'",
     "label": f"one of {', '.join(CLASSES)}",
     "split": f"one of {', '.join(SPLITS)}",
+    "official": f"one of {', '.join(SPLITS)}, or nothing",
+    "twin_splits": "splits joined by +, or nothing",
     "group": _NAME,
     "photo": _NAME,
     "native_px": "a whole number, 1 or more",
@@ -141,8 +147,10 @@ def _is_name(values: pd.Series) -> pd.Series:
     return (values.str.len() > 0) & ~values.str.contains(r"[\x00-\x1f\x7f]", regex=True)
 
 
-def _text(check: Callable[[pd.Series], pd.Series], *, unique: bool = False) -> pa.Column:
-    return pa.Column(str, pa.Check(check), unique=unique)
+def _text(
+    check: Callable[[pd.Series], pd.Series], *, unique: bool = False, nullable: bool = False
+) -> pa.Column:
+    return pa.Column(str, pa.Check(check), unique=unique, nullable=nullable)
 
 
 def _number(
@@ -157,6 +165,8 @@ _SCHEMA = pa.DataFrameSchema(
         "source": _text(_is_name),
         "label": _text(lambda values: values.isin(CLASSES)),
         "split": _text(lambda values: values.isin(SPLITS)),
+        "official": _text(lambda values: values.isin(SPLITS), nullable=True),
+        "twin_splits": _text(lambda values: values.isin(_SPLIT_SETS)),
         "group": _text(_is_name),
         "photo": _text(_is_name),
         "native_px": _number("int64", lambda values: values >= 1),

@@ -11,16 +11,21 @@ _KEEPERS = ("test", "val")
 _SEED_RANGE = 2.0**63
 
 
-def carve(rows: pd.DataFrame, *, seed: int, val_share: float, test_share: float) -> pd.Series:
+def carve(
+    rows: pd.DataFrame, *, groups: pd.Series, seed: int, val_share: float, test_share: float
+) -> pd.Series:
     """The split of each row: the dataset's own, else carved out of train by group.
 
     Where a source has no val (or test) rows, its train and unsplit rows go there in about the given
-    share of groups. The draw is a hash of (seed, group), so rows outside a group do not move it.
-    A group is carved only if each of its rows may go there: carving tears no group apart. What is
-    not carved is train. Limit: a row that joins a group can change its name (see `group_keys`) or
-    be one that may not go, and then the group's other rows move with it.
+    share of groups, and so in about that share of each class. The draw is a hash of (seed, group):
+    rows outside a group do not move it, so `groups` that know nothing of other sources (see
+    `edges_within_readings`) make a row's split a matter of its own dataset. A group is carved only
+    if each of its rows may go there: carving tears no group apart. What is not carved is train.
+    Limit: a row that joins a group can change its name (see `group_keys`) or be one that may not
+    go, and then the group's other rows move with it. A source whose first official val (or test)
+    row is added is carved no more.
     """
-    official, groups = rows["split"], rows["group"]
+    official = rows["split"]
     val_from, val_to = test_share, test_share + val_share
     movable = official.isna() | (official == "train")
     draw = _draws(groups, seed=seed)
@@ -34,22 +39,52 @@ def carve(rows: pd.DataFrame, *, seed: int, val_share: float, test_share: float)
     return split
 
 
-def cross_split_rows(rows: pd.DataFrame) -> pd.DataFrame:
+def spare_copies(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
+    """Rows that repeat a row which stays, as a table of `EXCLUDED_COLUMNS`.
+
+    Test rows are kept first, then val rows, then train rows, each in the order of their ids; a row
+    is spare if one of its own picture, or of one that is near it (see `near_pictures`), is kept
+    already. `detail` is that row. The index is that of `rows`.
+    """
+    rank = rows["split"].map({name: place for place, name in enumerate((*_KEEPERS, "train"))})
+    first = rows.assign(rank=rank).sort_values(["rank", "id"]).drop_duplicates("sha256")
+    neighbours = near.groupby("sha256")["other"].agg(list).to_dict()
+    kept: dict[str, str] = {}
+    stays_for: dict[str, str] = {}
+    for sha256, id_ in zip(first["sha256"], first["id"], strict=True):
+        stays = next((kept[one] for one in neighbours.get(sha256, ()) if one in kept), None)
+        stays_for[sha256] = stays or id_
+        if stays is None:
+            kept[sha256] = id_
+    detail = rows["sha256"].map(stays_for)
+    spare = rows[detail != rows["id"]]
+    return spare.assign(reason="copy_of_kept", detail=detail)[list(EXCLUDED_COLUMNS)]
+
+
+def cross_split_rows(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
     """Rows to leave out so that each group stands in one split, as a table of `EXCLUDED_COLUMNS`.
 
     A group that touches test keeps its test rows, else one that touches val keeps its val rows.
-    `reason` is `twin_in_<split>` for a row with the same pixels there, else `group_in_<split>`
-    (another face of the photo, or a row linked through others); `detail` is the row it yields to.
-    The index is that of `rows`.
+    `reason` is `twin_in_<split>` for a row with the same pixels there, `near_twin_in_<split>` for
+    one whose picture is near one there (see `near_pictures`), else `group_in_<split>` (another face
+    of the photo, or a row linked through others); `detail` is the row it yields to. The index is
+    that of `rows`.
     """
     keeper = keeping_split(rows)
     kept = rows[rows["split"] == keeper].sort_values("id")
     leaving = rows[rows["split"] != keeper]
-    twin = leaving["sha256"].map(kept.drop_duplicates("sha256").set_index("sha256")["id"])
-    linked = leaving["group"].map(kept.drop_duplicates("group").set_index("group")["id"])
-    kind = np.where(twin.notna(), "twin_in_", "group_in_")
-    reason = pd.Series(kind, leaving.index, dtype="str") + keeper[leaving.index]
-    return leaving.assign(reason=reason, detail=twin.fillna(linked))[list(EXCLUDED_COLUMNS)]
+    first_of = {key: kept.drop_duplicates(key).set_index(key)["id"] for key in ("group", "sha256")}
+    beside = near.assign(id=near["other"].map(first_of["sha256"])).dropna(subset="id")
+    stays = {
+        "group_in_": leaving["group"].map(first_of["group"]),
+        "near_twin_in_": leaving["sha256"].map(beside.groupby("sha256")["id"].min()),
+        "twin_in_": leaving["sha256"].map(first_of["sha256"]),
+    }
+    reason, detail = pd.Series(index=leaving.index, dtype="str"), leaving["id"]
+    for kind, id_ in stays.items():
+        detail = detail.mask(id_.notna(), id_)
+        reason = reason.mask(id_.notna(), kind + keeper[leaving.index])
+    return leaving.assign(reason=reason, detail=detail)[list(EXCLUDED_COLUMNS)]
 
 
 def keeping_split(rows: pd.DataFrame) -> pd.Series:

@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.records.rows import FACE_COLUMNS
+from stages.records.schema import COLUMNS, SHARE_COLUMNS
+
 CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
 Build = Callable[[Iterable[dict[str, Any]]], pd.DataFrame]
 
@@ -15,6 +18,12 @@ Build = Callable[[Iterable[dict[str, Any]]], pd.DataFrame]
 def pixels(name: object) -> str:
     """A stand-in for the hash of a picture's pixels."""
     return hashlib.sha256(str(name).encode()).hexdigest()
+
+
+def thumbnail(name: object) -> bytes:
+    """A stand-in for a picture's thumbnail: those of other names are unlike it."""
+    seed = int(pixels(name)[:15], 16)
+    return np.random.default_rng(seed).integers(0, 256, 576, np.uint8).tobytes()
 
 
 @pytest.fixture(scope="session")
@@ -32,15 +41,11 @@ def faces() -> Build:
                 "confidence": None,
             }
             row |= {"photo": spec["id"], "sha256": pixels(spec["id"])} | spec
-            rows.append(row)
-        frame = pd.DataFrame(
-            rows,
-            columns=["id", "label", "votes", "split", "photo", "native_px", "confidence", "sha256"],
-        )
+            rows.append({"thumbnail": thumbnail(row["sha256"])} | row)
+        frame = pd.DataFrame(rows, columns=list(FACE_COLUMNS))
         kinds = dict.fromkeys(("id", "label", "split", "photo", "sha256"), "str")
-        return frame.astype(
-            {**kinds, "votes": object, "native_px": "int32", "confidence": "float32"}
-        )
+        objects = dict.fromkeys(("votes", "thumbnail"), object)
+        return frame.astype({**kinds, **objects, "native_px": "int32", "confidence": "float32"})
 
     return build
 
@@ -61,14 +66,12 @@ def rows() -> Build:
         for spec in specs:
             row = {"label": "Happy", "split": "train", "group": spec["id"], "photo": spec["id"]}
             row |= {"source": spec["id"].split("/")[0], "native_px": 48, "confidence": np.nan}
-            row |= {"sha256": pixels(spec["id"])} | {
-                f"p_{name.lower()}": np.nan for name in CLASSES
-            }
+            row |= {"sha256": pixels(spec["id"]), "official": None, "twin_splits": ""}
+            row |= dict.fromkeys(SHARE_COLUMNS, np.nan)
             built.append(row | spec)
-        columns = ["id", "source", "label", "split", "group", "photo", "native_px", "confidence"]
-        columns += ["sha256", *(f"p_{name.lower()}" for name in CLASSES)]
-        frame = pd.DataFrame(built, columns=columns)
-        kinds = dict.fromkeys(("id", "source", "label", "split", "group", "photo", "sha256"), "str")
+        frame = pd.DataFrame(built, columns=list(COLUMNS))
+        text = ("id", "source", "label", "split", "official", "twin_splits", "group", "photo")
+        kinds = dict.fromkeys((*text, "sha256"), "str")
         return frame.astype(kinds).sort_values("id", ignore_index=True)
 
     return build

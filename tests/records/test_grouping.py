@@ -2,7 +2,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.records.grouping import edges_by_value, group_keys
+from stages.records.grouping import edges_by_value
+from stages.records.grouping import group_keys as keys_of
 
 small = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=14)
 
@@ -14,6 +15,10 @@ def frame(pairs: list[tuple[int, int]]) -> pd.DataFrame:
             "sha256": [f"h{pixel}" for _, pixel in pairs],
         }
     )
+
+
+def group_keys(rows: pd.DataFrame) -> pd.Series:
+    return keys_of(rows["photo"], [edges_by_value(rows["sha256"])])
 
 
 def slow_keys(pairs: list[tuple[int, int]]) -> list[str]:

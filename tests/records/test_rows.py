@@ -3,8 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_faces import small_face
 
-from stages.records.faces import Face, ShardWriter
+from stages.records.faces import ShardWriter
 from stages.records.rows import manifest_rows, read_all_faces
 from stages.records.schema import SHARE_COLUMNS
 from stages.runtime.errors import UserError
@@ -46,10 +47,7 @@ def test_a_repeated_id_is_an_error(faces) -> None:
 def test_faces_are_held_against_the_indexes(tmp_path: Path) -> None:
     folder = tmp_path / "standardized" / "s"
     folder.mkdir(parents=True)
-    face = Face(
-        id="s/a", image=b"x", width=1, height=1, native_px=1, label="Sad", votes=(0, 0, 0, 0, 3, 1, 0),
-        split="train", photo="s/a", confidence=None, sha256="0" * 64, dhash=0, raw="s/a.png",
-    )  # fmt: skip
+    face = small_face("s/a", votes=(0, 0, 0, 0, 3, 1, 0))
     with ShardWriter(folder, shard_mb=1) as writer:
         writer.add(face)
     found = read_all_faces(tmp_path / "standardized")

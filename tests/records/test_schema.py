@@ -31,6 +31,8 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
     pick = lambda values: [draw(values) for _ in range(len(frame))]  # noqa: E731
     frame["label"] = pick(st.sampled_from(CLASSES))
     frame["split"] = pick(st.sampled_from(["train", "val", "test"]))
+    frame["official"] = pick(st.sampled_from(["train", "val", "test", None]))
+    frame["twin_splits"] = pick(st.sampled_from(["", "val", "train+test"]))
     frame["group"], frame["photo"] = pick(names), pick(names)
     frame["native_px"] = np.array(pick(st.integers(1, 2**40)), dtype="int64")
     frame["confidence"] = np.array(pick(numbers), dtype="float64")
@@ -39,8 +41,8 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
     shares = raw / raw.sum(axis=1, keepdims=True)
     shares[np.array(pick(st.booleans()), dtype=bool)] = np.nan
     frame[list(SHARE_COLUMNS)] = shares
-    kinds = dict.fromkeys(("id", "source", "label", "split", "group", "photo", "sha256"), "str")
-    return frame.astype(kinds)[list(COLUMNS)]
+    text = ("id", "source", "label", "split", "official", "twin_splits", "group", "photo")
+    return frame.astype(dict.fromkeys((*text, "sha256"), "str"))[list(COLUMNS)]
 
 
 @given(frame=frames())
@@ -62,7 +64,7 @@ def test_the_file_is_plain(rows, tmp_path: Path) -> None:
     data = (tmp_path / "m.csv").read_bytes()
     lines = data.decode().split("\n")
     assert lines[0] == ",".join(COLUMNS)
-    assert lines[1].startswith("s/a,s,Happy,train,s/a,s/a,48,60.5,")
+    assert lines[1].startswith("s/a,s,Happy,train,,,s/a,s/a,48,60.5,")
     assert lines[1].endswith(",,,,,,,")
     assert lines[2].endswith(",0.25,0.0,0.0,0.75,0.0,0.0,0.0")
     assert lines[3:] == [""]

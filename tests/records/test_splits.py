@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.records.grouping import group_keys
-from stages.records.splits import carve, cross_split_rows, share_no_group
+from stages.records.grouping import edges_by_value, group_keys
+from stages.records.splits import carve, cross_split_rows, share_no_group, spare_copies
 
 # No deadline: how busy the machine is says nothing about the code.
 searched = settings(max_examples=60, deadline=None)
@@ -36,11 +36,22 @@ def tables(draw: st.DrawFn, sources: tuple[str, ...] = tuple(OFFICIAL)) -> pd.Da
 
 def grouped(rows: pd.DataFrame) -> pd.DataFrame:
     rows = rows.astype({"split": "str"}).sort_values("id", ignore_index=True)
-    return rows.assign(group=group_keys(rows))
+    return rows.assign(group=group_keys(rows["photo"], [edges_by_value(rows["sha256"])]))
+
+
+NONE_NEAR = pd.DataFrame({"sha256": [], "other": []}, dtype="str")
+
+
+def near(*pairs: tuple[str, str]) -> pd.DataFrame:
+    """Near pictures, both ways."""
+    both = [*pairs, *((other, one) for one, other in pairs)]
+    return pd.DataFrame(both, columns=["sha256", "other"], dtype="str")
 
 
 def carved(rows: pd.DataFrame, seed: int = 1) -> pd.DataFrame:
-    return rows.assign(split=carve(rows, seed=seed, val_share=0.3, test_share=0.3))
+    return rows.assign(
+        split=carve(rows, groups=rows["group"], seed=seed, val_share=0.3, test_share=0.3)
+    )
 
 
 def singles(source: str, count: int, split: str | None = None) -> pd.DataFrame:
@@ -105,7 +116,7 @@ def test_order_of_rows_plays_no_part(rows: pd.DataFrame, random) -> None:
 @searched
 def test_what_stays_shares_no_group(rows: pd.DataFrame) -> None:
     rows = carved(rows)
-    excluded = cross_split_rows(rows)
+    excluded = cross_split_rows(rows, near=NONE_NEAR)
     kept = rows[~rows["id"].isin(excluded["id"])]
     assert share_no_group(kept)
     assert set(kept["group"]) == set(rows["group"])
@@ -120,7 +131,7 @@ def test_what_stays_shares_no_group(rows: pd.DataFrame) -> None:
 @searched
 def test_each_excluded_row_names_a_row_that_stays(rows: pd.DataFrame) -> None:
     rows = carved(rows)
-    excluded = cross_split_rows(rows)
+    excluded = cross_split_rows(rows, near=NONE_NEAR)
     by_id = rows.set_index("id")
     for row in excluded.itertuples():
         twin, me = by_id.loc[row.detail], by_id.loc[row.id]
@@ -131,16 +142,20 @@ def test_each_excluded_row_names_a_row_that_stays(rows: pd.DataFrame) -> None:
 
 def test_shares_are_met_and_follow_the_seed() -> None:
     rows = grouped(singles("none", 4000))
-    split = carve(rows, seed=3, val_share=0.1, test_share=0.2)
+    split = carve(rows, groups=rows["group"], seed=3, val_share=0.1, test_share=0.2)
     assert abs((split == "val").mean() - 0.1) < 0.02
     assert abs((split == "test").mean() - 0.2) < 0.02
-    assert not split.equals(carve(rows, seed=4, val_share=0.1, test_share=0.2))
-    assert (carve(rows, seed=3, val_share=0.0, test_share=0.0) == "train").all()
+    assert not split.equals(
+        carve(rows, groups=rows["group"], seed=4, val_share=0.1, test_share=0.2)
+    )
+    assert (
+        carve(rows, groups=rows["group"], seed=3, val_share=0.0, test_share=0.0) == "train"
+    ).all()
 
 
 def test_a_frozen_draw() -> None:
     """The draw is part of the data: changing it moves every carved row of every user."""
-    split = carve(grouped(singles("none", 12)), seed=7, val_share=0.3, test_share=0.3)
+    split = carved(grouped(singles("none", 12)), seed=7)["split"]
     expected = "train test val train train val train train test test val train"
     assert split.to_list() == expected.split()
 
@@ -178,10 +193,60 @@ def test_reasons() -> None:
         ],
         columns=["id", "split", "photo", "sha256"],
     ).assign(source="s", label="Sad")
-    excluded = cross_split_rows(grouped(rows))
+    rows = grouped(rows)
+    excluded = cross_split_rows(rows, near=NONE_NEAR)
     assert excluded[["id", "split", "reason", "detail"]].to_numpy().tolist() == [
         ["a/1", "train", "twin_in_test", "b/1"],
         ["a/2", "train", "group_in_test", "b/1"],
         ["a/3", "val", "twin_in_test", "b/1"],
         ["c/1", "train", "twin_in_val", "c/3"],
     ]
+
+
+def test_a_near_twin_is_a_pair_and_not_a_chain() -> None:
+    rows = pd.DataFrame(
+        [
+            ("a/1", "train", "h1"),  # near a/3 alone, which is near the test row
+            ("a/2", "train", "h2"),  # its pixels stand in test
+            ("a/3", "train", "h3"),
+            ("b/1", "test", "h2"),
+            ("b/2", "test", "h4"),
+        ],
+        columns=["id", "split", "sha256"],
+    ).assign(source="s", label="Sad", group="g")
+    excluded = cross_split_rows(rows, near=near(("h1", "h3"), ("h3", "h4")))
+    assert excluded[["id", "reason", "detail"]].to_numpy().tolist() == [
+        ["a/1", "group_in_test", "b/1"],
+        ["a/2", "twin_in_test", "b/1"],
+        ["a/3", "near_twin_in_test", "b/2"],
+    ]
+
+
+def test_a_row_is_spare_only_beside_one_that_stays() -> None:
+    rows = pd.DataFrame(
+        [
+            ("a/1", "train", "h1"),
+            ("a/2", "val", "h1"),
+            ("a/3", "test", "h1"),
+            ("b/1", "test", "h2"),  # near h1: the smaller id of two test rows stays
+            ("b/2", "train", "h3"),  # near h2 alone, and that one goes: a face of its own
+            ("b/3", "train", "h3"),
+            ("c/1", "val", "h4"),
+        ],
+        columns=["id", "split", "sha256"],
+    ).assign(source="s", label="Sad")
+    spare = spare_copies(rows, near=near(("h1", "h2"), ("h2", "h3")))
+    assert spare[["id", "reason", "detail"]].to_numpy().tolist() == [
+        ["a/1", "copy_of_kept", "a/3"],
+        ["a/2", "copy_of_kept", "a/3"],
+        ["b/1", "copy_of_kept", "a/3"],
+        ["b/3", "copy_of_kept", "b/2"],
+    ]
+
+
+def test_each_class_is_carved_in_about_its_share() -> None:
+    """Stratified by the draw itself: one hash a group, whatever the class."""
+    rows = grouped(singles("none", 21_000))
+    labels = pd.Series([f"class{number % 7}" for number in range(len(rows))])
+    share = (carved(rows)["split"] == "val").groupby(labels).mean()
+    assert share.between(0.27, 0.33).all()
