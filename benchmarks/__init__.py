@@ -1,0 +1,1 @@
+"""Speed and memory on synthetic faces, printed with the machine that they were measured on."""

@@ -1,0 +1,106 @@
+"""`python -m benchmarks.noop`: seconds of a `dvc repro` that has nothing to do.
+
+A project of this dvc.yaml and this code in a temporary folder, with shards of synthetic faces; all
+other outs are stand-ins, for DVC looks at them by size and time alone.
+"""
+
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.command import Figures, in_child, run_benchmark
+from benchmarks.shards import write_standardized
+from stages.config import load_params, read_yaml
+
+ROOT = Path(__file__).parents[1]
+REPEATS = 3
+_NOTHING_TO_DO = "Data and pipelines are up to date."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, print, return the exit code."""
+    about = "Time `dvc repro` where nothing has changed since the last run."
+    return run_benchmark(argv, name="noop", about=about, faces=20_000, measure=measure)
+
+
+def measure(faces: int) -> Figures:
+    """Figures of one run: seconds of several no-op runs, one after the other."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _copy_project(folder)
+        in_child(write_standardized, folder / "standardized", faces)
+        _stand_in(folder)
+        _dvc(folder, "commit", "-f", "-q")
+        seconds = [_repro_s(folder) for _ in range(REPEATS)]
+        size = sum(path.stat().st_size for path in folder.glob("standardized/*/*"))
+    return {
+        "faces": faces,
+        "standardized_mb": round(size / 1e6, 1),
+        "seconds_min": round(min(seconds), 2),
+        "seconds_median": round(statistics.median(seconds), 2),
+    }
+
+
+def _copy_project(folder: Path) -> None:
+    """The code, pipeline and recipe as a git and DVC repository."""
+    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copy(ROOT / "recipes" / "two_stage.yaml", folder / "params.yaml")
+    no_caches = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "stages", folder / "stages", ignore=no_caches)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+
+
+def _stand_in(folder: Path) -> None:
+    """A small file for each archive below `raw`, and for each out that is not there."""
+    params = load_params(folder / "params.yaml")
+    raw = folder / params.raw
+    archives = [raw / source.path for source in params.standardize.sources.values()]
+    outs = [folder / out for out in _outs(read_yaml(folder / "dvc.yaml"))]
+    for path in (*archives, *outs):
+        if not path.exists():
+            file = path if path.suffix else path / "file"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("{}\n", encoding="utf-8")
+
+
+def _outs(pipeline: dict[str, Any]) -> Iterator[str]:
+    """The paths of all outs and metrics, those of a matrix for each teacher."""
+    for stage in pipeline["stages"].values():
+        teachers = stage.get("matrix", {}).get("teacher", [""])
+        for out in (*stage["outs"], *stage.get("metrics", []), *stage.get("plots", [])):
+            path = out if isinstance(out, str) else next(iter(out))
+            for teacher in teachers:
+                yield re.sub(r"\$\{item\.teacher\}", teacher, path)
+
+
+def _repro_s(folder: Path) -> float:
+    start = time.perf_counter()
+    output = _dvc(folder, "repro")
+    seconds = time.perf_counter() - start
+    assert _NOTHING_TO_DO in output, output  # noqa: S101 - states an invariant
+    return seconds
+
+
+def _dvc(folder: Path, *arguments: str) -> str:
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("DVC_ROOT", None)
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"dvc {' '.join(arguments)}: {done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
