@@ -21,17 +21,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
     parser.add_argument("stage", choices=["stageA", "stageB"], help="which recipe of params.yaml")
     parser.add_argument("teacher", help="a name among params.yaml: teachers")
+    fresh = "set what this run has learnt aside in .work; other params begin anew without it"
+    parser.add_argument("--fresh", action="store_true", help=fresh)
     args = parser.parse_args(argv)
-    return run_door(lambda: work(args.stage, args.teacher))
+    return run_door(lambda: work(args.stage, args.teacher, fresh=args.fresh))
 
 
-def work(stage: str, teacher: str) -> None:
+def work(stage: str, teacher: str, *, fresh: bool) -> None:
     """Train and publish one teacher. Imports wait until here so that `--help` answers at once."""
     from stages.config import load_params
     from stages.runtime.errors import UserError
-    from stages.runtime.lock import run_lock
     from stages.runtime.signals import stop_on_signals
-    from stages.training.run import open_run, shard_hashes
+    from stages.training.run import hold, open_run, set_aside, shard_hashes
     from stages.training.selection import choose_rows
     from stages.training.session import Session, learn, publish_teacher
     from stages.training.start import build_model, find_start, passed_through
@@ -65,7 +66,9 @@ def work(stage: str, teacher: str) -> None:
         machine=params.machine,
         standardized=STANDARDIZED,
     )
-    with run_lock(run.folder), stop_on_signals() as stop:
+    with hold(run), stop_on_signals() as stop:
+        if fresh:
+            set_aside(run)
         model = build_model(start, section=section, recipe=recipe, teacher=teacher, seed=seed)
         progress = learn(session, model, stop=stop)
         target = MODELS / stage / teacher

@@ -4,64 +4,28 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from small_project import IMAGES, draw, small_params, write_params
+from small_project import small_params, write_params
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.kills import fill_small
+from benchmarks.scratch import Repository
+
 pytestmark = pytest.mark.pipeline
 
 
-class Repository:
-    """A git and DVC repository with the project's code and a small raw folder."""
+class SmallRepository(Repository):
+    """A repository with the small project."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-            shutil.copy(ROOT / name, folder / name)
-        shutil.copytree(
-            ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__")
-        )
-        shutil.copytree(
-            ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache", "*.local")
-        )
-        draw(folder / "raw" / "toy", images=IMAGES)
-        self.params(stageA__epochs=6)
-        self.run("git", "init", "-q", "-b", "main")
-        self.commit("start")
+        super().__init__(folder, fill=fill_small)
 
     def params(self, **changes: Any) -> None:
         write_params(self.folder, small_params(**changes))
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-q", "-m", message)
-
-    def run(self, *command: str) -> str:
-        done = self.popen(*command)
-        output, _ = done.communicate(timeout=600)
-        assert done.returncode == 0, output
-        return output
-
-    def popen(self, *command: str) -> subprocess.Popen[str]:
-        tools = Path(sys.executable).parent
-        environment = os.environ | {
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
-            "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org",
-        }  # fmt: skip
-        environment.pop("DVC_ROOT", None)
-        return subprocess.Popen(
-            command, cwd=self.folder, env=environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
 
     def would_run(self) -> set[str]:
         """Stages whose deps or params changed (stages below them follow when outs change)."""
@@ -74,30 +38,30 @@ def _has_own_reason(reasons: list[Any]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def repository(tmp_path_factory: pytest.TempPathFactory) -> SmallRepository:
     """The repository after its first `dvc repro`."""
-    repository = Repository(tmp_path_factory.mktemp("repository"))
+    repository = SmallRepository(tmp_path_factory.mktemp("repository"))
     repository.run("dvc", "repro")
     repository.commit("first run")
     return repository
 
 
 @pytest.fixture
-def clean(repository: Repository) -> Repository:
+def clean(repository: SmallRepository) -> SmallRepository:
     """The repository as it was committed."""
     repository.run("git", "checkout", "-q", "--", ".")
     repository.run("dvc", "checkout", "--force")
     return repository
 
 
-def test_a_second_repro_runs_nothing(clean: Repository) -> None:
+def test_a_second_repro_runs_nothing(clean: SmallRepository) -> None:
     output = clean.run("dvc", "repro")
     assert "Running stage" not in output
     assert "Data and pipelines are up to date." in output
     assert clean.run("git", "status", "--porcelain") == ""
 
 
-def test_all_outs_of_the_design_are_there(clean: Repository) -> None:
+def test_all_outs_of_the_design_are_there(clean: SmallRepository) -> None:
     expected = [
         "standardized/toy/faces-00000.arrow", "standardized/toy/rejects.csv", "standardized/toy/sheet.png",
         "manifests/classification_manifest.csv", "manifests/excluded.csv", "manifests/duplicates.csv",
@@ -110,7 +74,7 @@ def test_all_outs_of_the_design_are_there(clean: Repository) -> None:
     assert [path for path in expected if not (clean.folder / path).is_file()] == []
 
 
-def test_incident_D9_no_output_names_a_place_on_this_machine(clean: Repository) -> None:
+def test_incident_D9_no_output_names_a_place_on_this_machine(clean: SmallRepository) -> None:
     for folder in ("standardized", "manifests", "models", "metrics", "plots"):
         for path in (clean.folder / folder).rglob("*"):
             assert not (path.is_file() and str(clean.folder).encode() in path.read_bytes()), path
@@ -127,13 +91,15 @@ def test_incident_D9_no_output_names_a_place_on_this_machine(clean: Repository) 
     ],
 )
 def test_a_change_reruns_only_what_it_touches(
-    clean: Repository, changes: dict[str, Any], expected: set[str]
+    clean: SmallRepository, changes: dict[str, Any], expected: set[str]
 ) -> None:
     clean.params(stageA__epochs=6, **changes)
     assert clean.would_run() == expected
 
 
-def test_killed_training_goes_on_and_an_old_recipe_comes_from_the_cache(clean: Repository) -> None:
+def test_killed_training_goes_on_and_an_old_recipe_comes_from_the_cache(
+    clean: SmallRepository,
+) -> None:
     clean.params(stageA__epochs=6, stageA__learning_rate=2e-3)
     runs = clean.folder / ".work" / "stageA" / "RN18"
     known = set(runs.iterdir())
@@ -165,7 +131,7 @@ def _wait_for_checkpoint(runs: Path, *, known: set[Path]) -> Path:
     raise AssertionError("no checkpoint within two minutes")
 
 
-def test_an_experiment_changes_params_and_metrics_and_shows_plots(clean: Repository) -> None:
+def test_an_experiment_changes_params_and_metrics_and_shows_plots(clean: SmallRepository) -> None:
     clean.run("dvc", "exp", "run", "--name", "faster", "-S", "stageA.learning_rate=0.003")
     params = yaml.safe_load((clean.folder / "params.yaml").read_text("utf-8"))
     assert params["stageA"]["learning_rate"] == 0.003
@@ -176,3 +142,17 @@ def test_an_experiment_changes_params_and_metrics_and_shows_plots(clean: Reposit
     page = (clean.folder / "shown" / "index.html").read_text("utf-8")
     assert "vega" in page
     shutil.rmtree(clean.folder / "shown")
+
+
+def test_raw_data_that_dvc_was_given_come_back(clean: Repository) -> None:
+    """`/raw/full/*` in .gitignore made DVC pass over the whole folder and its .dvc files."""
+    archive = clean.folder / "raw" / "full" / "faces.zip"
+    archive.parent.mkdir(exist_ok=True)
+    archive.write_bytes(b"raw")
+    clean.run("dvc", "add", "raw/full/faces.zip")
+    assert "raw/full/faces.zip.dvc" in clean.run("git", "status", "--porcelain", "-uall")
+    archive.unlink()
+    clean.run("dvc", "checkout")
+    assert archive.read_bytes() == b"raw"
+    (archive.parent / "faces.zip.dvc").unlink()
+    archive.unlink()

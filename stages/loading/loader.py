@@ -1,8 +1,19 @@
-"""Batches made by worker processes, or by this one; they are the same either way."""
+"""Batches made by worker processes, or by this one; they are the same either way.
 
+Whatever stops the trainer may reach its workers too: Ctrl-C and a job scheduler signal every
+process of a group. Workers outlive it, for the trainer wants its batches until it has saved its
+state, and never outlive the trainer.
+"""
+
+import atexit
+import multiprocessing
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Literal
 
 import cv2
@@ -11,6 +22,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.sampler import BatchOrder, Draw, EpochSampler, RowOrder
+from stages.runtime.errors import UserError
+from stages.runtime.signals import ignore_stop_signals, stop_signals_held_back
 
 _MAX_WORKERS = 16
 
@@ -30,9 +43,12 @@ class TrainLoader:
         """Batches `start_batch`, `start_batch` + 1, ... of an epoch; earlier ones are not decoded.
 
         A new call ends the iterator of the call before.
+
+        Raises:
+            UserError: here or at a batch, when a worker has died.
         """
         self._order.epoch, self._order.start_batch = epoch, start_batch
-        return iter(self._loader)
+        return _batches(self._loader)
 
 
 class EvalLoader:
@@ -48,7 +64,7 @@ class EvalLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self._loader)
+        return _batches(self._loader)
 
 
 def choose_workers(wanted: int | Literal["auto"], *, device: torch.device) -> int:
@@ -76,7 +92,7 @@ def _loader(
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
+        multiprocessing_context=_WorkerContext() if workers else None,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
         pin_memory=device.type == "cuda",
@@ -91,5 +107,83 @@ def _as_it_is(batch: Any) -> Any:
 
 def _start_worker(_number: int) -> None:
     cv2.setNumThreads(1)
-    # Ctrl-C reaches the whole process group; the trainer wants its batches until it has saved.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # For Windows, which holds nothing back; after torch, whose worker has a handler of its own.
+    ignore_stop_signals()
+
+
+class _Worker(SpawnProcess):
+    """A process that no stop signal ends, at any moment, and that ends when its parent does."""
+
+    def start(self) -> None:
+        with stop_signals_held_back():
+            super().start()
+
+    def run(self) -> None:
+        # torch looks for a change of the parent's pid, and so never ends a worker whose parent died
+        # before it looked first: importing torch takes seconds.
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+        super().run()
+
+    def terminate(self) -> None:
+        """Kill it: it ignores SIGTERM."""
+        self.kill()
+
+
+class _WorkerContext(SpawnContext):
+    """Starts workers."""
+
+    Process = _Worker
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@atexit.register
+def _kill_workers() -> None:
+    """End workers whose loader an error keeps alive: Python would wait for them for ever."""
+    for child in multiprocessing.active_children():
+        if isinstance(child, _Worker):
+            child.kill()
+
+
+def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    with _death_explained(), _child_signal_kept():
+        batches = iter(loader)
+    return _explained(batches)
+
+
+def _explained(batches: Iterator[Batch]) -> Iterator[Batch]:
+    with _death_explained():
+        yield from batches
+
+
+@contextmanager
+def _death_explained() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise UserError(
+            f"params.yaml: machine.workers: {error}: killed by the system for want of memory? "
+            "Use fewer workers, or 0; run again to go on from the last checkpoint"
+        ) from error
+
+
+@contextmanager
+def _child_signal_kept() -> Iterator[None]:
+    """Undo torch's handler of SIGCHLD, which raises wherever the trainer is, in a save too.
+
+    Without it the end of a worker is noticed when the next batch is due, at most 5 s later.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not before:
+        signal.signal(signal.SIGCHLD, before)

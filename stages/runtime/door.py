@@ -1,4 +1,4 @@
-"""What every door shares: logging, progress and exit codes."""
+"""What every door shares: logging and exit codes."""
 
 import logging
 import sys
@@ -7,8 +7,6 @@ from collections.abc import Callable
 from stages.runtime.errors import InterruptedRunError, LockHeldError, UserError
 
 DONE, USER_ERROR, LOCKED = 0, 2, 3
-
-logger = logging.getLogger(__name__)
 
 
 def run_door(work: Callable[[], None]) -> int:

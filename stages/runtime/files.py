@@ -1,9 +1,12 @@
 """Files that are whole or absent, and their hashes. Knows nothing of faces."""
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+
+from stages.runtime.errors import UserError
+
 _CHUNK = 1 << 20
-_REPLACE_TRIES = 20
+_TRIES = 20
+_TEMPORARY = "**/.*.tmp-*"
+_OWN_TEMPORARY = re.compile(r"\..+\.tmp-(?P<home>[0-9a-f]{8})-(?P<pid>\d+)")
 
 
 def project_root() -> Path:
@@ -21,9 +30,16 @@ def project_root() -> Path:
 
 
 def work_folder(*parts: str) -> Path:
-    """The folder `.work/<parts>` of the project, made if needed."""
+    """The folder `.work/<parts>` of the project, made if needed.
+
+    Raises:
+        UserError: if it cannot be made, as on a read-only file system.
+    """
     folder = project_root().joinpath(".work", *parts)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder.as_posix()}: cannot be made: {error.strerror}") from error
     return folder
 
 
@@ -45,7 +61,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = _temporary_for(path)
     try:
         write(temporary)
         _sync(temporary)
@@ -58,13 +74,12 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
 def published_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its place when the block succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary_for(target)
     temporary.mkdir()
     try:
         yield temporary
         if target.exists():
-            shutil.rmtree(target)
+            remove(target)
         replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -72,14 +87,21 @@ def published_folder(target: Path) -> Iterator[Path]:
 
 def replace(source: Path, target: Path) -> None:
     """`os.replace`, tried again while another Windows process has the target open."""
-    for attempt in range(_REPLACE_TRIES):
-        try:
-            source.replace(target)
-            return
-        except PermissionError:
-            if sys.platform != "win32" or attempt == _REPLACE_TRIES - 1:
-                raise
-            time.sleep(0.1)
+    _patiently(lambda: source.replace(target))
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, tried again while another Windows process has it open."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    _patiently(lambda: shutil.rmtree(path) if is_folder else path.unlink())
+
+
+def leftovers(folder: Path, *, pattern: str = _TEMPORARY) -> list[Path]:
+    """What lies half-written in `folder`, at any depth, but for what processes here are writing."""
+    found = sorted(folder.glob(pattern))
+    # What lies in a half-written folder goes with it.
+    outermost = [path for path in found if not set(path.parents) & set(found)]
+    return [path for path in outermost if not _writer_runs(path)]
 
 
 def read_json(path: Path) -> Any:
@@ -100,6 +122,57 @@ def sha256_json(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _temporary_for(path: Path) -> Path:
+    """A name beside `path` that only this process takes; those of killed processes are removed.
+
+    The name says who writes, so that neither a process that still runs nor one on another machine
+    that shares the folder loses its work.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{_home()}-{os.getpid()}")
+    beside = f".{path.name}.tmp-"
+    for other in path.parent.iterdir():
+        if other.name.startswith(beside) and (other == temporary or _writer_runs(other) is False):
+            _discard(other)
+    return temporary
+
+
+def _discard(path: Path) -> None:
+    # Of no use to anyone, so nothing waits for a virus scanner that has it open.
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _patiently(act: Callable[[], object]) -> None:
+    for attempt in range(_TRIES):
+        try:
+            act()
+            return
+        except PermissionError:
+            if sys.platform != "win32" or attempt == _TRIES - 1:
+                raise
+            time.sleep(0.1)
+
+
+def _home() -> str:
+    """The machine, and among containers the one, whose process ids these are."""
+    names = [socket.gethostname()]
+    namespace = Path("/proc/self/ns/pid")
+    if namespace.is_symlink():
+        names.append(str(namespace.readlink()))
+    return sha256_json(names)[:8]
+
+
+def _writer_runs(temporary: Path) -> bool | None:
+    """Whether the process that writes it still runs; None where only another machine can say.
+
+    A process that has been given the pid of a dead one hides what that one left.
+    """
+    own = _OWN_TEMPORARY.fullmatch(temporary.name)
+    if own is None or own["home"] != _home():
+        return None
+    return bool(psutil.pid_exists(int(own["pid"])))
 
 
 def _fill(path: Path, data: bytes) -> None:

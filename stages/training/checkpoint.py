@@ -2,25 +2,31 @@
 
 `checkpoint_last.pt` is written as a temporary file, synced and moved into place; the one before
 stays as `checkpoint_prev.pt` and is used, with a warning, when the last is unreadable or missing.
+`status.json` says in a few bytes how far the last one is.
 """
 
 import logging
 import pickle
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stages.runtime.files import replace, write_with
-
-LAST, PREVIOUS = "checkpoint_last.pt", "checkpoint_prev.pt"
+from stages.runtime.files import replace, write_json, write_with
+from stages.training.run import LAST, PREVIOUS, STATUS
 
 logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings and containers of them) as the last checkpoint."""
+    """Write `state` (tensors, numbers, strings and containers of them) as the last checkpoint.
+
+    Args:
+        state: with `progress` (`epoch`, `batch` and `step` to do next) and, where they are known,
+            `extent` (`epochs` of the run, `num_batches` of an epoch), which the status repeats.
+    """
     last = folder / LAST
 
     def write(temporary: Path) -> None:
@@ -29,6 +35,8 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
             replace(last, folder / PREVIOUS)
 
     write_with(last, write)
+    # After the checkpoint: a status that is older than its checkpoint is known to be out of date.
+    write_json(folder / STATUS, _status(state))
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -51,3 +59,15 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     if found:
         raise RuntimeError(f"no readable checkpoint in {folder.name}: {[p.name for p in found]}")
     return None
+
+
+def _status(state: Mapping[str, Any]) -> dict[str, Any]:
+    progress, extent = state["progress"], state.get("extent", {})
+    return {
+        "epoch": progress["epoch"],
+        "epochs": extent.get("epochs"),
+        "batch": progress["batch"],
+        "num_batches": extent.get("num_batches"),
+        "step": progress["step"],
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

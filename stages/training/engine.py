@@ -7,7 +7,7 @@ A run can be stopped after any optimizer step and go on later. Everything random
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,8 @@ from stages.runtime.errors import InterruptedRunError
 from stages.runtime.signals import StopRequest
 from stages.training.checkpoint import load_checkpoint, save_checkpoint
 from stages.training.machinery import Batch, Machinery
-from stages.training.pace import Pace, describe_epoch
+from stages.training.memory import peak_gpu_bytes, reset_peak
+from stages.training.pace import Pace, PaceLine, describe_epoch
 from stages.training.progress import Progress, Scores, keep_best, remove_superseded
 from stages.training.schedule import CosineSchedule
 
@@ -48,6 +49,10 @@ class Plan:
     schedule: CosineSchedule
     margin_at: Callable[[float], float]
 
+    def is_evaluated(self, epoch: int) -> bool:
+        """Whether an evaluation follows epoch `epoch`, counted from 1; the last always has one."""
+        return epoch % self.eval_every == 0 or epoch == self.epochs
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -60,25 +65,8 @@ class Engine:
     folder: Path
     stop: StopRequest
 
-    def fit(self) -> Progress:
-        """Train until all epochs are done, from the last checkpoint if there is one.
-
-        Raises:
-            InterruptedRunError: after saving, when a stop was requested.
-            UserError: on a non-finite loss; the last good checkpoint is kept.
-        """
-        progress = self._resume()
-        while progress.epoch < self.plan.epochs:
-            self._train(progress)
-            self._conclude_epoch(progress)
-            # Best first, then the checkpoint that names it.
-            self._save(progress)
-            remove_superseded(self.folder, best=progress.best)
-            if self.stop:
-                raise InterruptedRunError(self.stop.signal_number)
-        return progress
-
-    def _resume(self) -> Progress:
+    def resume(self) -> Progress:
+        """Take back the last checkpoint, if there is one, and say how far the run is."""
         state = load_checkpoint(self.folder)
         if state is None:
             return Progress()
@@ -90,17 +78,40 @@ class Engine:
             logger.info("resuming at epoch %d, batch %d", progress.epoch + 1, progress.batch + 1)
         return progress
 
-    def _train(self, progress: Progress) -> None:
+    def fit(self, progress: Progress) -> None:
+        """Train from `progress`, as `resume` returned it, until all epochs are done.
+
+        Raises:
+            InterruptedRunError: after saving, when a stop was requested.
+            NonFiniteError: on a non-finite loss; the last good checkpoint is kept.
+        """
+        while progress.epoch < self.plan.epochs:
+            self._train(progress)
+            self._conclude_epoch(progress)
+            # Best first, then the checkpoint that names it.
+            progress.count_checkpoint(self._save(progress))
+            remove_superseded(self.folder, best=progress.best)
+            if self.stop:
+                raise InterruptedRunError(self.stop.signal_number)
+
+    def steps(self, progress: Progress) -> Iterator[None]:
         """The rest of the running epoch, one optimizer step for every `accumulate` batches."""
         self.machinery.model.train()
         batches = iter(self.batches.epoch(progress.epoch, start_batch=progress.batch))
-        pace = Pace(progress, num_batches=self.batches.num_batches, epochs=self.plan.epochs)
-        last_saved = time.monotonic()
+        pace = Pace(progress)
         while group := pace.fetch(lambda: list(itertools.islice(batches, self.plan.accumulate))):
             self._step(group, progress, pace)
+            yield
+
+    def _train(self, progress: Progress) -> None:
+        line = PaceLine(num_batches=self.batches.num_batches, epochs=self.plan.epochs)
+        reset_peak(self.machinery.device)
+        last_saved = time.monotonic()
+        for _ in self.steps(progress):
+            line.after_step(progress)
             is_due = time.monotonic() - last_saved >= self.plan.checkpoint_seconds
             if (self.stop or is_due) and progress.batch < self.batches.num_batches:
-                self._save(progress)
+                progress.checkpoint_seconds += self._save(progress)
                 last_saved = time.monotonic()
                 if self.stop:
                     raise InterruptedRunError(self.stop.signal_number)
@@ -123,21 +134,37 @@ class Engine:
 
     def _conclude_epoch(self, progress: Progress) -> None:
         """Evaluate where it is due, keep the best weights, and write the epoch's record."""
-        epoch, scores = progress.epoch + 1, None
-        if epoch % self.plan.eval_every == 0 or epoch == self.plan.epochs:
-            model = self.machinery.weights()
-            scores = self.evaluate(model)
-            if progress.is_better(scores, select_by=self.plan.select_by):
-                before = progress.best.get("file", "")
-                progress.best = keep_best(
-                    model, scores, epoch=epoch, folder=self.folder, before=before
-                )
+        epoch, scores, start = progress.epoch + 1, None, time.monotonic()
+        peak = peak_gpu_bytes(self.machinery.device)
+        if self.plan.is_evaluated(epoch):
+            scores = self.evaluate(self.machinery.weights())
+        eval_seconds = time.monotonic() - start
+        if scores is not None and progress.is_better(scores, select_by=self.plan.select_by):
+            self._keep_best(progress, scores, epoch=epoch)
         progress.close_epoch(
             learning_rate=self.plan.schedule.at(progress.step - 1),
             margin_rad=self.plan.margin_at(epoch),
             scores=scores,
+            eval_seconds=eval_seconds,
+            peak_gpu_bytes=peak,
         )
         logger.info("%s", describe_epoch(progress.history[-1], epochs=self.plan.epochs))
 
-    def _save(self, progress: Progress) -> None:
-        save_checkpoint(self.folder, self.machinery.state() | {"progress": asdict(progress)})
+    def _keep_best(self, progress: Progress, scores: Scores, *, epoch: int) -> None:
+        start = time.monotonic()
+        progress.best = keep_best(
+            self.machinery.weights(),
+            scores,
+            epoch=epoch,
+            folder=self.folder,
+            before=progress.best.get("file", ""),
+        )
+        progress.checkpoint_seconds += time.monotonic() - start
+
+    def _save(self, progress: Progress) -> float:
+        """Write a checkpoint; returns the seconds that it took."""
+        start = time.monotonic()
+        extent = {"epochs": self.plan.epochs, "num_batches": self.batches.num_batches}
+        state = self.machinery.state() | {"progress": asdict(progress), "extent": extent}
+        save_checkpoint(self.folder, state)
+        return time.monotonic() - start

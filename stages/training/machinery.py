@@ -1,7 +1,9 @@
 """What learns: the model, what updates it, and one optimizer step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +15,33 @@ from stages.runtime.seed import derive_seed
 
 # image float32 (N, 3, H, W); target int64 (N,); index int64 (N,), the row of the training set
 Batch = Mapping[str, Tensor]
+
+
+class NonFiniteError(UserError):
+    """Loss or gradient of a step is not finite; the step has updated nothing.
+
+    `gradient_norm` is None where the loss was enough; `rows` are those of the training set.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        *,
+        loss: float,
+        gradient_norm: float | None,
+        learning_rate: float,
+        rows: Sequence[int],
+    ) -> None:
+        what = f"the loss of step {step} is {loss}"
+        if gradient_norm is not None:
+            what = f"the norm of the gradient of step {step} is {gradient_norm}"
+        self.what = f"{what} at learning rate {learning_rate:g}"
+        super().__init__(f"{self.what}; rows of the training set in this step: {list(rows)}")
+        self.step = step
+        self.loss = loss
+        self.gradient_norm = gradient_norm
+        self.learning_rate = learning_rate
+        self.rows = list(rows)
 
 
 class TrainingLogits(Protocol):
@@ -54,19 +83,21 @@ class Machinery:
         What the model draws at random (dropout, dropped paths) is a function of (seed, number).
 
         Raises:
-            UserError: if loss or gradient is not finite; nothing has been updated then.
+            NonFiniteError: if loss or gradient is not finite; nothing has been updated then.
         """
         torch.manual_seed(derive_seed(seed, "step", number))
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(group, margin_rad=margin_rad)
-        self._check_finite(loss, "the loss", group, number, learning_rate)
+        non_finite = partial(NonFiniteError, number, learning_rate=learning_rate, rows=_rows(group))
+        if not torch.isfinite(loss):
+            raise non_finite(loss=float(loss), gradient_norm=None)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         # The scaler of float16 skips such a step by itself, and lowers its scale.
-        if not self.scaler.is_enabled():
-            self._check_finite(norm, "the norm of the gradient", group, number, learning_rate)
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            raise non_finite(loss=float(loss), gradient_norm=float(norm))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
@@ -91,16 +122,20 @@ class Machinery:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
-    def _check_finite(
-        self, value: Tensor, name: str, group: Sequence[Batch], number: int, learning_rate: float
-    ) -> None:
-        if torch.isfinite(value):
-            return
-        rows = [int(row) for batch in group for row in batch["index"]]
-        raise UserError(
-            f"{name} of step {number} is {float(value)} at learning rate {learning_rate:g}; "
-            f"the last checkpoint is kept; rows of the training set in this step: {rows}"
-        )
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Whatever is learnt inside is forgotten: the state and torch's random numbers come back.
+
+        The state is kept on the CPU for the while, so a GPU's memory is used as in training.
+        """
+        before = _copied(self.state())
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
+            try:
+                yield
+            finally:
+                self.optimizer.zero_grad(set_to_none=True)
+                self.restore(before)
 
     def _backward(self, group: Sequence[Batch], *, margin_rad: float) -> Tensor:
         """Gradients of the mean loss over all images of the group, and that loss."""
@@ -121,3 +156,18 @@ class Machinery:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.training_logits(images, targets, margin_rad=margin_rad)
         return self.loss(logits, targets)
+
+
+def _rows(group: Sequence[Batch]) -> list[int]:
+    return [int(row) for batch in group for row in batch["index"]]
+
+
+def _copied(value: Any) -> Any:
+    """A state with tensors of its own, on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_copied(entry) for entry in value]
+    return value

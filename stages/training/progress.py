@@ -10,12 +10,21 @@ from torch import nn
 
 from stages.runtime.files import sha256_file, write_with
 
+# What the clock and the device decide in an epoch's record: it differs between two equal runs.
+CLOCK_KEYS = (
+    "rate_img_s", "data_wait_share", "seconds", "eval_seconds", "checkpoint_seconds",
+    "peak_gpu_bytes", "preflight",
+)  # fmt: skip
+
 Scores = dict[str, float]
 
 
 @dataclass
 class Progress:
-    """`epoch` and `batch` are those to do next; the sums are of the running epoch."""
+    """`epoch` and `batch` are those to do next; the sums are of the running epoch.
+
+    `preflight` is that of the process that works, until the record of its first epoch holds it.
+    """
 
     epoch: int = 0
     batch: int = 0
@@ -24,6 +33,8 @@ class Progress:
     images: int = 0
     seconds: float = 0.0
     wait_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+    preflight: dict[str, Any] | None = None
     best: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -35,7 +46,13 @@ class Progress:
         return new < old if select_by == "nll" else new > old
 
     def close_epoch(
-        self, *, learning_rate: float, margin_rad: float, scores: Scores | None
+        self,
+        *,
+        learning_rate: float,
+        margin_rad: float,
+        scores: Scores | None,
+        eval_seconds: float,
+        peak_gpu_bytes: int | None,
     ) -> None:
         """Turn the sums into the epoch's line of the history, and start the next epoch."""
         self.epoch += 1
@@ -48,11 +65,27 @@ class Progress:
                 "train_loss": self.loss_sum / self.images,
                 "rate_img_s": round(self.images / self.seconds, 1),
                 "data_wait_share": round(self.wait_seconds / self.seconds, 4),
+                "images": self.images,
+                "seconds": round(self.seconds, 3),
+                "eval_seconds": round(eval_seconds, 3),
+                "checkpoint_seconds": round(self.checkpoint_seconds, 3),
+                "peak_gpu_bytes": peak_gpu_bytes,
                 "val": scores,
+                "preflight": self.preflight,
             }
         )
-        self.batch, self.images = 0, 0
+        self.batch, self.preflight, self.checkpoint_seconds = 0, None, 0.0
+        self.clear_sums()
+
+    def clear_sums(self) -> None:
+        """Count images, losses and seconds from 0."""
+        self.images = 0
         self.loss_sum, self.seconds, self.wait_seconds = 0.0, 0.0, 0.0
+
+    def count_checkpoint(self, seconds: float) -> None:
+        """Add the time that the checkpoint behind an epoch took to the record of that epoch."""
+        record = self.history[-1]
+        record["checkpoint_seconds"] = round(record["checkpoint_seconds"] + seconds, 3)
 
 
 def keep_best(

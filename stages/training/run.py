@@ -5,15 +5,26 @@ another fingerprint, another folder, a fresh start. Code is left out on purpose;
 raised when the meaning of the params changes.
 """
 
-from dataclasses import dataclass
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from stages.runtime.files import read_json, sha256_json, work_folder, write_json
+from stages.runtime.files import read_json, replace, sha256_json, work_folder, write_json
+from stages.runtime.lock import HOLDER, LOCK, run_lock
 
 RECIPE_VERSION = 1
+# Files of a run's folder, besides the best weights and its lock.
+IDENTITY, STATUS = "identity.json", "status.json"
+LAST, PREVIOUS = "checkpoint_last.pt", "checkpoint_prev.pt"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -24,12 +35,13 @@ class Run:
     teacher: str
     fingerprint: str
     folder: Path
+    identity: dict[str, Any] = field(repr=False)
 
 
 def open_run(
     stage: str, *, teacher: str, params: dict[str, Any], data: dict[str, str], init_sha256: str
 ) -> Run:
-    """Find or make the folder of the run that these inputs define.
+    """The run that these inputs define; nothing is written before it is held.
 
     Args:
         params: sections and values that dvc.yaml lists for the stage, by their key.
@@ -45,9 +57,48 @@ def open_run(
         "init_sha256": init_sha256,
     }
     fingerprint = sha256_json(identity)
-    folder = work_folder(stage, teacher, fingerprint[:16])
-    write_json(folder / "identity.json", identity | {"fingerprint": fingerprint})
-    return Run(stage, teacher, fingerprint, folder)
+    folder = work_folder(stage, teacher) / fingerprint[:16]
+    return Run(stage, teacher, fingerprint, folder, identity | {"fingerprint": fingerprint})
+
+
+@contextmanager
+def hold(run: Run) -> Iterator[None]:
+    """Be the only one who works in the run's folder, which is made if needed.
+
+    Raises:
+        LockHeldError, UserError: as `run_lock`.
+    """
+    with run_lock(run.folder):
+        write_json(run.folder / IDENTITY, run.identity)
+        yield
+
+
+def set_aside(run: Run) -> None:
+    """Let a run that is held begin anew: all it has learnt moves to `<fingerprint>.old-<UTC>`.
+
+    Cut short at any file, it leaves a run that goes on or begins anew, and loses nothing.
+    """
+    files = [path for path in kept_files(run.folder) if path.name != IDENTITY]
+    if not files:
+        logger.info("nothing to set aside: this run has not begun")
+        return
+    old = run.folder.with_name(f"{run.folder.name}.old-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    old.mkdir()
+    shutil.copy2(run.folder / IDENTITY, old)
+    for path in files:
+        replace(path, old / path.name)
+    logger.info("a fresh start: what this run had learnt is in %s", old.as_posix())
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """All that a run's folder holds but its lock, in an order in which it can be taken away.
+
+    Checkpoints go first, the last after the one before it: weights that a checkpoint names outlive
+    it, so that a removal that is cut short leaves a run that goes on or begins anew.
+    """
+    first = [folder / name for name in (PREVIOUS, LAST) if (folder / name).exists()]
+    others = {path for path in folder.iterdir() if path.name not in (LOCK, HOLDER)}
+    return [*first, *sorted(others - set(first))]
 
 
 def shard_hashes(standardized: Path) -> dict[str, str]:

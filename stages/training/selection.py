@@ -9,12 +9,11 @@ import pandas as pd
 
 from stages.config import Filter
 from stages.records.folder import read_folder
+from stages.records.native_sizes import size_table
 from stages.records.views import require_classes, select
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_json
 from stages.sources.labels import CLASSES
-
-NATIVE_PX_BUCKETS = (0, 32, 64, 128, 256)
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,11 @@ def alignment_report(rows: Rows, *, section: Filter) -> dict[str, Any]:
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, Any]:
-    buckets = pd.cut(rows["native_px"], [*NATIVE_PX_BUCKETS, np.inf], right=False)
     return {
         "rows": len(rows),
         "by_class": {name: int((rows["label"] == name).sum()) for name in CLASSES},
         "by_source": _as_numbers(rows["source"].value_counts().sort_index()),
-        "by_native_px": _as_numbers(buckets.value_counts(sort=False)),
+        "by_native_px": _as_numbers(size_table(rows).sum()),
     }
 
 

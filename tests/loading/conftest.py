@@ -3,6 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from small_faces import small_face
 
 from stages.preprocessing.decode import encode_png
 from stages.records.faces import Face, ShardWriter
@@ -27,18 +28,12 @@ def standardized(tmp_path_factory) -> Path:
 def draw_face(id_: str, *, rng: np.random.Generator) -> Face:
     height, width = (int(n) for n in rng.integers(30, 60, 2))
     noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Face(
-        id=id_,
+    return small_face(
+        id_,
         image=encode_png(cv2.blur(noise, (5, 5))),
         width=width,
         height=height,
         native_px=min(width, height),
         label=CLASSES[int(rng.integers(7))],
-        votes=None,
         split="train",
-        photo=id_,
-        confidence=None,
-        sha256="0" * 64,
-        dhash=0,
-        raw=id_,
     )

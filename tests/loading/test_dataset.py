@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_faces import small_face
 
 from stages import config
 from stages.loading.augmentation import NO_AUGMENTATION
@@ -12,7 +13,7 @@ from stages.loading.sampler import Draw
 from stages.loading.shards import FaceStore
 from stages.preprocessing.decode import decode
 from stages.preprocessing.model_input import to_model_input
-from stages.records.faces import Face, ShardWriter, read_faces
+from stages.records.faces import ShardWriter, read_faces
 from stages.runtime.errors import UserError
 from stages.sources.labels import CLASSES
 
@@ -80,7 +81,7 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "standardized" / "s"
     folder.mkdir(parents=True)
     with ShardWriter(folder, shard_mb=1) as writer:
-        writer.add(Face("s/7", b"none", 1, 1, 1, "Sad", None, None, "s/7", None, "0", 0, "s/7"))
+        writer.add(small_face("s/7", image=b"none"))
     dataset = FaceDataset(
         FaceStore(tmp_path / "standardized"),
         positions=np.array([0]),

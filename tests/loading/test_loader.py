@@ -1,17 +1,34 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import psutil
 import pytest
 import torch
 
-from stages import config
+from stages import config, manifest, standardize, train
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader, TrainLoader, choose_workers
 from stages.loading.sampler import EpochSampler
 from stages.loading.shards import FaceStore
 from stages.records.faces import read_faces
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json
+from stages.runtime.signals import STOP_SIGNALS
 from stages.sources.labels import CLASSES
+from stages.training.progress import CLOCK_KEYS
 
+ROOT = Path(__file__).parents[2]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither signal")
+Project = Callable[..., Path]
 CPU = torch.device("cpu")
 
 
@@ -88,6 +105,177 @@ def test_workers_chosen(wanted, device, cores, expected, monkeypatch) -> None:
     assert choose_workers(wanted, device=torch.device(device)) == expected
 
 
+@posix
+def test_workers_take_no_stop_signal_from_their_first_moment_on(dataset: FaceDataset) -> None:
+    alone = EvalLoader(dataset, batch_size=16, workers=0, device=CPU)
+    spawned = EvalLoader(dataset, batch_size=16, workers=1, device=CPU)
+    batches = iter(spawned)
+    (worker,) = multiprocessing.active_children()
+    for number in STOP_SIGNALS:
+        os.kill(worker.pid or 0, number)
+    found = [next(batches)]
+    for number in STOP_SIGNALS:
+        os.kill(worker.pid or 0, number)
+    _assert_same([*found, *batches], list(alone))
+    assert worker.is_alive()
+
+
+@posix
+def test_the_death_of_a_worker_is_noticed_at_a_batch_and_nowhere_else(
+    dataset: FaceDataset,
+) -> None:
+    spawned = EvalLoader(dataset, batch_size=8, workers=1, device=CPU)
+    batches = iter(spawned)
+    (worker,) = multiprocessing.active_children()
+    next(batches)
+    worker.kill()
+    # Unlike `join` this leaves the dead worker for torch to find.
+    os.waitid(os.P_PID, worker.pid or 0, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(UserError, match=rf"machine\.workers: .*{worker.pid}.* exited"):
+        list(batches)
+
+
+@posix
+def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = _prepare(project, workers=0)
+    assert train.main(["stageA", "RN18"]) == 0
+    undisturbed = _published(folder)
+    (folder / ".work" / "stageA").rename(folder / "undisturbed")
+    _prepare(project, workers=2)
+    with _trainer(folder) as trainer:
+        _wait(lambda: _checkpoint(folder) is not None, folder)
+        os.killpg(trainer.pid, signal.SIGTERM)
+        assert trainer.wait(120) == 128 + signal.SIGTERM, _said(folder)
+    assert "interrupted by signal 15; state saved" in _said(folder)
+    assert "Traceback" not in _said(folder)
+    _prepare(project, workers=0)
+    with caplog.at_level("INFO"):
+        assert train.main(["stageA", "RN18"]) == 0
+    assert "resuming at epoch" in caplog.text
+    assert _published(folder) == undisturbed
+
+
+@posix
+@pytest.mark.parametrize("moment", ["workers start", "workers work"])
+def test_no_worker_outlives_a_trainer_that_was_killed(project: Project, moment: str) -> None:
+    folder = _prepare(project, workers=2)
+    with _trainer(folder) as trainer:
+        workers = _workers(trainer, folder)
+        if moment == "workers work":
+            _wait(lambda: _checkpoint(folder) is not None, folder)
+        trainer.kill()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
+
+
+@posix
+def test_a_worker_that_dies_ends_the_trainer_with_its_last_checkpoint(project: Project) -> None:
+    folder = _prepare(project, workers=2)
+    with _trainer(folder) as trainer:
+        workers = _workers(trainer, folder)
+        _wait(lambda: _checkpoint(folder) is not None, folder)
+        workers[0].kill()
+        assert trainer.wait(60) == 2, _said(folder)
+    said = _said(folder)
+    assert f"machine.workers: DataLoader worker (pid(s) {workers[0].pid}) exited" in said
+    assert "run again to go on from the last checkpoint" in said
+    assert "Traceback" not in said
+    assert torch.load(_checkpoint_file(folder), weights_only=True)["progress"]["epoch"] >= 1
+
+
+@posix
+def test_a_program_that_fails_with_a_loader_in_hand_ends(standardized: Path) -> None:
+    code = (
+        "from pathlib import Path; import test_loader, torch\n"
+        "from stages.loading.loader import EvalLoader\n"
+        "if __name__ == '__main__':\n"
+        "    dataset = test_loader.make_dataset(Path('.'))\n"
+        "    batches = iter(EvalLoader(dataset, batch_size=16, workers=1, device=torch.device('cpu')))\n"
+        "    next(batches)\n"
+        "    raise SystemError('a bug')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=standardized, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, Path(__file__).parent]))},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.endswith("SystemError: a bug\n")
+
+
+def _prepare(project: Project, *, workers: int) -> Path:
+    folder = project(machine__workers=workers, stageA__epochs=6)
+    if not (folder / "manifests").exists():
+        assert standardize.main([]) == 0
+        assert manifest.main([]) == 0
+    return folder
+
+
+@contextmanager
+def _trainer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The real door in a process group of its own; what it says goes to a file."""
+    command = [sys.executable, "-m", "stages.train", "stageA", "RN18"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with (folder / "said.txt").open("wb") as file:
+        trainer = subprocess.Popen(
+            command, cwd=folder, env=environment, stderr=file, start_new_session=True
+        )
+    try:
+        yield trainer
+    finally:
+        trainer.kill()
+        trainer.wait()
+
+
+def _said(folder: Path) -> str:
+    return (folder / "said.txt").read_text("utf-8")
+
+
+def _workers(trainer: subprocess.Popen[bytes], folder: Path) -> list[psutil.Process]:
+    """Two worker processes of the trainer as soon as they exist."""
+    process = psutil.Process(trainer.pid)
+    _wait(lambda: sum(map(_is_worker, process.children())) >= 2, folder)
+    return list(filter(_is_worker, process.children()))
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return "spawn_main" in " ".join(process.cmdline())
+    return False
+
+
+def _checkpoint_file(folder: Path) -> Path:
+    return next((folder / ".work" / "stageA" / "RN18").glob("*/checkpoint_last.pt"))
+
+
+def _checkpoint(folder: Path) -> int | None:
+    """When the last checkpoint was written."""
+    runs = folder / ".work" / "stageA" / "RN18"
+    written = [path.stat().st_mtime_ns for path in runs.glob("*/checkpoint_last.pt")]
+    return max(written, default=None)
+
+
+def _wait(is_done: Callable[[], bool], folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not is_done():
+        assert time.monotonic() < deadline, _said(folder)
+        time.sleep(0.01)
+
+
+def _published(folder: Path) -> dict[str, object]:
+    """What the run has made, without what the clock decides."""
+    models = folder / "models" / "stageA" / "RN18"
+    history = [
+        {key: value for key, value in record.items() if key not in CLOCK_KEYS}
+        for record in read_json(models / "history.json")
+    ]
+    logits = pd.read_parquet(models / "logits.parquet").to_dict("list")
+    return {"weights": (models / "best.safetensors").read_bytes()} | {
+        "history": history, "logits": logits, "card": read_json(models / "teacher.json")
+    }  # fmt: skip
+
+
 def _assert_same(found: list[Batch], expected: list[Batch]) -> None:
     assert len(found) == len(expected) > 0
     for one, other in zip(found, expected, strict=True):
@@ -97,6 +285,10 @@ def _assert_same(found: list[Batch], expected: list[Batch]) -> None:
 
 @pytest.fixture(scope="module")
 def dataset(standardized: Path) -> FaceDataset:
+    return make_dataset(standardized)
+
+
+def make_dataset(standardized: Path) -> FaceDataset:
     faces = read_faces(standardized, ["id", "label"])
     store = FaceStore(standardized)
     return FaceDataset(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_faces import small_face
 
 from stages.loading.shards import FaceStore
 from stages.records.faces import read_faces
@@ -80,6 +81,4 @@ def test_a_shard_that_is_cut_short_is_named(tmp_path: Path) -> None:
 
 
 def _face(id_: str, image: bytes):
-    from stages.records.faces import Face
-
-    return Face(id_, image, 1, 1, 1, "Sad", None, None, id_, None, "0", 0, id_)
+    return small_face(id_, image=image)

@@ -1,12 +1,23 @@
 """A file is the old one or the new one, never a part."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.runtime.files import published_folder, sha256_json, write_bytes, write_json
+from stages.runtime.errors import UserError
+from stages.runtime.files import (
+    leftovers,
+    published_folder,
+    sha256_json,
+    work_folder,
+    write_bytes,
+    write_json,
+)
 
 
 class CrashError(Exception):
@@ -52,3 +63,96 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 def test_hash_of_json_ignores_the_order_of_keys(value: dict[str, object]) -> None:
     backwards = dict(reversed(list(value.items())))
     assert sha256_json(value) == sha256_json(backwards)
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / ".work").touch()
+    with pytest.raises(UserError, match=r"\.work/stageA: cannot be made: "):
+        work_folder("stageA")
+
+
+WRITE = "import sys; from pathlib import Path; from stages.runtime import files\n"
+WRITE += (
+    "def wait(path): path.write_bytes(b'half'); print(path.name, flush=True); sys.stdin.read()\n"
+)
+WRITE += "path = Path(sys.argv[1])\n"
+WRITE_FILE = WRITE + "files.write_with(path, wait)"
+WRITE_FOLDER = WRITE + "with files.published_folder(path) as folder: wait(folder / 'faces')"
+
+
+@pytest.fixture(params=[WRITE_FILE, WRITE_FOLDER], ids=["file", "folder"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that is half through writing `tmp_path / "out"`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", request.param, str(tmp_path / "out")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_what_a_killed_process_left_goes_when_the_same_is_written_again(
+    writer: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    writer.kill()
+    writer.wait()
+    assert [path.name for path in leftovers(tmp_path)] != []
+    write_json(tmp_path / "other.json", {})
+    assert [path.name for path in leftovers(tmp_path)] != []
+    write_json(tmp_path / "out", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.json", "out"]
+
+
+def test_what_a_live_process_is_writing_stays(
+    writer: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    (half,) = tmp_path.iterdir()
+    assert leftovers(tmp_path) == []
+    with pytest.raises(CrashError), published_folder(tmp_path / "out"):
+        raise CrashError
+    assert half.exists()
+    writer.communicate("")
+    assert writer.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", [".out.tmp-0badcafe-{dead}", ".out.tmp-{dead}", ".out.tmp-mine"])
+def test_what_another_machine_may_be_writing_stays(tmp_path: Path, name: str) -> None:
+    half = tmp_path / name.format(dead=dead_pid())
+    half.touch()
+    write_json(tmp_path / "out", {})
+    assert half.exists()
+    assert leftovers(tmp_path) == [half]
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_what_a_killed_process_left_of_another_file_stays(
+    writer: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    writer.kill()
+    writer.wait()
+    (half,) = tmp_path.iterdir()
+    alike = half.rename(tmp_path / half.name.replace(".out.", ".out.json."))
+    write_json(tmp_path / "out", {})
+    assert alike.exists()
+    write_json(tmp_path / "out.json", {})
+    assert not alike.exists()
+
+
+def test_a_half_written_folder_counts_once(tmp_path: Path) -> None:
+    half = tmp_path / "RN18" / ".best.tmp-0badcafe-1"
+    half.mkdir(parents=True)
+    (half / ".weights.tmp-0badcafe-1").touch()
+    assert leftovers(tmp_path) == [half]
+    assert leftovers(tmp_path, pattern=".*.tmp-*") == []

@@ -1,12 +1,16 @@
 """A checkpoint is whole, holds plain values only, and has one before it."""
 
+import errno
 import logging
+from datetime import datetime, timedelta
 from pathlib import Path, PureWindowsPath
 
 import pytest
 import torch
 
-from stages.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
+from stages.runtime.files import read_json
+from stages.training.checkpoint import load_checkpoint, save_checkpoint
+from stages.training.run import LAST, PREVIOUS, STATUS
 
 
 def state(epoch: int) -> dict[str, object]:
@@ -14,6 +18,7 @@ def state(epoch: int) -> dict[str, object]:
         "weights": {"w": torch.full((3,), float(epoch))},
         "epoch": epoch,
         "history": [{"nll": 1.5}],
+        "progress": {"epoch": epoch, "batch": 12, "step": 90 * epoch + 12, "loss_sum": 3.5},
     }
 
 
@@ -25,7 +30,36 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert loaded is not None
     assert (loaded["epoch"], loaded["history"]) == (2, [{"nll": 1.5}])
     torch.testing.assert_close(loaded["weights"]["w"], torch.full((3,), 2.0))
-    assert sorted(p.name for p in tmp_path.iterdir()) == [LAST, PREVIOUS]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LAST, PREVIOUS, STATUS]
+
+
+def test_the_status_says_how_far_the_last_checkpoint_is(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2) | {"extent": {"epochs": 60, "num_batches": 90}})
+    status = read_json(tmp_path / STATUS)
+    time = datetime.fromisoformat(status.pop("time"))
+    assert time.utcoffset() == timedelta(0)
+    assert status == {"epoch": 2, "epochs": 60, "batch": 12, "num_batches": 90, "step": 192}
+
+
+def test_a_status_without_the_extent_of_the_run_says_so(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state(1))
+    status = read_json(tmp_path / STATUS)
+    assert (status["epochs"], status["num_batches"]) == (None, None)
+
+
+def test_a_status_is_never_ahead_of_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, state(1))
+
+    def full_disk(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path, state(2))
+    assert read_json(tmp_path / STATUS)["epoch"] == 1
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 100, 900])

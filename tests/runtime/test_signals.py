@@ -1,0 +1,91 @@
+"""Stop signals as questions, held back, and ignored; the processes and the signals are real."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from stages.runtime.signals import (
+    STOP_SIGNALS,
+    stop_on_signals,
+    stop_signals_held_back,
+)
+
+ROOT = Path(__file__).parents[2]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to itself")
+CHILD = "import time; print('up', flush=True); time.sleep(60)"
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_a_second_one_acts(number: int) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda received, _frame: heard.append(received))
+    try:
+        with stop_on_signals() as stop:
+            assert not stop
+            os.kill(os.getpid(), number)
+            assert stop
+            assert (stop.signal_number, heard) == (number, [])
+            os.kill(os.getpid(), number)
+            assert heard == [number]
+    finally:
+        signal.signal(number, before)
+
+
+@posix
+def test_what_was_in_force_before_a_block_is_in_force_after_it() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    with stop_on_signals():
+        assert all(signal.getsignal(number) != before[number] for number in before)
+    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
+
+
+@posix
+def test_a_signal_that_is_held_back_arrives_when_the_block_ends() -> None:
+    with stop_on_signals() as stop:
+        with stop_signals_held_back():
+            # To this thread: another one, as libraries start them, would take it at once.
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            assert not stop
+        assert stop.signal_number == signal.SIGTERM
+
+
+@posix
+def test_a_process_started_while_signals_are_held_back_never_gets_one() -> None:
+    with stop_signals_held_back():
+        child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE)
+    with child:
+        for number in STOP_SIGNALS:
+            child.send_signal(number)
+        # It lives on to start, and only what cannot be held back ends it.
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"up\n"
+        assert child.poll() is None
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+
+
+@posix
+def test_signals_that_were_held_back_before_stay_so() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    try:
+        with stop_signals_held_back():
+            pass
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == {signal.SIGTERM}
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def test_no_stop_signal_ends_a_process_that_ignores_them() -> None:
+    code = (
+        "import signal; from stages.runtime.signals import *; ignore_stop_signals()\n"
+        "for number in STOP_SIGNALS: signal.raise_signal(number)\n"
+        "print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "alive\n")

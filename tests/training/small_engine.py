@@ -1,0 +1,117 @@
+"""A small network, synthetic batches and the engine that trains them in a blink."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.config import NoCorrection
+from stages.runtime.signals import StopRequest
+from stages.training.checkpoint import load_checkpoint
+from stages.training.engine import Engine, Plan
+from stages.training.machinery import Batch, Machinery
+from stages.training.optimization import build_average, build_optimizer
+from stages.training.prior import build_loss
+from stages.training.progress import CLOCK_KEYS, Progress
+from stages.training.schedule import CosineSchedule
+
+NUM_BATCHES, BATCH_SIZE, EPOCHS = 5, 6, 3
+CPU = torch.device("cpu")
+
+
+class Learner(nn.Module):
+    """A small network with everything that carries state: dropout, batch norm, a margin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 7),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.body(images)
+        return logits
+
+    def training_logits(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
+        return self(images) - margin_rad * nn.functional.one_hot(targets, 7)
+
+
+class SyntheticBatches:
+    """Batches that depend on (epoch, batch) alone; the last of an epoch is smaller."""
+
+    num_batches = NUM_BATCHES
+
+    def __init__(self, stop: StopRequest, *, stop_after: int = -1, poison: int = -1) -> None:
+        self.stop, self.stop_after, self.poison = stop, stop_after, poison
+        self.served = 0
+
+    def epoch(self, epoch: int, *, start_batch: int) -> Iterator[Batch]:
+        for number in range(start_batch, NUM_BATCHES):
+            if self.served == self.stop_after:
+                self.stop.signal_number = signal.SIGTERM
+            self.served += 1
+            generator = torch.Generator().manual_seed(1000 * epoch + number)
+            size = BATCH_SIZE if number < NUM_BATCHES - 1 else 3
+            images = torch.randn(size, 3, 8, 8, generator=generator)
+            if self.served == self.poison:
+                images[0] = float("nan")
+            yield {
+                "image": images,
+                "target": torch.randint(7, (size,), generator=generator),
+                "index": torch.arange(size) + 100 * number,
+            }
+
+
+def evaluate(model: nn.Module) -> dict[str, float]:
+    model.eval()
+    with torch.inference_mode():
+        logits = model(torch.ones(4, 3, 8, 8))
+    return {"n": 4, "macro_f1": float(logits.std()), "accuracy": 0.5, "nll": float(logits.mean())}
+
+
+def build_engine(folder: Path, **options: Any) -> Engine:
+    torch.manual_seed(0)
+    model = Learner()
+    stop = StopRequest()
+    machinery = Machinery(
+        model=model,
+        training_logits=model.training_logits,
+        optimizer=build_optimizer(model, "adamw", learning_rate=1e-2, weight_decay=0.05),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        loss=build_loss(
+            NoCorrection(kind="none"), counts=torch.ones(7).numpy(), label_smoothing=0.0, device=CPU
+        ),
+        average=build_average(model, decay=0.9),
+        max_grad_norm=5.0,
+        device=CPU,
+        dtype=torch.float32,
+    )
+    accumulate = options.pop("accumulate", 2)
+    steps = EPOCHS * -(-NUM_BATCHES // accumulate)
+    plan = Plan(
+        seed=7, epochs=EPOCHS, accumulate=accumulate, eval_every=options.pop("eval_every", 1),
+        select_by=options.pop("select_by", "macro_f1"), checkpoint_seconds=options.pop("checkpoint_seconds", 1e9),
+        schedule=CosineSchedule(peak=1e-2, floor=1e-3, warmup_steps=2, total_steps=steps),
+        margin_at=lambda epoch: 0.1 * epoch,
+    )  # fmt: skip
+    return Engine(machinery, plan, SyntheticBatches(stop, **options), evaluate, folder, stop)
+
+
+def fit(engine: Engine) -> Progress:
+    progress = engine.resume()
+    engine.fit(progress)
+    return progress
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    """The last checkpoint without what the clock decides."""
+    state = load_checkpoint(folder)
+    assert state is not None
+    for record in state["progress"]["history"]:
+        for key in CLOCK_KEYS:
+            del record[key]
+    return state
