@@ -3,7 +3,7 @@
     python -m stages.calibrate
 
 In: params.yaml, manifests/, models/<stage>/<teacher>/ of both stages; no image is read.
-Out: models/calibrated/calibration.json, metrics/teachers.json, plots/data/, plots/figures/.
+Out: models/calibrated/calibration.json, metrics/teachers.json, plots/{data/teachers,figures}/.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def work() -> None:
         write_json(folder / "calibration.json", calibration)
     write_json(Path("metrics/teachers.json"), metrics)
     everyone = [one for stage in STAGES for one in teachers[stage]]
-    for name, write in (("plots/data", write_plot_data), ("plots/figures", write_figures)):
+    for name, write in (("plots/data/teachers", write_plot_data), ("plots/figures", write_figures)):
         with published_folder(Path(name)) as folder:
             write(folder, assessments=assessments, teachers=everyone, bins=settings.bins)
 

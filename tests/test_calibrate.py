@@ -46,12 +46,14 @@ def _bytes(root):
 def test_door_writes_everything(done):
     names = ["RN18", "B3", "fused_fixed", "fused_searched"]
     curves = {
-        f"plots/data/{kind}/{stage}_{name}.csv"
+        f"plots/data/teachers/{kind}/{stage}_{name}.csv"
         for kind in ("reliability", "confusion")
         for stage in TRUE_T
         for name in names
     }
-    training = {f"plots/data/training/{stage}_{name}.csv" for stage in TRUE_T for name in names[:2]}
+    training = {
+        f"plots/data/teachers/training/{stage}_{name}.csv" for stage in TRUE_T for name in names[:2]
+    }
     figures = {
         f"plots/figures/{kind}_{stage}.png"
         for kind in ("reliability", "confusion")
@@ -126,7 +128,7 @@ def test_crossfit_serves_a_manifest_without_test_rows(tmp_path, monkeypatch, cap
     assert calibrate.main([]) == 0
     scaled = _json(tmp_path / "metrics/teachers.json")["stageA"]["RN18"]["val"]["scores"][1]
     assert (scaled["fitted_on"], scaled["reported_on"]) == ("val, other 4 of 5 folds", "val")
-    assert len(pd.read_csv(tmp_path / "plots/data/reliability/stageA_RN18.csv")) == 10
+    assert len(pd.read_csv(tmp_path / "plots/data/teachers/reliability/stageA_RN18.csv")) == 10
 
 
 def test_user_problem_leaves_the_old_results_whole(copied, capsys):

@@ -26,10 +26,10 @@ def run(door: str, arguments: list[str]) -> int:
 
 def test_every_door_is_tried_here() -> None:
     found = {path.stem for path in (ROOT / "stages").glob("*.py")}
-    assert found - {"__init__", "config"} == {*DOORS, "sample"}
+    assert found - {"__init__", "config"} == {*DOORS, "sample", "unpack", "clean"}
 
 
-@pytest.mark.parametrize("door", [*DOORS, "sample"])
+@pytest.mark.parametrize("door", [*DOORS, "sample", "unpack", "clean"])
 def test_help_answers_without_a_project(
     door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,6 +66,11 @@ def test_without_what_comes_before_it_a_door_says_so(
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_incident_X4_documents_name_doors_and_files_that_exist(document: Path) -> None:
     text = document.read_text("utf-8")
-    assert set(re.findall(r"python -m stages\.(\w+)", text)) <= {*DOORS, "sample"}
+    assert set(re.findall(r"python -m stages\.(\w+)", text)) <= {
+        *DOORS,
+        "sample",
+        "unpack",
+        "clean",
+    }
     for path in re.findall(r"\b(?:recipes|docs)/[\w./-]+\.(?:yaml|md)", text):
         assert (ROOT / path).is_file(), path

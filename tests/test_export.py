@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from scipy.special import softmax
+from small_faces import small_face
 
 from stages import export
 from stages.config import Preprocess
@@ -73,6 +74,7 @@ def write_faces(folder: Path) -> pd.DataFrame:
             writer.add(face)
             rows.append({column: getattr(face, column, None) for column in COLUMNS})
     frame = pd.DataFrame(rows).assign(source="expw_hq", group=lambda f: f["photo"], split="train")
+    frame = frame.assign(official=frame["split"], twin_splits="").astype({"official": "str"})
     frame[[*SHARE_COLUMNS, "confidence"]] = np.nan
     return frame.sort_values("id", ignore_index=True)[list(COLUMNS)].iloc[:-3]
 
@@ -80,20 +82,14 @@ def write_faces(folder: Path) -> pd.DataFrame:
 def draw_face(id_: str, number: int, *, rng: np.random.Generator) -> Face:
     height, width = (int(n) for n in rng.integers(20, 60, 2))
     pixels = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5))
-    return Face(
-        id=id_,
+    return small_face(
+        id_,
         image=encode_png(pixels),
         width=width,
         height=height,
         native_px=min(height, width),
         label=CLASSES[number % 7],
-        votes=None,
-        split=None,
         photo=id_.split("#")[0],
-        confidence=None,
-        sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
-        dhash=0,
-        raw=id_,
     )
 
 

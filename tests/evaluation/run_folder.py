@@ -114,7 +114,9 @@ def _rows(
     frame["confidence"] = np.nan
     frame["sha256"] = [hashlib.sha256(name.encode()).hexdigest() for name in frame["id"]]
     frame[list(SHARE_COLUMNS)] = np.nan
-    texts = dict.fromkeys(["id", "source", "split", "group", "label", "photo", "sha256"], "str")
+    frame = frame.assign(official=frame["split"], twin_splits="")
+    texts = ["id", "source", "split", "official", "twin_splits", "group", "label", "photo"]
+    texts = dict.fromkeys([*texts, "sha256"], "str")
     return frame[list(COLUMNS)].astype(texts), truth
 
 
