@@ -37,8 +37,8 @@ from stages.training.progress import CLOCK_KEYS
 VICTIMS = ("door", "dvc", "group")
 OUTS = ("standardized", "manifests", "models", "metrics", "plots")
 # More would leave a round no time between the kills to get anywhere.
-KILLS_PER_ROUND = 20
-_PATIENCE_S = 600.0
+KILLS_PER_ROUND = 25
+_PATIENCE_S = 3600.0
 _START = "start of dvc"
 _CLOCK_KEYS = {*CLOCK_KEYS, "latency_ms", "latency_setting"}
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'", re.MULTILINE)

@@ -4,12 +4,9 @@ A project of this dvc.yaml and this code in a temporary folder, with shards of s
 other outs are stand-ins, for DVC looks at them by size and time alone.
 """
 
-import os
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import Figures, in_child, run_benchmark
+from benchmarks.scratch import ROOT, Repository
 from benchmarks.shards import write_standardized
 from stages.config import load_params, read_yaml
 
-ROOT = Path(__file__).parents[1]
 REPEATS = 3
 _NOTHING_TO_DO = "Data and pipelines are up to date."
 
@@ -35,11 +32,11 @@ def measure(faces: int) -> Figures:
     """Figures of one run: seconds of several no-op runs, one after the other."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _copy_project(folder)
+        repository = Repository(folder, fill=_fill_recipe)
         in_child(write_standardized, folder / "standardized", faces)
         _stand_in(folder)
-        _dvc(folder, "commit", "-f", "-q")
-        seconds = [_repro_s(folder) for _ in range(REPEATS)]
+        repository.run("dvc", "commit", "-f", "-q")
+        seconds = [_repro_s(repository) for _ in range(REPEATS)]
         size = sum(path.stat().st_size for path in folder.glob("standardized/*/*"))
     return {
         "faces": faces,
@@ -49,16 +46,9 @@ def measure(faces: int) -> Figures:
     }
 
 
-def _copy_project(folder: Path) -> None:
-    """The code, pipeline and recipe as a git and DVC repository."""
-    for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, folder)
+def _fill_recipe(folder: Path) -> None:
+    """The real recipe; what it reads and writes is made later."""
     shutil.copy(ROOT / "recipes" / "two_stage.yaml", folder / "params.yaml")
-    no_caches = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=no_caches)
-    (folder / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc")
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
 
 
 def _stand_in(folder: Path) -> None:
@@ -84,22 +74,12 @@ def _outs(pipeline: dict[str, Any]) -> Iterator[str]:
                 yield re.sub(r"\$\{item\.teacher\}", teacher, path)
 
 
-def _repro_s(folder: Path) -> float:
+def _repro_s(repository: Repository) -> float:
     start = time.perf_counter()
-    output = _dvc(folder, "repro")
+    output = repository.run("dvc", "repro")
     seconds = time.perf_counter() - start
     assert _NOTHING_TO_DO in output, output  # noqa: S101 - states an invariant
     return seconds
-
-
-def _dvc(folder: Path, *arguments: str) -> str:
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("DVC_ROOT", None)
-    command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"dvc {' '.join(arguments)}: {done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ class Repository:
         (folder / ".dvc").mkdir()
         for name in ("config", ".gitignore"):
             shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+        (folder / "weights").mkdir()
+        (folder / "weights" / ".gitkeep").touch()
         fill(folder)
         self.run("git", "init", "-q", "-b", "main")
         self.commit("start")

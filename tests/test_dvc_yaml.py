@@ -65,6 +65,12 @@ def test_params_are_never_handed_whole_to_a_room() -> None:
         assert not re.search(r"\bParams\b", path.read_text("utf-8")), path
 
 
+def test_weights_to_start_from_are_watched_where_they_are_read() -> None:
+    watching = {stage for stage in PIPELINE if "weights" in PIPELINE[stage]["deps"]}
+    assert watching == {stage for stage in PIPELINE if door_of(stage) == "stages.train"}
+    assert (ROOT / "weights" / ".gitkeep").is_file()
+
+
 def test_no_out_persists_and_no_dep_is_a_parent_of_outs() -> None:
     outs = [out for stage in PIPELINE.values() for out in stage["outs"]]
     deps = [dep for stage in PIPELINE.values() for dep in stage["deps"]]

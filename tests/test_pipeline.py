@@ -1,19 +1,19 @@
 """The stages chained by DVC, on a small project: what reruns, what does not, and what survives."""
 
 import json
-import os
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from small_project import small_params, write_params
 
 from benchmarks.kills import fill_small
 from benchmarks.scratch import Repository
+from stages.runtime.files import read_json
 
 pytestmark = pytest.mark.pipeline
 
@@ -97,6 +97,18 @@ def test_a_change_reruns_only_what_it_touches(
     assert clean.would_run() == expected
 
 
+def test_weights_that_are_replaced_rerun_the_training_that_may_start_from_them(
+    clean: SmallRepository,
+) -> None:
+    weights = clean.folder / "weights" / "backbone.safetensors"
+    weights.write_bytes(b"weights")
+    try:
+        assert {stage.partition("@")[0] for stage in clean.would_run()} == {"stageA", "stageB"}
+        assert clean.run("git", "status", "--porcelain") == ""
+    finally:
+        weights.unlink()
+
+
 def test_killed_training_goes_on_and_an_old_recipe_comes_from_the_cache(
     clean: SmallRepository,
 ) -> None:
@@ -105,7 +117,7 @@ def test_killed_training_goes_on_and_an_old_recipe_comes_from_the_cache(
     known = set(runs.iterdir())
     repro = clean.popen("dvc", "repro", "-s", "stageA@RN18")
     folder = _wait_for_checkpoint(runs, known=known)
-    os.kill(json.loads((folder / "holder.json").read_text("utf-8"))["pid"], signal.SIGKILL)
+    psutil.Process(read_json(folder / "holder.json")["pid"]).kill()
     output, _ = repro.communicate(timeout=120)
     assert repro.returncode != 0, output
     # Another learning rate was a fresh start ...

@@ -9,7 +9,6 @@ and the disk holds no third copy.
 
 import hashlib
 import logging
-import shutil
 import time
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +22,7 @@ from stages.preprocessing.align import EyeDetector
 from stages.preprocessing.picture import Framing
 from stages.records.faces import INDEX, read_index
 from stages.runtime.errors import UserError
-from stages.runtime.files import published_folder, sha256_file, sha256_json, work_folder
+from stages.runtime.files import published_folder, remove, sha256_file, sha256_json, work_folder
 from stages.sources.tree import RawTree, open_tree
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -161,7 +160,7 @@ def _key(name: str) -> str:
 def _remove_others(folder: Path) -> None:
     for other in folder.parent.iterdir():
         if other != folder:
-            shutil.rmtree(other)
+            remove(other)
 
 
 def _log(name: str, folder: Path, *, reused: bool, seconds: float) -> None:

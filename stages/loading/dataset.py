@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from stages import config
 from stages.loading.augmentation import draw_variation, vary_colour, vary_geometry
 from stages.loading.sampler import Draw
-from stages.loading.shards import FaceStore
+from stages.loading.shards import REMEDY, FaceStore
 from stages.preprocessing.clahe import equalize
 from stages.preprocessing.decode import Image, decode
 from stages.preprocessing.errors import UnusableImageError
@@ -84,7 +84,8 @@ class FaceDataset(Dataset[Batch]):
         try:
             return decode(self._store.image(position))
         except UnusableImageError as error:
-            raise UserError(f"standardized/: {self._store.id(position)}: {error}") from None
+            shard, id_ = self._store.shard(position), self._store.id(position)
+            raise UserError(f"{shard}: damaged at {id_}: {error}; {REMEDY}") from None
 
     def _as_input(self, images: Image) -> Tensor:
         """uint8 (N, S, S, 3) -> float32 (N, 3, S, S) without moving the channels in memory."""

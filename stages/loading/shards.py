@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.records.faces import shard_paths
+from stages.records.faces import read_index, source_folders
 from stages.runtime.errors import UserError
 
+REMEDY = "run the standardize stage"
 _LISTED_IDS = 5
 
 
@@ -25,14 +26,17 @@ class FaceStore:
         """Map the shards.
 
         Raises:
-            UserError: if there are none, or one is missing.
+            UserError: if there are none, or one is missing, cut short, torn or not what the index
+                says. Images are not looked at: a torn one is found when it is decoded.
         """
         self._folder = standardized
-        self._batches = [
-            shard.get_batch(number)
-            for shard in (_open(path) for path in shard_paths(standardized))
-            for number in range(shard.num_record_batches)
-        ]
+        shards = {
+            folder / name: _open(folder / name, num_rows=shard["rows"])
+            for folder in source_folders(standardized)
+            for name, shard in read_index(folder)["shards"].items()
+        }
+        self._batches = [batch for batches in shards.values() for batch in batches]
+        self._paths = [path for path, batches in shards.items() for _ in batches]
         self._images = [_image_bytes(batch) for batch in self._batches]
         self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
 
@@ -70,6 +74,10 @@ class FaceStore:
         number, row = self._batch_and_row(position)
         return str(self._batches[number].column("id")[row].as_py())
 
+    def shard(self, position: int) -> str:
+        """The shard that holds the face, as `<source>/<file>`."""
+        return _shown(self._paths[self._batch_and_row(position)[0]])
+
     def _batch_and_row(self, position: int) -> tuple[int, int]:
         number = int(np.searchsorted(self._ends, position, side="right"))
         return number, position - int(self._ends[number]) + self._batches[number].num_rows
@@ -84,11 +92,22 @@ def _image_bytes(batch: pa.RecordBatch) -> tuple[memoryview, npt.NDArray[np.int3
     return memoryview(data), np.frombuffer(offsets, np.int32)
 
 
-def _open(path: Path) -> pa.ipc.RecordBatchFileReader:
+def _open(path: Path, *, num_rows: int) -> list[pa.RecordBatch]:
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path)))
-    except pa.ArrowInvalid as error:
+        shard = pa.ipc.open_file(pa.memory_map(str(path)))
+        batches = [shard.get_batch(number) for number in range(shard.num_record_batches)]
+        for batch in batches:
+            # Lengths that a damaged shard claims would be followed into foreign memory.
+            batch.select(["id", "image"]).validate(full=True)
+    except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(
-            f"{path.parent.name}/{path.name}: expected an Arrow file, found {error}; "
-            "run the standardize stage"
+            f"{_shown(path)}: expected an Arrow file, found {error}; {REMEDY}"
         ) from None
+    if (found := sum(batch.num_rows for batch in batches)) != num_rows:
+        expected = f"expected {num_rows} faces, as index.json says, found {found}"
+        raise UserError(f"{_shown(path)}: {expected}; {REMEDY}")
+    return batches
+
+
+def _shown(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"

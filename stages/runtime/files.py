@@ -21,6 +21,7 @@ from stages.runtime.errors import UserError
 _CHUNK = 1 << 20
 _TRIES = 20
 _TEMPORARY = "**/.*.tmp-*"
+_ASIDE = ".old~"
 _OWN_TEMPORARY = re.compile(r"\..+\.tmp-(?P<home>[0-9a-f]{8})-(?P<pid>\d+)")
 
 
@@ -72,16 +73,22 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
 
 @contextmanager
 def published_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target` that takes its place when the block succeeds."""
+    """Yield an empty folder beside `target` that takes its place when the block succeeds.
+
+    After a crash there is the old folder or the new one, whole. No system replaces a full folder in
+    one move: cut short between two, the old one lies beside its place until the end of the next
+    call, which replaces it or brings it back.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_for(target)
     temporary.mkdir()
     try:
         yield temporary
         if target.exists():
-            remove(target)
+            replace(target, _aside(target))
         replace(temporary, target)
     finally:
+        _settle(target)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -92,16 +99,15 @@ def replace(source: Path, target: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, tried again while another Windows process has it open."""
-    is_folder = path.is_dir() and not path.is_symlink()
-    _patiently(lambda: shutil.rmtree(path) if is_folder else path.unlink())
+    _patiently(lambda: _remove_once(path))
 
 
 def leftovers(folder: Path, *, pattern: str = _TEMPORARY) -> list[Path]:
-    """What lies half-written in `folder`, at any depth, but for what processes here are writing."""
+    """What lies half-written or replaced in `folder`, at any depth, and no process here writes."""
     found = sorted(folder.glob(pattern))
     # What lies in a half-written folder goes with it.
     outermost = [path for path in found if not set(path.parents) & set(found)]
-    return [path for path in outermost if not _writer_runs(path)]
+    return [path for path in outermost if not (_writer_runs(path) or _lacks_successor(path))]
 
 
 def read_json(path: Path) -> Any:
@@ -130,7 +136,7 @@ def _temporary_for(path: Path) -> Path:
     The name says who writes, so that neither a process that still runs nor one on another machine
     that shares the folder loses its work.
     """
-    temporary = path.with_name(f".{path.name}.tmp-{_home()}-{os.getpid()}")
+    temporary = _beside(path, path.name)
     beside = f".{path.name}.tmp-"
     for other in path.parent.iterdir():
         if other.name.startswith(beside) and (other == temporary or _writer_runs(other) is False):
@@ -138,10 +144,40 @@ def _temporary_for(path: Path) -> Path:
     return temporary
 
 
+def _beside(path: Path, name: str) -> Path:
+    return path.with_name(f".{name}.tmp-{_home()}-{os.getpid()}")
+
+
+def _aside(target: Path) -> Path:
+    """Where the folder at `target` lies while its successor takes its place."""
+    return _beside(target, target.name + _ASIDE)
+
+
+def _settle(target: Path) -> None:
+    """Bring a folder back that nothing has taken the place of; remove one that something has."""
+    begin = f".{target.name}{_ASIDE}.tmp-"
+    for old in sorted(target.parent.iterdir()):
+        if old.name.startswith(begin) and (old == _aside(target) or not _writer_runs(old)):
+            if target.exists():
+                _discard(old)
+            else:
+                replace(old, target)
+
+
+def _lacks_successor(path: Path) -> bool:
+    """Whether it is a folder that was moved aside, and all that there is of it."""
+    name, aside, _ = path.name[1:].rpartition(f"{_ASIDE}.tmp-")
+    return bool(aside) and not path.with_name(name).exists()
+
+
 def _discard(path: Path) -> None:
     # Of no use to anyone, so nothing waits for a virus scanner that has it open.
     with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _remove_once(path)
+
+
+def _remove_once(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _patiently(act: Callable[[], object]) -> None:

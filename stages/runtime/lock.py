@@ -36,7 +36,8 @@ def run_lock(folder: Path) -> Iterator[None]:
             remove(path)
         yield
     finally:
-        (folder / HOLDER).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            remove(folder / HOLDER)
         lock.release()
 
 
@@ -50,7 +51,7 @@ def removal_lock(folder: Path) -> Iterator[None]:
     lock = _take(folder)
     try:
         yield
-        (folder / HOLDER).unlink()
+        remove(folder / HOLDER)
         if sys.platform != "win32":
             # Still held: whoever waits for this lock finds that its file has no name any more.
             _remove_empty(folder)

@@ -7,18 +7,10 @@ from pathlib import PurePosixPath
 from stages.config import ExpwSource
 from stages.runtime.errors import UserError
 from stages.sources.face import Box, Candidate, Reject
+from stages.sources.labels import FER2013_CODES
 from stages.sources.tables import quoted, text_rows
 from stages.sources.tree import RawTree, without_jpg
 
-CODES = {
-    "0": "Angry",
-    "1": "Disgust",
-    "2": "Fear",
-    "3": "Happy",
-    "4": "Sad",
-    "5": "Surprise",
-    "6": "Neutral",
-}
 _TABLE, _FOLDER = "label.lst", "origin"
 _COLUMNS = "image face_id top left right bottom confidence label"
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
@@ -49,7 +41,7 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
             yield Reject(row, "row_malformed", detail, picture)
         elif picture is None:
             yield Reject(row, "image_missing", quoted(file_name))
-        elif fields[6] not in CODES:
+        elif fields[6] not in FER2013_CODES:
             detail = f"expected 0 to 6, got {quoted(fields[6])}"
             yield Reject(row, "label_invalid", detail, picture)
         else:
@@ -60,7 +52,7 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
                 row,
                 f"{name}_{quality}/{photo}#{face_id}",
                 picture,
-                CODES[fields[6]],
+                FER2013_CODES[fields[6]],
                 split=None,
                 photo=f"{name}/{photo}",
                 box=box,

@@ -9,19 +9,10 @@ from stages.sources import folder7
 from stages.sources.columns import ColumnRow, column_rows
 from stages.sources.face import Candidate, Reject
 from stages.sources.fer_csv import TABLES, USAGES, as_png, face_name, find_pixels
-from stages.sources.labels import split_of
+from stages.sources.labels import FER2013_CODES, split_of
 from stages.sources.tables import quoted
 from stages.sources.tree import PICTURE_SUFFIXES, RawTree
 
-CODES = {
-    "0": "Angry",
-    "1": "Disgust",
-    "2": "Fear",
-    "3": "Happy",
-    "4": "Sad",
-    "5": "Surprise",
-    "6": "Neutral",
-}
 _FORMS = f"{' (or '.join(TABLES)}), or {{train,test}}/<class>/<picture>"
 
 
@@ -64,9 +55,11 @@ def _from_row(row: ColumnRow, *, key: str) -> Candidate | Reject:
         return Reject(
             row.row, "row_malformed", f"expected a Usage of {list(USAGES)}, got {quoted(usage)}"
         )
-    if code not in CODES:
+    if code not in FER2013_CODES:
         return Reject(row.row, "label_invalid", f"expected 0 to 6, got {quoted(code)}")
     image = as_png(pixels)
     if image is None:
         return Reject(row.row, "image_unreadable", "expected 48 x 48 grey values")
-    return Candidate(row.row, key, row.row, CODES[code], USAGES[usage], photo=key, image=image)
+    return Candidate(
+        row.row, key, row.row, FER2013_CODES[code], USAGES[usage], photo=key, image=image
+    )

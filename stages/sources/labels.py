@@ -5,6 +5,16 @@ import re
 from stages.sources.face import Split
 
 CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
+# ExpW has the numbers of FER2013 too.
+FER2013_CODES = {
+    "0": "Angry",
+    "1": "Disgust",
+    "2": "Fear",
+    "3": "Happy",
+    "4": "Sad",
+    "5": "Surprise",
+    "6": "Neutral",
+}
 
 _NAMES = {name.lower(): name for name in CLASSES} | {
     "anger": "Angry",

@@ -183,7 +183,11 @@ def open_tree(path: Path, *, key: str) -> RawTree:
             cannot be trusted.
     """
     if not path.exists():
-        raise UserError(f"params.yaml: {key}: expected a folder or a .zip, found nothing: {path}")
+        raise UserError(
+            f"params.yaml: {key}: expected a folder or a .zip, found nothing: {path}; an "
+            "experiment in a copy of the repository sees what git or DVC knows (`dvc add`), or an "
+            "absolute `raw`"
+        )
     try:
         tree = RawTree(_folder_files(path), archive=None) if path.is_dir() else _open_zip(path)
     except UserError as error:

@@ -12,13 +12,13 @@ from stages.drawing.layouts import (
 )
 from stages.drawing.portrait import Box
 from stages.drawing.raw import Raw
-from stages.sources import expw, rafdb
+from stages.sources import labels, rafdb
 from stages.sources.votes import VOTE_COLUMNS
 
 
 def test_codes_are_those_that_the_adapters_read():
     assert {str(code): name for name, code in RAFDB_CODES.items()} == rafdb.CODES["rafdb_basic"]
-    assert {str(code): name for name, code in EXPW_CODES.items()} == expw.CODES
+    assert {str(code): name for name, code in EXPW_CODES.items()} == labels.FER2013_CODES
     starts = [column[:3].lower() for column in VOTE_COLUMNS]
     assert starts == ["neu", "hap", "sur", "sad", "ang", "dis", "fea", "con", "unk", "nf"]
     assert [answer[:3].lower() for answer in FERPLUS_COLUMNS] == starts

@@ -1,23 +1,29 @@
 """A file is the old one or the new one, never a part."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.runtime import files
 from stages.runtime.errors import UserError
 from stages.runtime.files import (
     leftovers,
     published_folder,
+    read_json,
     sha256_json,
     work_folder,
     write_bytes,
     write_json,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 class CrashError(Exception):
@@ -54,6 +60,122 @@ def test_a_folder_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["models"]
 
 
+# Dies, as by SIGKILL, before the n-th thing that `act` does to the disk; says what that was.
+KILLED = """
+import os, sys
+from pathlib import Path
+from stages.runtime.files import published_folder, write_json
+
+parent, death, done = Path(sys.argv[1]), int(sys.argv[2]), 0
+
+def watch(event, arguments):
+    global done
+    if event == "open" and (str(parent) not in str(arguments[0]) or arguments[1] in ("r", "rb")):
+        return
+    if event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "open"):
+        if done == death:
+            os.write(1, event.encode())
+            os._exit(1)
+        done += 1
+
+sys.addaudithook(watch)
+"""
+WRITE_AGAIN = KILLED + "write_json(parent / 'state.json', {'epoch': 2})"
+PUBLISH_AGAIN = KILLED + "with published_folder(parent / 'models') as folder:\n"
+PUBLISH_AGAIN += "    for name in ('a', 'b'): (folder / name).write_text('new')"
+
+
+def kills_at_each_step(act: str, parents: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """A parent folder and the step before which its writer died; the last one's did not, ''."""
+    for death, parent in enumerate(parents):
+        command = [sys.executable, "-c", act, str(parent), str(death)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        assert (done.returncode == 0) == (done.stdout == "")
+        yield parent, done.stdout
+        if done.returncode == 0:
+            return
+
+
+def test_incident_R5_a_json_file_is_the_old_or_the_new_one_wherever_its_writer_dies(
+    tmp_path: Path,
+) -> None:
+    def parents() -> Iterator[Path]:
+        for number in count():
+            write_json(tmp_path / str(number) / "state.json", {"epoch": 1})
+            yield tmp_path / str(number)
+
+    steps, epochs = [], []
+    for parent, step in kills_at_each_step(WRITE_AGAIN, parents()):
+        steps.append(step)
+        epochs.append(read_json(parent / "state.json")["epoch"])
+        write_json(parent / "state.json", {"epoch": 3})
+        assert [path.name for path in parent.iterdir()] == ["state.json"]
+    assert "os.rename" in steps
+    assert epochs == sorted(epochs)
+    assert set(epochs) == {1, 2}
+
+
+@pytest.mark.parametrize("old", [{"a": "old", "z": "old"}, {}], ids=["replaced", "first"])
+def test_a_folder_is_the_old_or_the_new_one_wherever_its_publisher_dies(
+    tmp_path: Path, old: dict[str, str]
+) -> None:
+    def parents() -> Iterator[Path]:
+        for number in count():
+            parent = tmp_path / str(number)
+            parent.mkdir()
+            for name, text in old.items():
+                (parent / "models").mkdir(exist_ok=True)
+                (parent / "models" / name).write_text(text)
+            yield parent
+
+    steps, new = [], {"a": "new", "b": "new"}
+    for parent, step in kills_at_each_step(PUBLISH_AGAIN, parents()):
+        steps.append(step)
+        # The one whole folder that there is is no leftover, wherever it lies.
+        assert old == {} or set(parent.iterdir()) - set(leftovers(parent))
+        assert not (parent / "models").exists() or read_folder(parent / "models") in (old, new)
+        with pytest.raises(CrashError), published_folder(parent / "models"):
+            raise CrashError
+        found = {path.name: read_folder(path) for path in parent.iterdir()}
+        assert found in ({"models": old}, {"models": new}, {} if old == {} else None)
+    assert found == {"models": new}
+    assert steps.count("os.rename") == (2 if old else 1)
+    assert steps.count("os.remove") == len(old)
+
+
+def read_folder(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text("utf-8") for path in folder.iterdir()}
+
+
+def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, move = tmp_path / "models", Path.replace
+
+    def refuse(source: Path, to: Path) -> Path:
+        if to == target and (source / "new").exists():
+            raise OSError("in use")
+        return move(source, to)
+
+    with published_folder(target) as folder:
+        (folder / "old").touch()
+    monkeypatch.setattr("stages.runtime.files.Path.replace", refuse)
+    with pytest.raises(OSError, match="in use"), published_folder(target) as folder:
+        (folder / "new").touch()
+    assert [p.name for p in target.iterdir()] == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["models"]
+
+
+def test_what_a_live_process_has_moved_aside_stays(tmp_path: Path) -> None:
+    aside = files._aside(tmp_path / "models")
+    aside = aside.with_name(aside.name.replace(f"-{os.getpid()}", f"-{os.getppid()}"))
+    aside.mkdir()
+    assert leftovers(tmp_path) == []
+    with pytest.raises(CrashError), published_folder(tmp_path / "models"):
+        raise CrashError
+    assert [path.name for path in tmp_path.iterdir()] == [aside.name]
+
+
 def test_json_refuses_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "metrics.json", {"nll": float("nan")})
@@ -88,7 +210,7 @@ def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subproces
     """A process that is half through writing `tmp_path / "out"`."""
     process = subprocess.Popen(
         [sys.executable, "-c", request.param, str(tmp_path / "out")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline()

@@ -1,4 +1,5 @@
 import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from stages.runtime.errors import UserError
 from stages.sources.tree import UnreadableMemberError, open_tree
 
 KEY = "standardize.sources.x.path"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are other things there")
 
 
 def test_members_are_sorted_and_without_litter(make_tree):
@@ -163,6 +165,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch)
         open_tree(tmp_path / "data", key=KEY)
 
 
+@posix
 def test_links_are_followed_and_loops_end(tmp_path: Path):
     data, disk = tmp_path / "data", tmp_path / "other disk"
     (data / "a" / "b").mkdir(parents=True)
@@ -180,6 +183,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path):
         assert len(tree.content_sha256()) == 64
 
 
+@posix
 def test_a_file_that_vanished_or_is_none_is_unreadable(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "dead.png").symlink_to(tmp_path / "nowhere")
