@@ -195,7 +195,7 @@ class Preprocess(Section):
 
 
 class Teacher(Section):
-    """A timm backbone with an embedding. `weights`: a local file of backbone weights.
+    """A timm backbone with an embedding. `weights`: a file of backbone weights below weights/.
 
     `learning_rate_scale` multiplies the stage's learning rates for this teacher; weight decay a
     step stays what the stage says.
@@ -315,6 +315,10 @@ class Machine(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    # That train one model together, one on each GPU; torchrun starts those of several machines.
+    processes: Annotated[int, Field(ge=1)] = 1
+    # The same bits on every run on the same GPUs, for some speed. A CPU gives them anyway.
+    deterministic: bool = False
     checkpoint_minutes: Positive = 10.0
     # A run whose preflight forecasts more is refused; null is no limit.
     max_hours: Positive | None = None
@@ -464,6 +468,11 @@ def _contradictions(params: Params) -> Iterator[str]:
     for name, teacher in params.teachers.items():
         if teacher.pretrained and teacher.weights is not None:
             yield f"teachers.{name}: pretrained and weights exclude each other; choose one"
+        if teacher.weights is not None and not _is_below_weights(teacher.weights):
+            yield (
+                f"teachers.{name}.weights: expected a file below weights/, which DVC watches, "
+                f"with /, got {teacher.weights!r}"
+            )
     yield from _stage_contradictions("stageA", params.stageA)
     yield from _stage_contradictions("stageB", params.stageB)
     if params.stageA.init_from is not None:
@@ -477,6 +486,11 @@ def _contradictions(params: Params) -> Iterator[str]:
     if (wanted := params.export.soft_labels_view) not in params.manifest.views:
         known = sorted(params.manifest.views)
         yield f"export.soft_labels_view: {wanted!r} is no view; known: {known}"
+
+
+def _is_below_weights(path: str) -> bool:
+    folder, *parts = path.split("/")
+    return folder == "weights" and parts != [] and "\\" not in path and not {"", ".."} & {*parts}
 
 
 def _shared_names(params: Params) -> Iterator[str]:

@@ -1,19 +1,18 @@
 """Door of the DVC stages stageA and stageB: train one teacher, or go on where its run stopped.
 
 `python -m stages.train stageA RN18`: standardized/ + manifests/ -> models/<stage>/<teacher>/.
-Work in progress lives in .work/<stage>/<teacher>/<fingerprint>/, out of DVC's reach.
+Work in progress lives in .work/<stage>/<teacher>/<fingerprint>/, out of DVC's reach. With
+`machine.processes` above 1 it starts so many of itself.
 """
 
 import argparse
-import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from stages.runtime.door import run_door
 
 STANDARDIZED, MANIFESTS, MODELS = Path("standardized"), Path("manifests"), Path("models")
-
-logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,53 +26,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_door(lambda: work(args.stage, args.teacher, fresh=args.fresh))
 
 
-def work(stage: str, teacher: str, *, fresh: bool) -> None:
-    """Train and publish one teacher. Imports wait until here so that `--help` answers at once."""
+def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
+    """Train and publish one teacher, or start the processes that do and return their exit code.
+
+    Imports wait until here so that `--help` answers at once.
+    """
     from stages.config import load_params
+    from stages.runtime.device import be_deterministic, choose_device
     from stages.runtime.errors import UserError
+    from stages.runtime.launch import is_to_be_launched, launch
     from stages.runtime.signals import stop_on_signals
-    from stages.training.run import hold, open_run, set_aside, shard_hashes
-    from stages.training.selection import choose_rows
-    from stages.training.session import Session, learn, publish_teacher
-    from stages.training.start import build_model, find_start, passed_through
+    from stages.runtime.team import join_team
+    from stages.training.learning import learn
+    from stages.training.publish import publish_teacher
+    from stages.training.run import hold, set_aside
+    from stages.training.session import Folders, open_session
 
     params = load_params()
+    machine = params.machine
     if teacher not in params.teachers:
         raise UserError(f"params.yaml: teachers: no {teacher!r}; known: {sorted(params.teachers)}")
-    section, recipe, seed = params.stage(stage), params.teachers[teacher], params.seed
-    start = find_start(MODELS, section=section, recipe=recipe, teacher=teacher)
-    section = passed_through(section, start)
-    rows = choose_rows(MANIFESTS, rows=section.filter, key=f"{stage}.filter")
-    # Exactly what dvc.yaml lists as params of the stage.
-    listed = {"seed": seed, "preprocess": params.preprocess, stage: section, "teacher": recipe}
-    run = open_run(
-        stage,
-        teacher=teacher,
-        params=listed,
-        data={"manifest": rows.manifest_sha256, "rows": rows.sha256()} | shard_hashes(STANDARDIZED),
-        init_sha256=start.sha256(),
-    )
-    logger.info(
-        "%s %s: run %s, %d train rows", stage, teacher, run.fingerprint[:16], len(rows.train)
-    )
-    session = Session(
-        run=run,
-        rows=rows,
-        section=section,
-        recipe=recipe,
-        preprocess=params.preprocess,
-        seed=seed,
-        machine=params.machine,
-        standardized=STANDARDIZED,
-    )
-    with hold(run), stop_on_signals() as stop:
+    if machine.deterministic:
+        be_deterministic()
+    device = choose_device(machine.device)
+    with ExitStack() as stack:
+        team = stack.enter_context(join_team(device))
+        session = open_session(
+            stage,
+            teacher=teacher,
+            section=params.stage(stage),
+            recipe=params.teachers[teacher],
+            preprocess=params.preprocess,
+            seed=params.seed,
+            machine=machine,
+            folders=Folders(STANDARDIZED, MANIFESTS, MODELS),
+            team=team,
+        )
+        if is_to_be_launched(machine.processes):
+            command = ["stages.train", stage, teacher, *(["--fresh"] if fresh else [])]
+            return launch(command, processes=machine.processes, device=device)
+        team.lead(lambda: stack.enter_context(hold(session.run)))
+        stop = stack.enter_context(stop_on_signals())
         if fresh:
-            set_aside(run)
-        model = build_model(start, section=section, recipe=recipe, teacher=teacher, seed=seed)
-        progress = learn(session, model, stop=stop)
-        target = MODELS / stage / teacher
-        publish_teacher(session, model, start=start, progress=progress, target=target)
-    logger.info("published %s: epoch %d", target.as_posix(), progress.best["epoch"])
+            team.lead(lambda: set_aside(session.run))
+        model, progress = learn(session, stop=stop)
+        publish_teacher(session, model, progress=progress)
+    return None
 
 
 if __name__ == "__main__":

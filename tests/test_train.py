@@ -1,5 +1,6 @@
 """The training door: what it publishes, where it starts from, and what it refuses."""
 
+import os
 import re
 import shutil
 import signal
@@ -22,7 +23,7 @@ from stages.modeling.weights import load_teacher, read_card
 from stages.records.schema import targets_of
 from stages.runtime.files import read_json, sha256_file
 from stages.runtime.lock import run_lock
-from stages.training import start
+from stages.training import learning
 from stages.training.checkpoint import load_checkpoint
 from stages.training.progress import CLOCK_KEYS
 from stages.training.selection import choose_rows
@@ -253,7 +254,7 @@ def at_forward(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """
 
     def arrange(number: int, event: Callable[[torch.nn.Module], object]) -> None:
-        build, numbers = start.build_model, count(1)
+        build, numbers = learning.build_model, count(1)
 
         def hook(module: torch.nn.Module, _: object) -> None:
             if module.training and next(numbers) == number:
@@ -264,7 +265,7 @@ def at_forward(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             model.backbone.register_forward_pre_hook(hook)
             return model
 
-        monkeypatch.setattr(start, "build_model", build_with_hook)
+        monkeypatch.setattr(learning, "build_model", build_with_hook)
 
     return arrange
 
@@ -332,7 +333,7 @@ def test_a_preflight_with_workers_changes_no_bit_of_a_run_without_either(
     names = ("best.safetensors", "logits.parquet")
     with_it = [(published / name).read_bytes() for name in names] + [learnt(run)]
     shutil.rmtree(run)
-    monkeypatch.setattr("stages.training.session.preflight", lambda *_, **__: {"forecast_s": 1.0})
+    monkeypatch.setattr("stages.training.learning.preflight", lambda *_, **__: {"forecast_s": 1.0})
     prepared(stageA__epochs=2, machine__workers=0)
     assert train.main(["stageA", "RN18"]) == 0
     without = [(published / name).read_bytes() for name in names] + [learnt(run)]
@@ -409,3 +410,15 @@ def test_the_same_machine_after_a_resume_is_no_news(
     assert train.main(["stageA", "RN18"]) == 0
     assert "resumed on another machine" not in caplog.text
     assert read_json(folder / "models/stageA/RN18/environment.json")["later_processes"] == []
+
+
+def test_a_deterministic_run_is_allowed_only_what_is_and_says_so(prepared: Project) -> None:
+    folder = prepared(machine__deterministic=True)
+    try:
+        assert train.main(["stageA", "RN18"]) == 0
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+        del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    assert read_json(folder / "models/stageA/RN18/environment.json")["deterministic"] is True

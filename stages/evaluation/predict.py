@@ -8,6 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from stages.config import NUM_CLASSES
+
 
 def predict(
     model: nn.Module,
@@ -19,7 +21,7 @@ def predict(
     """Logits (N, C) float32 of every batch's `image` (n, 3, H, W), in the loader's order.
 
     The model is put into eval mode for the while; its mode is given back. float32 means no
-    autocast.
+    autocast. Without a batch there are no rows.
     """
     was_training = model.training
     model.eval()
@@ -28,7 +30,7 @@ def predict(
             parts = [_logits(model, batch["image"], device=device, dtype=dtype) for batch in loader]
     finally:
         model.train(was_training)
-    return torch.cat(parts).numpy()
+    return torch.cat([torch.empty(0, NUM_CLASSES), *parts]).numpy()
 
 
 def _logits(

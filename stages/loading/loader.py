@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Literal
 
 import cv2
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
@@ -24,20 +25,35 @@ from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.sampler import BatchOrder, Draw, EpochSampler, RowOrder
 from stages.runtime.errors import UserError
 from stages.runtime.signals import ignore_stop_signals, stop_signals_held_back
+from stages.runtime.team import ALONE, Team
 
 _MAX_WORKERS = 16
 
 
 class TrainLoader:
-    """The batches of any epoch from any batch on; workers start once and outlive the epochs."""
+    """The batches of any epoch from any batch on; workers start once and outlive the epochs.
+
+    `sizes` are those of whole batches, of which each process of the team gets its share.
+    """
 
     def __init__(
-        self, dataset: FaceDataset, sampler: EpochSampler, *, workers: int, device: torch.device
+        self,
+        dataset: FaceDataset,
+        sampler: EpochSampler,
+        *,
+        workers: int,
+        device: torch.device,
+        team: Team = ALONE,
     ) -> None:
-        self._order = BatchOrder(sampler)
+        self._sampler = sampler
+        self._order = BatchOrder(sampler, team=team)
         self._loader = _loader(dataset, self._order, workers=workers, device=device)
-        self.num_batches = sampler.num_batches
+        self.sizes = sampler.sizes
         self.effective_counts = sampler.effective_counts
+
+    def share_seen(self, epoch: int) -> float:
+        """Which share of all rows an epoch shows."""
+        return self._sampler.share_seen(epoch)
 
     def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
         """Batches `start_batch`, `start_batch` + 1, ... of an epoch; earlier ones are not decoded.
@@ -52,13 +68,19 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every row once, in order."""
+    """Every row once, in order, in the batches of this process of the team."""
 
     def __init__(
-        self, dataset: FaceDataset, *, batch_size: int, workers: int, device: torch.device
+        self,
+        dataset: FaceDataset,
+        *,
+        batch_size: int,
+        workers: int,
+        device: torch.device,
+        team: Team = ALONE,
     ) -> None:
-        order = RowOrder(len(dataset), batch_size=batch_size)
-        self._loader = _loader(dataset, order, workers=workers, device=device)
+        self._order = RowOrder(len(dataset), batch_size=batch_size, team=team)
+        self._loader = _loader(dataset, self._order, workers=workers, device=device)
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -66,18 +88,32 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         return _batches(self._loader)
 
+    def in_order(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """What each process made of the rows of its batches (n, ...), by rank -> that of all rows.
 
-def choose_workers(wanted: int | Literal["auto"], *, device: torch.device) -> int:
+        Every row has one value: a part of another length is an error of the program.
+        """
+        rows = np.concatenate([self._order.rows_of(rank) for rank in range(len(parts))])
+        values = np.concatenate(parts)
+        assert len(values) == len(rows) == self._order.num_rows
+        in_order = np.empty_like(values)
+        in_order[rows] = values
+        return in_order
+
+
+def choose_workers(
+    wanted: int | Literal["auto"], *, device: torch.device, team: Team = ALONE
+) -> int:
     """The number of worker processes; 0 makes batches in the training process.
 
     `auto` on a CPU is 0: the step already uses every core. With a GPU it is one for each core but
-    the one that feeds the GPU.
+    the one that feeds the GPU, divided among the team's processes of this machine.
     """
     if wanted != "auto":
         return wanted
     if device.type == "cpu":
         return 0
-    return max(1, min(_MAX_WORKERS, (os.cpu_count() or 1) - 1))
+    return max(1, min(_MAX_WORKERS, (os.cpu_count() or 1) // team.local_size - 1))
 
 
 def _loader(

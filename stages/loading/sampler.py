@@ -9,6 +9,7 @@ from torch.utils.data import Sampler
 
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
+from stages.runtime.team import ALONE, Team
 from stages.sources.labels import CLASSES
 
 Rows = npt.NDArray[np.int64]
@@ -50,7 +51,7 @@ class EpochSampler:
         self.num_batches = _fewest_batches(counts, batch_size, min_per_class)
         self.effective_counts: Rows = np.maximum(counts, self.num_batches * min_per_class)
         self.num_draws = int(self.effective_counts.sum())
-        self._sizes = _even_sizes(self.num_draws, self.num_batches)
+        self.sizes: list[int] = _even_sizes(self.num_draws, self.num_batches).tolist()
 
     def batches(self, epoch: int) -> list[Rows]:
         """The row numbers of each batch of an epoch."""
@@ -63,26 +64,34 @@ class EpochSampler:
         kept_free = rng.permutation(np.concatenate([stream[reserved:] for stream in streams]))
         rows = np.concatenate([*(stream[:reserved] for stream in streams), kept_free])
         shuffled_within = np.lexsort((rng.random(len(rows)), self._batch_of_draw()))
-        return np.split(rows[shuffled_within], np.cumsum(self._sizes)[:-1])
+        return np.split(rows[shuffled_within], np.cumsum(self.sizes)[:-1])
+
+    def share_seen(self, epoch: int) -> float:
+        """Which share of all rows an epoch draws at least once."""
+        num_rows = sum(len(rows) for rows in self._rows_of_class)
+        return len(np.unique(np.concatenate(self.batches(epoch)))) / num_rows
 
     def _batch_of_draw(self) -> Rows:
         """Which batch each of the reserved draws, class by class, and of the free draws is for."""
         order = np.arange(self.num_batches)
         reserved = np.tile(np.repeat(order, self.min_per_class), len(CLASSES))
-        free = np.repeat(order, self._sizes - len(CLASSES) * self.min_per_class)
+        free = np.repeat(order, np.array(self.sizes) - len(CLASSES) * self.min_per_class)
         return np.concatenate([reserved, free])
 
 
 class BatchOrder(Sampler[list[Draw]]):
     """The batches of one epoch at a time, from `start_batch` on; skipped batches cost nothing.
 
-    It lives in the main process: each draw carries its epoch, so workers can outlive the epoch.
+    Of each batch a process of a team takes every `size`-th draw, so a batch is the same faces for
+    any number of processes. It lives in the main process: each draw carries its epoch, so workers
+    can outlive the epoch.
     """
 
-    def __init__(self, sampler: EpochSampler) -> None:
+    def __init__(self, sampler: EpochSampler, *, team: Team = ALONE) -> None:
         self.sampler = sampler
         self.epoch = 0
         self.start_batch = 0
+        self._team = team
 
     def __len__(self) -> int:
         return self.sampler.num_batches - self.start_batch
@@ -94,24 +103,36 @@ class BatchOrder(Sampler[list[Draw]]):
         position = 0
         for number, rows in enumerate(self.sampler.batches(epoch)):
             if number >= start_batch:
-                yield [Draw(epoch, position + i, row) for i, row in enumerate(rows.tolist())]
+                draws = [Draw(epoch, position + i, row) for i, row in enumerate(rows.tolist())]
+                yield draws[self._team.rank :: self._team.size]
             position += len(rows)
 
 
 class RowOrder(Sampler[list[Draw]]):
-    """Every row once, in order: for evaluation."""
+    """Every row once, in order, for evaluation; a process of a team takes every `size`-th batch."""
 
-    def __init__(self, num_rows: int, *, batch_size: int) -> None:
+    def __init__(self, num_rows: int, *, batch_size: int, team: Team = ALONE) -> None:
         self.num_rows = num_rows
         self.batch_size = batch_size
+        self._team = team
 
     def __len__(self) -> int:
-        return -(-self.num_rows // self.batch_size)
+        return len(self._starts(self._team.rank))
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        for start in range(0, self.num_rows, self.batch_size):
-            rows = range(start, min(start + self.batch_size, self.num_rows))
-            yield [Draw(0, row, row) for row in rows]
+        for start in self._starts(self._team.rank):
+            yield [Draw(0, row, row) for row in self._batch(start)]
+
+    def rows_of(self, rank: int) -> Rows:
+        """The row numbers that a process of the team takes, in its order."""
+        rows = [row for start in self._starts(rank) for row in self._batch(start)]
+        return np.array(rows, dtype=np.int64)
+
+    def _starts(self, rank: int) -> range:
+        return range(rank * self.batch_size, self.num_rows, self._team.size * self.batch_size)
+
+    def _batch(self, start: int) -> range:
+        return range(start, min(start + self.batch_size, self.num_rows))
 
 
 def _check(counts: Rows, *, batch_size: int, min_per_class: int) -> None:

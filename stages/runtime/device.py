@@ -1,5 +1,7 @@
 """Which device trains, and in which precision."""
 
+import os
+
 import torch
 
 from stages.runtime.errors import UserError
@@ -20,6 +22,17 @@ def choose_device(wanted: str) -> torch.device:
             f"params.yaml: machine.device: {wanted!r} asked for, {found} CUDA devices found"
         )
     return device
+
+
+def be_deterministic() -> None:
+    """Let torch compute the same bits every time; what cannot is an error.
+
+    Call it before anything uses a GPU.
+    """
+    # https://docs.nvidia.com/cuda/cublas/#results-reproducibility
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:

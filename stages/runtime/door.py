@@ -1,31 +1,36 @@
 """What every door shares: logging and exit codes."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
 from stages.runtime.errors import InterruptedRunError, LockHeldError, UserError
 
-DONE, USER_ERROR, LOCKED = 0, 2, 3
+DONE = 0
 
 
-def run_door(work: Callable[[], None]) -> int:
-    """Do a door's work and return its exit code; a bug keeps its traceback."""
+def run_door(work: Callable[[], int | None]) -> int:
+    """Do a door's work and return its exit code, or the one that the work returns.
+
+    A bug keeps its traceback.
+
+    Of several processes that train together the first one logs; of the others only what goes wrong
+    is seen.
+    """
+    rank = int(os.environ.get("RANK", "0"))
     logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
+        level=logging.WARNING if rank else logging.INFO,
+        format=f"%(asctime)s %(levelname)s {f'process {rank}: ' if rank else ''}%(message)s",
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
     try:
-        work()
-    except UserError as error:
+        return work() or DONE
+    except (UserError, LockHeldError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except LockHeldError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return LOCKED
+        return error.exit_code
     except InterruptedRunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 128 + error.signal_number
-    return DONE
+        if rank == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code

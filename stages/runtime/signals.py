@@ -1,6 +1,7 @@
-"""SIGINT and SIGTERM as a question that a loop asks, so that it stops where its state is whole.
+"""Stop signals as a question that a loop asks, so that it stops where its state is whole.
 
-On Windows Ctrl-Break (SIGBREAK) is one of them: it is the only one that can be sent to a group.
+They are SIGINT, SIGTERM and, when a terminal is closed, SIGHUP; on Windows Ctrl-Break (SIGBREAK),
+the only one there that can be sent to a group.
 """
 
 import signal
@@ -10,8 +11,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOP_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if hasattr(signal, name)
 )
+_HANG_UP = getattr(signal, "SIGHUP", None)
 
 
 class StopRequest:
@@ -26,9 +30,14 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Note the first stop signal; a second one acts as it would without this block."""
+    """Note the first stop signal; a second one acts as it would without this block.
+
+    A SIGHUP that is ignored, as `nohup` has it, stays ignored.
+    """
     request = StopRequest()
     previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    if previous.get(_HANG_UP) == signal.SIG_IGN:
+        del previous[_HANG_UP]
 
     def note(number: int, _frame: FrameType | None) -> None:
         request.signal_number = number

@@ -22,12 +22,15 @@ from stages.loading.shards import FaceStore
 from stages.modeling.arcface import margin_at
 from stages.modeling.teacher import Teacher
 from stages.records.schema import targets_of
+from stages.runtime.errors import UserError
+from stages.runtime.team import Team
 from stages.training.engine import Plan
 from stages.training.machinery import Machinery
 from stages.training.optimization import build_average, build_optimizer
 from stages.training.prior import build_loss
 from stages.training.progress import Scores
 from stages.training.schedule import CosineSchedule
+from stages.training.sharing import shared_logits
 
 VAL_METRICS: tuple[Literal["accuracy", "macro_f1", "nll"], ...] = ("accuracy", "macro_f1", "nll")
 _ECE_BINS = 15
@@ -45,6 +48,7 @@ class Faces:
         seed: int,
         workers: int,
         device: torch.device,
+        team: Team,
     ) -> None:
         self._store = FaceStore(standardized)
         self._section = section
@@ -52,9 +56,14 @@ class Faces:
         self._seed = seed
         self._workers = workers
         self._device = device
+        self._team = team
 
     def to_train_on(self, rows: pd.DataFrame) -> TrainLoader:
-        """Shuffled, augmented batches, each class filled up where the section says so."""
+        """Shuffled, augmented batches, each class filled up where the section says so.
+
+        Raises:
+            UserError: if a batch is too small for the rule, or to be shared by the processes.
+        """
         prior = self._section.prior
         sampler = EpochSampler(
             targets_of(rows),
@@ -62,14 +71,21 @@ class Faces:
             min_per_class=prior.min_per_class if isinstance(prior, SamplerFill) else 0,
             seed=self._seed,
         )
+        _require_shares(sampler, team=self._team)
         dataset = self._dataset(rows, self._section.augmentation)
-        return TrainLoader(dataset, sampler, workers=self._workers, device=self._device)
+        return TrainLoader(
+            dataset, sampler, workers=self._workers, device=self._device, team=self._team
+        )
 
     def to_score(self, rows: pd.DataFrame) -> EvalLoader:
         """Every row once, in order, plain."""
-        dataset = self._dataset(rows, NO_AUGMENTATION)
-        size = self._section.batch_size
-        return EvalLoader(dataset, batch_size=size, workers=self._workers, device=self._device)
+        return EvalLoader(
+            self._dataset(rows, NO_AUGMENTATION),
+            batch_size=self._section.batch_size,
+            workers=self._workers,
+            device=self._device,
+            team=self._team,
+        )
 
     def _dataset(self, rows: pd.DataFrame, augmentation: Augmentation) -> FaceDataset:
         return FaceDataset(
@@ -91,6 +107,7 @@ def build_machinery(
     counts: np.ndarray,
     device: torch.device,
     dtype: torch.dtype,
+    team: Team,
 ) -> Machinery:
     """Give a model, on its device already, an optimizer, a loss and an average.
 
@@ -98,9 +115,11 @@ def build_machinery(
         counts: (7,) how often an epoch shows each class.
     """
     decay = section.ema_decay
+    # First: it may replace parameters, which the optimizer must know.
+    training_logits = shared_logits(model, team=team, device=device)
     return Machinery(
         model=model,
-        training_logits=model.training_logits,
+        training_logits=training_logits,
         optimizer=build_optimizer(
             model,
             recipe.optimizer,
@@ -115,6 +134,7 @@ def build_machinery(
         max_grad_norm=section.max_grad_norm,
         device=device,
         dtype=dtype,
+        team=team,
     )
 
 
@@ -141,14 +161,44 @@ def build_plan(
 
 
 def build_evaluation(
-    loader: EvalLoader, *, rows: pd.DataFrame, device: torch.device, dtype: torch.dtype
+    loader: EvalLoader,
+    *,
+    rows: pd.DataFrame,
+    device: torch.device,
+    dtype: torch.dtype,
+    team: Team,
 ) -> Callable[[nn.Module], Scores]:
     """A function that scores a model on the loader's rows: n and `VAL_METRICS`."""
     wanted = targets_of(rows)
 
     def evaluate(model: nn.Module) -> Scores:
-        probabilities = softmax(predict(model, loader, device=device, dtype=dtype))
-        scores = score(probabilities, wanted, bins=_ECE_BINS)
+        logits = predict_together(model, loader, device=device, dtype=dtype, team=team)
+        scores = score(softmax(logits), wanted, bins=_ECE_BINS)
         return {"n": len(wanted)} | {name: scores[name] for name in VAL_METRICS}
 
     return evaluate
+
+
+def predict_together(
+    model: nn.Module,
+    loader: EvalLoader,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    team: Team,
+) -> np.ndarray:
+    """Logits (N, 7) of all rows of the loader, in order, in every process of the team.
+
+    Each process predicts its batches with the leader's weights and buffers.
+    """
+    team.align(model)
+    return loader.in_order(team.gather(predict(model, loader, device=device, dtype=dtype)))
+
+
+def _require_shares(sampler: EpochSampler, *, team: Team) -> None:
+    # Batch norm needs two images, or it has no variance.
+    if min(sampler.sizes) < (needed := 2 * team.size if team.size > 1 else 1):
+        raise UserError(
+            f"params.yaml: machine.processes: {team.size} processes share batches of "
+            f"{min(sampler.sizes)} images; expected at least {needed}"
+        )

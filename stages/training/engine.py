@@ -16,6 +16,7 @@ from torch import nn
 
 from stages.runtime.errors import InterruptedRunError
 from stages.runtime.signals import StopRequest
+from stages.runtime.team import Team
 from stages.training.checkpoint import load_checkpoint, save_checkpoint
 from stages.training.machinery import Batch, Machinery
 from stages.training.memory import peak_gpu_bytes, reset_peak
@@ -27,9 +28,19 @@ logger = logging.getLogger(__name__)
 
 
 class Batches(Protocol):
-    """The training batches of any epoch, from any batch on."""
+    """The training batches of any epoch, from any batch on.
 
-    num_batches: int
+    Of a batch of `sizes[i]` images each process of a team gets its share.
+    """
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Images of each batch of an epoch."""
+        ...
+
+    def share_seen(self, epoch: int) -> float:
+        """Which share of all rows an epoch shows."""
+        ...
 
     def epoch(self, epoch: int, *, start_batch: int) -> Iterable[Batch]:
         """Batches of an epoch, the same at every call."""
@@ -65,6 +76,21 @@ class Engine:
     folder: Path
     stop: StopRequest
 
+    @property
+    def team(self) -> Team:
+        """The processes that train together; they all run this engine."""
+        return self.machinery.team
+
+    @property
+    def num_batches(self) -> int:
+        """Of an epoch."""
+        return len(self.batches.sizes)
+
+    def stop_signal(self) -> int:
+        """The signal that asked any process of the team to stop; 0 if none did."""
+        (signal_number,) = self.team.greatest(self.stop.signal_number)
+        return signal_number
+
     def resume(self) -> Progress:
         """Take back the last checkpoint, if there is one, and say how far the run is."""
         state = load_checkpoint(self.folder)
@@ -90,9 +116,9 @@ class Engine:
             self._conclude_epoch(progress)
             # Best first, then the checkpoint that names it.
             progress.count_checkpoint(self._save(progress))
-            remove_superseded(self.folder, best=progress.best)
-            if self.stop:
-                raise InterruptedRunError(self.stop.signal_number)
+            self.team.lead(lambda: remove_superseded(self.folder, best=progress.best))
+            if signal_number := self.stop_signal():
+                raise InterruptedRunError(signal_number)
 
     def steps(self, progress: Progress) -> Iterator[None]:
         """The rest of the running epoch, one optimizer step for every `accumulate` batches."""
@@ -104,27 +130,27 @@ class Engine:
             yield
 
     def _train(self, progress: Progress) -> None:
-        line = PaceLine(num_batches=self.batches.num_batches, epochs=self.plan.epochs)
+        line = PaceLine(num_batches=self.num_batches, epochs=self.plan.epochs)
         reset_peak(self.machinery.device)
         last_saved = time.monotonic()
         for _ in self.steps(progress):
             line.after_step(progress)
-            is_due = time.monotonic() - last_saved >= self.plan.checkpoint_seconds
-            if (self.stop or is_due) and progress.batch < self.batches.num_batches:
+            is_old = time.monotonic() - last_saved >= self.plan.checkpoint_seconds
+            signal_number, is_due = self.team.greatest(self.stop.signal_number, is_old)
+            if (signal_number or is_due) and progress.batch < self.num_batches:
                 progress.checkpoint_seconds += self._save(progress)
                 last_saved = time.monotonic()
-                if self.stop:
-                    raise InterruptedRunError(self.stop.signal_number)
+                if signal_number:
+                    raise InterruptedRunError(signal_number)
 
     def _step(self, group: Sequence[Batch], progress: Progress, pace: Pace) -> None:
-        num_images = sum(len(batch["target"]) for batch in group)
+        num_images = sum(self.batches.sizes[progress.batch : progress.batch + len(group)])
         loss = self.machinery.step(
             group,
             number=progress.step,
+            num_images=num_images,
             learning_rate=self.plan.schedule.at(progress.step),
-            margin_rad=self.plan.margin_at(
-                progress.epoch + progress.batch / self.batches.num_batches
-            ),
+            margin_rad=self.plan.margin_at(progress.epoch + progress.batch / self.num_batches),
             seed=self.plan.seed,
         )
         progress.loss_sum += loss * num_images
@@ -144,6 +170,7 @@ class Engine:
         progress.close_epoch(
             learning_rate=self.plan.schedule.at(progress.step - 1),
             margin_rad=self.plan.margin_at(epoch),
+            rows_seen_share=self.batches.share_seen(progress.epoch),
             scores=scores,
             eval_seconds=eval_seconds,
             peak_gpu_bytes=peak,
@@ -152,19 +179,21 @@ class Engine:
 
     def _keep_best(self, progress: Progress, scores: Scores, *, epoch: int) -> None:
         start = time.monotonic()
-        progress.best = keep_best(
-            self.machinery.weights(),
-            scores,
-            epoch=epoch,
-            folder=self.folder,
-            before=progress.best.get("file", ""),
+        progress.best = self.team.lead(
+            lambda: keep_best(
+                self.machinery.weights(),
+                scores,
+                epoch=epoch,
+                folder=self.folder,
+                before=progress.best.get("file", ""),
+            )
         )
         progress.checkpoint_seconds += time.monotonic() - start
 
     def _save(self, progress: Progress) -> float:
         """Write a checkpoint; returns the seconds that it took."""
         start = time.monotonic()
-        extent = {"epochs": self.plan.epochs, "num_batches": self.batches.num_batches}
+        extent = {"epochs": self.plan.epochs, "num_batches": self.num_batches}
         state = self.machinery.state() | {"progress": asdict(progress), "extent": extent}
-        save_checkpoint(self.folder, state)
+        self.team.lead(lambda: save_checkpoint(self.folder, state))
         return time.monotonic() - start

@@ -1,9 +1,9 @@
 """What learns: the model, what updates it, and one optimizer step."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stages.runtime.errors import UserError
 from stages.runtime.seed import derive_seed
+from stages.runtime.team import ALONE, Team
 
 # image float32 (N, 3, H, W); target int64 (N,); index int64 (N,), the row of the training set
 Batch = Mapping[str, Tensor]
@@ -53,7 +54,10 @@ class TrainingLogits(Protocol):
 
 @dataclass
 class Machinery:
-    """A model in training; `scaler` is idle unless the dtype is float16."""
+    """A model in training; `scaler` is idle unless the dtype is float16.
+
+    In a team each process has a machinery over its share of every batch, and all stay equal.
+    """
 
     model: nn.Module
     training_logits: TrainingLogits
@@ -64,6 +68,7 @@ class Machinery:
     max_grad_norm: float
     device: torch.device
     dtype: torch.dtype
+    team: Team = ALONE
 
     def weights(self) -> nn.Module:
         """The model whose numbers count: the average where there is one."""
@@ -74,35 +79,41 @@ class Machinery:
         group: Sequence[Batch],
         *,
         number: int,
+        num_images: int,
         learning_rate: float,
         margin_rad: float,
         seed: int,
     ) -> float:
         """Optimizer step `number` over a group of batches; returns the mean loss of an image.
 
-        What the model draws at random (dropout, dropped paths) is a function of (seed, number).
+        What the model draws at random (dropout, dropped paths) is a function of (seed, number) and
+        of the process.
+
+        Args:
+            num_images: of the group, in all processes.
 
         Raises:
             NonFiniteError: if loss or gradient is not finite; nothing has been updated then.
         """
-        torch.manual_seed(derive_seed(seed, "step", number))
+        torch.manual_seed(derive_seed(seed, "step", number) + self.team.rank)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(group, margin_rad=margin_rad)
-        non_finite = partial(NonFiniteError, number, learning_rate=learning_rate, rows=_rows(group))
-        if not torch.isfinite(loss):
-            raise non_finite(loss=float(loss), gradient_norm=None)
+        loss = self._backward(group, num_images=num_images, margin_rad=margin_rad)
+        if not math.isfinite(loss):
+            raise self._non_finite(group, number, learning_rate, loss=loss, gradient_norm=None)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         # The scaler of float16 skips such a step by itself, and lowers its scale.
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
-            raise non_finite(loss=float(loss), gradient_norm=float(norm))
+            raise self._non_finite(
+                group, number, learning_rate, loss=loss, gradient_norm=float(norm)
+            )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model, step=number)
-        return float(loss)
+        return loss
 
     def state(self) -> dict[str, Any]:
         """All tensors and numbers that training changes."""
@@ -137,16 +148,15 @@ class Machinery:
                 self.optimizer.zero_grad(set_to_none=True)
                 self.restore(before)
 
-    def _backward(self, group: Sequence[Batch], *, margin_rad: float) -> Tensor:
+    def _backward(self, group: Sequence[Batch], *, num_images: int, margin_rad: float) -> float:
         """Gradients of the mean loss over all images of the group, and that loss."""
-        num_images = sum(len(batch["target"]) for batch in group)
         total = torch.zeros((), device=self.device)
         for batch in group:
-            share = len(batch["target"]) / num_images
-            loss = self._loss(batch, margin_rad=margin_rad) * share
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            loss = self._loss(batch, margin_rad=margin_rad) * (len(batch["target"]) / num_images)
+            # Processes give each other the mean of their gradients, and the sum is wanted.
+            self.scaler.scale(loss * self.team.size).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return total
+        return self.team.sum(float(total))
 
     def _loss(self, batch: Batch, *, margin_rad: float) -> Tensor:
         images = batch["image"].to(
@@ -157,9 +167,23 @@ class Machinery:
             logits = self.training_logits(images, targets, margin_rad=margin_rad)
         return self.loss(logits, targets)
 
-
-def _rows(group: Sequence[Batch]) -> list[int]:
-    return [int(row) for batch in group for row in batch["index"]]
+    def _non_finite(
+        self,
+        group: Sequence[Batch],
+        number: int,
+        learning_rate: float,
+        *,
+        loss: float,
+        gradient_norm: float | None,
+    ) -> NonFiniteError:
+        mine = [int(row) for batch in group for row in batch["index"]]
+        return NonFiniteError(
+            number,
+            loss=loss,
+            gradient_norm=gradient_norm,
+            learning_rate=learning_rate,
+            rows=[row for rows in self.team.gather(mine) for row in rows],
+        )
 
 
 def _copied(value: Any) -> Any:

@@ -98,21 +98,23 @@ def preflight(
         NonFiniteError: if the loss or gradient of a step is not finite.
         InterruptedRunError: when a stop was requested.
     """
-    left = _left(engine, progress, scoring)
+    left, start = _left(engine, progress, scoring), time.monotonic()
     reset_peak(engine.machinery.device)
     with _fit_explained(section, key=key), engine.machinery.rehearsal():
-        rates = _rehearse(engine, progress, scoring=scoring, left=left)
+        mine = _rehearse(engine, progress, scoring=scoring, left=left)
+        rates = engine.team.lead(lambda: mine)
         memory = peak_memory(engine.machinery.device)
     forecast = rates.seconds(left)
     _log(rates, left, memory, forecast)
     if memory is not None and engine.machinery.device.type == "cuda" and memory.peak > memory.total:
         # Windows lends a GPU the machine's memory instead of failing, at a tenth of the speed.
         raise _too_large(section, key=key, reason=f"it needs {memory}")
-    _require_hours(forecast, max_hours=max_hours)
+    engine.team.lead(lambda: _require_hours(forecast, max_hours=max_hours))
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "epoch": progress.epoch + 1,
         "step": progress.step,
+        "seconds": round(time.monotonic() - start, 3),
         "tried": {name: round(value, 6) for name, value in asdict(rates).items()},
         "memory_bytes": None if memory is None else asdict(memory),
         "left": asdict(left),
@@ -156,12 +158,13 @@ def _rehearse(engine: Engine, progress: Progress, *, scoring: Scoring, left: Lef
     _start_workers(engine.batches.epoch(trial.epoch, start_batch=trial.batch))
     num_steps = 0
     for number, _ in enumerate(_steps(engine, trial), start=1):
-        if engine.stop:
-            raise InterruptedRunError(engine.stop.signal_number)
+        if signal_number := engine.stop_signal():
+            raise InterruptedRunError(signal_number)
         if number == warmup:
             trial.clear_sums()
         num_steps = max(0, number - warmup)
-        if num_steps == limit or _is_enough(num_steps, trial.seconds):
+        is_enough = num_steps == limit or _is_enough(num_steps, trial.seconds)
+        if engine.team.lead(partial(bool, is_enough)):
             break
     return Rates(
         steps=num_steps,

@@ -1,29 +1,30 @@
 """Which processes a run was trained by: environment.json of its folder."""
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from stages.runtime.files import read_json, write_json
 from stages.runtime.provenance import environment
 
 ENVIRONMENT_FILE = "environment.json"
-# What changes the bits of a run, and its numbers a little.
-_COMPUTING = ("device", "dtype")
-
 logger = logging.getLogger(__name__)
 
 
-def record_process(folder: Path, *, step: int, device: str, dtype: str) -> None:
+def record_process(folder: Path, *, step: int, computing: Mapping[str, Any]) -> None:
     """Keep what the process that begins the run computes with, and what each later one has changed.
 
-    Another device or precision is a warning too. A process that finds no step done begins the run.
+    A process that finds no step done begins the run.
 
     Args:
         step: the optimizer step that this process goes on with.
+        computing: what changes the bits of a run and its numbers a little, such as device and
+            precision: a change of it is a warning too.
     """
     path = folder / ENVIRONMENT_FILE
-    now = environment() | {"device": device, "dtype": dtype}
+    now = environment() | dict(computing)
     if step == 0 or not path.exists():
         write_json(path, now | {"later_processes": []})
         return
@@ -38,7 +39,8 @@ def record_process(folder: Path, *, step: int, device: str, dtype: str) -> None:
     start = datetime.now(UTC).isoformat(timespec="seconds")
     later = [*later, {"start": start, "step": step, **changed}]
     write_json(path, recorded | {"later_processes": later})
-    if moved := [f"{name} {before[name]} -> {now[name]}" for name in _COMPUTING if name in changed]:
+    known = [name for name in computing if name in changed and name in before]
+    if moved := [f"{name} {before[name]} -> {now[name]}" for name in known]:
         logger.warning(
             "resumed on another machine at step %d: %s; bits and numbers may differ from those of "
             "an undisturbed run",

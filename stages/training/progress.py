@@ -8,7 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import nn
 
-from stages.runtime.files import sha256_file, write_with
+from stages.runtime.files import remove, sha256_file, write_with
 
 # What the clock and the device decide in an epoch's record: it differs between two equal runs.
 CLOCK_KEYS = (
@@ -50,6 +50,7 @@ class Progress:
         *,
         learning_rate: float,
         margin_rad: float,
+        rows_seen_share: float,
         scores: Scores | None,
         eval_seconds: float,
         peak_gpu_bytes: int | None,
@@ -66,6 +67,7 @@ class Progress:
                 "rate_img_s": round(self.images / self.seconds, 1),
                 "data_wait_share": round(self.wait_seconds / self.seconds, 4),
                 "images": self.images,
+                "rows_seen_share": rows_seen_share,
                 "seconds": round(self.seconds, 3),
                 "eval_seconds": round(eval_seconds, 3),
                 "checkpoint_seconds": round(self.checkpoint_seconds, 3),
@@ -111,4 +113,4 @@ def remove_superseded(folder: Path, *, best: Mapping[str, Any]) -> None:
     """
     for path in folder.glob("best-*.safetensors"):
         if path.name not in {best["file"], best["before"]}:
-            path.unlink()
+            remove(path)

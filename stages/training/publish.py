@@ -1,5 +1,6 @@
-"""models/<stage>/<teacher>/, written at the end of a run, in one go."""
+"""The end of a run: models/<stage>/<teacher>/, written in one go."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,60 @@ import pandas as pd
 
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import TeacherCard, save_teacher
-from stages.runtime.files import published_folder, write_json, write_with
+from stages.runtime.files import published_folder, read_json, write_json, write_with
 from stages.sources.labels import CLASSES
+from stages.training.assembly import predict_together
+from stages.training.preflight import settle
+from stages.training.processes import ENVIRONMENT_FILE
+from stages.training.progress import Progress
+from stages.training.run import RECIPE_VERSION
+from stages.training.selection import alignment_report
+from stages.training.session import Session
+
+logger = logging.getLogger(__name__)
 
 
-def publish(
+def publish_teacher(session: Session, model: Teacher, *, progress: Progress) -> None:
+    """Score every row that counts with the final weights; publish all files of the teacher."""
+    run, section, rows = session.run, session.section, session.rows
+    loader = session.faces.to_score(rows.scored)
+    logits = predict_together(
+        model, loader, device=session.device, dtype=session.dtype, team=session.team
+    )
+    if (took := session.stopwatch.seconds()) is not None:
+        settle(progress.history, took_s=took)
+    card = TeacherCard(
+        teacher=run.teacher,
+        stage=run.stage,
+        backbone=session.recipe.backbone,
+        embedding_size=session.recipe.embedding_size,
+        dropout=session.recipe.dropout,
+        scale=section.arcface.scale,
+        classes=CLASSES,
+        image_size=section.image_size,
+        preprocess=session.preprocess.model_dump(mode="json"),
+        epoch=progress.best["epoch"],
+        metric={"split": "val", "selected_by": section.select_by, **progress.best["val"]},
+        fingerprint=run.fingerprint,
+        manifest_sha256=rows.manifest_sha256,
+        recipe_version=RECIPE_VERSION,
+        weights_sha256="",
+    )
+    documents = {
+        "history.json": progress.history,
+        "alignmentreport.json": alignment_report(rows, section=section.filter),
+        ENVIRONMENT_FILE: read_json(run.folder / ENVIRONMENT_FILE),
+    }
+    seen = rows.seen() | session.start.seen(rows.scored["id"])
+    table = _logits_table(rows.scored["id"], logits=logits, seen=seen)
+    target = session.folders.models / run.stage / run.teacher
+    session.team.lead(
+        lambda: _publish(target, model=model, card=card, logits=table, documents=documents)
+    )
+    logger.info("published %s: epoch %d", target.as_posix(), progress.best["epoch"])
+
+
+def _publish(
     target: Path,
     *,
     model: Teacher,
@@ -32,7 +82,7 @@ def publish(
             write_json(folder / name, document)
 
 
-def logits_table(ids: pd.Series, *, logits: np.ndarray, seen: np.ndarray) -> pd.DataFrame:
+def _logits_table(ids: pd.Series, *, logits: np.ndarray, seen: np.ndarray) -> pd.DataFrame:
     """Rows of logits.parquet: id, a float32 logit per class, and whether training saw its group."""
     columns = {f"logit_{name.lower()}": logits[:, k] for k, name in enumerate(CLASSES)}
     return pd.DataFrame({"id": ids.to_numpy(), **columns, "seen": seen})

@@ -23,6 +23,7 @@ from stages.records.faces import read_faces
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 from stages.runtime.signals import STOP_SIGNALS
+from stages.runtime.team import Team
 from stages.sources.labels import CLASSES
 from stages.training.progress import CLOCK_KEYS
 
@@ -62,7 +63,7 @@ def test_resume_in_mid_epoch_gives_the_rest_and_decodes_nothing_else(dataset, mo
 
     _assert_same(rest, whole[3:])
     assert decoded == [row for batch in whole[3:] for row in batch["index"].tolist()]
-    assert loader.num_batches == len(whole)
+    assert [len(batch["target"]) for batch in whole] == list(loader.sizes)
 
 
 def test_epochs_differ(dataset: FaceDataset) -> None:
@@ -88,6 +89,17 @@ def test_evaluation_gives_every_row_once_in_order(dataset: FaceDataset) -> None:
     assert len(loader) == len(batches)
 
 
+def test_what_processes_make_of_their_rows_comes_together_in_order(dataset: FaceDataset) -> None:
+    loaders = [
+        EvalLoader(dataset, batch_size=32, workers=0, device=CPU, team=Team(rank, 3))
+        for rank in range(3)
+    ]
+    parts = [np.concatenate([batch["index"].numpy() for batch in loader]) for loader in loaders]
+    assert loaders[1].in_order(parts).tolist() == list(range(len(dataset)))
+    with pytest.raises(AssertionError):
+        loaders[1].in_order([parts[0], parts[1], parts[2][:-1]])
+
+
 @pytest.mark.parametrize(
     ("wanted", "device", "cores", "expected"),
     [
@@ -103,6 +115,12 @@ def test_evaluation_gives_every_row_once_in_order(dataset: FaceDataset) -> None:
 def test_workers_chosen(wanted, device, cores, expected, monkeypatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     assert choose_workers(wanted, device=torch.device(device)) == expected
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    team = Team(rank=5, size=8, local_size=4)
+    assert choose_workers("auto", device=torch.device("cuda"), team=team) == 3
 
 
 @posix

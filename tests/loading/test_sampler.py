@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from stages.loading.sampler import BatchOrder, EpochSampler, RowOrder
 from stages.runtime.errors import UserError
+from stages.runtime.team import Team
 
 any_targets = st.lists(st.integers(0, 6), min_size=1, max_size=300).map(np.array)
 
@@ -43,6 +44,14 @@ def test_incident_T1_filling_leaves_no_row_out(plan) -> None:
     one, two = (np.concatenate(sampler.batches(epoch)) for epoch in (0, 1))
     assert set(one) == set(two) == set(range(len(targets)))
     assert one.tolist() != two.tolist()
+
+
+def test_incident_T1_rows_that_an_epoch_leaves_out_are_counted(monkeypatch) -> None:
+    sampler = EpochSampler(np.arange(40) % 7, batch_size=8, seed=3)
+    assert sampler.share_seen(0) == 1.0
+    half = sampler.batches(0)[:3]
+    monkeypatch.setattr(sampler, "batches", lambda _epoch: [*half, *half])
+    assert sampler.share_seen(0) == len(np.concatenate(half)) / 40
 
 
 @given(plans())
@@ -154,6 +163,33 @@ def test_evaluation_takes_the_rows_in_order() -> None:
     order = RowOrder(7, batch_size=3)
     assert [[draw.row for draw in batch] for batch in order] == [[0, 1, 2], [3, 4, 5], [6]]
     assert len(order) == 3
+
+
+@given(plans(), st.integers(1, 9), st.integers(0, 3))
+def test_processes_share_each_batch_without_repeats(plan, size, start_batch) -> None:
+    targets, batch_size, min_per_class = plan
+    sampler = EpochSampler(targets, batch_size=batch_size, min_per_class=min_per_class, seed=3)
+
+    def batches(team: Team) -> list[list]:
+        order = BatchOrder(sampler, team=team)
+        order.epoch, order.start_batch = 1, start_batch
+        return list(order)
+
+    shares = [batches(Team(rank, size)) for rank in range(size)]
+    for whole, *parts in zip(batches(Team()), *shares, strict=True):
+        assert sorted(draw for part in parts for draw in part) == sorted(whole)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert [len(batch) for batch in batches(Team())] == sampler.sizes[start_batch:]
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 7))
+def test_processes_share_the_rows_of_an_evaluation_each_once(rows, batch_size, size) -> None:
+    orders = [RowOrder(rows, batch_size=batch_size, team=Team(rank, size)) for rank in range(size)]
+    taken = [[draw.row for batch in order for draw in batch] for order in orders]
+    assert sorted(row for rows_of_one in taken for row in rows_of_one) == list(range(rows))
+    for rank, order in enumerate(orders):
+        assert len(order) == len(list(order))
+        assert all(other.rows_of(rank).tolist() == taken[rank] for other in orders)
 
 
 def _flat(sampler: EpochSampler, epoch: int) -> list[int]:

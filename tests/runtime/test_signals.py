@@ -21,7 +21,7 @@ CHILD = "import time; print('up', flush=True); time.sleep(60)"
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_is_noted_and_a_second_one_acts(number: int) -> None:
     heard: list[int] = []
     before = signal.signal(number, lambda received, _frame: heard.append(received))
@@ -38,10 +38,23 @@ def test_a_signal_is_noted_and_a_second_one_acts(number: int) -> None:
 
 
 @posix
+def test_a_hang_up_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@posix
 def test_what_was_in_force_before_a_block_is_in_force_after_it() -> None:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     with stop_on_signals():
-        assert all(signal.getsignal(number) != before[number] for number in before)
+        noted = [number for number in before if before[number] != signal.SIG_IGN]
+        assert all(signal.getsignal(number) != before[number] for number in noted)
     assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
 

@@ -43,11 +43,14 @@ class Learner(nn.Module):
 class SyntheticBatches:
     """Batches that depend on (epoch, batch) alone; the last of an epoch is smaller."""
 
-    num_batches = NUM_BATCHES
+    sizes = (*[BATCH_SIZE] * (NUM_BATCHES - 1), 3)
 
     def __init__(self, stop: StopRequest, *, stop_after: int = -1, poison: int = -1) -> None:
         self.stop, self.stop_after, self.poison = stop, stop_after, poison
         self.served = 0
+
+    def share_seen(self, _epoch: int) -> float:
+        return 1.0
 
     def epoch(self, epoch: int, *, start_batch: int) -> Iterator[Batch]:
         for number in range(start_batch, NUM_BATCHES):
@@ -55,7 +58,7 @@ class SyntheticBatches:
                 self.stop.signal_number = signal.SIGTERM
             self.served += 1
             generator = torch.Generator().manual_seed(1000 * epoch + number)
-            size = BATCH_SIZE if number < NUM_BATCHES - 1 else 3
+            size = self.sizes[number]
             images = torch.randn(size, 3, 8, 8, generator=generator)
             if self.served == self.poison:
                 images[0] = float("nan")

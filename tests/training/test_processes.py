@@ -13,7 +13,7 @@ def test_only_what_changed_since_the_process_before_is_recorded(
 ) -> None:
     steps = [(0, "cpu"), (5, "cpu"), (9, "H100"), (12, "H100"), (20, "cpu")]
     for step, device in steps:
-        record_process(tmp_path, step=step, device=device, dtype="torch.float32")
+        record_process(tmp_path, step=step, computing={"device": device, "dtype": "torch.float32"})
     recorded = read_json(tmp_path / ENVIRONMENT_FILE)
     assert (recorded["device"], recorded["dtype"]) == ("cpu", "torch.float32")
     later = [(process["step"], process["device"]) for process in recorded["later_processes"]]
@@ -27,11 +27,11 @@ def test_only_what_changed_since_the_process_before_is_recorded(
 def test_another_package_is_recorded_without_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record_process(tmp_path, step=0, device="cpu", dtype="torch.float32")
+    record_process(tmp_path, step=0, computing={"device": "cpu", "dtype": "torch.float32"})
     recorded = read_json(tmp_path / ENVIRONMENT_FILE)
     del recorded["later_processes"]  # as an earlier version wrote it
     write_json(tmp_path / ENVIRONMENT_FILE, recorded | {"python": "3.9.0"})
-    record_process(tmp_path, step=3, device="cpu", dtype="torch.float32")
+    record_process(tmp_path, step=3, computing={"device": "cpu", "dtype": "torch.float32"})
     (later,) = read_json(tmp_path / ENVIRONMENT_FILE)["later_processes"]
     assert later.keys() == {"start", "step", "python"}
     assert caplog.text == ""
@@ -39,6 +39,6 @@ def test_another_package_is_recorded_without_a_warning(
 
 def test_a_run_that_has_done_no_step_begins_anew(tmp_path: Path) -> None:
     for device in ("cpu", "H100"):
-        record_process(tmp_path, step=0, device=device, dtype="torch.float32")
+        record_process(tmp_path, step=0, computing={"device": device, "dtype": "torch.float32"})
     recorded = read_json(tmp_path / ENVIRONMENT_FILE)
     assert (recorded["device"], recorded["later_processes"]) == ("H100", [])

@@ -7,7 +7,7 @@ from stages.training.progress import CLOCK_KEYS, Progress
 
 def close(progress: Progress) -> None:
     progress.close_epoch(
-        learning_rate=1e-3, margin_rad=0.1, scores={"n": 4, "macro_f1": 0.5}, eval_seconds=2.5,
+        learning_rate=1e-3, margin_rad=0.1, rows_seen_share=1.0, scores={"n": 4, "macro_f1": 0.5}, eval_seconds=2.5,
         peak_gpu_bytes=2**30,
     )  # fmt: skip
 
@@ -25,8 +25,8 @@ def test_a_record_holds_what_the_epoch_was_and_what_it_cost() -> None:
     assert progress.history == [
         {
             "epoch": 1, "step": 10, "learning_rate": 1e-3, "margin_rad": 0.1, "train_loss": 1.5,
-            "rate_img_s": 12.5, "data_wait_share": 0.25, "images": 100, "seconds": 8.0,
-            "eval_seconds": 2.5, "checkpoint_seconds": 0.5, "peak_gpu_bytes": 2**30,
+            "rate_img_s": 12.5, "data_wait_share": 0.25, "images": 100, "rows_seen_share": 1.0,
+            "seconds": 8.0, "eval_seconds": 2.5, "checkpoint_seconds": 0.5, "peak_gpu_bytes": 2**30,
             "val": {"n": 4, "macro_f1": 0.5}, "preflight": {"forecast_s": 12.0},
         }
     ]  # fmt: skip

@@ -1,0 +1,132 @@
+"""The training door with `machine.processes: 2`: real processes, which talk by gloo."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from stages import manifest, standardize, train
+from stages.loading.sampler import EpochSampler
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json
+from stages.runtime.lock import run_lock
+from stages.runtime.team import Team
+from stages.training.assembly import _require_shares
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = Path("models/stageA/RN18")
+# No batch norm, of which each process on a CPU has its own: two processes compute what one does.
+BACKBONE = "test_efficientnet_gn"
+
+Project = Callable[..., Path]
+
+
+@pytest.fixture
+def prepared(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project with its manifest made, for door processes that find the package."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def prepare(**changes: Any) -> Path:
+        folder = project(teachers__RN18__backbone=BACKBONE, **changes)
+        assert standardize.main([]) == 0
+        assert manifest.main([]) == 0
+        return folder
+
+    return prepare
+
+
+def exit_code(*arguments: str) -> int:
+    return train.main(["stageA", "RN18", *arguments])
+
+
+def losses() -> list[float]:
+    return [record["train_loss"] for record in read_json(PUBLISHED / "history.json")]
+
+
+def test_two_processes_learn_what_one_does_and_score_every_row_once(prepared: Project) -> None:
+    accumulate = {"stageA__accumulate": 2, "stageA__batch_size": 9}
+    prepared(**accumulate)
+    assert exit_code() == 0
+    alone, logits_alone = losses(), pd.read_parquet(PUBLISHED / "logits.parquet")
+    prepared(machine__processes=2, **accumulate)
+    assert exit_code("--fresh") == 0
+    assert losses() == pytest.approx(alone, rel=1e-3)
+    logits = pd.read_parquet(PUBLISHED / "logits.parquet")
+    assert logits["id"].tolist() == logits_alone["id"].tolist()
+    assert logits["id"].is_unique
+    columns = [name for name in logits if name.startswith("logit_")]
+    np.testing.assert_allclose(logits[columns], logits_alone[columns], atol=0.05)
+    assert read_json(PUBLISHED / "environment.json")["processes"] == 2
+
+
+def test_a_run_of_two_processes_that_was_killed_goes_on_in_one(prepared: Project) -> None:
+    prepared()
+    assert exit_code() == 0
+    alone = losses()
+    (work,) = Path(".work/stageA/RN18").iterdir()
+    (work / "status.json").unlink()
+    prepared(machine__processes=2, machine__checkpoint_minutes=1e-5)
+    command = [sys.executable, "-m", "stages.train", "stageA", "RN18", "--fresh"]
+    launcher = subprocess.Popen(command)
+    _wait_for_step(work, 5, launcher)
+    children = psutil.Process(launcher.pid).children(recursive=True)
+    for process in (launcher, *children):
+        os.kill(process.pid, signal.SIGKILL)
+    launcher.wait()
+    psutil.wait_procs(children, timeout=30)
+    prepared(machine__processes=1)
+    assert exit_code() == 0
+    assert losses() == pytest.approx(alone, rel=1e-3)
+    (later,) = read_json(PUBLISHED / "environment.json")["later_processes"]
+    assert later["processes"] == 1
+    assert later["step"] >= 5
+
+
+def test_a_held_lock_is_exit_code_3_and_said_once(
+    prepared: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = prepared()
+    assert exit_code() == 0
+    prepared(machine__processes=2)
+    (work,) = (folder / ".work/stageA/RN18").iterdir()
+    with run_lock(work):
+        assert exit_code() == 3
+    assert capfd.readouterr().err.count("another run holds the lock") == 1
+
+
+def test_wrong_data_are_said_once_before_any_process_is_started(
+    prepared: Project, project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepared()
+    project(machine__processes=2, stageA__filter__min_native_px=4000)
+    capfd.readouterr()
+    assert exit_code() == 2
+    printed = capfd.readouterr().err
+    assert printed.count("error: ") == 1
+    assert "starting 2 processes" not in printed
+
+
+def test_batches_that_leave_a_process_less_than_two_images_are_refused() -> None:
+    sampler = EpochSampler(np.arange(70) % 7, batch_size=10, seed=7)
+    _require_shares(sampler, team=Team(0, 5))
+    with pytest.raises(UserError, match=r"machine.processes: 6 processes share batches of 10"):
+        _require_shares(sampler, team=Team(0, 6))
+
+
+def _wait_for_step(work: Path, step: int, launcher: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 180
+    status = work / "status.json"
+    while not status.exists() or read_json(status)["step"] < step:
+        assert launcher.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
