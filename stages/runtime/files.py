@@ -55,8 +55,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, readable by people; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON atomically, readable by people: a key or an entry of a list on a line of its own.
+
+    NaN and infinity are refused.
+    """
+    write_text(path, _json_lines(value, margin="") + "\n")
 
 
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
@@ -128,6 +131,28 @@ def sha256_json(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _json_lines(value: Any, *, margin: str) -> str:
+    if not value or not isinstance(value, (dict, list)):
+        return _json_line(value)
+    inner = margin + "  "
+    if isinstance(value, list):
+        opening, closing = "[]"
+        entries = [_json_line(entry) for entry in value]
+        if not any(isinstance(entry, (dict, list)) for entry in value):
+            return f"[{', '.join(entries)}]"
+    else:
+        opening, closing = "{}"
+        entries = [
+            f"{_json_line(str(key))}: {_json_lines(entry, margin=inner)}"
+            for key, entry in value.items()
+        ]
+    return f"{opening}\n{inner}" + f",\n{inner}".join(entries) + f"\n{margin}{closing}"
+
+
+def _json_line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _temporary_for(path: Path) -> Path:

@@ -46,6 +46,28 @@ def test_a_failed_write_leaves_the_old_file(
     assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
 
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+)  # fmt: skip
+
+
+@given(json_values)
+def test_what_is_written_as_json_comes_back(tmp_path_factory, value) -> None:
+    path = tmp_path_factory.mktemp("json") / "value.json"
+    write_json(path, value)
+    assert read_json(path) == value
+
+
+def test_a_row_of_a_table_is_a_line(tmp_path: Path) -> None:
+    write_json(tmp_path / "t.json", {"n": 2, "rows": [{"f1_95": [0.1, 0.2]}, {}], 3: (4, 5)})
+    assert (tmp_path / "t.json").read_text("utf-8").splitlines() == [
+        "{", '  "n": 2,', '  "rows": [', '    {"f1_95": [0.1, 0.2]},', "    {}", "  ],",
+        '  "3": [4, 5]', "}",
+    ]  # fmt: skip
+
+
 def test_a_folder_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "models"
     with published_folder(target) as folder:

@@ -1,0 +1,295 @@
+"""DVC's experiments on a small project: killed and started again, and what they need of the data."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from small_project import IMAGES, draw, small_params, write_params
+
+from benchmarks.kills import hash_published
+from benchmarks.scratch import Repository
+
+pytestmark = pytest.mark.pipeline
+
+STAGE = "stageA@RN18"
+# Two variants of the recipe, as one types them.
+SLOW, FAST = ("-S", "stageA.learning_rate=0.002"), ("-S", "stageA.learning_rate=0.003")
+RWLOCKS = (".dvc/tmp/rwlock", ".dvc/tmp/exps/rwlock")
+
+
+class Experiments(Repository):
+    """A repository whose raw data are an archive that DVC knows, standardized and committed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, fill=_fill)
+        self.run("dvc", "add", "raw/full/toy.zip")
+        self.run("dvc", "repro", "manifest")
+        self.commit("made")
+
+    def forget(self) -> None:
+        """Let nothing be trained: no run in `.work`, no experiment, nothing in the run cache."""
+        self.run("dvc", "queue", "remove", "--all")
+        self.run("dvc", "exp", "remove", "--all-commits")
+        for path in (".work/stageA", ".dvc/cache/runs", "models"):
+            shutil.rmtree(self.folder / path, ignore_errors=True)
+
+    def start(self, *command: str, output: str = "output.txt") -> "Started":
+        """Start a command whose output goes to a file: a queue's worker outlives who started it."""
+        path = self.folder.with_name(output)
+        with path.open("w", encoding="utf-8") as file:
+            return Started(self.popen(*command, stdout=file), path)
+
+    def learning(self) -> list[Path]:
+        """Folders of runs that have a checkpoint."""
+        return [path.parent for path in self.folder.glob(".work/stageA/*/*/checkpoint_last.pt")]
+
+    def kill_all(self) -> None:
+        """What a power cut does: every process that works in the repository is gone."""
+        while processes := list(self._processes()):
+            for process in processes:
+                process.kill()
+            psutil.wait_procs(processes, timeout=60)
+
+    def experiment(self, name: str) -> str:
+        """The git reference of an experiment that is done; empty for none."""
+        pattern = f"refs/exps/*/*/{name}"
+        return self.run("git", "for-each-ref", "--format=%(refname)", pattern).strip()
+
+    def published(self, name: str) -> dict[str, str]:
+        """Hashes of what an experiment published."""
+        self.run("git", "checkout", "-q", self.experiment(name), "--", ".")
+        # `dvc exp apply` is for pipelines that were made to their end.
+        self.run("dvc", "checkout", "--force", "--allow-missing")
+        return hash_published(self.folder)
+
+    def _processes(self) -> Iterator[psutil.Process]:
+        for process in psutil.process_iter():
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                if Path(process.cwd()).is_relative_to(self.folder):
+                    yield process
+
+
+class Started:
+    """A command that runs, and what it has printed."""
+
+    def __init__(self, process: subprocess.Popen[str], output: Path) -> None:
+        self._process = process
+        self._output = output
+
+    def text(self) -> str:
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        """Wait until something is so; the command must not end before it."""
+
+        def is_over() -> bool:
+            assert self._process.poll() is None or is_so(), self.text()
+            return is_so()
+
+        _wait_for(is_over)
+
+    def succeeded(self) -> str:
+        """Its output, once it has ended well."""
+        assert self._process.wait(timeout=600) == 0, self.text()
+        return self.text()
+
+    def wait(self) -> None:
+        self._process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Experiments:
+    # Links followed: the system tells a process's folder by its real name.
+    folder = tmp_path_factory.mktemp("experiments").resolve() / "project"
+    folder.mkdir()
+    return Experiments(folder)
+
+
+@pytest.fixture
+def clean(repository: Experiments) -> Iterator[Experiments]:
+    """The repository as it was committed; what a test has started ends with it."""
+    repository.run("git", "checkout", "-q", "--force", "main")
+    yield repository
+    repository.kill_all()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(repository: Experiments) -> dict[str, str]:
+    """What an undisturbed run of the slow variant publishes."""
+    repository.run("dvc", "exp", "run", STAGE, *SLOW)
+    return hash_published(repository.folder)
+
+
+@pytest.fixture
+def untrained(undisturbed: dict[str, str], clean: Experiments) -> Experiments:
+    """The repository with all stages before training made, and no trace of any training."""
+    clean.forget()
+    return clean
+
+
+def test_incident_R7_a_killed_variant_goes_on_with_its_own_state_and_never_anothers(
+    untrained: Experiments, undisturbed: dict[str, str]
+) -> None:
+    temporary = ("dvc", "exp", "run", "--temp", "--name", "slow", STAGE, *SLOW)
+    slow = untrained.start(*temporary)
+    slow.until(lambda: len(untrained.learning()) == 1)
+    untrained.kill_all()
+    slow.wait()
+    # Another variant, while the first one's state and temporary folder are still there ...
+    fast = untrained.start("dvc", "exp", "run", STAGE, *FAST)
+    fast.until(lambda: len(untrained.learning()) == 2)
+    untrained.kill_all()
+    fast.wait()
+    assert "epoch 1 of" in fast.text()
+    assert "resuming at epoch" not in fast.text()
+    # (in the workspace DVC works on a detached HEAD, and a kill leaves it there)
+    assert untrained.run("git", "branch", "--show-current") == ""
+    untrained.run("git", "switch", "-q", "main")
+    # ... and the first one goes on where it was and ends in the bits of an undisturbed run.
+    again = untrained.start(*temporary).succeeded()
+    assert "resuming at epoch" in again
+    assert "Stage 'standardize' didn't change, skipping" in again
+    assert len(untrained.learning()) == 2
+    assert untrained.published("slow") == undisturbed
+
+
+def test_incident_R5_a_queue_whose_tasks_died_running_is_killed_queued_again_and_goes_on(
+    untrained: Experiments, undisturbed: dict[str, str]
+) -> None:
+    _queue_both(untrained)
+    _wait_for(lambda: len(untrained.learning()) == 2)
+    untrained.kill_all()
+    assert _states(untrained) == {"slow": {"Running"}, "fast": {"Running"}}
+    untrained.start("dvc", "queue", "kill", "slow", "fast").succeeded()
+    assert _states(untrained) == {"slow": {"Failed"}, "fast": {"Failed"}}
+    _queue_both(untrained)
+    _wait_for(lambda: all(untrained.experiment(name) for name in ("slow", "fast")))
+    for name in ("slow", "fast"):
+        log = untrained.run("dvc", "queue", "logs", name)
+        assert "resuming at epoch" in log
+        assert "Stage 'standardize' didn't change, skipping" in log
+    assert len(untrained.learning()) == 2
+    assert untrained.published("slow") == undisturbed
+
+
+def test_two_teachers_learn_in_two_shells_at_once(untrained: Experiments) -> None:
+    shells = [
+        untrained.start("dvc", "repro", "-s", f"stageA@{name}", output=f"{name}.txt")
+        for name in ("RN18", "B3")
+    ]
+    _wait_for(lambda: len(untrained.learning()) == 2)
+    for shell in shells:
+        assert "Running stage" in shell.succeeded()
+    assert "up to date" in untrained.run("dvc", "repro", "-s", "stageA@RN18", "stageA@B3")
+
+
+@pytest.mark.parametrize("rwlock", RWLOCKS)
+def test_incident_R5_a_truncated_rwlock_stops_experiments_until_it_is_removed(
+    clean: Experiments, rwlock: str
+) -> None:
+    path = clean.folder / rwlock
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"write": {', encoding="utf-8")
+    command = ("dvc", "exp", "run", "--queue", "--name", "queued", STAGE, *SLOW)
+    output = _failed(clean, *command)
+    assert "Unable to read RWLock-file" in output
+    assert rwlock in output.replace(os.sep, "/")
+    path.unlink()
+    clean.run(*command)
+    assert _states(clean)["queued"] == {"Queued"}
+    clean.run("dvc", "queue", "remove", "queued")
+
+
+def test_an_archive_that_dvc_does_not_know_is_missing_in_a_temporary_experiment(
+    clean: Experiments,
+) -> None:
+    shutil.copy(clean.folder / "raw/full/toy.zip", clean.folder / "raw/full/new.zip")
+    _params(clean.folder, path="new.zip")
+    output = _failed(clean, "dvc", "exp", "run", "--temp", "standardize")
+    (clean.folder / "raw/full/new.zip").unlink()
+    assert "standardize.sources.toy.path: expected a folder or a .zip, found nothing" in output
+
+
+def test_archives_and_results_go_to_another_machine_and_back(
+    clean: Experiments, tmp_path: Path
+) -> None:
+    """The commands of docs/operating.md, with a folder as the remote."""
+    clean.run("git", "init", "-q", "--bare", "-b", "main", str(tmp_path / "origin.git"))
+    clean.run("dvc", "remote", "add", "--force", "-d", "box", str(tmp_path / "remote"))
+    clean.commit("a remote")
+    clean.run("git", "push", "-q", str(tmp_path / "origin.git"), "main")
+    clean.run("dvc", "push")
+    laptop, box = (_clone(clean, tmp_path / name) for name in ("laptop", "box"))
+    # Without --allow-missing, stages that were never run are an error.
+    laptop.run("dvc", "pull", "--allow-missing")
+    assert "Data and pipelines are up to date." in box.run("dvc", "repro", "--pull", "manifest")
+    views = {"toy_train": {"splits": ["train"]}, "toy_val": {"splits": ["val"]}}
+    _params(box.folder, manifest__views=views)
+    assert "Running stage 'manifest'" in box.run("dvc", "repro", "manifest")
+    box.commit("another view")
+    box.run("dvc", "push")
+    box.run("git", "push", "-q")
+    laptop.run("git", "pull", "-q")
+    laptop.run("dvc", "pull", "--allow-missing")
+    assert hash_published(laptop.folder) == hash_published(box.folder)
+    assert "manifests/toy_val.csv" in hash_published(laptop.folder)
+
+
+def _fill(folder: Path) -> None:
+    draw(folder / "drawn", images=IMAGES)
+    shutil.make_archive(str(folder / "raw" / "full" / "toy"), "zip", folder / "drawn")
+    shutil.rmtree(folder / "drawn")
+    _params(folder)
+
+
+def _params(folder: Path, *, path: str = "toy.zip", **changes: Any) -> None:
+    sources = {"toy": {"format": "folder7", "path": path}}
+    recipe = {"raw": "raw/full", "standardize__sources": sources, "stageA__epochs": 8}
+    write_params(folder, small_params(**recipe | changes))
+
+
+def _queue_both(repository: Experiments) -> None:
+    for name, variant in (("slow", SLOW), ("fast", FAST)):
+        repository.run("dvc", "exp", "run", "--queue", "--name", name, STAGE, *variant)
+    repository.start("dvc", "queue", "start", "--jobs", "2").succeeded()
+
+
+def _states(repository: Experiments) -> dict[str, set[str]]:
+    """What `dvc queue status` says of the tasks of each name."""
+    states: dict[str, set[str]] = {}
+    for line in repository.start("dvc", "queue", "status").succeeded().splitlines():
+        words = line.split()
+        if words and words[-1] in {"Queued", "Running", "Failed", "Success"}:
+            states.setdefault(words[1], set()).add(words[-1])
+    return states
+
+
+def _failed(repository: Experiments, *command: str) -> str:
+    """What a command says that must fail."""
+    process = repository.popen(*command)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0, output
+    return output
+
+
+def _clone(repository: Experiments, folder: Path) -> Repository:
+    repository.run(
+        "git", "clone", "-q", "-b", "main", str(folder.with_name("origin.git")), str(folder)
+    )
+    clone = Repository.__new__(Repository)
+    clone.folder = folder
+    return clone
+
+
+def _wait_for(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 600
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
