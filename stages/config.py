@@ -40,72 +40,70 @@ class Section(BaseModel):
 # --- standardize ---------------------------------------------------------------------------------
 
 
-class FerplusSource(Section):
+class RawDataset(Section):
+    """A raw dataset: a path below `raw`, and the `licence` that its user agreed to, in words."""
+
+    path: str
+    licence: str | None = None
+
+
+class FerplusSource(RawDataset):
     """FERPlus, generated folders or the csv pair. val and test always use majority."""
 
     format: Literal["ferplus"]
-    path: str
     label_rule: Literal["majority", "probability", "multi_target"] = "majority"
 
 
-class RafdbSource(Section):
+class RafdbSource(RawDataset):
     """RAF-DB basic emotions, aligned (or original) pictures with the list of labels."""
 
     format: Literal["rafdb_basic"]
-    path: str
 
 
-class RafdbCompoundSource(Section):
+class RafdbCompoundSource(RawDataset):
     """RAF-DB compound emotions, each mapped to the first emotion of its pair."""
 
     format: Literal["rafdb_compound_mapped"]
-    path: str
 
 
-class RafmlSource(Section):
+class RafmlSource(RawDataset):
     """RAF-ML: the emotion with the largest share; the shares are kept as votes."""
 
     format: Literal["rafml_argmax"]
-    path: str
 
 
-class Fer2013Source(Section):
+class Fer2013Source(RawDataset):
     """FER2013, the csv or `{train,test}/<class>/*`."""
 
     format: Literal["fer2013"]
-    path: str
 
 
-class AffectnetSource(Section):
+class AffectnetSource(RawDataset):
     """AffectNet with its own label files: training.csv and validation.csv, or .npy annotations."""
 
     format: Literal["affectnet"]
-    path: str
 
 
-class AffectnetYoloSource(Section):
+class AffectnetYoloSource(RawDataset):
     """AffectNet in YOLO form: `data.yaml`, `{train,valid,test}/{images,labels}`."""
 
     format: Literal["affectnet_yolo"]
-    path: str
 
 
-class Folder7Source(Section):
+class Folder7Source(RawDataset):
     """Any dataset as `{train,val,test}/<class name>/**`, such as AffectNet's Kaggle form.
 
     `class_folders` says what folders mean that are not named by a class, such as `"0": Angry`.
     """
 
     format: Literal["folder7"]
-    path: str
     class_folders: dict[str, ClassName] = {}
 
 
-class ExpwSource(Section):
+class ExpwSource(RawDataset):
     """ExpW: photos with `label.lst`; sources `<name>_hq` and `<name>_lq` by confidence."""
 
     format: Literal["expw"]
-    path: str
     hq_confidence: NotNegative = 60.0
 
 
@@ -288,25 +286,38 @@ class Stage(Section):
 
 
 class Calibrate(Section):
-    """Temperatures, fusion, report. `report: val_crossfit` is for data without a test split."""
+    """Temperatures, fusion, report. `report: val_crossfit` is for data without a test split.
 
-    stage: Literal["stageA", "stageB"] = "stageB"
+    `stage: auto` takes stage B only if its gain on val is real. A fusion is of probabilities, or
+    `_logits`, with `weights` (fixed) or with those that fit val best (searched).
+    """
+
+    stage: Literal["stageA", "stageB", "auto"] = "auto"
     report: Literal["test", "val_crossfit"] = "test"
     bins: Annotated[int, Field(ge=2)] = 15
     folds: Annotated[int, Field(ge=2)] = 5
     bootstrap_samples: Count = 1000
-    fusion: Literal["fixed", "searched"] = "fixed"
+    fusion: Literal["fixed", "searched", "fixed_logits", "searched_logits"] = "fixed"
     weights: dict[Name, Probability]
 
 
 class Export(Section):
-    """ONNX files and soft labels of `calibrate.stage`."""
+    """ONNX files and soft labels of the calibrated stage.
+
+    Each variant is a second file whose loss of accuracy, on at most `accuracy_rows` rows held out,
+    must not be above `max_accuracy_loss`. `distillation_temperature` is for students; it is not
+    fitted, and no export has it applied.
+    """
 
     opset: Annotated[int, Field(ge=18)] = 18
     parity_rows: Count = 64
     parity_tolerance: Positive = 1e-4
+    variants: tuple[Literal["fp16", "int8"], ...] = ("fp16", "int8")
+    accuracy_rows: Count = 500
+    max_accuracy_loss: Probability = 0.05
     soft_labels_view: Name
     float32_logits: bool = False
+    distillation_temperature: Positive = 2.0
 
 
 class Machine(Section):
@@ -449,7 +460,7 @@ def _problem(error: Any, data: Any) -> str:
 
 
 def _field_names() -> list[str]:
-    sections: list[type[Section]] = [*Section.__subclasses__(), View]
+    sections: list[type[Section]] = [*Section.__subclasses__(), *RawDataset.__subclasses__(), View]
     return sorted({name for section in sections for name in section.model_fields})
 
 

@@ -1,8 +1,11 @@
-"""One published teacher -> the same numbers that calibrate writes of it.
+"""Any published teacher or exported ONNX file, any manifest or view -> numbers as calibrate's.
 
     python -m stages.evaluate models/stageA/RN18 --out numbers.json
+    python -m stages.evaluate models/export/ensemble.onnx --rows manifests/expw_lq_gate.csv
 
-In: params.yaml, manifests/ and the teacher's saved logits. Out: a table, and JSON when asked for.
+In: params.yaml, manifests/ and saved logits; with --rows the faces in standardized/ too. Out: a
+table, and JSON when asked for. Rows that were trained on, or copies of them, are counted and left
+out.
 """
 
 import argparse
@@ -17,37 +20,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the door and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m stages.evaluate",
-        description="Score one published teacher from its saved logits.",
+        description="Score a published teacher or an exported ONNX file.",
     )
-    parser.add_argument("teacher", type=Path, help="its folder, such as models/stageA/RN18")
-    parser.add_argument(
-        "--out", type=Path, action="append", default=[], help="also write JSON here"
-    )
+    model = "models/stageA/RN18 or models/export/RN18.onnx"
+    parser.add_argument("model", type=Path, help=model)
+    rows = "a manifest or view, of any project; a teacher without it is scored as in calibrate"
+    parser.add_argument("--rows", type=Path, help=rows)
+    faces = "where the faces of these rows are"
+    parser.add_argument("--standardized", type=Path, default=Path("standardized"), help=faces)
+    parser.add_argument("--out", type=Path, action="append", default=[], help="write JSON here")
     arguments = parser.parse_args(argv)
-    return run_door(partial(work, arguments.teacher, outs=arguments.out))
+    return run_door(partial(work, arguments))
 
 
-def work(folder: Path, *, outs: Sequence[Path]) -> None:
-    """Fit the teacher's temperature on val, print its table, and write it to each of `outs`."""
+def work(arguments: argparse.Namespace) -> None:
+    """Calibrate on val, score, print the table, and write it to each of `--out`."""
     from stages.config import load_params
-    from stages.evaluation.assessment import assess, single
-    from stages.evaluation.blocks import rounded
-    from stages.evaluation.published import read_manifest_folder, read_teacher
-    from stages.evaluation.report import model_json
-    from stages.evaluation.tables import readable
+    from stages.evaluation.protocol import protocol_of
+    from stages.evaluation.published import read_manifest_folder
+    from stages.evaluation.readable import readable
+    from stages.evaluation.subject import Place, onnx_numbers, own_numbers, teacher_numbers
+    from stages.runtime.errors import UserError
     from stages.runtime.files import write_json
 
     params = load_params()
-    settings, seed = params.calibrate, params.seed
-    manifest = read_manifest_folder(Path("manifests"))
-    teacher = read_teacher(folder, manifest=manifest)
-    assessment = assess(single(teacher), manifest=manifest, settings=settings, seed=seed)
-    found = rounded(model_json(assessment, settings=settings, seed=seed))
-    print(f"{teacher.stage} {teacher.name}, weights {teacher.weights_sha256[:12]}")
+    place = Place(
+        manifest=read_manifest_folder(Path("manifests")),
+        models=Path("models"),
+        standardized=arguments.standardized,
+        machine=params.machine,
+        protocol=protocol_of(params.calibrate, seed=params.seed),
+    )
+    model, rows = arguments.model, arguments.rows
+    is_file = model.suffix == ".onnx"
+    if is_file and rows is None:
+        raise UserError(f"{model.name}: holds no logits; say with --rows what to score it on")
+    if rows is None:
+        found = own_numbers(model, place=place)
+    else:
+        found = (onnx_numbers if is_file else teacher_numbers)(model, rows, place=place)
     print(readable(found))
-    for out in outs:
-        about = {"stage": teacher.stage, "teacher": teacher.name}
-        write_json(out, about | {"manifest_sha256": manifest.sha256} | found)
+    for out in arguments.out:
+        write_json(out, found)
 
 
 if __name__ == "__main__":

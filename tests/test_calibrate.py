@@ -13,6 +13,10 @@ from stages.evaluation.metrics import score, softmax
 from stages.records.schema import targets_of
 from tests.evaluation.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
 
+MODELS = [
+    "RN18", "B3", "fused_fixed", "fused_searched", "fused_fixed_logits", "fused_searched_logits",
+]  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
@@ -44,25 +48,20 @@ def _bytes(root):
 
 
 def test_door_writes_everything(done):
-    names = ["RN18", "B3", "fused_fixed", "fused_searched"]
+    names = ["RN18", "B3", "fused_fixed"]
     curves = {
         f"plots/data/teachers/{kind}/{stage}_{name}.csv"
-        for kind in ("reliability", "confusion")
+        for kind in ("reliability", "confusion", "risk_coverage", "mistakes")
         for stage in TRUE_T
         for name in names
     }
     training = {
         f"plots/data/teachers/training/{stage}_{name}.csv" for stage in TRUE_T for name in names[:2]
     }
-    figures = {
-        f"plots/figures/{kind}_{stage}.png"
-        for kind in ("reliability", "confusion")
-        for stage in TRUE_T
-    }
-    assert set(_bytes(done)) == curves | training | figures | {
+    sources = {f"plots/data/teachers/sources/{stage}.csv" for stage in TRUE_T}
+    assert set(_bytes(done)) == curves | training | sources | {
         "models/calibrated/calibration.json",
         "metrics/teachers.json",
-        "plots/figures/training.png",
     }
 
 
@@ -84,18 +83,23 @@ def test_incident_N5_known_temperature_and_the_weights_it_belongs_to(done):
         card = _json(done / f"models/{stage}/RN18/teacher.json")
         teacher = found["stages"][stage]["teachers"]["RN18"]
         assert teacher["temperature"] == pytest.approx(temperature, rel=0.15)
+        low, high = teacher["temperature_95"]
+        assert low < teacher["temperature"] < high
         assert teacher["weights_sha256"] == card["weights_sha256"]
         assert found["manifest_sha256"] == card["manifest_sha256"]
         fused = found["stages"][stage]["fused"]
         assert fused["fixed"]["weights"] == {"RN18": 0.7, "B3": 0.3}
         assert sum(fused["searched"]["weights"].values()) == pytest.approx(1)
     assert (found["stage"], found["fusion"], found["fitted_on"], found["n"]) == (
-        "stageB", "fixed", "val", 720,
+        "stageA", "fixed", "val", 480,
     )  # fmt: skip
+    assert found["stages"]["stageB"]["teachers"]["RN18"]["fitted_rows"] == 240
 
 
 def test_numbers_are_those_of_the_test_rows_at_the_temperature_of_calibration_json(done):
-    test = pd.read_csv(done / "manifests/classification_manifest.csv").query("split == 'test'")
+    test = pd.read_csv(done / "manifests/classification_manifest.csv").query(
+        "split == 'test' and source != 'expw_lq'"
+    )
     logits = pd.read_parquet(done / "models/stageA/B3/logits.parquet").set_index("id")
     calibration = _json(done / "models/calibrated/calibration.json")
     temperature = calibration["stages"]["stageA"]["teachers"]["B3"]["temperature"]
@@ -107,15 +111,38 @@ def test_numbers_are_those_of_the_test_rows_at_the_temperature_of_calibration_js
     assert found["ece_raw"] > 3 * found["ece"]
 
 
-def test_stages_are_compared_on_the_same_rows_for_every_model(done):
+def test_incident_N1_stages_are_compared_on_the_same_rows_for_every_model(done):
     found = _json(done / "metrics/teachers.json")
     compared = found["stageB_vs_stageA"]
-    assert list(compared) == ["RN18", "B3", "fused_fixed", "fused_searched"]
+    assert list(compared) == MODELS
     # Both stages' logits are the same but for their scale, so nothing is left to gain.
-    assert compared["RN18"]["test"]["macro_f1_gain"] == 0
-    assert compared["RN18"]["test"]["nll_change"] == pytest.approx(0, abs=1e-3)
+    assert compared["RN18"]["test"]["macro_f1_gain"] == pytest.approx(0, abs=0.01)
+    assert compared["RN18"]["test"]["nll_change"] == pytest.approx(0, abs=5e-3)
     for entry in compared.values():
-        assert (entry["test"]["n"], entry["gates"]["gate"]["n"]) == (720, 470)
+        assert (entry["test"]["n"], entry["gates"]["gate"]["n"]) == (240, 710)
+
+
+def test_auto_takes_the_first_stage_where_nothing_is_gained_and_says_so(done):
+    (verdict,) = _json(done / "metrics/teachers.json")["verdict"]
+    assert (verdict["stage"], verdict["asked"], verdict["gain_is_real"]) == (
+        "stageA",
+        "auto",
+        False,
+    )
+    calibration = _json(done / "models/calibrated/calibration.json")
+    assert calibration["stage"] == "stageA"
+    assert calibration["verdict"] == verdict["says"]
+
+
+def test_stage_that_is_asked_for_is_taken_and_the_log_says_that_it_gains_nothing(copied, caplog):
+    set_calibrate(copied, stage="stageB", fusion="searched_logits")
+    with caplog.at_level("INFO"):
+        assert calibrate.main([]) == 0
+    found = _json(copied / "models/calibrated/calibration.json")
+    assert (found["stage"], found["stage_asked"], found["fusion"]) == (
+        "stageB", "stageB", "searched_logits",
+    )  # fmt: skip
+    assert "calibrate.stage says so; the gain of stageB is not real" in caplog.text
 
 
 def test_crossfit_serves_a_manifest_without_test_rows(tmp_path, monkeypatch, capsys):
@@ -126,9 +153,12 @@ def test_crossfit_serves_a_manifest_without_test_rows(tmp_path, monkeypatch, cap
     assert not (tmp_path / "metrics").exists()
     set_calibrate(tmp_path, report="val_crossfit", bins=10)
     assert calibrate.main([]) == 0
-    scaled = _json(tmp_path / "metrics/teachers.json")["stageA"]["RN18"]["val"]["scores"][1]
-    assert (scaled["fitted_on"], scaled["reported_on"]) == ("val, other 4 of 5 folds", "val")
-    assert len(pd.read_csv(tmp_path / "plots/data/teachers/reliability/stageA_RN18.csv")) == 10
+    found = _json(tmp_path / "metrics/teachers.json")
+    (about,) = found["stageA"]["RN18"]["val"]["about"]
+    assert (about["fitted_on"], about["reported_on"]) == ("val, other 4 of 5 folds", "val")
+    assert "test" not in found["stageB_vs_stageA"]["RN18"]
+    bins = pd.read_csv(tmp_path / "plots/data/teachers/reliability/stageA_RN18.csv")
+    assert (bins["high"] - bins["low"]).round(6).eq(0.1).all()
 
 
 def test_user_problem_leaves_the_old_results_whole(copied, capsys):
@@ -145,4 +175,17 @@ def test_dvc_would_show_numbers_and_no_tables(done):
     """DVC makes a column of every plain value, and passes over lists."""
     test = _json(done / "metrics/teachers.json")["stageA"]["RN18"]["test"]
     plain = [name for name, value in test.items() if not isinstance(value, list)]
-    assert plain == ["n", "accuracy", "macro_f1", "nll", "nll_raw", "ece", "ece_raw"]
+    assert plain == ["n", "accuracy", "macro_f1", "nll", "nll_raw", "ece", "ece_raw", "classes"]
+    found = _json(done / "metrics/teachers.json")
+    shown = {key for stage in TRUE_T for model in found[stage].values() for key in _plain(model)}
+    assert not {key for key in shown if key[0] not in ("temperature", "test", "votes", "gates")}
+    compared = {key for entry in found["stageB_vs_stageA"].values() for key in _plain(entry)}
+    assert {key[-1] for key in compared} == {"n", "macro_f1_gain", "nll_change"}
+
+
+def _plain(value, path=()):
+    for key, entry in value.items():
+        if isinstance(entry, dict):
+            yield from _plain(entry, (*path, key))
+        elif not isinstance(entry, list):
+            yield (*path, key)

@@ -1,7 +1,7 @@
 """One model on one set of rows -> a block of numbers that says what it was fitted and taken on.
 
 DVC shows the plain numbers of a block as columns and passes over its lists, so a block's headline
-is plain and its tables are lists of rows.
+is plain and its tables are lists of rows. `schema.py` says what a block has, to the last key.
 """
 
 from collections.abc import Mapping
@@ -11,26 +11,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.evaluation.bootstrap import Resamples, intervals
-from stages.evaluation.calibration import Pair
-from stages.evaluation.metrics import Floats, Ints, score
-from stages.evaluation.published import Mask
+from stages.evaluation.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates
+from stages.evaluation.calibration import Mask, Pair
+from stages.evaluation.debiased import debiased_calibration_error
+from stages.evaluation.metrics import Floats, Ints
+from stages.evaluation.protocol import Protocol
+from stages.evaluation.votes import shares_of, vote_estimates
 from stages.records.schema import targets_of
 from stages.sources.labels import CLASSES
 
 NATIVE_PX_EDGES = (0, 48, 96, 192)
+MAJORITY, VOTES = "majority", "votes"
 
 Block = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A model's probabilities on manifest rows, and where its temperature comes from."""
+    """A model's probabilities on manifest rows; the model by the hashes of its weights."""
 
     rows: pd.DataFrame
     pair: Pair
     fitted_on: str
     reported_on: str
+    weights_sha256: tuple[str, ...]
 
     @property
     def targets(self) -> Ints:
@@ -39,20 +43,65 @@ class Evidence:
 
     def only(self, mask: Mask) -> "Evidence":
         """The evidence of the rows of the mask (N,)."""
-        pair = Pair(self.pair.raw[mask], self.pair.scaled[mask])
-        return Evidence(self.rows[mask], pair, self.fitted_on, self.reported_on)
+        return Evidence(
+            self.rows[mask],
+            self.pair.only(mask),
+            self.fitted_on,
+            self.reported_on,
+            self.weights_sha256,
+        )
+
+    def about(self, *, label_rule: str) -> list[Block]:
+        """What the numbers of this evidence are numbers of."""
+        return [
+            {
+                "weights_sha256": list(self.weights_sha256),
+                "label_rule": label_rule,
+                "fitted_on": self.fitted_on,
+                "reported_on": self.reported_on,
+                "n": len(self.rows),
+            }
+        ]
 
 
-def block(evidence: Evidence, *, resamples: Resamples, bins: int) -> Block:
-    """Headline and tables: raw and scaled with intervals, per class, source and native size."""
-    sources, sizes = source_masks(evidence.rows), native_px_masks(evidence.rows)
-    scores = score_table(evidence, resamples=resamples, bins=bins)
-    return headline(*scores) | {
-        "scores": scores,
-        "per_class": class_table(evidence, bins=bins),
-        "per_source": part_table(evidence, "source", sources, resamples=resamples, bins=bins),
-        "per_native_px": part_table(evidence, "native_px", sizes, resamples=resamples, bins=bins),
+@dataclass(frozen=True)
+class Reported:
+    """The evidence that counts, the same with rows that were trained on, and what was left out."""
+
+    evidence: Evidence
+    whole: Evidence
+    left_out: Mapping[str, int]
+
+
+def block(reported: Reported, *, protocol: Protocol) -> Block:
+    """Headline and tables: raw and scaled with intervals, per class, source and native size.
+
+    Without a row that counts there is `n: 0` and what was left out.
+    """
+    evidence = reported.evidence
+    frame: Block = {
+        "about": evidence.about(label_rule=MAJORITY),
+        "left_out": [{"reason": why, "rows": rows} for why, rows in reported.left_out.items()],
     }
+    if evidence.rows.empty:
+        return {"n": 0} | frame
+    draws = protocol.resamples(evidence.rows["group"].tolist())
+    targets, bins = evidence.targets, protocol.bins
+    raw, scaled = (
+        score_row(found, targets, resamples=draws, bins=bins)
+        for found in (evidence.pair.raw, evidence.pair.scaled)
+    )
+    return headline(raw, scaled) | {"classes": num_classes(evidence)} | frame | {
+        "scores": [{"probabilities": "raw"} | raw, {"probabilities": "scaled"} | scaled],
+        "per_class": class_table(evidence, resamples=draws, bins=bins),
+        "per_source": _parts(evidence, "source", source_masks(evidence.rows), protocol=protocol),
+        "per_native_px": _parts(
+            evidence, "native_px", native_px_masks(evidence.rows), protocol=protocol
+        ),
+        "row_sets": _parts(
+            reported.whole, "rows", row_set_masks(reported.whole.rows), protocol=protocol
+        ),
+    }  # fmt: skip
 
 
 def headline(raw: Block, scaled: Block) -> Block:
@@ -68,32 +117,63 @@ def headline(raw: Block, scaled: Block) -> Block:
     }
 
 
-def score_table(evidence: Evidence, *, resamples: Resamples, bins: int) -> list[Block]:
-    """A row for the raw and one for the scaled probabilities, each with its 95 % intervals."""
+def num_classes(evidence: Evidence) -> int:
+    """How many of the seven classes the rows are of; macro-F1 counts each absent one as 0."""
+    return len(np.unique(evidence.targets))
+
+
+def votes_block(evidence: Evidence, *, protocol: Protocol) -> Block:
+    """How far the model is from the crowd's votes, by what it was scaled by; `n: 0` without any."""
+    voted = evidence.only(~np.isnan(evidence.pair.to_votes[:, 0]))
+    shares = shares_of(voted.rows)
+    voted, shares = voted.only(~np.isnan(shares[:, 0])), shares[~np.isnan(shares[:, 0])]
+    about = voted.about(label_rule=VOTES)
+    if voted.rows.empty:
+        return {"n": 0, "about": about}
+    draws = protocol.resamples(voted.rows["group"].tolist())
+    pair = voted.pair
+    scores = [
+        {"probabilities": name, "n": len(shares)}
+        | _with_intervals(
+            vote_estimates(probabilities, shares, resamples=draws, bins=protocol.bins)
+        )
+        for name, probabilities in (
+            ("raw", pair.raw), ("scaled", pair.to_votes), ("scaled_to_majority", pair.scaled),
+        )
+    ]  # fmt: skip
+    raw, scaled, _ = scores
+    plain = {"kl": scaled["kl"], "kl_raw": raw["kl"]}
+    plain |= {"soft_ece": scaled["soft_ece"], "soft_ece_raw": raw["soft_ece"]}
+    return {"n": len(shares)} | plain | {"about": about, "scores": scores}
+
+
+def score_row(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int) -> Block:
+    """n and every metric with its 95 % interval; `ece_classwise` has none that holds its rate."""
+    drawn = draw(probabilities, targets, resamples=resamples, bins=bins)
+    found = estimates(drawn)
+    debiased = debiased_calibration_error(probabilities, targets, bins=bins)
+    low, high = found["ece"].interval
+    found["ece_debiased"] = Estimate(debiased, (min(low, debiased), high))
+    classwise = float(drawn.found["ece_classwise"][0])
+    return {"n": len(targets)} | _with_intervals(found) | {"ece_classwise": classwise}
+
+
+def class_table(evidence: Evidence, *, resamples: Resamples, bins: int) -> list[Block]:
+    """Rows, F1 and calibration error of each class, after calibration.
+
+    A class without rows has no F1. The calibration error has no interval that holds its rate.
+    """
+    targets = evidence.targets
+    drawn = draw(evidence.pair.scaled, targets, resamples=resamples, bins=bins)
+    count = np.bincount(targets, minlength=len(CLASSES))
+    (ece,) = drawn.found["ece_of_class"]
+    absent: Block = {"f1": None, "f1_95": None}
     return [
-        _score_row(evidence, name, resamples=resamples, bins=bins) for name in ("raw", "scaled")
+        {"class": name, "n": int(count[c])}
+        | (_with_intervals({"f1": found}) if count[c] else absent)
+        | {"ece": float(ece[c])}
+        for c, (name, found) in enumerate(zip(CLASSES, f1_estimates(drawn), strict=True))
     ]
-
-
-def class_table(evidence: Evidence, *, bins: int) -> list[Block]:
-    """F1 and rows of each class, after scaling."""
-    f1 = score(evidence.pair.scaled, evidence.targets, bins=bins)["f1"]
-    count = np.bincount(evidence.targets, minlength=len(CLASSES))
-    return [
-        {"class": name, "n": int(n), "f1": f1[name]} for name, n in zip(CLASSES, count, strict=True)
-    ]
-
-
-def part_table(
-    evidence: Evidence, key: str, masks: Mapping[str, Mask], *, resamples: Resamples, bins: int
-) -> list[Block]:
-    """The scaled row of each part of the rows; `classes` says how many of the seven are there."""
-    table = []
-    for name, mask in masks.items():
-        part = evidence.only(mask)
-        row = _score_row(part, "scaled", resamples=resamples.only(mask), bins=bins)
-        table.append({key: name, "classes": len(np.unique(part.targets))} | row)
-    return table
 
 
 def source_masks(rows: pd.DataFrame) -> dict[str, Mask]:
@@ -113,6 +193,23 @@ def native_px_masks(rows: pd.DataFrame) -> dict[str, Mask]:
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 
+def row_set_masks(rows: pd.DataFrame) -> dict[str, Mask]:
+    """Sets of rows (N,) that a reader may mean, those that were trained on included.
+
+    A dataset's own split is `official`; `duplicate_free` rows had no duplicate in another split
+    before any row left.
+    """
+    official = (rows["official"] == rows["split"]).to_numpy(dtype=bool)
+    is_free = (rows["twin_splits"] == "").to_numpy(dtype=bool)
+    masks = {
+        "all": np.ones(len(rows), dtype=bool),
+        "duplicate_free": is_free,
+        "official": official,
+        "official_duplicate_free": official & is_free,
+    }
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
 def rounded(value: Any, *, digits: int = 6) -> Any:
     """The same JSON value with its floats rounded, so that equal results are equal bytes."""
     if isinstance(value, float):
@@ -124,25 +221,26 @@ def rounded(value: Any, *, digits: int = 6) -> Any:
     return value
 
 
-def _score_row(evidence: Evidence, name: str, *, resamples: Resamples, bins: int) -> Block:
-    probabilities: Floats = getattr(evidence.pair, name)
-    found = score(probabilities, evidence.targets, bins=bins)
-    limits = intervals(probabilities, evidence.targets, resamples=resamples, bins=bins)
-    row: Block = {
-        "probabilities": name,
-        "fitted_on": evidence.fitted_on if name == "scaled" else "nothing",
-        "reported_on": evidence.reported_on,
-        "n": len(evidence.rows),
-    }
-    for metric in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece"):
-        row[metric] = _value(found, metric)
-        if metric in limits:
-            row[f"{metric}_95"] = limits[metric]
-    return row
+def _parts(
+    evidence: Evidence, key: str, masks: Mapping[str, Mask], *, protocol: Protocol
+) -> list[Block]:
+    """The scaled row of each part of the rows; `classes` says how many of the seven are there."""
+    draws = protocol.resamples(evidence.rows["group"].tolist())
+    table = []
+    for name, mask in masks.items():
+        part = evidence.only(mask)
+        row = score_row(
+            part.pair.scaled, part.targets, resamples=draws.only(mask), bins=protocol.bins
+        )
+        table.append({key: name, "classes": num_classes(part)} | row)
+    return table
 
 
-def _value(found: Mapping[str, Any], metric: str) -> float:
-    return float(found[metric])
+def _with_intervals(found: Mapping[str, Estimate]) -> Block:
+    values: Block = {}
+    for metric, estimate in found.items():
+        values |= {metric: estimate.value, f"{metric}_95": list(estimate.interval)}
+    return values
 
 
 def _bucket(low: int, high: float) -> str:

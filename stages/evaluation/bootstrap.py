@@ -1,24 +1,21 @@
-"""Row-wise evidence -> 95 % intervals, by drawing whole groups of rows with replacement.
-
-Accuracy, macro-F1, NLL and ECE are functions of sums over rows. So a draw is a weighted sum of each
-group's sums, and a thousand draws are one matrix product.
-"""
+"""Sums over rows -> 95 % intervals, by drawing whole groups of rows with replacement."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
-from stages.evaluation.metrics import Floats, Ints, row_nll
-from stages.evaluation.reliability import bin_of
+from stages.evaluation.metrics import Floats, Ints
+from stages.evaluation.proportion import wilson_interval
+from stages.evaluation.sums import METRICS, Draws, Layout, metrics_of, row_sums
 
-INTERVAL_METRICS = ("accuracy", "macro_f1", "nll", "ece")
-
-Draws = dict[str, Floats]
 Interval = tuple[float, float]
 
 _CHUNK = 64
+# Shares of rows: where all rows agree, so do all draws.
+_SHARES = ("accuracy", "balanced_accuracy")
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,33 @@ class Resamples:
 
     def totals(self, values: Floats) -> Floats:
         """Sums (B, K) of row values (N, K) in each draw."""
-        by_group = np.zeros((self.counts.shape[1], values.shape[1]))
-        np.add.at(by_group, self.group, values)
+        num_rows, num_groups = len(values), self.counts.shape[1]
+        places = (self.group, np.arange(num_rows))
+        joined = csr_array((np.ones(num_rows), places), shape=(num_groups, num_rows))
+        by_group = joined @ values
         chunks = range(0, len(self.counts), _CHUNK)
         return np.concatenate([self.counts[at : at + _CHUNK] @ by_group for at in chunks])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric of all rows and its nominal 95 % interval."""
+
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Metrics of all rows, of each draw, and what each calibration error scatters by itself.
+
+    `groups` is the number of groups that the rows are of.
+    """
+
+    found: Draws
+    draws: Draws
+    noise: Draws
+    groups: int
 
 
 def resample(groups: Sequence[str], *, samples: int, random: np.random.Generator) -> Resamples:
@@ -54,72 +74,83 @@ def resample(groups: Sequence[str], *, samples: int, random: np.random.Generator
     return Resamples(group.astype(np.int64), counts)
 
 
-def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
-    """What each row adds, (N, C*C + bins + 1): confusion cell, confidence gap in its bin, NLL."""
-    n, classes = probabilities.shape
-    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    sums = np.zeros((n, classes * classes + bins + 1))
-    rows = np.arange(n)
-    sums[rows, targets * classes + predicted] = 1
-    position = classes * classes + bin_of(confidence, bins=bins)
-    sums[rows, position] = confidence - (predicted == targets)
-    sums[:, -1] = row_nll(probabilities, targets)
-    return sums
+def draw(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int) -> Drawn:
+    """Every metric of these rows and of each draw of them."""
+    layout = Layout(probabilities.shape[1], bins)
+    sums = row_sums(probabilities, targets, bins=bins)
+    seen, totals = sums.sum(axis=0, keepdims=True), resamples.totals(sums)
+    return Drawn(
+        found=metrics_of(seen, layout=layout),
+        draws=metrics_of(totals, layout=layout),
+        noise=_gap_noise(totals - seen, layout=layout, n=len(targets)),
+        groups=resamples.counts.shape[1],
+    )
 
 
-def metrics_of(totals: Floats, *, classes: int) -> Draws:
-    """The metrics (B,) of sums (B, K) over rows; NaN for a draw without rows."""
-    confusion = totals[:, : classes * classes].reshape(-1, classes, classes)
-    gaps, nll = totals[:, classes * classes : -1], totals[:, -1]
-    n = confusion.sum(axis=(1, 2))
-    n = np.where(n > 0, n, np.nan)
-    hits = np.diagonal(confusion, axis1=1, axis2=2)
-    claims = confusion.sum(axis=1) + confusion.sum(axis=2)
-    f1 = np.where(claims > 0, 2 * hits / np.maximum(claims, 1), 0.0)
-    return {
-        "accuracy": hits.sum(axis=1) / n,
-        "macro_f1": np.where(np.isnan(n), np.nan, f1.mean(axis=1)),
-        "nll": nll / n,
-        "ece": np.abs(gaps).sum(axis=1) / n,
+def estimates(drawn: Drawn) -> dict[str, Estimate]:
+    """Each metric of `METRICS` with its interval.
+
+    Percentiles of the draws, but for the ECEs, and Wilson's where all rows are right or none is.
+    Of 300 synthetic samples of 400 rows, .95 to .97 held the truth in the intervals of accuracy,
+    macro-F1 and NLL. Those of `ece` and `ece_equal_mass` did in .96 and .97 if the model was
+    calibrated, in only .87 and .86 if its logits were 1.3 times too large, in .92 and .90 if twice.
+    Of 450 samples of 2,000 rows, 1.3 times too large: `ece` .89, `ece_equal_mass` .89, the others
+    .94 to .95.
+    """
+    found, draws, noise = drawn.found, drawn.draws, drawn.noise
+    made = {name: _estimate(found[name][0], draws[name], noise=noise.get(name)) for name in METRICS}
+    return made | {
+        name: _estimate_of_all(made[name].value, groups=drawn.groups)
+        for name in _SHARES
+        if made[name].value in (0, 1)
     }
 
 
-def draw_metrics(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int) -> Draws:
-    """The metrics of each draw, (B,)."""
-    totals = resamples.totals(row_sums(probabilities, targets, bins=bins))
-    return metrics_of(totals, classes=probabilities.shape[1])
+def f1_estimates(drawn: Drawn) -> list[Estimate]:
+    """The F1 of each class with its interval."""
+    (f1,), draws = drawn.found["f1_of_class"], drawn.draws["f1_of_class"]
+    return [Estimate(float(f1[c]), percentiles(draws[:, c])) for c in range(len(f1))]
 
 
-def intervals(
-    probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int
-) -> dict[str, Interval]:
-    """The nominal 95 % interval of each metric of `INTERVAL_METRICS`.
-
-    Percentiles of the draws, but for ECE. On synthetic truths (400 rows, 300 samples) they held it
-    in .94 to .95 of samples for accuracy, macro-F1 and NLL, in .89 to .97 for ECE.
-    """
-    classes = probabilities.shape[1]
-    sums = row_sums(probabilities, targets, bins=bins)
-    totals, seen = resamples.totals(sums), sums.sum(axis=0, keepdims=True)
-    draws = metrics_of(totals, classes=classes)
-    found = {name: percentiles(draws[name]) for name in INTERVAL_METRICS}
-    noise = np.abs(totals - seen)[:, classes * classes : -1].sum(axis=1) / len(targets)
-    ece = float(metrics_of(seen, classes=classes)["ece"][0])
-    return found | {"ece": _ece_interval(ece, found["ece"], noise=noise)}
+def mean_interval(values: Floats, *, resamples: Resamples) -> Interval:
+    """The 95 % interval of the mean of row values (N,)."""
+    sums, counts = resamples.totals(np.column_stack([values, np.ones_like(values)])).T
+    return percentiles(sums / np.where(counts > 0, counts, np.nan))
 
 
-def _ece_interval(ece: float, drawn: Interval, *, noise: Floats) -> Interval:
-    """The reflected interval `2 ece - drawn`, widened to hold the ECE.
+def percentiles(draws: Floats) -> Interval:
+    """The middle 95 % of the draws (B,); draws without a row do not count."""
+    low, high = np.quantile(draws[~np.isnan(draws)], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def ece_estimate(value: float, draws: Floats, *, noise: Floats) -> Estimate:
+    """An ECE with the reflected interval `2 ece - drawn`, widened to hold the ECE.
 
     A draw's ECE is too large by about as much as the ECE itself, for its bins scatter twice. And
     an ECE within `noise`, what the bins of a calibrated model scatter, may as well be 0.
     """
-    low, high = drawn
-    is_noise = ece <= percentiles(noise)[1]
-    return (0.0 if is_noise else max(0.0, 2 * ece - high)), max(ece, 2 * ece - low)
+    low, high = percentiles(draws)
+    is_noise = value <= percentiles(noise)[1]
+    lowest = 0.0 if is_noise else max(0.0, 2 * value - high)
+    return Estimate(value, (lowest, max(value, 2 * value - low)))
 
 
-def percentiles(draws: Floats) -> Interval:
-    """The middle 95 % of the draws."""
-    low, high = np.nanquantile(draws, [0.025, 0.975])
-    return float(low), float(high)
+def _estimate(value: np.float64, draws: Floats, *, noise: Floats | None) -> Estimate:
+    if noise is None:
+        return Estimate(float(value), percentiles(draws))
+    return ece_estimate(float(value), draws, noise=noise)
+
+
+def _estimate_of_all(value: float, *, groups: int) -> Estimate:
+    """All rows are right, or none is: Wilson's interval, each group as one row."""
+    low, high = wilson_interval(value * groups, groups)
+    return Estimate(value, (float(low), float(high)))
+
+
+def _gap_noise(scatter: Floats, *, layout: Layout, n: int) -> Draws:
+    """What each ECE of a calibrated model would be in each draw: the scatter of its bins alone."""
+    return {
+        "ece": np.abs(scatter[:, layout.width]).sum(axis=1) / n,
+        "ece_equal_mass": np.abs(scatter[:, layout.mass]).sum(axis=1) / n,
+    }

@@ -1,83 +1,165 @@
-"""Members' probabilities on val -> fusion weights and temperature, fitted once or by folds.
+"""Members' probabilities on val -> fusion weights, temperature and class bias; once or by folds.
 
-A single teacher is a fusion of one. First the members are mixed, then the mixture is scaled.
+A single teacher is a fusion of one. First the members are mixed, then the mixture is scaled, then
+the bias is added where it was adopted.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from stages.evaluation.fusion import fuse
-from stages.evaluation.metrics import Floats, Ints, log_probabilities
-from stages.evaluation.temperature import fit_temperature, scale
+from stages.evaluation.fusion import Space, Weights, fuse, search_weights
+from stages.evaluation.metrics import Floats, Ints, log_probabilities, softmax
+from stages.evaluation.protocol import Protocol
+from stages.evaluation.refinement import NO_BIAS, ClassBias, Refinement, refine
+from stages.evaluation.temperature import fit_temperature, one_hot, scale
 from stages.runtime.errors import UserError
 
-WeightRule = Callable[[Sequence[Floats], Ints], tuple[float, ...]]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The same rows before and after temperature scaling, each (N, 7)."""
+    """The same rows before and after calibration, each (N, 7).
+
+    `to_votes` is scaled by the temperature for votes, and NaN where there is none.
+    """
 
     raw: Floats
     scaled: Floats
+    to_votes: Floats
+
+    def only(self, mask: Mask) -> "Pair":
+        """The rows of the mask (N,)."""
+        return Pair(self.raw[mask], self.scaled[mask], self.to_votes[mask])
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted: a weight per member and the temperature of their mixture."""
+    """What was fitted: `p = softmax(log(mixture) / temperature + class_bias)`.
 
-    weights: tuple[float, ...]
+    `votes_temperature` is fitted to the crowd's votes instead; None where there are too few.
+    """
+
+    weights: Weights
     temperature: float
+    space: Space = "probabilities"
+    class_bias: ClassBias = NO_BIAS
+    votes_temperature: float | None = None
 
-    def apply(self, members: Sequence[Floats]) -> Pair:
-        """Mix, then scale, any rows of the same members."""
-        raw = fuse(members, self.weights)
-        return Pair(raw=raw, scaled=scale(raw, self.temperature))
-
-
-def fixed(*weights: float) -> WeightRule:
-    """The rule that knows its weights beforehand."""
-    return lambda _members, _targets: weights
-
-
-def fit(members: Sequence[Floats], targets: Ints, *, rule: WeightRule, name: str) -> Calibration:
-    """Fit weights and temperature on these rows and no others."""
-    weights = rule(members, targets)
-    logits = log_probabilities(fuse(members, weights))
-    return Calibration(weights, fit_temperature(logits, targets, name=name))
+    def apply(self, members: Floats) -> Pair:
+        """Mix, then scale, any rows (M, N, 7) of the same members."""
+        raw = fuse(members, self.weights, space=self.space)
+        logits = log_probabilities(raw)
+        scaled = softmax(logits / self.temperature + np.asarray(self.class_bias))
+        if self.votes_temperature is None:
+            return Pair(raw, scaled, np.full_like(raw, np.nan))
+        return Pair(raw, scaled, scale(raw, self.votes_temperature))
 
 
-def crossfit(
-    members: Sequence[Floats], targets: Ints, *, fold: Ints, rule: WeightRule, name: str
-) -> Pair:
-    """Scale each fold of the rows by what was fitted on the other folds."""
-    raw, scaled = np.empty_like(members[0]), np.empty_like(members[0])
-    for held in np.unique(fold):
-        out, rest = fold == held, fold != held
-        fitted = fit(
-            [member[rest] for member in members],
-            targets[rest],
-            rule=rule,
-            name=f"{name}, fold {held}",
-        )
-        pair = fitted.apply([member[out] for member in members])
-        raw[out], scaled[out] = pair.raw, pair.scaled
-    return Pair(raw, scaled)
+@dataclass(frozen=True)
+class Observed:
+    """Rows to fit on: members' probabilities (M, N, 7), class numbers (N,) and groups (N,).
+
+    `shares` (N, 7) are the crowd's votes, NaN in rows without.
+    """
+
+    members: Floats
+    targets: Ints
+    shares: Floats
+    groups: npt.NDArray[np.str_]
+
+    @property
+    def has_votes(self) -> Mask:
+        """Which rows (N,) the crowd voted on."""
+        return ~np.isnan(self.shares[:, 0])
+
+    def only(self, mask: Mask) -> "Observed":
+        """The rows of the mask (N,)."""
+        kept = (self.members[:, mask], self.targets[mask], self.shares[mask], self.groups[mask])
+        return Observed(*kept)
 
 
-def assign_folds(groups: Sequence[str], *, folds: int, random: np.random.Generator) -> Ints:
-    """A fold 0..folds-1 for each row, (N,); rows of a group share theirs.
+@dataclass(frozen=True)
+class Mixing:
+    """What is mixed, with which weights; None are searched."""
+
+    weights: Weights | None
+    space: Space = "probabilities"
+
+    def weights_for(self, members: Floats, targets: Ints) -> Weights:
+        """The weights that are given, or those that fit these rows best."""
+        if self.weights is not None:
+            return self.weights
+        return search_weights(members, targets, space=self.space)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A calibration, and what became of the bias per class."""
+
+    calibration: Calibration
+    refinement: Refinement
+
+
+def fit(observed: Observed, *, mixing: Mixing, protocol: Protocol, name: str) -> Fitted:
+    """Fit weights, temperatures and bias on these rows and no others.
 
     Raises:
-        UserError: if there are fewer groups than folds.
+        UserError: if the temperature touches a bound; `name` says of which model and rows.
     """
-    names, position = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if len(names) < folds:
-        raise UserError(
-            f"params.yaml: calibrate.folds: {folds} folds need as many groups of val rows, "
-            f"found {len(names)}"
+    weights = mixing.weights_for(observed.members, observed.targets)
+    mixed = fuse(observed.members, weights, space=mixing.space)
+    logits = log_probabilities(mixed)
+    temperature = fit_temperature(logits, one_hot(observed.targets), name=name)
+    refinement = refine(
+        logits / temperature,
+        observed.targets,
+        fold=protocol.fold_of(observed.groups),
+        resamples=protocol.resamples(observed.groups),
+    )
+    votes = _votes_temperature(observed, logits, protocol=protocol, name=name)
+    calibration = Calibration(weights, temperature, mixing.space, refinement.class_bias, votes)
+    return Fitted(calibration, refinement)
+
+
+def crossfit(observed: Observed, *, mixing: Mixing, protocol: Protocol, name: str) -> Pair:
+    """Calibrate each fold of the rows by what was fitted on the other folds.
+
+    Raises:
+        UserError: if there are fewer groups than folds, or a temperature touches a bound.
+    """
+    require_folds(observed.groups, protocol=protocol)
+    fold = protocol.fold_of(observed.groups)
+    raw, scaled, to_votes = np.empty((3, *observed.members[0].shape))
+    for held in np.unique(fold):
+        out = fold == held
+        fitted = fit(
+            observed.only(~out), mixing=mixing, protocol=protocol, name=f"{name}, fold {held}"
         )
-    order: Ints = random.permutation(len(names)) % folds
-    return order[position]
+        pair = fitted.calibration.apply(observed.members[:, out])
+        raw[out], scaled[out], to_votes[out] = pair.raw, pair.scaled, pair.to_votes
+    return Pair(raw, scaled, to_votes)
+
+
+def require_folds(groups: npt.NDArray[np.str_], *, protocol: Protocol) -> None:
+    """Refuse rows of fewer groups than folds.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if (found := len(np.unique(groups))) < protocol.folds:
+        raise UserError(
+            f"params.yaml: calibrate.folds: {protocol.folds} folds need as many groups of val "
+            f"rows, found {found}"
+        )
+
+
+def _votes_temperature(
+    observed: Observed, logits: Floats, *, protocol: Protocol, name: str
+) -> float | None:
+    voted = observed.has_votes
+    if len(np.unique(observed.groups[voted])) < protocol.folds:
+        return None
+    return fit_temperature(logits[voted], observed.shares[voted], name=f"{name}, to its votes")

@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from stages.evaluation.blocks import Block, Evidence, source_masks
-from stages.evaluation.bootstrap import Resamples, draw_metrics, percentiles
-from stages.evaluation.metrics import score
+from stages.evaluation.blocks import MAJORITY, Block, Evidence, score_row, source_masks
+from stages.evaluation.bootstrap import Resamples, draw, percentiles
+from stages.evaluation.protocol import Protocol
 
 # What is compared, and what the difference, second minus first, is called.
 DIFFERENCES: tuple[tuple[Literal["macro_f1", "nll"], str], ...] = (
@@ -29,34 +29,42 @@ def same_rows(first: Evidence, second: Evidence) -> tuple[Evidence, Evidence]:
     return shared
 
 
-def compare(first: Evidence, second: Evidence, *, resamples: Resamples, bins: int) -> Block:
-    """Second minus first after scaling, on all rows and per source.
+def compare(first: Evidence, second: Evidence, *, protocol: Protocol) -> Block:
+    """Second minus first after calibration, on the rows that they share; `n: 0` without any.
 
     `macro_f1_gain` above 0 and `nll_change` below 0 speak for the second; a difference whose 95 %
-    interval holds 0 is none.
+    interval holds 0 is none. `scores` are those of the first and of the second on these rows.
     """
-    sources = source_masks(first.rows)
-    return _differences(first, second, resamples=resamples, bins=bins) | {
-        "evidence": [{"fitted_on": first.fitted_on, "reported_on": first.reported_on}],
+    pair = same_rows(first, second)
+    about = [line for one in pair for line in one.about(label_rule=MAJORITY)]
+    if pair[0].rows.empty:
+        return {"n": 0, "about": about}
+    draws = protocol.resamples(pair[0].rows["group"].tolist())
+    rows = [
+        score_row(one.pair.scaled, one.targets, resamples=draws, bins=protocol.bins) for one in pair
+    ]
+    return differences(*pair, resamples=draws, bins=protocol.bins) | {
+        "about": about,
+        "scores": rows,
         "per_source": [
             {"source": name}
-            | _differences(
-                first.only(mask), second.only(mask), resamples=resamples.only(mask), bins=bins
+            | differences(
+                *(one.only(mask) for one in pair), resamples=draws.only(mask), bins=protocol.bins
             )
-            for name, mask in sources.items()
+            for name, mask in source_masks(pair[0].rows).items()
         ],
     }
 
 
-def _differences(first: Evidence, second: Evidence, *, resamples: Resamples, bins: int) -> Block:
+def differences(first: Evidence, second: Evidence, *, resamples: Resamples, bins: int) -> Block:
+    """n, and each difference of `DIFFERENCES` with its interval, of the same rows."""
     assert np.array_equal(first.rows["id"], second.rows["id"]), "compared on the same rows only"
-    before, after = (score(e.pair.scaled, e.targets, bins=bins) for e in (first, second))
-    draws_before, draws_after = (
-        draw_metrics(e.pair.scaled, e.targets, resamples=resamples, bins=bins)
-        for e in (first, second)
-    )
     values: Block = {"n": len(first.rows)}
+    before, after = (
+        draw(one.pair.scaled, one.targets, resamples=resamples, bins=bins)
+        for one in (first, second)
+    )
     for metric, name in DIFFERENCES:
-        values[name] = after[metric] - before[metric]
-        values[f"{name}_95"] = percentiles(draws_after[metric] - draws_before[metric])
+        values[name] = float((after.found[metric] - before.found[metric])[0])
+        values[f"{name}_95"] = list(percentiles(after.draws[metric] - before.draws[metric]))
     return values

@@ -3,6 +3,8 @@
 A teacher's logits are used only if they belong to the manifest at hand and are complete.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stages.config import Filter
 from stages.evaluation.metrics import Floats
 from stages.records.folder import MANIFEST_FILE, read_folder
+from stages.records.views import select
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 from stages.sources.labels import CLASSES
@@ -26,26 +30,46 @@ _LOGITS = [f"logit_{name.lower()}" for name in CLASSES]
 
 @dataclass(frozen=True)
 class Manifest:
-    """The rows that teachers are scored on, by id: `rows` of val and test, and each gate view's."""
+    """The manifest's rows and each gate view's, by id."""
 
     sha256: str
-    ids: pd.Index
     rows: pd.DataFrame
-    gates: dict[str, pd.DataFrame]
+    gates: Mapping[str, pd.DataFrame]
+    source_groups: Mapping[str, Sequence[str]]
 
-    def split(self, name: str) -> pd.DataFrame:
-        """The rows of one split."""
-        chosen: pd.DataFrame = self.rows[self.rows["split"] == name]
-        return chosen
+    @property
+    def scored(self) -> pd.Index:
+        """Ids of the rows that every teacher has logits of: val, test and the gates."""
+        is_scored = (self.rows["split"] != "train") | self.rows["id"].isin(self.gate_ids)
+        ids: pd.Index = pd.Index(self.rows.loc[is_scored, "id"])
+        return ids
+
+    @property
+    def gate_ids(self) -> set[str]:
+        """Ids of the rows of all gates."""
+        return {id_ for gate in self.gates.values() for id_ in gate["id"]}
+
+    def admitted(self, rows: Filter, *, key: str) -> pd.DataFrame:
+        """The rows that a stage's filter lets through; `max_per_class` thins training only.
+
+        Raises:
+            UserError: if a name of the filter matches no row.
+        """
+        whole = rows.model_copy(update={"max_per_class": None})
+        return select(self.rows, whole, key=key, source_groups=self.source_groups)
 
 
 @dataclass(frozen=True)
 class PublishedTeacher:
-    """One teacher of one stage; `logits` is indexed by id and holds seven logits and `seen`."""
+    """One teacher of one stage; `logits` is indexed by id and holds seven logits and `seen`.
+
+    `filter` chose the rows that it was trained on.
+    """
 
     stage: str
     name: str
     weights_sha256: str
+    filter: Filter
     logits: pd.DataFrame
     history: list[dict[str, Any]]
 
@@ -65,12 +89,11 @@ def read_manifest_folder(folder: Path) -> Manifest:
         UserError: if a file is missing, was changed since, or breaks the manifest's schema.
     """
     published = read_folder(folder)
-    frame = published.rows
     return Manifest(
         sha256=published.sha256,
-        ids=pd.Index(frame["id"]),
-        rows=_by_id(frame[frame["split"] != "train"]),
-        gates={name: _by_id(rows) for name, rows in published.gates.items()},
+        rows=published.rows,
+        gates=published.gates,
+        source_groups=published.source_groups,
     )
 
 
@@ -86,15 +109,19 @@ def read_teacher(folder: Path, *, manifest: Manifest) -> PublishedTeacher:
     card = _read(folder / "teacher.json", made_by=made_by)
     shown = f"models/{stage}/{name}"
     _check_card(card, shown=f"{shown}/teacher.json", manifest=manifest, made_by=made_by)
+    report = _read(folder / "alignmentreport.json", made_by=made_by)
     history = _read(folder / "history.json", made_by=made_by)
     _require(folder / "logits.parquet", made_by=made_by)
     logits = pd.read_parquet(folder / "logits.parquet")
     _check_logits(logits, shown=f"{shown}/logits.parquet", manifest=manifest)
-    return PublishedTeacher(stage, name, card["weights_sha256"], logits.set_index("id"), history)
-
-
-def _by_id(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sort_values("id", ignore_index=True)
+    return PublishedTeacher(
+        stage=stage,
+        name=name,
+        weights_sha256=card["weights_sha256"],
+        filter=Filter.model_validate_json(json.dumps(report["filter"])),
+        logits=logits.set_index("id"),
+        history=history,
+    )
 
 
 def _require(path: Path, *, made_by: str) -> None:
@@ -124,13 +151,11 @@ def _check_logits(logits: pd.DataFrame, *, shown: str, manifest: Manifest) -> No
     if sorted(logits.columns) != sorted(expected):
         raise UserError(f"{shown}: columns: expected {expected}, got {list(logits.columns)}")
     ids = pd.Index(logits["id"])
-    wanted = pd.Index(manifest.rows["id"])
-    for gate in manifest.gates.values():
-        wanted = wanted.union(pd.Index(gate["id"]))
+    wanted, known = manifest.scored, pd.Index(manifest.rows["id"])
     problems = {
         "rows stand more than once": ids[ids.duplicated()],
         f"rows have no logits, of {len(wanted)} val, test and gate rows": wanted.difference(ids),
-        f"rows are unknown to manifests/{MANIFEST_FILE}": ids.difference(manifest.ids),
+        f"rows are unknown to manifests/{MANIFEST_FILE}": ids.difference(known),
         "rows hold logits that are not finite": ids[
             ~np.isfinite(logits[_LOGITS].to_numpy(dtype=np.float64)).all(axis=1)
         ],

@@ -1,130 +1,118 @@
-"""Assessments -> the JSON of `models/calibrated/calibration.json` and `metrics/teachers.json`."""
+"""A study -> the JSON of `models/calibrated/calibration.json` and `metrics/teachers.json`."""
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from stages.config import Calibrate
-from stages.evaluation.assessment import FUSED_NAMES, Assessment, Gate, Model
-from stages.evaluation.blocks import Block, Evidence, block, rounded
-from stages.evaluation.bootstrap import Resamples, resample
-from stages.evaluation.comparison import compare, same_rows
-from stages.evaluation.published import STAGES, Manifest
+from stages.evaluation.assessment import FUSED_NAMES, Assessment
+from stages.evaluation.blocks import Block, Reported, block, rounded, votes_block
+from stages.evaluation.protocol import Protocol
+from stages.evaluation.published import STAGES
+from stages.evaluation.schema import check_calibration, check_metrics
+from stages.evaluation.study import Study
 from stages.evaluation.temperature import HIGHEST, LOWEST
-from stages.runtime.seed import generator
 from stages.sources.labels import CLASSES
 
 logger = logging.getLogger(__name__)
 
 
-def calibration_json(
-    assessments: Sequence[Assessment], *, manifest: Manifest, settings: Calibrate
-) -> Block:
-    """All that export needs: temperatures of teachers and fusions per stage, weights and hashes."""
-    return {
-        "stage": settings.stage,
+def calibration_json(found: Study, *, settings: Calibrate) -> Block:
+    """All that export needs: the stage that was taken, and what was fitted, with hashes."""
+    taken = [one for one in found.assessments if one.model.stage == found.verdict.stage]
+    calibration = {
+        "stage": found.verdict.stage,
+        "stage_asked": settings.stage,
+        "verdict": found.verdict.says,
         "fusion": settings.fusion,
         "classes": list(CLASSES),
-        "manifest_sha256": manifest.sha256,
+        "manifest_sha256": found.manifest.sha256,
         "fitted_on": "val",
-        "n": assessments[0].fitted_rows,
-        "order": "fuse the raw probabilities, then scale",
+        "n": len(taken[0].val.rows),
+        "order": "fuse in `space`, then softmax(log(fused) / temperature + class_bias)",
         "temperature_range": [LOWEST, HIGHEST],
-        "stages": {stage: _stage_calibration(assessments, stage=stage) for stage in STAGES},
+        "stages": {stage: _stage_calibration(found.assessments, stage=stage) for stage in STAGES},
     }
+    check_calibration(calibration)
+    return calibration
 
 
-def teachers_json(
-    assessments: Sequence[Assessment], *, manifest: Manifest, settings: Calibrate, seed: int
-) -> Block:
-    """Every number, `<stage>.<model>.<split>.<metric>`, and Stage B against Stage A."""
-    found: Block = {stage: {} for stage in STAGES}
-    for one in assessments:
-        found[one.model.stage][one.model.name] = model_json(one, settings=settings, seed=seed)
+def metrics_json(found: Study, *, settings: Calibrate) -> Block:
+    """Every number, `<stage>.<model>.<split>.<metric>`, Stage B against Stage A, the verdict."""
     first, second = STAGES
-    found[f"{second}_vs_{first}"] = stages_json(assessments, settings=settings, seed=seed)
-    found["provenance"] = [
+    metrics: Block = {stage: {} for stage in STAGES}
+    for one in found.assessments:
+        added = found.contributions[one.model.stage, one.model.name]
+        numbers = model_json(one, contributions=added, protocol=found.protocol)
+        metrics[one.model.stage][one.model.name] = numbers
+    metrics[f"{second}_vs_{first}"] = dict(found.compared)
+    metrics["verdict"] = [
         {
-            "manifest_sha256": manifest.sha256,
-            "labels": "column `label` of the manifest",
-            "intervals": "nominal 95 %, bootstrap by group",
-            "bins": settings.bins,
-            "bootstrap_samples": settings.bootstrap_samples,
+            "stage": found.verdict.stage,
+            "asked": settings.stage,
+            "gain_is_real": found.verdict.gain_is_real,
+            "model": found.fused,
+            "says": found.verdict.says,
         }
     ]
-    rounded_metrics: Block = rounded(found)
-    return rounded_metrics
+    metrics["provenance"] = [
+        {
+            "manifest_sha256": found.manifest.sha256,
+            "label_rules": {
+                "majority": "column `label` of the manifest",
+                "votes": "columns p_angry ... p_neutral of the manifest",
+            },
+            "intervals": "nominal 95 %, bootstrap by group",
+            "bins": found.protocol.bins,
+            "bootstrap_samples": found.protocol.bootstrap_samples,
+        }
+    ]
+    result: Block = rounded(metrics)
+    check_metrics(result, report="test" if found.protocol.report == "test" else "val")
+    return result
 
 
-def model_json(one: Assessment, *, settings: Calibrate, seed: int) -> Block:
+def model_json(one: Assessment, *, contributions: Sequence[Block], protocol: Protocol) -> Block:
     """One model: temperature, the block of its in-domain rows and one per gate, its weights."""
+    votes = votes_block(one.in_domain, protocol=protocol)
     return {
         "temperature": one.calibration.temperature,
-        one.in_domain.reported_on: block(
-            one.in_domain, resamples=_draws(one.in_domain, settings, seed), bins=settings.bins
-        ),
+        one.in_domain.reported_on: block(one.reported, protocol=protocol),
+        "votes": votes,
         "gates": {
-            name: _gate_json(gate, model=one.model, settings=settings, seed=seed)
+            name: _gate_block(one, name, gate, protocol=protocol)
             for name, gate in one.gates.items()
         },
+        "fit": [fit_row(one)],
         "members": _members(one),
+        "leave_one_out": list(contributions),
     }
 
 
-def stages_json(assessments: Sequence[Assessment], *, settings: Calibrate, seed: int) -> Block:
-    """The second stage minus the first for each model, on the same rows."""
-    by_name = {(one.model.stage, one.model.name): one for one in assessments}
-    pairs = {
-        one.model.name: (one, by_name[STAGES[1], one.model.name])
-        for one in assessments
-        if one.model.stage == STAGES[0]
-    }
-    return {
-        name: _pair_json(first, second, settings=settings, seed=seed)
-        for name, (first, second) in pairs.items()
-    }
-
-
-def _pair_json(first: Assessment, second: Assessment, *, settings: Calibrate, seed: int) -> Block:
-    return {
-        first.in_domain.reported_on: _compared(
-            first.in_domain, second.in_domain, settings=settings, seed=seed
-        ),
-        "gates": {
-            name: _compared(
-                gate.evidence, second.gates[name].evidence, settings=settings, seed=seed
-            )
-            for name, gate in first.gates.items()
-        },
-    }
-
-
-def _compared(first: Evidence, second: Evidence, *, settings: Calibrate, seed: int) -> Block:
-    first, second = same_rows(first, second)
-    if first.rows.empty:
-        return {"n": 0}
-    return compare(first, second, resamples=_draws(first, settings, seed), bins=settings.bins)
-
-
-def _gate_json(gate: Gate, *, model: Model, settings: Calibrate, seed: int) -> Block:
-    left_out = [
-        {"reason": "the row or a copy of it was trained on", "rows": gate.seen},
-        {"reason": "in val, where the temperature was fitted", "rows": gate.in_val},
-    ]
-    if gate.evidence.rows.empty:
+def _gate_block(one: Assessment, name: str, gate: Reported, *, protocol: Protocol) -> Block:
+    found = block(gate, protocol=protocol)
+    if not found["n"]:
+        left_out = ", ".join(f"{rows} {why}" for why, rows in gate.left_out.items())
         logger.warning(
-            "gate %s: %s %s: no row is left to report on (%d trained on, %d in val)",
-            gate.evidence.reported_on, model.stage, model.name, gate.seen, gate.in_val,
+            "gate %s: %s %s: no row is left to report on (%s)",
+            name, one.model.stage, one.model.name, left_out,
         )  # fmt: skip
-        return {"n": 0, "left_out": left_out}
-    draws = _draws(gate.evidence, settings, seed)
-    return block(gate.evidence, resamples=draws, bins=settings.bins) | {"left_out": left_out}
+    return found
 
 
-def _draws(evidence: Evidence, settings: Calibrate, seed: int) -> Resamples:
-    """The same rows always get the same draws: that is what pairs two models."""
-    groups = evidence.rows["group"].tolist()
-    random = generator(seed, "calibrate", "bootstrap")
-    return resample(groups, samples=settings.bootstrap_samples, random=random)
+def fit_row(one: Assessment) -> Block:
+    """What was fitted on val, and on how many rows."""
+    calibration, intervals = one.calibration, one.intervals
+    return {
+        "fitted_on": "val",
+        "n": len(one.val.rows),
+        "left_out": [{"reason": why, "rows": rows} for why, rows in one.val.left_out.items()],
+        "temperature": calibration.temperature,
+        "temperature_95": list(intervals.majority),
+        "votes_temperature": calibration.votes_temperature,
+        "votes_temperature_95": None if intervals.votes is None else list(intervals.votes),
+        "refinement": asdict(one.fitted.refinement),
+    }
 
 
 def _members(one: Assessment) -> list[Block]:
@@ -139,17 +127,23 @@ def _stage_calibration(assessments: Sequence[Assessment], *, stage: str) -> Bloc
     fused = {fusion: own.pop(name) for fusion, name in FUSED_NAMES.items()}
     return {
         "teachers": {
-            name: {
-                "temperature": one.calibration.temperature,
-                "weights_sha256": one.model.teachers[0].weights_sha256,
-            }
+            name: _fitted(one) | {"weights_sha256": one.model.teachers[0].weights_sha256}
             for name, one in own.items()
         },
-        "fused": {
-            fusion: {
-                "weights": {entry["teacher"]: entry["weight"] for entry in _members(one)},
-                "temperature": one.calibration.temperature,
-            }
-            for fusion, one in fused.items()
-        },
+        "fused": {fusion: _fused(one) for fusion, one in fused.items()},
+    }
+
+
+def _fused(one: Assessment) -> Block:
+    weights = {entry["teacher"]: entry["weight"] for entry in _members(one)}
+    return _fitted(one) | {"weights": weights, "space": one.calibration.space}
+
+
+def _fitted(one: Assessment) -> Block:
+    return {
+        "temperature": one.calibration.temperature,
+        "temperature_95": list(one.intervals.majority),
+        "class_bias": list(one.calibration.class_bias),
+        "votes_temperature": one.calibration.votes_temperature,
+        "fitted_rows": len(one.val.rows),
     }

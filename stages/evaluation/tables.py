@@ -1,14 +1,16 @@
-"""Assessments -> CSVs for `dvc plots`, and a table for people."""
+"""Assessments -> the CSVs of every picture, for `dvc plots` and for the report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from stages.evaluation.assessment import Assessment
+from stages.evaluation.assessment import FUSED_NAMES, Assessment
 from stages.evaluation.blocks import Block, Evidence
-from stages.evaluation.published import PublishedTeacher
+from stages.evaluation.proportion import wilson_interval
+from stages.evaluation.published import STAGES, PublishedTeacher
 from stages.evaluation.reliability import reliability_table
+from stages.evaluation.selective import risk_coverage
 from stages.records.tables import write_csv
 from stages.sources.labels import CLASSES
 
@@ -16,6 +18,10 @@ TRAINING_COLUMNS = (
     "epoch", "step", "learning_rate", "margin_rad", "train_loss",
     "val_accuracy", "val_macro_f1", "val_nll",
 )  # fmt: skip
+# What is drawn of each source.
+SOURCE_METRICS = ("accuracy", "macro_f1")
+
+_DIGITS = 6
 
 
 def write_plot_data(
@@ -23,39 +29,49 @@ def write_plot_data(
     *,
     assessments: Sequence[Assessment],
     teachers: Sequence[PublishedTeacher],
+    metrics: Block,
     bins: int,
 ) -> None:
-    """Fill `reliability/`, `confusion/` and `training/` with one `<stage>_<model>.csv` each.
+    """Fill a folder for each kind of picture with a `<stage>_<model>.csv` each.
 
-    A teacher without epochs (passed through) has no training curve and no file.
+    Drawn are the teachers and the fusion that `metrics`, those of metrics/teachers.json, exports.
+    `sources/` has one `<stage>.csv`. A teacher without epochs (passed through) has no training
+    curve and no file.
     """
+    hidden = set(FUSED_NAMES.values()) - {metrics["verdict"][0]["model"]}
     for one in assessments:
-        name = f"{one.model.stage}_{one.model.name}.csv"
-        _write(folder / "reliability" / name, reliability_curve(one.in_domain, bins=bins))
-        _write(folder / "confusion" / name, confusion_rows(one.in_domain))
+        if one.model.name in hidden:
+            continue
+        tables = {
+            "reliability": reliability_rows(one.in_domain, bins=bins),
+            "risk_coverage": risk_coverage(one.in_domain.pair.scaled, one.in_domain.targets),
+            "confusion": confusion_rows(one.in_domain),
+            "mistakes": mistakes(one.in_domain),
+        }
+        for kind, table in tables.items():
+            _write(folder / kind / f"{one.model.stage}_{one.model.name}.csv", table)
     for teacher in teachers:
         if teacher.history:
             name = f"{teacher.stage}_{teacher.name}.csv"
             _write(folder / "training" / name, training_curve(teacher))
+    for stage in STAGES:
+        _write(folder / "sources" / f"{stage}.csv", source_rows(_without(metrics[stage], hidden)))
 
 
-def reliability_curve(evidence: Evidence, *, bins: int) -> pd.DataFrame:
-    """Accuracy raw and scaled at the centre of each confidence bin, the diagonal and counts."""
-    raw, scaled = (
-        reliability_table(probabilities, evidence.targets, bins=bins)
-        for probabilities in (evidence.pair.raw, evidence.pair.scaled)
-    )
-    centre = (raw["low"] + raw["high"]) / 2
-    return pd.DataFrame(
-        {
-            "confidence": centre,
-            "diagonal": centre,
-            "raw": raw["accuracy"],
-            "scaled": scaled["accuracy"],
-            "count_raw": raw["count"],
-            "count_scaled": scaled["count"],
-        }
-    ).round(6)
+def reliability_rows(evidence: Evidence, *, bins: int) -> pd.DataFrame:
+    """A row for each confidence bin with rows, before (`raw`) and after (`scaled`) calibration.
+
+    `low, high` are the bin's edges, `confidence` and `accuracy` means of its `count` rows, and
+    `accuracy_low, accuracy_high` the accuracy's 95 % interval.
+    """
+    parts = []
+    for name, probabilities in (("raw", evidence.pair.raw), ("scaled", evidence.pair.scaled)):
+        table = reliability_table(probabilities, evidence.targets, bins=bins)
+        table = table[table["count"] > 0]
+        low, high = wilson_interval(table["accuracy"] * table["count"], table["count"])
+        parts.append(table.assign(accuracy_low=low, accuracy_high=high, probabilities=name))
+    rows = pd.concat(parts)
+    return rows[["probabilities", *rows.columns.drop("probabilities")]]
 
 
 def confusion_rows(evidence: Evidence) -> pd.DataFrame:
@@ -69,6 +85,15 @@ def confusion_rows(evidence: Evidence) -> pd.DataFrame:
     )
 
 
+def mistakes(evidence: Evidence) -> pd.DataFrame:
+    """`id, source, actual, predicted, confidence` of each misread face, most confident first."""
+    known = evidence.rows[["id", "source"]].reset_index(drop=True)
+    table = pd.concat([known, confusion_rows(evidence)], axis=1)
+    table["confidence"] = evidence.pair.scaled.max(axis=1).round(_DIGITS)
+    wrong = table[table["actual"] != table["predicted"]]
+    return wrong.sort_values(["confidence", "id"], ascending=[False, True])
+
+
 def training_curve(teacher: PublishedTeacher) -> pd.DataFrame:
     """One row an epoch; `val_*` is missing where no evaluation was due."""
     rows = []
@@ -78,43 +103,38 @@ def training_curve(teacher: PublishedTeacher) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=list(TRAINING_COLUMNS))
 
 
-def readable(found: Block) -> str:
-    """A model's JSON as a table: in domain, then each gate; raw, then scaled, with intervals."""
-    lines = [f"temperature {found['temperature']:.4f}"]
-    blocks = {name: entry for name, entry in found.items() if name in ("val", "test")}
-    blocks |= {f"gate {name}": entry for name, entry in found["gates"].items()}
-    for title, entry in blocks.items():
-        lines += ["", *_block_lines(title, entry)]
-    return "\n".join(lines)
+def source_rows(models: Block) -> pd.DataFrame:
+    """A row for each source in domain and each gate, and for each of `SOURCE_METRICS`.
+
+    `model, source, n, classes, metric, value, low, high`; `classes` of the seven are among the n.
+    """
+    rows = []
+    for model, numbers in models.items():
+        in_domain = numbers["test"] if "test" in numbers else numbers["val"]
+        places = {row["source"]: row for row in in_domain["per_source"]}
+        for name, gate in numbers["gates"].items():
+            if gate["n"]:
+                places[f"gate {name}"] = _scaled(gate) | {"classes": gate["classes"]}
+        rows += [
+            {"model": model, "source": source}
+            | {"n": row["n"], "classes": row["classes"], "metric": metric}
+            | dict(zip(("value", "low", "high"), (row[metric], *row[f"{metric}_95"]), strict=True))
+            for source, row in places.items()
+            for metric in SOURCE_METRICS
+        ]
+    return pd.DataFrame(rows)
 
 
-def _block_lines(title: str, entry: Block) -> Iterator[str]:
-    for row in entry.get("left_out", []):
-        if row["rows"]:
-            yield f"{title}: {row['rows']} rows left out: {row['reason']}"
-    if not entry["n"]:
-        yield f"{title}: no rows"
-        return
-    first = entry["scores"][-1]
-    yield f"{title}: {entry['n']} rows; fitted on {first['fitted_on']}"
-    yield f"  {'':<28}{'accuracy':<20}{'macro-F1':<20}{'NLL':<20}{'Brier':<8}ECE"
-    for row in entry["scores"]:
-        yield _score_line(row["probabilities"], row)
-    for key in ("per_source", "per_native_px"):
-        unit = " px" if key == "per_native_px" else ""
-        for row in entry[key]:
-            yield _score_line(f"{row[key.removeprefix('per_')]}{unit}, n {row['n']}", row)
-    yield "  F1: " + ", ".join(f"{row['class']} {row['f1']:.3f}" for row in entry["per_class"])
+def _without(models: Block, names: Collection[str]) -> Block:
+    return {name: numbers for name, numbers in models.items() if name not in names}
 
 
-def _score_line(title: str, row: Block) -> str:
-    accuracy, macro_f1, nll, ece = (
-        f"{row[name]:.3f} [{row[f'{name}_95'][0]:.3f} {row[f'{name}_95'][1]:.3f}]"
-        for name in ("accuracy", "macro_f1", "nll", "ece")
-    )
-    return f"  {title:<28}{accuracy:<20}{macro_f1:<20}{nll:<20}{row['brier']:<8.3f}{ece}"
+def _scaled(block: Block) -> Block:
+    row: Block = next(one for one in block["scores"] if one["probabilities"] == "scaled")
+    return row
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:
     # Vega draws an empty cell as 0 and passes over the text "nan".
-    write_csv(path, frame.astype(object).where(frame.notna(), "nan"))
+    rounded = frame.round(_DIGITS)
+    write_csv(path, rounded.astype(object).where(rounded.notna(), "nan"))

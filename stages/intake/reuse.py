@@ -94,7 +94,7 @@ def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, frami
                 "pillow": PIL.__version__,
                 "pyarrow": pa.__version__,
             },
-            "source": settings.sources[name].model_dump(),
+            "source": settings.sources[name].model_dump(exclude={"licence"}),
             "crop_margin": framing.margin,
             "max_side_px": framing.max_side_px,
             "face_detector": None if framing.detector is None else framing.detector.sha256,

@@ -1,6 +1,7 @@
 """A synthetic project: params.yaml, manifests/ and models/ as calibrate finds them, no image at all.
 
-The truth is known: labels are drawn from `softmax(z)`, and RN18's saved logits are `z * TRUE_T`.
+The truth is known: labels and votes are drawn from `softmax(z)`, and RN18's saved logits are
+`z * TRUE_T`. Stage A learns from ferplus and rafdb_basic, stage B from rafdb_basic; expw_lq is a gate.
 """
 
 import hashlib
@@ -12,13 +13,16 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from stages.evaluation.metrics import softmax
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
 from stages.sources.labels import CLASSES
 
 TRUE_T = {"stageA": 2.5, "stageB": 1.6}
 LOGITS = [f"logit_{name.lower()}" for name in CLASSES]
 SIZES = {"ferplus": 48, "rafdb_basic": 100, "expw_lq": 30}
+SOURCES = {"stageA": ["ferplus", "rafdb_basic"], "stageB": ["rafdb_basic"]}
 SEEN_AT_GATE = 10
+VOTERS = 10
 SPLITS = ("train", "val", "test")
 
 PARAMS: dict[str, Any] = {
@@ -87,6 +91,8 @@ def write_teacher(
     card = {"classes": CLASSES, "weights_sha256": weights, "manifest_sha256": sha256}
     (folder / "teacher.json").write_text(json.dumps(card))
     (folder / "history.json").write_text(json.dumps(_history(stage, name)))
+    report = {"filter": {"include_sources": SOURCES[stage]}}
+    (folder / "alignmentreport.json").write_text(json.dumps(report))
     table = pd.DataFrame(logits.astype(np.float32), columns=LOGITS)
     table.insert(0, "id", frame["id"].to_numpy())
     # Ten rows of the gate source have a copy among the rows that were trained on.
@@ -114,6 +120,9 @@ def _rows(
     frame["confidence"] = np.nan
     frame["sha256"] = [hashlib.sha256(name.encode()).hexdigest() for name in frame["id"]]
     frame[list(SHARE_COLUMNS)] = np.nan
+    voted = (frame["source"] == "ferplus").to_numpy()
+    votes = random.multinomial(VOTERS, softmax(truth[voted])) / VOTERS
+    frame.loc[voted, list(SHARE_COLUMNS)] = votes
     frame = frame.assign(official=frame["split"], twin_splits="")
     texts = ["id", "source", "split", "official", "twin_splits", "group", "label", "photo"]
     texts = dict.fromkeys([*texts, "sha256"], "str")
@@ -129,6 +138,7 @@ def _history(stage: str, name: str) -> list[dict[str, Any]]:
         history.append(
             {"epoch": epoch, "step": 40 * (epoch + 1), "learning_rate": 1e-3, "margin_rad": 0.1}
             | {"train_loss": 2.2 - f1, "rate_img_s": 100.0, "data_wait_share": 0.1}
+            | {"seconds": 10.0 + epoch, "eval_seconds": 1.0}
             | {"val": val if epoch % 2 or epoch == 5 else None}
         )
     return history

@@ -1,63 +1,119 @@
 import numpy as np
 import pytest
 
-from stages.evaluation.calibration import assign_folds, crossfit, fit, fixed
-from stages.evaluation.fusion import search_weights
+from stages.evaluation.calibration import (
+    Calibration,
+    Mixing,
+    Observed,
+    crossfit,
+    fit,
+    require_folds,
+)
 from stages.evaluation.metrics import row_nll, softmax
-from stages.evaluation.temperature import fit_temperature
+from stages.evaluation.protocol import Protocol
+from stages.evaluation.temperature import fit_temperature, one_hot
 from stages.runtime.errors import UserError
+
+PROTOCOL = Protocol("test", bins=15, folds=3, bootstrap_samples=50, seed=7)
+SINGLE = Mixing((1.0,))
+
+
+def _observed(members, targets, *, shares=None, groups=None):
+    n = len(targets)
+    groups = [f"g{k:04d}" for k in range(n)] if groups is None else groups
+    shares = np.full((n, 7), np.nan) if shares is None else shares
+    return Observed(np.stack(members), targets, shares, np.array(groups))
+
+
+def _fit(observed, mixing=SINGLE):
+    return fit(observed, mixing=mixing, protocol=PROTOCOL, name="x")
+
+
+def _crossfit(observed, mixing=SINGLE):
+    return crossfit(observed, mixing=mixing, protocol=PROTOCOL, name="x")
 
 
 def test_single_teacher_is_a_fusion_of_one(draw):
     logits, targets = draw(300)
-    fitted = fit([softmax(logits * 2)], targets, rule=fixed(1.0), name="x")
-    assert fitted.temperature == pytest.approx(fit_temperature(logits * 2, targets, name="x"))
-    pair = fitted.apply([softmax(logits * 2)])
+    found = _fit(_observed([softmax(logits * 2)], targets)).calibration
+    expected = fit_temperature(logits * 2, one_hot(targets), name="x")
+    assert found.temperature == pytest.approx(expected)
+    pair = found.apply(softmax(logits * 2)[None])
     assert pair.raw == pytest.approx(softmax(logits * 2))
-    assert pair.scaled == pytest.approx(softmax(logits * 2 / fitted.temperature))
+    assert pair.scaled == pytest.approx(softmax(logits * 2 / found.temperature))
 
 
-def test_fuses_first_and_scales_then(draw):
+def test_fuses_first_scales_then_and_adds_the_bias_last(draw):
+    logits, _ = draw(50)
+    members = np.stack([softmax(logits * 4), softmax(draw(50, seed=9)[0])])
+    bias = np.linspace(-0.3, 0.3, 7)
+    found = Calibration((0.7, 0.3), 2.0, "probabilities", tuple(bias)).apply(members)
+    mixed = np.log(0.7 * members[0] + 0.3 * members[1])
+    assert found.scaled == pytest.approx(softmax(mixed / 2 + bias))
+
+
+def test_fit_lowers_the_nll_of_the_mixture(draw):
     logits, targets = draw(500)
     members = [softmax(logits * 4), softmax(logits * 3 + draw(500, seed=9)[0])]
-    fitted = fit(members, targets, rule=fixed(0.7, 0.3), name="x")
-    mixed = np.log(0.7 * members[0] + 0.3 * members[1])
-    assert fitted.apply(members).scaled == pytest.approx(softmax(mixed / fitted.temperature))
-    assert (
-        row_nll(fitted.apply(members).scaled, targets).mean()
-        < row_nll(np.exp(mixed), targets).mean()
-    )
+    for space in ("probabilities", "logits"):
+        observed = _observed(members, targets)
+        pair = _fit(observed, Mixing((0.7, 0.3), space)).calibration.apply(observed.members)
+        assert row_nll(pair.scaled, targets).mean() < row_nll(pair.raw, targets).mean()
+
+
+def test_votes_have_a_temperature_of_their_own_where_there_are_enough(draw):
+    logits, _ = draw(900)
+    shares = np.random.default_rng(1).multinomial(10, softmax(logits)) / 10
+    targets = shares.argmax(axis=1)
+    shares[600:] = np.nan
+    found = _fit(_observed([softmax(logits * 3)], targets, shares=shares)).calibration
+    expected = fit_temperature(logits[:600] * 3, shares[:600], name="x")
+    assert found.votes_temperature == pytest.approx(expected)
+    assert found.temperature < 0.7 * found.votes_temperature
+    pair = found.apply(softmax(logits * 3)[None])
+    assert pair.to_votes == pytest.approx(softmax(logits * 3 / found.votes_temperature))
+    shares[2:] = np.nan
+    few = _fit(_observed([softmax(logits * 3)], targets, shares=shares)).calibration
+    assert few.votes_temperature is None
+    assert np.isnan(few.apply(softmax(logits)[None]).to_votes).all()
 
 
 def test_folds_keep_groups_together_and_are_even():
-    groups = [f"g{n // 3}" for n in range(90)]
-    fold = assign_folds(groups, folds=5, random=np.random.default_rng(0))
+    fold = PROTOCOL.fold_of([f"g{n // 3}" for n in range(90)])
     assert all(len(set(fold[n : n + 3])) == 1 for n in range(0, 90, 3))
-    assert np.bincount(fold).tolist() == [18] * 5
+    assert np.bincount(fold).tolist() == [30] * 3
 
 
 def test_fewer_groups_than_folds_is_the_users_problem():
-    with pytest.raises(UserError, match=r"calibrate\.folds: 5 folds need .* groups .*found 2"):
-        assign_folds(["a", "a", "b"], folds=5, random=np.random.default_rng(0))
+    with pytest.raises(UserError, match=r"calibrate\.folds: 3 folds need .* groups .*found 2"):
+        require_folds(np.array(["a", "a", "b"]), protocol=PROTOCOL)
 
 
 def test_incident_N3_a_fold_is_scaled_by_what_the_others_were_fitted_on(draw):
     logits, targets = draw(600)
-    fold = np.arange(600) % 3
+    observed = _observed([softmax(logits)], targets)
+    fold = PROTOCOL.fold_of(observed.groups)
     logits[fold == 0] *= 5  # only this fold is overconfident
-    members = [softmax(logits)]
-    pair = crossfit(members, targets, fold=fold, rule=fixed(1.0), name="x")
-    others = fit_temperature(logits[fold != 0], targets[fold != 0], name="x")
+    pair = _crossfit(_observed([softmax(logits)], targets))
+    others = fit_temperature(logits[fold != 0], one_hot(targets[fold != 0]), name="x")
     assert pair.scaled[fold == 0] == pytest.approx(softmax(logits[fold == 0] / others))
     assert others == pytest.approx(1, abs=0.15)
 
 
-def test_incident_N3_labels_of_a_fold_do_not_reach_its_own_numbers(draw):
+@pytest.mark.parametrize("space", ["probabilities", "logits"])
+def test_incident_N3_labels_and_votes_of_a_fold_do_not_reach_its_own_numbers(draw, space):
     logits, targets = draw(600)
-    fold = np.arange(600) % 3
     members = [softmax(logits), softmax(draw(600, seed=4)[0])]
-    changed = np.where(fold == 1, (targets + 1) % 7, targets)
-    before = crossfit(members, targets, fold=fold, rule=search_weights, name="x")
-    after = crossfit(members, changed, fold=fold, rule=search_weights, name="x")
-    assert np.array_equal(before.scaled[fold == 1], after.scaled[fold == 1])
-    assert not np.array_equal(before.scaled[fold != 1], after.scaled[fold != 1])
+    shares = np.random.default_rng(1).multinomial(10, softmax(logits)) / 10
+    before = _observed(members, targets, shares=shares)
+    is_one = PROTOCOL.fold_of(before.groups) == 1
+    after = _observed(
+        members,
+        np.where(is_one, (targets + 1) % 7, targets),
+        shares=np.where(is_one[:, None], np.roll(shares, 1, axis=1), shares),
+    )
+    first, second = (_crossfit(one, Mixing(None, space)) for one in (before, after))
+    for name in ("raw", "scaled", "to_votes"):
+        one, other = getattr(first, name), getattr(second, name)
+        assert np.array_equal(one[is_one], other[is_one]), name
+        assert not np.array_equal(one[~is_one], other[~is_one]), name

@@ -3,11 +3,13 @@ import pandas as pd
 import pytest
 
 from stages.evaluation.blocks import Evidence
-from stages.evaluation.bootstrap import resample
 from stages.evaluation.calibration import Pair
-from stages.evaluation.comparison import compare, same_rows
+from stages.evaluation.comparison import compare, differences, same_rows
 from stages.evaluation.metrics import softmax
+from stages.evaluation.protocol import Protocol
 from stages.sources.labels import CLASSES
+
+PROTOCOL = Protocol("test", bins=15, folds=5, bootstrap_samples=200, seed=7)
 
 
 def _evidence(logits, targets):
@@ -19,12 +21,12 @@ def _evidence(logits, targets):
             "group": [f"g{n}" for n in range(len(targets))],
         }
     )
-    return Evidence(rows, Pair(softmax(logits), softmax(logits)), "val", "test")
+    pair = Pair(softmax(logits), softmax(logits), softmax(logits))
+    return Evidence(rows, pair, "val", "test", ("ab" * 32,))
 
 
 def _compare(first, second):
-    draws = resample(first.rows["group"], samples=200, random=np.random.default_rng(0))
-    return compare(first, second, resamples=draws, bins=15)
+    return compare(first, second, protocol=PROTOCOL)
 
 
 def test_incident_N1_only_shared_rows_are_compared(draw):
@@ -36,25 +38,39 @@ def test_incident_N1_only_shared_rows_are_compared(draw):
     of_b = _evidence(np.where(hard[:, None], noise, logits), targets)
     first, second = same_rows(of_a, of_b)
     assert list(first.rows["id"]) == list(second.rows["id"]) == list(of_a.rows["id"])
-    found = _compare(first, second)
+    found = _compare(of_a, of_b)
     assert found["n"] == 500
     assert found["macro_f1_gain_95"][0] > 0
     assert found["nll_change_95"][1] < 0
     assert [row["source"] for row in found["per_source"]] == ["a", "b"]
 
 
-def test_incident_N1_different_rows_are_refused(draw):
+def test_incident_N1_different_rows_are_refused_and_none_in_common_is_said(draw):
     evidence = _evidence(*draw(20))
     mask = np.arange(20) < 10
+    pair = evidence.only(mask), evidence.only(~mask)
+    draws = PROTOCOL.resamples(pair[0].rows["group"])
     with pytest.raises(AssertionError, match="same rows"):
-        _compare(evidence.only(mask), evidence.only(~mask))
+        differences(*pair, resamples=draws, bins=15)
+    found = _compare(*pair)
+    assert set(found) == {"n", "about"}
+    assert found["n"] == 0
+
+
+def test_scores_of_both_stand_beside_their_difference(draw):
+    logits, targets = draw(300)
+    found = _compare(_evidence(logits * 3, targets), _evidence(logits, targets))
+    before, after = found["scores"]
+    assert found["nll_change"] == pytest.approx(after["nll"] - before["nll"])
+    assert found["macro_f1_gain"] == pytest.approx(after["macro_f1"] - before["macro_f1"])
+    assert before["n"] == after["n"] == 300
 
 
 def test_model_against_itself_differs_by_nothing(draw):
     evidence = _evidence(*draw(100))
     found = _compare(evidence, evidence)
     assert (found["macro_f1_gain"], found["nll_change"]) == (0, 0)
-    assert found["macro_f1_gain_95"] == found["nll_change_95"] == (0, 0)
+    assert found["macro_f1_gain_95"] == found["nll_change_95"] == [0, 0]
 
 
 def test_pairs_narrow_the_interval(draw):

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 
 from stages.evaluation.published import read_manifest_folder, read_teacher
-from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from tests.evaluation.run_folder import SEEN_AT_GATE, build_run_folder
 
@@ -28,17 +27,18 @@ def test_logits_are_joined_by_id_and_not_by_position(root):
     manifest, before = _read(root)
     _change_logits(root, lambda frame: frame.sample(frac=1, random_state=1))
     _, after = _read(root)
-    test = manifest.split("test")
+    test = manifest.rows[manifest.rows["split"] == "test"]
     assert (before.logits_of(test) == after.logits_of(test)).all()
     assert before.seen(manifest.gates["gate"]).sum() == SEEN_AT_GATE
-    assert not before.seen(manifest.rows).any()
+    assert not before.seen(test).any()
 
 
-def test_rows_are_val_and_test_and_each_gates_own(root):
-    manifest, _ = _read(root)
-    assert manifest.rows["split"].value_counts().to_dict() == {"val": 90, "test": 90}
+def test_scored_rows_are_val_and_test_and_each_gates_own(root):
+    manifest, teacher = _read(root)
+    scored = manifest.rows[manifest.rows["id"].isin(manifest.scored)]
+    assert scored["split"].value_counts().to_dict() == {"val": 90, "test": 90, "train": 30}
     assert {name: len(rows) for name, rows in manifest.gates.items()} == {"gate": 90}
-    assert targets_of(pd.DataFrame({"label": ["Angry", "Neutral", "Happy"]})).tolist() == [0, 6, 3]
+    assert teacher.filter.include_sources == ("ferplus", "rafdb_basic")
 
 
 def test_missing_logits_are_an_error_for_all_rows_at_once(root):
@@ -82,7 +82,9 @@ def test_another_class_order_is_refused(root):
         _read(root)
 
 
-@pytest.mark.parametrize("name", ["teacher.json", "history.json", "logits.parquet"])
+@pytest.mark.parametrize(
+    "name", ["teacher.json", "alignmentreport.json", "history.json", "logits.parquet"]
+)
 def test_missing_file_names_the_command_that_makes_it(root, name):
     (root / "models/stageA/RN18" / name).unlink()
     with pytest.raises(UserError, match=rf"models/stageA/RN18/{name}.*`dvc repro stageA@RN18`"):

@@ -1,11 +1,18 @@
 import numpy as np
 import pytest
+from scipy.stats import binom
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
+from stages.evaluation.bootstrap import resample
 from stages.evaluation.metrics import row_nll, softmax
-from stages.evaluation.temperature import fit_temperature, scale
+from stages.evaluation.temperature import (
+    fit_temperature,
+    one_hot,
+    scale,
+    temperature_interval,
+)
 from stages.runtime.errors import UserError
 
 
@@ -23,10 +30,14 @@ class _Logits(ClassifierMixin, BaseEstimator):
         return logits
 
 
+def _fit(logits, targets, name="x"):
+    return fit_temperature(logits, one_hot(targets), name=name)
+
+
 @pytest.mark.parametrize("true_t", [0.1, 0.7, 1.0, 4.0, 30.0])
 def test_known_temperature_comes_back(draw, true_t):
     logits, targets = draw(20_000)
-    assert fit_temperature(logits * true_t, targets, name="x") == pytest.approx(true_t, rel=0.03)
+    assert _fit(logits * true_t, targets) == pytest.approx(true_t, rel=0.03)
 
 
 def test_agrees_with_sklearn(draw):
@@ -35,13 +46,13 @@ def test_agrees_with_sklearn(draw):
     prefit = FrozenEstimator(_Logits().fit(logits, targets))
     oracle = CalibratedClassifierCV(prefit, method="temperature", cv=2, ensemble=False)
     oracle.fit(logits, targets)
-    mine = softmax(logits / fit_temperature(logits, targets, name="x"))
+    mine = softmax(logits / _fit(logits, targets))
     assert mine == pytest.approx(oracle.predict_proba(logits), abs=1e-4)
 
 
 def test_is_the_minimum(draw):
     logits, targets = draw(300)
-    best = fit_temperature(logits * 2, targets, name="x")
+    best = _fit(logits * 2, targets)
     nll = {
         t: row_nll(softmax(logits * 2 / t), targets).mean()
         for t in (best * 0.98, best, best * 1.02)
@@ -55,15 +66,60 @@ def test_scaling_probabilities_is_scaling_logits(draw):
     assert scale(softmax(logits), 1.0) == pytest.approx(softmax(logits))
 
 
+def test_votes_and_their_majority_have_temperatures_of_their_own(draw):
+    logits, _ = draw(5_000)
+    shares = np.random.default_rng(1).multinomial(10, softmax(logits)) / 10
+    to_votes = fit_temperature(logits * 3, shares, name="x")
+    to_majority = _fit(logits * 3, shares.argmax(axis=1))
+    assert to_votes == pytest.approx(3, rel=0.03)
+    assert to_majority < 0.6 * to_votes
+
+
 def test_incident_N2_touched_bound_is_an_error_and_not_a_temperature(draw):
     logits, targets = draw(300)
     always_right = np.eye(7)[targets]
     with pytest.raises(UserError, match=r"RN18 on val: no calibration temp.*got the bound 0\.05"):
-        fit_temperature(always_right * 0.01, targets, name="RN18 on val")
+        _fit(always_right * 0.01, targets, name="RN18 on val")
     with pytest.raises(UserError, match=r"between 0\.05 and 50, got the bound 50.*300 rows"):
-        fit_temperature(-logits, targets, name="RN18 on val")
+        _fit(-logits, targets, name="RN18 on val")
 
 
 def test_incident_N2_temperature_above_the_old_clamp_is_found(draw):
     logits, targets = draw(5_000)
-    assert fit_temperature(logits * 12, targets, name="x") == pytest.approx(12, rel=0.05)
+    assert _fit(logits * 12, targets) == pytest.approx(12, rel=0.05)
+
+
+@pytest.mark.parametrize("voters", [1, 10])
+def test_interval_holds_the_known_temperature_at_the_stated_rate(draw, voters):
+    """95 % are stated; fewer than 1 in 100 runs of 100 samples would hold it less often than asked.
+
+    One voter is a label.
+    """
+    held = 0
+    for seed in range(100):
+        logits, _ = draw(300, seed=seed)
+        random = np.random.default_rng(seed)
+        shares = random.multinomial(voters, softmax(logits)) / voters
+        resamples = resample([f"g{n}" for n in range(300)], samples=300, random=random)
+        found = fit_temperature(logits * 2.5, shares, name="x")
+        low, high = temperature_interval(
+            logits * 2.5, shares, temperature=found, resamples=resamples
+        )
+        assert high - low < 1.2
+        held += low <= 2.5 <= high
+    assert held >= binom.ppf(0.01, 100, 0.95)
+
+
+def test_interval_is_that_of_temperatures_fitted_to_each_draw(draw):
+    logits, targets = draw(400)
+    logits = logits * 2
+    groups = [f"g{n // 2}" for n in range(400)]
+    resamples = resample(groups, samples=200, random=np.random.default_rng(3))
+    refitted = [
+        _fit(np.repeat(logits, counts, axis=0), np.repeat(targets, counts))
+        for counts in (draw_[resamples.group] for draw_ in resamples.counts)
+    ]
+    found = temperature_interval(
+        logits, one_hot(targets), temperature=_fit(logits, targets), resamples=resamples
+    )
+    assert found == pytest.approx(np.quantile(refitted, [0.025, 0.975]), rel=0.02)

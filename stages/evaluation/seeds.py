@@ -1,0 +1,160 @@
+"""Experiments as `dvc exp show --json` has them -> metrics over seeds, with intervals.
+
+Runs belong together if nothing but `seed` and `machine` differs: neither a param nor a file of code
+or raw data. What their own stages made differs with the seed and does not count.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from scipy.stats import t
+
+from stages.runtime.files import sha256_json
+
+METRICS_FILE, PARAMS_FILE = "metrics/teachers.json", "params.yaml"
+# What is in no summary: counts and temperatures are no results.
+_NOT_RESULTS = ("n", "classes", "temperature")
+
+Node = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One experiment: its name, its seed, what it shares with others, and its numbers by key."""
+
+    name: str
+    seed: int
+    recipe: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An experiment that has no numbers to summarize, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over the seeds of a recipe, with the 95 % interval of its mean.
+
+    The interval is Student's, `mean +- t s / sqrt(n)`: it is about the recipe, not about one model.
+    """
+
+    recipe: str
+    metric: str
+    values: Mapping[int, float]
+    mean: float
+    deviation: float
+    interval: tuple[float, float]
+
+
+def read_experiments(shown: Sequence[Node]) -> tuple[list[SeedRun], list[Refused]]:
+    """The runs, and the experiments that failed or have no metrics; each commit and seed once.
+
+    Of runs of one recipe and seed with equal numbers, such as the workspace and its commit, one is
+    taken. Unlike ones are all kept, and `summarize` refuses them.
+    """
+    runs: dict[tuple[str, int, str], SeedRun] = {}
+    refused = []
+    for node in _nodes(shown):
+        found = _read(node)
+        if isinstance(found, Refused):
+            refused.append(found)
+        else:
+            numbers = sha256_json(dict(found.metrics))
+            runs.setdefault((found.recipe, found.seed, numbers), found)
+    return list(runs.values()), refused
+
+
+def summarize(runs: Sequence[SeedRun]) -> tuple[list[Summary], list[Refused]]:
+    """Each metric that all seeds of a recipe have, for recipes with two seeds or more.
+
+    A recipe whose seed has two results is refused: they are not those of one program.
+    """
+    summaries: list[Summary] = []
+    refused: list[Refused] = []
+    for recipe in dict.fromkeys(run.recipe for run in runs):
+        own = [run for run in runs if run.recipe == recipe]
+        names = ", ".join(run.name for run in own)
+        if len({run.seed for run in own}) < len(own):
+            refused.append(Refused(names, "one seed has several results"))
+        elif len(own) == 1:
+            refused.append(Refused(names, f"the only run of its recipe, seed {own[0].seed}"))
+        else:
+            summaries += _summaries(recipe, sorted(own, key=lambda run: run.seed))
+    return summaries, refused
+
+
+def table(summaries: Sequence[Summary]) -> str:
+    """For people: a line a metric under the line of its recipe."""
+    lines = []
+    for recipe in dict.fromkeys(one.recipe for one in summaries):
+        own = [one for one in summaries if one.recipe == recipe]
+        seeds = ", ".join(map(str, own[0].values))
+        lines.append(f"recipe {recipe[:12]}: {len(own[0].values)} seeds ({seeds})")
+        width = max(len(one.metric) for one in own)
+        for one in own:
+            low, high = one.interval
+            lines.append(
+                f"  {one.metric:<{width}}  {one.mean:8.4f} [{low:.4f} {high:.4f}]"
+                f"  sd {one.deviation:.4f}"
+            )
+    return "\n".join(lines)
+
+
+def _nodes(shown: Sequence[Node]) -> Iterator[Node]:
+    for node in shown:
+        yield node
+        for group in node.get("experiments") or []:
+            yield from group["revs"]
+
+
+def _read(node: Node) -> SeedRun | Refused:
+    is_workspace = node["rev"] == "workspace"
+    name = str(node["name"] or ("workspace" if is_workspace else node["rev"][:7]))
+    if node.get("error"):
+        return Refused(name, node["error"]["msg"])
+    data = node.get("data") or {}
+    params = _content(data.get("params", {}), PARAMS_FILE)
+    metrics = _content(data.get("metrics", {}), METRICS_FILE)
+    if params is None or metrics is None:
+        return Refused(name, f"no {PARAMS_FILE if params is None else METRICS_FILE}")
+    made = _made(data)
+    given = {path: dep["hash"] for path, dep in data["deps"].items() if path not in made}
+    shared = {key: value for key, value in params.items() if key not in ("seed", "machine")}
+    recipe = sha256_json([shared, given])
+    return SeedRun(name, params["seed"], recipe, dict(_results(metrics)))
+
+
+def _made(data: Node) -> set[str]:
+    """What the stages made: outs and metrics. An out of `dvc add` is a data source: given."""
+    outs = {path for path, out in data["outs"].items() if not out["is_data_source"]}
+    return outs | set(data["metrics"])
+
+
+def _content(files: Node, path: str) -> Any:
+    """What a file held; None if it was not there or could not be read."""
+    return files.get(path, {}).get("data")
+
+
+def _results(metrics: Node, path: tuple[str, ...] = ()) -> Iterator[tuple[str, float]]:
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _results(value, (*path, key))
+        elif isinstance(value, (int, float)) and key not in _NOT_RESULTS:
+            yield ".".join((*path, key)), float(value)
+
+
+def _summaries(recipe: str, runs: Sequence[SeedRun]) -> Iterator[Summary]:
+    shared = [key for key in runs[0].metrics if all(key in run.metrics for run in runs)]
+    for metric in shared:
+        values = {run.seed: run.metrics[metric] for run in runs}
+        centre, deviation = mean(values.values()), stdev(values.values())
+        half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
+        interval = (centre - half, centre + half)
+        yield Summary(recipe, metric, values, centre, deviation, interval)

@@ -1,0 +1,104 @@
+"""Published teachers of both stages -> everything that is fitted, compared and decided."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from stages.config import Calibrate
+from stages.evaluation.assessment import FUSED_NAMES, Assessment, assess, stage_models
+from stages.evaluation.blocks import Block
+from stages.evaluation.contribution import contributions
+from stages.evaluation.protocol import Protocol, protocol_of
+from stages.evaluation.published import STAGES, Manifest, PublishedTeacher
+from stages.evaluation.stage_rows import StageRows, stage_rows
+from stages.evaluation.verdict import StagePair, Verdict, compare_stages, decide
+from stages.runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Study:
+    """All models of both stages, the second stage against the first, and the verdict.
+
+    `contributions` are rows of what each teacher adds, by stage and model; `fused` is the name of
+    the fusion that params.yaml chose.
+    """
+
+    manifest: Manifest
+    protocol: Protocol
+    assessments: Sequence[Assessment]
+    contributions: Mapping[tuple[str, str], Sequence[Block]]
+    compared: Mapping[str, Block]
+    verdict: Verdict
+    fused: str
+
+    @property
+    def shown(self) -> list[Assessment]:
+        """What is drawn: the teachers and the fusion that was chosen."""
+        others = set(FUSED_NAMES.values()) - {self.fused}
+        return [one for one in self.assessments if one.model.name not in others]
+
+
+def study(
+    teachers: Mapping[str, Sequence[PublishedTeacher]],
+    *,
+    manifest: Manifest,
+    settings: Calibrate,
+    seed: int,
+) -> Study:
+    """Fit every model on val of its stage, compare the stages, and choose one.
+
+    Raises:
+        UserError: if rows are missing, filters differ within a stage, or a temperature touches a
+            bound.
+    """
+    protocol = protocol_of(settings, seed=seed)
+    rows = {stage: rows_of(teachers[stage], manifest=manifest) for stage in STAGES}
+    assessments = [
+        assess(model, rows=rows[stage], protocol=protocol)
+        for stage in STAGES
+        for model in stage_models(teachers[stage], weights=settings.weights)
+    ]
+    compared = _compared(assessments, rows, protocol=protocol)
+    fused = FUSED_NAMES[settings.fusion]
+    return Study(
+        manifest=manifest,
+        protocol=protocol,
+        assessments=assessments,
+        contributions={
+            (one.model.stage, one.model.name): contributions(
+                one, rows=rows[one.model.stage], protocol=protocol
+            )
+            for one in assessments
+        },
+        compared=compared,
+        verdict=decide(compared[fused], asked=settings.stage, model=fused),
+        fused=fused,
+    )
+
+
+def rows_of(teachers: Sequence[PublishedTeacher], *, manifest: Manifest) -> StageRows:
+    """The rows of a stage, by the filter that all of its teachers were trained with.
+
+    Raises:
+        UserError: if they were not trained with one filter.
+    """
+    first = teachers[0]
+    for teacher in teachers[1:]:
+        if teacher.filter != first.filter:
+            raise UserError(
+                f"models/{first.stage}: alignmentreport.json: filter: {first.name} and "
+                f"{teacher.name} were trained on other rows; train them again with one recipe"
+            )
+    return stage_rows(manifest, rows=first.filter, stage=first.stage)
+
+
+def _compared(
+    assessments: Sequence[Assessment], rows: Mapping[str, StageRows], *, protocol: Protocol
+) -> dict[str, Block]:
+    first, second = (
+        {one.model.name: one for one in assessments if one.model.stage == stage} for stage in STAGES
+    )
+    pairs = {
+        name: StagePair(one.model, second[name].model, rows[STAGES[0]], rows[STAGES[1]])
+        for name, one in first.items()
+    }
+    return {name: compare_stages(pair, protocol=protocol) for name, pair in pairs.items()}

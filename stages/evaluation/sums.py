@@ -1,0 +1,112 @@
+"""Row-wise evidence -> sums over rows -> every metric. A bootstrap draw is a weighted sum.
+
+So the estimate and a thousand draws come from one matrix product and one piece of code.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.evaluation.metrics import Floats, Ints, row_brier, row_nll
+from stages.evaluation.reliability import bin_of
+
+# Metrics that have an interval; `ece_classwise` (B,), `f1_of_class` (B, C) and `ece_of_class`
+# (B, C) come besides.
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass")
+
+Draws = dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of the sums hold what, for C classes and B bins."""
+
+    classes: int
+    bins: int
+
+    @property
+    def confusion(self) -> slice:
+        """Rows of each actual and predicted class."""
+        return slice(0, self.classes**2)
+
+    @property
+    def width(self) -> slice:
+        """Confidence minus hits in each bin of equal width."""
+        return slice(self.classes**2, self.classes**2 + self.bins)
+
+    @property
+    def mass(self) -> slice:
+        """Confidence minus hits in each bin of equal mass."""
+        return slice(self.width.stop, self.width.stop + self.bins)
+
+    @property
+    def by_class(self) -> slice:
+        """Probability minus presence of each class in each bin of equal width."""
+        return slice(self.mass.stop, self.mass.stop + self.classes * self.bins)
+
+    @property
+    def num_columns(self) -> int:
+        """All of them; the last two are NLL and Brier score."""
+        return int(self.by_class.stop) + 2
+
+
+def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
+    """What each row adds, (N, K), by `Layout`; the bins of equal mass are those of these rows."""
+    n, classes = probabilities.shape
+    layout = Layout(classes, bins)
+    rows, predicted = np.arange(n), probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    gap = confidence - (predicted == targets)
+    sums = np.zeros((n, layout.num_columns))
+    sums[rows, targets * classes + predicted] = 1
+    sums[rows, layout.width.start + bin_of(confidence, bins=bins)] = gap
+    sums[rows, layout.mass.start + mass_bin_of(confidence, bins=bins)] = gap
+    columns = np.arange(classes) * bins + bin_of(probabilities, bins=bins)
+    presence = np.arange(classes) == targets[:, None]
+    sums[rows[:, None], layout.by_class.start + columns] = probabilities - presence
+    sums[:, -2] = row_nll(probabilities, targets)
+    sums[:, -1] = row_brier(probabilities, targets)
+    return sums
+
+
+def mass_bin_of(confidence: Floats, *, bins: int) -> Ints:
+    """The bin 0..bins-1 of each confidence, about as many rows in each; equal ones share a bin."""
+    inner_edges = np.quantile(confidence, np.linspace(0, 1, bins + 1)[1:-1])
+    return np.searchsorted(inner_edges, confidence, side="left").astype(np.int64)
+
+
+def metrics_of(totals: Floats, *, layout: Layout) -> Draws:
+    """The metrics (B,) and (B, C) of sums (B, K) over rows; NaN for a draw without rows.
+
+    Macro-F1 runs over all classes, balanced accuracy over those that are there. The ECEs are
+    `sum_b |confidence_b - hits_b| / n` (Guo 2017), the class-wise one their mean over the classes
+    with `p_c` for confidence (Nixon 2019).
+    """
+    classes = layout.classes
+    confusion = totals[:, layout.confusion].reshape(-1, classes, classes)
+    n = confusion.sum(axis=(1, 2))
+    n = np.where(n > 0, n, np.nan)
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    actual, claims = confusion.sum(axis=2), confusion.sum(axis=1) + confusion.sum(axis=2)
+    f1 = np.where(claims > 0, 2 * hits / np.maximum(claims, 1), 0.0)
+    recall = np.where(actual > 0, hits / np.maximum(actual, 1), 0.0)
+    of_class = class_gaps(totals, layout=layout).sum(axis=2) / n[:, None]
+    present = (actual > 0).sum(axis=1)
+    return {
+        "accuracy": hits.sum(axis=1) / n,
+        "balanced_accuracy": recall.sum(axis=1) / np.where(present > 0, present, np.nan),
+        "macro_f1": np.where(np.isnan(n), np.nan, f1.mean(axis=1)),
+        "nll": totals[:, -2] / n,
+        "brier": totals[:, -1] / n,
+        "ece": np.abs(totals[:, layout.width]).sum(axis=1) / n,
+        "ece_equal_mass": np.abs(totals[:, layout.mass]).sum(axis=1) / n,
+        "ece_classwise": of_class.mean(axis=1),
+        "f1_of_class": np.where(np.isnan(n)[:, None], np.nan, f1),
+        "ece_of_class": of_class,
+    }
+
+
+def class_gaps(totals: Floats, *, layout: Layout) -> Floats:
+    """Absolute gaps (B, C, bins) of the class-wise bins."""
+    shape = (len(totals), layout.classes, layout.bins)
+    return np.abs(totals[:, layout.by_class]).reshape(shape)
