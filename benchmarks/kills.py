@@ -6,8 +6,8 @@ starts anew, as a user would start it, until it is done. Moments are uniform ove
 run, as seconds after the start of a stage.
 
 In the end every published file must have the hash of the undisturbed run's. Out of it stay what the
-clock and the machine decide: environment.json, CLOCK_KEYS in history.json, and the latencies in
-metrics/export.json. Whatever a user would have to mend by hand is done, counted, and a failure.
+clock and the machine decide: environment.json, the report page, and by their keys the times and
+rates in JSON files. Whatever a user would have to mend by hand is done, counted, and a failure.
 """
 
 import argparse
@@ -40,7 +40,7 @@ OUTS = ("standardized", "manifests", "models", "metrics", "plots")
 KILLS_PER_ROUND = 25
 _PATIENCE_S = 3600.0
 _START = "start of dvc"
-_CLOCK_KEYS = {*CLOCK_KEYS, "latency_ms", "latency_setting"}
+_CLOCK_KEYS = {*CLOCK_KEYS, "latency_ms", "latency_setting", "images_per_s", "seconds_per_epoch"}
 _STAGE = re.compile(r"^(?:Running stage|Stage) '([^']+)'", re.MULTILINE)
 
 
@@ -286,7 +286,7 @@ def hash_published(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): _hash(path)
         for path in sorted(paths)
-        if path.name != "environment.json"
+        if path.name not in {"environment.json", "report.html"}
     }
 
 
@@ -360,7 +360,7 @@ def _is_outside_work(path: Path, folder: Path) -> bool:
 
 
 def _hash(path: Path) -> str:
-    if path.name == "history.json" or path.as_posix().endswith("metrics/export.json"):
+    if path.suffix == ".json":
         return sha256_json(_without_clock(read_json(path)))
     return sha256_file(path)
 

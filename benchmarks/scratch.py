@@ -26,6 +26,7 @@ class Repository:
         (folder / ".dvc").mkdir()
         for name in ("config", ".gitignore"):
             shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+        shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
         (folder / "weights").mkdir()
         (folder / "weights" / ".gitkeep").touch()
         fill(folder)

@@ -1,4 +1,4 @@
-"""The export door on a project of two tiny teachers and 40 drawn faces."""
+"""The export door on a project of two tiny teachers and 60 drawn faces."""
 
 import hashlib
 import json
@@ -7,107 +7,66 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import pytest
 import torch
 import yaml
 from scipy.special import softmax
-from small_faces import small_face
 
 from stages import export
 from stages.config import Preprocess
-from stages.exporting import parity, release
+from stages.evaluation.schema import FittedFusion, FittedTeacher, ModelNumbers
+from stages.exporting import latency, release
 from stages.exporting.bundle import read_bundle
-from stages.preprocessing.decode import decode, encode_png
+from stages.modeling.weights import load_teacher
+from stages.preprocessing.decode import decode
 from stages.preprocessing.model_input import to_model_input
-from stages.records.faces import Face, ShardWriter
-from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
 from stages.sources.labels import CLASSES
-from tests.exporting.tiny import BACKBONES, save_tiny_teacher, write_calibration
+from tests.exporting.project import make_project
+from tests.exporting.tiny import choose_fusion
 
-FILES = [
-    "B3.onnx", "RN18.onnx", "classorder.json", "ensemble.onnx", "hash_manifest.json",
-    "softlabels.npz", "softlabels_index.jsonl",
-]  # fmt: skip
+MODELS = ("B3", "RN18", "ensemble")
+FILES = sorted(
+    [f"{name}{variant}.onnx" for name in MODELS for variant in ("", ".fp16", ".int8")]
+    + [f"teachers/{name}/{file}" for name in MODELS[:2] for file in ("best.safetensors", "teacher.json")]
+    + ["classorder.json", "hash_manifest.json", "model_card.md", "reference.py"]
+    + ["softlabels.npz", "softlabels_index.jsonl"]
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "_MAX_REPEATS", 5)
+    monkeypatch.setattr(latency, "_MIN_REPEATS", 1)
+    monkeypatch.setattr(latency, "_MAX_REPEATS", 1)
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project up to and including calibrate; the faces are several of each photo."""
     root = tmp_path_factory.mktemp("project")
-    params = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text("utf-8"))
-    params["export"] |= {
-        "parity_rows": 12,
-        "parity_tolerance": 1e-4,
-        "soft_labels_view": "hq_train",
-    }
-    params["machine"] = {"device": "cpu", "workers": 0}
-    for stage in ("stageA", "stageB"):
-        params[stage] |= {"learning_rate": 0.001, "min_lr": 0.00001}
-    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    rows = write_faces(root / "standardized" / "expw_hq")
-    write_manifest(root / "manifests" / "hq_train.csv", rows)
-    cards = {
-        name: save_tiny_teacher(root / "models", name, seed=seed)
-        for seed, name in enumerate(BACKBONES)
-    }
-    write_calibration(root / "models", cards)
+    make_project(root)
     return root
 
 
-def write_faces(folder: Path) -> pd.DataFrame:
-    """Faces in the shards and, for all but the last three, in a view."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(7)
-    rows = []
-    with ShardWriter(folder, shard_mb=1) as writer:
-        for number in reversed(range(40)):
-            face = draw_face(f"expw_hq/photo{number // 4:02d}#{number % 4}", number, rng=rng)
-            writer.add(face)
-            rows.append({column: getattr(face, column, None) for column in COLUMNS})
-    frame = pd.DataFrame(rows).assign(source="expw_hq", group=lambda f: f["photo"], split="train")
-    frame = frame.assign(official=frame["split"], twin_splits="").astype({"official": "str"})
-    frame[[*SHARE_COLUMNS, "confidence"]] = np.nan
-    return frame.sort_values("id", ignore_index=True)[list(COLUMNS)].iloc[:-3]
-
-
-def draw_face(id_: str, number: int, *, rng: np.random.Generator) -> Face:
-    height, width = (int(n) for n in rng.integers(20, 60, 2))
-    pixels = cv2.blur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (5, 5))
-    return small_face(
-        id_,
-        image=encode_png(pixels),
-        width=width,
-        height=height,
-        native_px=min(height, width),
-        label=CLASSES[number % 7],
-        photo=id_.split("#")[0],
-    )
-
-
 @pytest.fixture(scope="module")
-def exported(project: Path) -> Iterator[Path]:
+def exported(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project after export."""
+    root = tmp_path_factory.mktemp("exported") / "project"
+    shutil.copytree(project, root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "_MAX_REPEATS", 5)
-        patch.chdir(project)
+        patch.setattr(latency, "_MIN_REPEATS", 1)
+        patch.setattr(latency, "_MAX_REPEATS", 1)
+        patch.chdir(root)
         assert export.main([]) == 0
-        yield project
+        yield root
 
 
 @pytest.fixture
 def fresh(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project before export, with an older result in place."""
-    shutil.copytree(
-        project, tmp_path / "project", ignore=shutil.ignore_patterns("export", "metrics")
-    )
+    shutil.copytree(project, tmp_path / "project")
     old = tmp_path / "project" / "models" / "export" / "old.txt"
     old.parent.mkdir()
     old.write_text("old")
@@ -124,27 +83,92 @@ def set_params(root: Path, section: str, **changes: Any) -> None:
 def assert_nothing_published(root: Path) -> None:
     assert [path.name for path in (root / "models" / "export").iterdir()] == ["old.txt"]
     assert sorted(path.name for path in (root / "models").iterdir()) == [
-        "calibrated", "export", "stageB",
+        "calibrated", "export", "stageA", "stageB",
     ]  # fmt: skip
-    assert not (root / "metrics").exists()
+    assert not (root / "metrics" / "export.json").exists()
 
 
-def expected_probabilities(root: Path) -> np.ndarray:
-    """(37, 7): decode, prepare, run, fuse and scale, row by row and by the book."""
-    bundle = read_bundle(root / "models", stage="stageB", fusion="fixed")
+def teacher_logits(root: Path) -> list[torch.Tensor]:
+    """(37, 7) of each teacher, row by row and by the book."""
+    bundle = read_bundle(root / "models")
     block = Preprocess.model_validate_json(json.dumps(bundle.cards[0].preprocess))
     view = pd.read_csv(root / "manifests" / "hq_train.csv")
     faces = pd.read_feather(root / "standardized" / "expw_hq" / "faces-00000.arrow")
     images = faces.set_index("id").loc[view["id"], "image"]
     batch = np.stack([to_model_input(decode(i), size=32, preprocess=block) for i in images])
     with torch.inference_mode():
-        members = [m.model(torch.from_numpy(batch)).double() for m in bundle.members.values()]
+        return [m.model(torch.from_numpy(batch)).double() for m in bundle.members.values()]
+
+
+def expected_probabilities(root: Path) -> np.ndarray:
+    """(37, 7): fused and scaled."""
+    members = teacher_logits(root)
     fused = 0.7 * softmax(members[0], axis=1) + 0.3 * softmax(members[1], axis=1)
     return softmax(np.log(fused) / 1.6, axis=1)
 
 
 def test_the_result_is_whole(exported: Path) -> None:
-    assert sorted(path.name for path in (exported / "models" / "export").iterdir()) == FILES
+    folder = exported / "models" / "export"
+    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert sorted(found) == FILES
+
+
+def test_the_stand_ins_have_the_form_that_calibrate_promises(project: Path) -> None:
+    metrics = json.loads((project / "metrics" / "teachers.json").read_text("utf-8"))
+    calibration = json.loads((project / "models/calibrated/calibration.json").read_text("utf-8"))
+    for numbers in metrics["stageB"].values():
+        ModelNumbers.model_validate(numbers)
+    for entry in calibration["stages"]["stageB"]["teachers"].values():
+        FittedTeacher.model_validate(entry)
+    for entry in calibration["stages"]["stageB"]["fused"].values():
+        FittedFusion.model_validate(entry)
+
+
+def test_the_same_project_exports_the_same_bytes(exported: Path, fresh: Path) -> None:
+    assert export.main([]) == 0
+    first, second = (root / "models" / "export" for root in (exported, fresh))
+    for name in FILES:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_a_teacher_loads_back_with_one_call(exported: Path) -> None:
+    for name in ("RN18", "B3"):
+        model, card = load_teacher(exported / "models" / "export" / "teachers" / name)
+        origin, known = load_teacher(exported / "models" / "stageB" / name)
+        image = torch.randn(3, 3, 32, 32)
+        assert torch.equal(model(image), origin(image))
+        assert card == known
+        assert not model.training
+
+
+def test_every_file_says_what_it_is(exported: Path) -> None:
+    for path in (exported / "models" / "export").glob("*.onnx"):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        texts = session.get_modelmeta().custom_metadata_map
+        meta = {key: json.loads(text) for key, text in texts.items()}
+        name, *variant = path.stem.split(".")
+        assert meta["precision"] == (variant[0] if variant else "fp32")
+        assert meta["class_order"] == list(CLASSES)
+        assert (meta["stage"], meta["opset"], meta["recipe_version"]) == ("stageB", 18, 1)
+        assert set(meta["teachers"]) == ({"RN18", "B3"} if name == "ensemble" else {name})
+        assert meta["preprocess"]["face"]["crop_margin"] == 0.3
+        assert meta["preprocess"]["face"]["faces_by_crop"] == {"none": 0, "box": 60, "aligned": 0}
+        assert session.get_inputs()[0].shape == ["batch", 3, 32, 32]
+
+
+def test_a_mixture_of_logits_is_exported_as_it_was_fitted(fresh: Path) -> None:
+    choose_fusion(fresh / "models", "fixed_logits")
+    set_params(fresh, "export", variants=[])
+    assert export.main([]) == 0
+    files = [path.name for path in (fresh / "models" / "export").glob("*.onnx")]
+    assert sorted(files) == ["B3.onnx", "RN18.onnx", "ensemble.onnx"]
+    bias = np.array([0.3, -0.2, 0.1, 0.0, -0.1, -0.2, 0.1])
+    members = [torch.log_softmax(each, dim=1).numpy() for each in teacher_logits(fresh)]
+    expected = softmax((0.7 * members[0] + 0.3 * members[1]) / 1.2 + bias, axis=1)
+    labels = np.load(fresh / "models" / "export" / "softlabels.npz")["logits"].astype(float)
+    np.testing.assert_allclose(softmax(labels, axis=1), expected, atol=1e-3)
+    metrics = json.loads((fresh / "metrics" / "export.json").read_text("utf-8"))
+    assert metrics["export"]["stageB"]["ensemble"]["max_abs_diff"] <= 1e-4
 
 
 def test_soft_labels_are_the_ensembles_probabilities_of_every_row_of_the_view(
@@ -196,19 +220,97 @@ def test_hash_manifest_holds_for_every_file(exported: Path) -> None:
     assert labels["n"] == 37
     expected = expected_probabilities(exported).max(axis=1).mean()
     assert labels["mean_top_probability"] == pytest.approx(expected, abs=1e-5)
+    assert (labels["calibration_temperature"], labels["distillation_temperature"]) == (1.6, 2.0)
+    assert "temperature" not in labels
     assert str(exported) not in text
 
 
-def test_metrics_hold_parity_and_latency_of_every_file(exported: Path) -> None:
+def test_metrics_hold_parity_losses_and_speed_of_every_file(exported: Path) -> None:
     metrics = json.loads((exported / "metrics" / "export.json").read_text("utf-8"))
     report = metrics["export"]["stageB"]
     assert list(report) == ["RN18", "B3", "ensemble", "soft_labels"]
-    for name in ("RN18", "B3", "ensemble"):
-        assert report[name]["n"] == 12
-        assert 0 <= report[name]["max_abs_diff"] <= 1e-4
-        assert sorted(report[name]["latency_ms"]) == [
-            "onnx_batch_1", "onnx_batch_32", "torch_batch_1", "torch_batch_32",
-        ]  # fmt: skip
+    for name in MODELS:
+        found = report[name]
+        assert found["n"] == 12
+        assert 0 <= found["max_abs_diff"] <= 1e-4
+        assert 0 <= found["reference_max_abs_diff"] <= 1e-3
+        # 20 test rows, of which one was trained on.
+        assert (found["held_out"]["split"], found["held_out"]["n"]) == ("test", 19)
+        folder = exported / "models" / "export"
+        for variant in ("fp16", "int8"):
+            size = (folder / f"{name}.{variant}.onnx").stat().st_size
+            assert found[variant]["bytes"] == size < found["bytes"]
+            assert found[variant]["accuracy_loss_95"][0] <= found[variant]["accuracy_loss"]
+        keys = {f"{f}_batch_{n}" for f in ("onnx", "fp16", "int8", "torch") for n in (1, 32)}
+        assert set(found["latency_ms"]) == set(found["images_per_s"]) == keys
+
+
+def test_the_model_card_says_what_the_files_say(exported: Path) -> None:
+    text = (exported / "models" / "export" / "model_card.md").read_text("utf-8")
+    assert "Why this stage: stageB: its gain is real" in text
+    assert "| expw | expw | 30 | 30 | drawn by this project; shows nobody |" in text
+    assert "On 290 rows of test, by majority labels; calibrated on val." in text
+    assert "| ensemble | scaled | 0.500 [0.375, 0.625] | 0.520 [0.395, 0.645] |" in text
+    assert "| expw_lq_gate | 77 | 0.500 [0.375, 0.625] |" in text
+    assert "Neutral has the fewest rows behind its numbers: 34." in text
+    metrics = json.loads((exported / "metrics" / "export.json").read_text("utf-8"))
+    loss = metrics["export"]["stageB"]["RN18"]["int8"]
+    low, high = loss["accuracy_loss_95"]
+    shown = f"{loss['accuracy_loss']:.3f} [{low:.3f}, {high:.3f}] | {loss['top_class_changes']} |"
+    assert f"| `RN18.int8.onnx` | {loss['bytes'] / 1e6:.1f} | {shown}" in text
+    assert "- 37 soft labels are of train rows" in text
+
+
+def test_incident_X2_a_variant_that_loses_too_much_fails_the_stage(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoilt(proto: onnx.ModelProto) -> onnx.ModelProto:
+        """Answers with the classes in another order."""
+        changed = onnx.ModelProto()
+        changed.CopyFrom(proto)
+        (last,) = (node for node in changed.graph.node if "probabilities" in node.output)
+        last.output[0] = "in_order"
+        order = onnx.numpy_helper.from_array(np.roll(np.arange(7), 1), "order")
+        changed.graph.initializer.append(order)
+        turn = onnx.helper.make_node("Gather", ["in_order", "order"], ["probabilities"], axis=1)
+        changed.graph.node.append(turn)
+        return changed
+
+    set_params(fresh, "export", max_accuracy_loss=0.99, variants=["int8"])
+    monkeypatch.setattr(release, "VARIANTS", {"int8": spoilt})
+    assert export.main([]) == 2
+    assert (
+        "RN18.int8.onnx: loses 1.0000 [1.0000, 1.0000] of the accuracy on 19 rows"
+        in capsys.readouterr().err
+    )
+    assert_nothing_published(fresh)
+
+
+def test_incident_N6_scores_of_other_weights_fail_the_stage(
+    fresh: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = fresh / "metrics" / "teachers.json"
+    metrics = json.loads(path.read_text("utf-8"))
+    metrics["stageB"]["B3"]["test"]["about"][0]["weights_sha256"] = ["e" * 64]
+    path.write_text(json.dumps(metrics), encoding="utf-8")
+    assert export.main([]) == 2
+    assert "metrics/teachers.json: stageB: B3: scores other weights" in capsys.readouterr().err
+    assert_nothing_published(fresh)
+
+
+def test_another_manifest_than_the_teachers_fails_the_stage(
+    fresh: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = fresh / "manifests"
+    lines = (folder / "classification_manifest.csv").read_text("utf-8").splitlines(keepends=True)
+    (folder / "classification_manifest.csv").write_text("".join(lines[:-1]), encoding="utf-8")
+    index = json.loads((folder / "index.json").read_text("utf-8"))
+    digest = hashlib.sha256((folder / "classification_manifest.csv").read_bytes()).hexdigest()
+    index["files"]["classification_manifest.csv"]["sha256"] = digest
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    assert export.main([]) == 2
+    assert "expected the teachers' manifest" in capsys.readouterr().err
+    assert_nothing_published(fresh)
 
 
 def test_incident_X2_a_parity_that_fails_fails_the_stage(
@@ -252,6 +354,8 @@ def test_incident_X5_a_row_without_image_fails_the_stage(
     [
         ("models/calibrated/calibration.json", "models/calibrated/calibration.json: missing"),
         ("models/stageB/B3/teacher.json", "stageB/B3/teacher.json: missing"),
+        ("models/stageA/RN18/alignmentreport.json", "stageA/RN18/alignmentreport.json: missing"),
+        ("metrics/teachers.json", "metrics/teachers.json: missing"),
         ("manifests/hq_train.csv", "hq_train.csv: no such file in manifests/"),
         ("standardized/expw_hq/index.json", "standardized/: no source found"),
     ],

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from stages.evaluation.calibration import Calibration
 from stages.evaluation.metrics import Floats, softmax
+from stages.exporting.fitted import Fitted, FittedTeacher, read_fitted
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import TeacherCard, load_teacher
 from stages.runtime.errors import UserError
-from stages.runtime.files import read_json, sha256_file
+from stages.runtime.files import sha256_file
 
 ENSEMBLE = "ensemble"
 
@@ -22,12 +24,11 @@ _SHARED = (
 
 @dataclass(frozen=True)
 class Member:
-    """A teacher, what is said of it, its own temperature and its weight in the ensemble."""
+    """A teacher, what is said of it, and how it is calibrated when used alone."""
 
     model: Teacher
     card: TeacherCard
-    temperature: float
-    weight: float
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,16 @@ class Bundle:
     """The teachers of one stage by name, and what was fitted on exactly these weights."""
 
     stage: str
+    fusion: str
+    verdict: str
     members: dict[str, Member]
-    temperature: float
+    calibration: Calibration
     calibration_sha256: str
 
     @property
     def weights(self) -> dict[str, float]:
         """Each teacher's weight in the ensemble."""
-        return {name: member.weight for name, member in self.members.items()}
+        return dict(zip(self.members, self.calibration.weights, strict=True))
 
     @property
     def cards(self) -> list[TeacherCard]:
@@ -51,41 +54,40 @@ class Bundle:
 
     def probabilities(self, logits: Sequence[Floats]) -> Floats:
         """Calibrated probabilities (N, 7) of the ensemble from each teacher's logits (N, 7)."""
-        calibration = Calibration(tuple(self.weights.values()), self.temperature)
-        return calibration.apply([softmax(own) for own in logits]).scaled
+        return self.calibration.apply(np.stack([softmax(own) for own in logits])).scaled
 
 
-def read_bundle(models: Path, *, stage: str, fusion: str) -> Bundle:
-    """Load the teachers of `stage` with their temperatures and the weights of `fusion`.
+def read_bundle(models: Path) -> Bundle:
+    """Load the teachers of the stage that calibrate chose, with all that was fitted on them.
 
     Raises:
         UserError: if something is missing, was calibrated with other weights (incident N5), or the
             teachers differ in what a common file says only once (incident X3).
     """
     path = models / "calibrated" / "calibration.json"
-    if not path.is_file():
-        raise UserError(f"models/calibrated/{path.name}: missing; run `dvc repro calibrate`")
-    fitted = read_json(path)["stages"][stage]
-    fused = fitted["fused"][fusion]
+    fitted = read_fitted(path)
     members = {
-        name: _member(models / stage / name, entry=entry, weight=fused["weights"][name])
-        for name, entry in fitted["teachers"].items()
+        name: _member(models / fitted.stage / name, entry=entry)
+        for name, entry in fitted.teachers.items()
     }
     _require_agreement([member.card for member in members.values()])
-    return Bundle(stage, members, fused["temperature"], sha256_file(path))
+    _require_manifest([member.card for member in members.values()], fitted=fitted)
+    return Bundle(
+        fitted.stage, fitted.fusion, fitted.verdict, members, fitted.ensemble, sha256_file(path)
+    )
 
 
-def _member(folder: Path, *, entry: dict[str, Any], weight: float) -> Member:
+def _member(folder: Path, *, entry: FittedTeacher) -> Member:
     if folder.name.lower() == ENSEMBLE:
         raise UserError(f"params.yaml: teachers.{folder.name}: this name is kept for the ensemble")
     model, card = load_teacher(folder)
-    if card.weights_sha256 != entry["weights_sha256"]:
+    if card.weights_sha256 != entry.weights_sha256:
         raise UserError(
             f"models/calibrated/calibration.json: {folder.parent.name}.{folder.name}: fitted on "
-            f"weights {entry['weights_sha256'][:12]}…, got {card.weights_sha256[:12]}… in "
+            f"weights {entry.weights_sha256[:12]}…, got {card.weights_sha256[:12]}… in "
             f"models/{folder.parent.name}/{folder.name}; run `dvc repro calibrate`"
         )
-    return Member(model, card, entry["temperature"], weight)
+    return Member(model, card, entry.calibration)
 
 
 def _require_agreement(cards: Sequence[TeacherCard]) -> None:
@@ -96,3 +98,12 @@ def _require_agreement(cards: Sequence[TeacherCard]) -> None:
                 f"models/{cards[0].stage}: teacher.json: {key}: expected the same for all "
                 f"teachers, got {found}; train them again with one recipe"
             )
+
+
+def _require_manifest(cards: Sequence[TeacherCard], *, fitted: Fitted) -> None:
+    if cards[0].manifest_sha256 != fitted.manifest_sha256:
+        raise UserError(
+            f"models/calibrated/calibration.json: manifest_sha256: expected that of the teachers, "
+            f"{cards[0].manifest_sha256[:12]}…, got {fitted.manifest_sha256[:12]}…; "
+            "run `dvc repro calibrate`"
+        )

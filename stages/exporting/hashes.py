@@ -12,7 +12,7 @@ HASH_MANIFEST = "hash_manifest.json"
 def write_hash_manifest(
     folder: Path, bundle: Bundle, *, view: Path, soft_labels: dict[str, Any]
 ) -> None:
-    """Write the hashes of all that is in `folder` by now, of the teachers and of the view."""
+    """Write the hashes of all files below `folder`, of the teachers and of the view."""
     card = bundle.cards[0]
     write_json(
         folder / HASH_MANIFEST,
@@ -21,12 +21,17 @@ def write_hash_manifest(
             "recipe_version": card.recipe_version,
             "manifest_sha256": card.manifest_sha256,
             "calibration_sha256": bundle.calibration_sha256,
-            "temperature": bundle.temperature,
+            "fusion": bundle.fusion,
+            "calibration": {
+                "temperature": bundle.calibration.temperature,
+                "class_bias": list(bundle.calibration.class_bias),
+                "mixture_of": bundle.calibration.space,
+            },
             "teachers": {
                 name: {
                     "backbone": member.card.backbone,
-                    "weight": member.weight,
-                    "temperature": member.temperature,
+                    "weight": bundle.weights[name],
+                    "temperature": member.calibration.temperature,
                     "weights_sha256": member.card.weights_sha256,
                 }
                 for name, member in sorted(bundle.members.items())
@@ -34,10 +39,19 @@ def write_hash_manifest(
             "soft_labels": {
                 "view": view.stem,
                 "view_sha256": sha256_file(view),
-                "meaning": "softmax(logits) is the calibrated probability of the ensemble; its "
-                "temperature is applied already",
+                "meaning": "softmax(logits) is the calibrated probability of the ensemble: "
+                "calibration_temperature is applied already. distillation_temperature is not: a "
+                "student divides these logits and its own by it in the KD and DKD terms. "
+                "votes_temperature is what the crowd's votes would have asked for instead of "
+                "calibration_temperature; null where too few rows have votes",
+                "calibration_temperature": bundle.calibration.temperature,
+                "votes_temperature": bundle.calibration.votes_temperature,
                 **soft_labels,
             },
-            "files": {path.name: sha256_file(path) for path in sorted(folder.iterdir())},
+            "files": {
+                path.relative_to(folder).as_posix(): sha256_file(path)
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            },
         },
     )

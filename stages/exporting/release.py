@@ -1,59 +1,116 @@
-"""A bundle -> `<teacher>.onnx` and `ensemble.onnx`, each written, checked and timed."""
+"""A bundle -> ONNX files of each teacher and of the ensemble, each written, checked and timed.
+
+`<name>.onnx` and a `<name>.<variant>.onnx` for each variant; `teachers/<name>/` for torch.
+"""
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stages.config import Export
+from stages.evaluation.metrics import Floats
+from stages.exporting import reference
 from stages.exporting.bundle import ENSEMBLE, Bundle
 from stages.exporting.calibrated import CalibratedEnsemble, CalibratedTeacher
-from stages.exporting.metadata import describe
+from stages.exporting.evidence import Evidence
+from stages.exporting.held_out import HeldOut, accuracy_of, measure_loss, require_small_loss
+from stages.exporting.latency import measure_latency
+from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import to_onnx, write_onnx
-from stages.exporting.parity import check_parity, measure_latency
+from stages.exporting.parity import ParityError, check_parity, check_reference
+from stages.exporting.variants import VARIANTS
+from stages.modeling.weights import load_teacher, save_teacher
+from stages.runtime.files import write_bytes
 
 logger = logging.getLogger(__name__)
 
+Report = dict[str, Any]
+
 
 def export_models(
-    folder: Path, bundle: Bundle, *, images: Tensor, settings: Export
-) -> dict[str, dict[str, Any]]:
-    """Write all ONNX files of a bundle; a report of parity and latency for each, by name.
-
-    Args:
-        images: (N, 3, S, S), real rows to compare onnxruntime with torch on.
+    folder: Path, bundle: Bundle, *, evidence: Evidence, cut: Cut, settings: Export
+) -> dict[str, Report]:
+    """Write all ONNX files of a bundle; a report of parity, losses and speed for each, by name.
 
     Raises:
         ParityError: if a file does not say what torch says.
+        LossError: if a variant loses more accuracy than the recipe allows.
     """
-    report = {}
-    for name, member in bundle.members.items():
-        model = CalibratedTeacher(member.model, temperature=member.temperature)
-        metadata = describe([member.card], weights={name: 1.0}, temperature=member.temperature)
-        report[name] = _export(folder / f"{name}.onnx", model, metadata, images, settings)
-    ensemble = CalibratedEnsemble(
-        [member.model for member in bundle.members.values()],
-        weights=list(bundle.weights.values()),
-        temperature=bundle.temperature,
+    models: dict[str, tuple[nn.Module, Report]] = {
+        name: (
+            CalibratedTeacher(member.model, calibration=member.calibration),
+            describe([member.card], calibration=member.calibration, cut=cut, opset=settings.opset),
+        )
+        for name, member in bundle.members.items()
+    }
+    models[ENSEMBLE] = (
+        CalibratedEnsemble(
+            [member.model for member in bundle.members.values()], calibration=bundle.calibration
+        ),
+        describe(bundle.cards, calibration=bundle.calibration, cut=cut, opset=settings.opset),
     )
-    metadata = describe(bundle.cards, weights=bundle.weights, temperature=bundle.temperature)
-    report[ENSEMBLE] = _export(folder / f"{ENSEMBLE}.onnx", ensemble, metadata, images, settings)
-    return report
+    return {
+        name: _export(folder / f"{name}.onnx", model.eval(), metadata, evidence, settings)
+        for name, (model, metadata) in models.items()
+    }
+
+
+def export_teachers(folder: Path, bundle: Bundle, *, images: Tensor) -> None:
+    """Write `teachers/<name>/` for `load_teacher`, and see that it gives the same logits back.
+
+    Raises:
+        ParityError: if it does not.
+    """
+    for name, member in bundle.members.items():
+        target = folder / "teachers" / name
+        save_teacher(target, member.model, member.card)
+        loaded, card = load_teacher(target)
+        with torch.inference_mode():
+            same = torch.equal(loaded(images[:8]), member.model(images[:8]))
+        if not same or card != member.card:
+            raise ParityError(f"teachers/{name}: does not load back as it was saved")
+
+
+def copy_reference(folder: Path) -> None:
+    """Put the reference script beside the files that it uses, as it stands here."""
+    write_bytes(folder / "reference.py", Path(reference.__file__).read_bytes())
 
 
 def _export(
-    path: Path, model: nn.Module, metadata: dict[str, Any], images: Tensor, settings: Export
-) -> dict[str, Any]:
+    path: Path, model: nn.Module, metadata: Report, evidence: Evidence, settings: Export
+) -> Report:
     start = time.perf_counter()
-    model.eval()
-    proto = to_onnx(model, image_size=images.shape[-1], opset=settings.opset)
-    write_onnx(path, proto, metadata=metadata)
+    proto = to_onnx(model, image_size=evidence.images.shape[-1], opset=settings.opset)
+    write_onnx(path, proto, metadata=metadata | {"precision": "fp32"})
     seconds = time.perf_counter() - start
-    parity = check_parity(path, model, images, tolerance=settings.parity_tolerance)
+    report = check_parity(path, model, evidence.images, tolerance=settings.parity_tolerance)
+    report |= check_reference(path, model, evidence.images, faces=evidence.pictures)
     logger.info(
         "%s: written in %.1f s, differs from torch by at most %.2g on %d rows",
-        path.name, seconds, parity["max_abs_diff"], parity["n"],
+        path.name, seconds, report["max_abs_diff"], report["n"],
     )  # fmt: skip
-    return parity | measure_latency(path, model, images)
+    report["bytes"] = path.stat().st_size
+    full = evidence.held.probabilities(path)
+    report["held_out"] = accuracy_of(full, evidence.held)
+    files = {"onnx": path}
+    for name in settings.variants:
+        files[name] = path.with_suffix(f".{name}.onnx")
+        write_onnx(files[name], VARIANTS[name](proto), metadata=metadata | {"precision": name})
+        report[name] = _weigh(files[name], full, evidence.held, settings)
+    return report | measure_latency(files, model, evidence.images)
+
+
+def _weigh(path: Path, full: Floats, held: HeldOut, settings: Export) -> Mapping[str, Any]:
+    """Size and loss of a variant."""
+    found = measure_loss(full, held.probabilities(path), held)
+    require_small_loss(path.name, found, allowed=settings.max_accuracy_loss)
+    logger.info(
+        "%s: %.1f MB, loses %.4f of the accuracy on %d %s rows",
+        path.name, path.stat().st_size / 1e6, found["accuracy_loss"], found["n"], held.split,
+    )  # fmt: skip
+    return {"bytes": path.stat().st_size} | found

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.config import Export
 from stages.evaluation.metrics import Floats, Ints, log_probabilities
+from stages.evaluation.temperature import scale
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json, write_text, write_with
@@ -48,7 +50,7 @@ def join_by_id(predictions: Array, *, ids: Sequence[str], wanted: Sequence[str])
 
 
 def write_soft_labels(
-    folder: Path, rows: pd.DataFrame, probabilities: Floats, *, float32: bool
+    folder: Path, rows: pd.DataFrame, probabilities: Floats, *, settings: Export
 ) -> dict[str, Any]:
     """Write the three files for the rows of a view, and describe them.
 
@@ -57,12 +59,22 @@ def write_soft_labels(
     """
     assert probabilities.shape == (len(rows), len(CLASSES))
     targets = targets_of(rows)
-    logits = log_probabilities(probabilities).astype(np.float32 if float32 else np.float16)
+    logits = log_probabilities(probabilities).astype(
+        np.float32 if settings.float32_logits else np.float16
+    )
     # numpy stamps the members of an npz with 1980, so equal labels are equal bytes.
     write_with(folder / "softlabels.npz", lambda path: _save(path, logits=logits, y=targets))
     write_text(folder / "softlabels_index.jsonl", _index(rows, targets))
     write_json(folder / "classorder.json", list(CLASSES))
-    return _summary(probabilities, targets)
+    temperature = settings.distillation_temperature
+    return _summary(probabilities, targets) | {
+        "distillation_temperature": temperature,
+        "mean_top_probability_distilled": _mean_top(scale(probabilities, temperature)),
+        "by_split": {
+            str(split): {"n": len(part), "mean_top_probability": _mean_top(probabilities[part])}
+            for split, part in rows.reset_index(drop=True).groupby("split").groups.items()
+        },
+    }
 
 
 def _save(path: Path, **arrays: Array) -> None:
@@ -79,8 +91,12 @@ def _index(rows: pd.DataFrame, targets: Ints) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _mean_top(probabilities: Floats) -> float:
+    return float(probabilities.max(axis=1).mean())
+
+
 def _summary(probabilities: Floats, targets: Ints) -> dict[str, Any]:
-    mean_top = float(probabilities.max(axis=1).mean())
+    mean_top = _mean_top(probabilities)
     nearly_one_hot = mean_top > NEARLY_ONE_HOT
     if nearly_one_hot:
         logger.warning(

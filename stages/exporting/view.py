@@ -1,7 +1,8 @@
-"""Rows of a view -> model input and logits, prepared as the teacher's card says."""
+"""Rows of the manifest -> model input and logits, prepared as the teacher's card says."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from stages.config import Preprocess
-from stages.evaluation.metrics import Floats, Ints
+from stages.config import Machine, Preprocess
+from stages.evaluation.metrics import Floats
 from stages.evaluation.predict import predict
 from stages.exporting.soft_labels import join_by_id
 from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import Batch, FaceDataset
-from stages.loading.loader import EvalLoader
+from stages.loading.loader import EvalLoader, choose_workers
 from stages.loading.shards import FaceStore
 from stages.modeling.weights import TeacherCard
+from stages.preprocessing.decode import Image, decode
 from stages.records.schema import read_manifest, targets_of
+from stages.runtime.device import choose_device
 from stages.runtime.errors import UserError
 
 _BATCH = 64
@@ -36,36 +39,49 @@ def read_view(path: Path) -> pd.DataFrame:
     return rows
 
 
-class Faces:
-    """The faces of some rows as a teacher wants them; its card alone decides how (incident X3)."""
+def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """At most `count` of the rows, spread evenly over all of them, in their order."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))
+    return rows.iloc[chosen]
 
-    def __init__(
-        self,
-        rows: pd.DataFrame,
-        *,
-        standardized: Path,
-        card: TeacherCard,
-        device: torch.device,
-        workers: int,
-    ) -> None:
-        """Find the images of all rows.
+
+@dataclass(frozen=True)
+class Preparation:
+    """Where faces are, and how a teacher wants them: its card alone decides (incident X3)."""
+
+    standardized: Path
+    card: TeacherCard
+    machine: Machine
+
+    def faces(self, rows: pd.DataFrame) -> "Faces":
+        """The faces of some rows.
 
         Raises:
             UserError: for all rows without an image at once.
         """
-        self._rows = rows
-        self._store = FaceStore(standardized)
-        self._positions = self._store.locate(rows["id"].tolist())
-        self._image_size = card.image_size
-        self._preprocess = Preprocess.model_validate_json(json.dumps(card.preprocess))
-        self._device = device
-        self._workers = workers
+        return Faces(rows, self)
 
-    def sample(self, count: int) -> Tensor:
-        """Images (n, 3, S, S) of at most `count` rows, spread evenly over all of them."""
-        last = len(self._rows) - 1
-        chosen = np.unique(np.linspace(0, last, count).round().astype(np.int64))
-        return torch.cat([batch["image"] for batch in self._loader(chosen)]).contiguous()
+
+class Faces:
+    """The faces of some rows as a teacher wants them, in the order of the rows."""
+
+    def __init__(self, rows: pd.DataFrame, preparation: Preparation) -> None:
+        self._rows = rows
+        self._store = FaceStore(preparation.standardized)
+        self._positions = self._store.locate(rows["id"].tolist())
+        self._image_size = preparation.card.image_size
+        text = json.dumps(preparation.card.preprocess)
+        self._preprocess = Preprocess.model_validate_json(text)
+        self._device = choose_device(preparation.machine.device)
+        self._workers = choose_workers(preparation.machine.workers, device=self._device)
+
+    def batches(self) -> Iterator[Tensor]:
+        """Model input (n, 3, S, S) of all rows, in their order."""
+        return (batch["image"].contiguous() for batch in self._loader())
+
+    def pictures(self) -> list[Image]:
+        """The stored faces of all rows, RGB (H, W, 3)."""
+        return [decode(self._store.image(position)) for position in self._positions.tolist()]
 
     def logits(self, model: nn.Module) -> Floats:
         """A model's logits (N, 7) float64 in the order of the rows, joined by id.
@@ -73,7 +89,7 @@ class Faces:
         In float32 whatever `machine.precision` says: labels outlive the machine.
         """
         seen: list[int] = []
-        batches = _noting(self._loader(np.arange(len(self._rows))), seen)
+        batches = _noting(self._loader(), seen)
         model.to(self._device)
         found = predict(model, batches, device=self._device, dtype=torch.float32)
         model.cpu()
@@ -81,12 +97,11 @@ class Faces:
         ids = [self._store.id(position) for position in self._positions[seen].tolist()]
         return join_by_id(found, ids=ids, wanted=self._rows["id"].tolist()).astype(np.float64)
 
-    def _loader(self, chosen: Ints) -> EvalLoader:
-        """Plain batches of the rows with these numbers."""
+    def _loader(self) -> EvalLoader:
         dataset = FaceDataset(
             self._store,
-            positions=self._positions[chosen],
-            targets=targets_of(self._rows.iloc[chosen]),
+            positions=self._positions,
+            targets=targets_of(self._rows),
             image_size=self._image_size,
             preprocess=self._preprocess,
             augmentation=NO_AUGMENTATION,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages.evaluation.calibration import Calibration
 from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.onnx_file import to_onnx
 from stages.modeling.weights import TeacherCard
@@ -21,7 +22,7 @@ from tests.exporting.tiny import (
 
 @pytest.fixture(scope="session")
 def model() -> CalibratedTeacher:
-    return CalibratedTeacher(make_teacher(seed=1), temperature=1.7).eval()
+    return CalibratedTeacher(make_teacher(seed=1), calibration=Calibration((1.0,), 1.7)).eval()
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,21 @@
+import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
+from stages.config import Preprocess
+from stages.evaluation.calibration import Calibration
 from stages.exporting.calibrated import CalibratedTeacher
+from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import write_onnx
-from stages.exporting.parity import ParityError, check_parity, measure_latency
+from stages.exporting.parity import ParityError, check_parity, check_reference
+from stages.preprocessing.model_input import to_model_input
+from tests.exporting.tiny import SIZE, make_card
 
 
 class Shifted(nn.Module):
@@ -55,20 +63,29 @@ def test_incident_X2_a_difference_fails_the_export(
 def test_incident_X2_other_weights_fail_the_export(
     path: Path, model: CalibratedTeacher, images: Tensor
 ) -> None:
-    other = CalibratedTeacher(model.teacher, temperature=1.75).eval()
+    other = CalibratedTeacher(model.teacher, calibration=Calibration((1.0,), 1.75)).eval()
     with pytest.raises(ParityError):
         check_parity(path, other, images, tolerance=1e-4)
 
 
-def test_latency_is_reported_for_both_with_threads(
-    path: Path, model: CalibratedTeacher, images: Tensor
+def test_incident_X3_a_preparation_that_differs_fails_the_export(
+    tmp_path: Path, proto: onnx.ModelProto, model: CalibratedTeacher
 ) -> None:
-    threads = torch.get_num_threads()
-    report = measure_latency(path, model, images[:3])
-    (setting,) = report["latency_setting"]
-    assert setting["threads"] == 1
-    assert torch.get_num_threads() == threads
-    for size in (1, 32):
-        assert report["latency_ms"][f"onnx_batch_{size}"] > 0
-        assert report["latency_ms"][f"torch_batch_{size}"] > 0
-        assert setting[f"repeats_batch_{size}"] >= 3
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (20, 40, 50, 3), np.uint8)
+    faces = [cv2.GaussianBlur(each, (0, 0), 2) for each in noise]
+    card = make_card()
+    how = Preprocess.model_validate_json(json.dumps(card.preprocess))
+    batch = np.stack([to_model_input(face, size=SIZE, preprocess=how) for face in faces])
+    images, path = torch.from_numpy(batch), tmp_path / "tiny.onnx"
+    cut = Cut(0.3, 512, {"none": 1, "box": 0, "aligned": 0})
+    metadata = describe([card], calibration=Calibration((1.0,), 1.7), cut=cut, opset=18)
+    write_onnx(path, proto, metadata=metadata)
+    found = check_reference(path, model, images, faces=faces)
+    assert found["reference_max_abs_diff"] <= 1e-4
+    metadata["preprocess"]["clahe"] = None
+    write_onnx(path, proto, metadata=metadata)
+    with pytest.raises(
+        ParityError, match=r"tiny\.onnx: probabilities of reference\.py, by .* on 20"
+    ):
+        check_reference(path, model, images, faces=faces)

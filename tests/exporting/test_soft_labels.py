@@ -9,9 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from stages.config import Export
 from stages.exporting.soft_labels import join_by_id, write_soft_labels
 from stages.runtime.errors import UserError
 from stages.sources.labels import CLASSES
+
+HALF = Export(soft_labels_view="view", distillation_temperature=4.0)
+FULL = Export(soft_labels_view="view", float32_logits=True)
 
 
 @pytest.fixture
@@ -19,7 +23,8 @@ def view() -> pd.DataFrame:
     ids = ["expw_hq/photo#0", "expw_hq/photo#1", "ferplus/a", "rafdb/é"]
     sources = [name.split("/")[0] for name in ids]
     labels = ["Angry", "Neutral", "Happy", "Angry"]
-    return pd.DataFrame({"id": ids, "source": sources, "label": labels})
+    splits = ["train", "train", "test", "train"]
+    return pd.DataFrame({"id": ids, "source": sources, "label": labels, "split": splits})
 
 
 def draw_probabilities(*, scale: float) -> np.ndarray:
@@ -54,7 +59,7 @@ def test_incident_X5_faces_of_one_photo_keep_their_own_rows(
     tmp_path: Path, view: pd.DataFrame
 ) -> None:
     expected = draw_probabilities(scale=3)
-    write_soft_labels(tmp_path, view, expected, float32=True)
+    write_soft_labels(tmp_path, view, expected, settings=FULL)
     arrays = np.load(tmp_path / "softlabels.npz")
     lines = (tmp_path / "softlabels_index.jsonl").read_text(encoding="utf-8").splitlines()
     index = [json.loads(line) for line in lines]
@@ -71,7 +76,7 @@ def test_incident_X5_faces_of_one_photo_keep_their_own_rows(
 def test_half_precision_keeps_the_probabilities(tmp_path: Path, view: pd.DataFrame) -> None:
     for scale in (1, 30, 600):
         expected = draw_probabilities(scale=scale)
-        write_soft_labels(tmp_path, view, expected, float32=False)
+        write_soft_labels(tmp_path, view, expected, settings=HALF)
         logits = np.load(tmp_path / "softlabels.npz")["logits"]
         assert logits.dtype == np.float16
         assert np.isfinite(logits).all()
@@ -81,7 +86,7 @@ def test_half_precision_keeps_the_probabilities(tmp_path: Path, view: pd.DataFra
 
 def test_equal_labels_are_equal_bytes(tmp_path: Path, view: pd.DataFrame) -> None:
     for name in ("a", "b"):
-        write_soft_labels(tmp_path / name, view, draw_probabilities(scale=3), float32=False)
+        write_soft_labels(tmp_path / name, view, draw_probabilities(scale=3), settings=HALF)
     first = (tmp_path / "a" / "softlabels.npz").read_bytes()
     assert first == (tmp_path / "b" / "softlabels.npz").read_bytes()
 
@@ -92,7 +97,30 @@ def test_incident_N7_nearly_one_hot_labels_are_warned_of(
 ) -> None:
     expected = draw_probabilities(scale=scale)
     with caplog.at_level(logging.WARNING):
-        summary = write_soft_labels(tmp_path, view, expected, float32=False)
+        summary = write_soft_labels(tmp_path, view, expected, settings=HALF)
     assert summary["mean_top_probability"] == pytest.approx(expected.max(1).mean())
     assert summary["nearly_one_hot"] is warned
     assert ("nearly one-hot" in caplog.text) is warned
+
+
+def test_incident_N2_the_temperature_for_students_is_reported_and_not_applied(
+    tmp_path: Path, view: pd.DataFrame
+) -> None:
+    expected = draw_probabilities(scale=3)
+    summary = write_soft_labels(tmp_path, view, expected, settings=HALF)
+    logits = np.load(tmp_path / "softlabels.npz")["logits"].astype(np.float64)
+    np.testing.assert_allclose(softmax(logits, axis=1), expected, atol=1e-3)
+    assert summary["distillation_temperature"] == 4.0
+    softened = softmax(np.log(expected) / 4, axis=1).max(axis=1).mean()
+    assert summary["mean_top_probability_distilled"] == pytest.approx(softened)
+    assert summary["mean_top_probability"] == pytest.approx(expected.max(axis=1).mean())
+
+
+def test_rows_of_each_split_are_told_apart(tmp_path: Path, view: pd.DataFrame) -> None:
+    expected = draw_probabilities(scale=3)
+    summary = write_soft_labels(tmp_path, view, expected, settings=HALF)
+    top = expected.max(axis=1)
+    assert summary["by_split"] == {
+        "test": {"n": 1, "mean_top_probability": pytest.approx(top[2])},
+        "train": {"n": 3, "mean_top_probability": pytest.approx(top[[0, 1, 3]].mean())},
+    }

@@ -7,7 +7,7 @@ import torch
 from stages import config
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import TeacherCard, save_teacher
-from stages.runtime.files import write_json
+from stages.runtime.files import read_json, write_json
 from stages.sources.labels import CLASSES
 
 SIZE = 32
@@ -49,23 +49,51 @@ def make_card(teacher: str = "RN18", **changes: object) -> TeacherCard:
     return TeacherCard(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def save_tiny_teacher(models: Path, name: str, *, seed: int) -> TeacherCard:
+def save_tiny_teacher(
+    models: Path, name: str, *, seed: int, manifest_sha256: str = "a" * 64
+) -> TeacherCard:
     """Publish a teacher in models/stageB/<name>."""
-    return save_teacher(models / "stageB" / name, make_teacher(name, seed=seed), make_card(name))
+    card = make_card(name, manifest_sha256=manifest_sha256)
+    return save_teacher(models / "stageB" / name, make_teacher(name, seed=seed), card)
 
 
 def write_calibration(models: Path, cards: dict[str, TeacherCard]) -> None:
     """calibration.json in the form that the calibrate door writes."""
     stage = {
         "teachers": {
-            name: {"temperature": 1.3 + number, "weights_sha256": card.weights_sha256}
+            name: fitted(1.3 + number) | {"weights_sha256": card.weights_sha256}
             for number, (name, card) in enumerate(cards.items())
         },
         "fused": {
-            "fixed": {"weights": {"RN18": 0.7, "B3": 0.3}, "temperature": 1.6},
-            "searched": {"weights": {"RN18": 1.0, "B3": 0.0}, "temperature": 1.9},
+            "fixed": fused(1.6, RN18=0.7, B3=0.3),
+            "searched": fused(1.9, RN18=1.0, B3=0.0),
+            "fixed_logits": fused(1.2, RN18=0.7, B3=0.3)
+            | {"space": "logits", "class_bias": [0.3, -0.2, 0.1, 0.0, -0.1, -0.2, 0.1]},
         },
     }
-    calibrated = models / "calibrated"
-    calibrated.mkdir(parents=True)
-    write_json(calibrated / "calibration.json", {"stage": "stageB", "stages": {"stageB": stage}})
+    found = {
+        "stage": "stageB",
+        "stage_asked": "auto",
+        "verdict": "stageB: its gain is real",
+        "fusion": "fixed",
+        "manifest_sha256": next(iter(cards.values())).manifest_sha256,
+        "stages": {"stageB": stage},
+    }
+    write_json(models / "calibrated" / "calibration.json", found)
+
+
+def choose_fusion(models: Path, fusion: str) -> None:
+    """Have calibration.json name another fusion."""
+    path = models / "calibrated" / "calibration.json"
+    write_json(path, read_json(path) | {"fusion": fusion})
+
+
+def fitted(temperature: float) -> dict[str, object]:
+    return {
+        "temperature": temperature, "temperature_95": [temperature - 0.1, temperature + 0.1],
+        "class_bias": [0.0] * 7, "votes_temperature": None, "fitted_rows": 30,
+    }  # fmt: skip
+
+
+def fused(temperature: float, **weights: float) -> dict[str, object]:
+    return fitted(temperature) | {"weights": weights, "space": "probabilities"}

@@ -1,0 +1,84 @@
+"""`python -m benchmarks.export`: how fast ONNX files are beside torch eager, side by side.
+
+A teacher with random weights is exported as the export stage does it, with all variants; files and
+torch are then called in turns on two cores, at batch sizes 1 and 32.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.command import Figures, as_lines
+from benchmarks.machine import describe_machine
+from stages import config
+from stages.evaluation.calibration import Calibration
+from stages.exporting.calibrated import CalibratedTeacher
+from stages.exporting.latency import BATCHES, measure_latency
+from stages.exporting.onnx_file import to_onnx, write_onnx
+from stages.exporting.variants import VARIANTS
+from stages.modeling.teacher import build_teacher
+
+_OPSET = 18
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, print, return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.export",
+        description="Time an exported teacher against torch eager, in turns.",
+    )
+    parser.add_argument(
+        "--backbone", default="resnet18", metavar="NAME", help="timm's, default %(default)s"
+    )
+    parser.add_argument(
+        "--size", type=int, default=224, metavar="PX", help="of images, default %(default)s"
+    )
+    parser.add_argument("--json", action="store_true", help="the figures alone, on one line")
+    arguments = parser.parse_args(argv)
+    figures = measure(arguments.backbone, size=arguments.size)
+    if arguments.json:
+        print(json.dumps(figures, allow_nan=False))
+    else:
+        about = describe_machine() | {"torch": torch.__version__}
+        print("\n".join(as_lines({"export": figures, "machine": about})))
+    return 0
+
+
+def measure(backbone: str, *, size: int) -> Figures:
+    """Milliseconds, images a second, and each file's share of torch's time."""
+    torch.manual_seed(0)
+    section = config.Teacher(backbone=backbone)
+    teacher = build_teacher(section, image_size=size, scale=30.0, key="teachers.benchmark")
+    model = CalibratedTeacher(teacher, calibration=Calibration((1.0,), 1.5)).eval()
+    with tempfile.TemporaryDirectory() as name:
+        files = _export(Path(name), model, size=size)
+        found = measure_latency(files, model, torch.randn(max(BATCHES), 3, size, size))
+        sizes = {name: round(path.stat().st_size / 1e6, 1) for name, path in files.items()}
+    taken = found["latency_ms"]
+    shares = {
+        f"{name}_batch_{batch}": round(
+            taken[f"{name}_batch_{batch}"] / taken[f"torch_batch_{batch}"], 3
+        )
+        for name in files
+        for batch in BATCHES
+    }
+    (setting,) = found.pop("latency_setting")
+    about = {"backbone": backbone, "image_px": size, "megabytes": sizes}
+    return about | {"of_torchs_time": shares} | found | setting
+
+
+def _export(folder: Path, model: CalibratedTeacher, *, size: int) -> dict[str, Path]:
+    proto = to_onnx(model, image_size=size, opset=_OPSET)
+    files = {name: folder / f"{name}.onnx" for name in ("onnx", *VARIANTS)}
+    write_onnx(files["onnx"], proto, metadata={})
+    for name, make in VARIANTS.items():
+        write_onnx(files[name], make(proto), metadata={})
+    return files
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

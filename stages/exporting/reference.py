@@ -1,0 +1,197 @@
+"""A face, or a photo and a box -> calibrated probabilities, by what an ONNX file says of itself.
+
+    python reference.py ensemble.onnx face.png
+    python reference.py ensemble.onnx photo.jpg --box 40 30 160 170
+
+Needs numpy, opencv-python (or -headless) and onnxruntime, and nothing else of the project that made
+the file: this script travels with it.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Box = Sequence[int]
+
+_METADATA_VERSION = 1
+
+
+class Expressions:
+    """An exported model with all that its metadata says of classes and preparation."""
+
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+        """Load a file; `threads` is the number of cores to use, 0 for all.
+
+        Raises:
+            ValueError: if the file does not say how it is used, or in a form unknown here.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        texts = self._session.get_modelmeta().custom_metadata_map
+        self.metadata: dict[str, Any] = {key: json.loads(text) for key, text in texts.items()}
+        found = self.metadata.get("metadata_version")
+        if found != _METADATA_VERSION:
+            raise ValueError(f"metadata_version: expected {_METADATA_VERSION}, got {found}")
+        self.classes: list[str] = self.metadata["class_order"]
+
+    def probabilities(self, faces: Sequence[Image]) -> NDArray[np.float32]:
+        """Calibrated probabilities (N, 7), in the order of `classes`, of faces RGB (H, W, 3)."""
+        batch = np.stack([self.prepare(face) for face in faces])
+        found: NDArray[np.float32] = self._session.run(["probabilities"], {"image": batch})[0]
+        return found
+
+    def cut(
+        self, photo: Image, *, box: Box, eyes: Sequence[tuple[float, float]] | None = None
+    ) -> Image:
+        """The face in a box (left, top, right, bottom, px) of a photo, RGB (H, W, 3).
+
+        `eyes` are the subject's right and left eye, (x, y) in the photo; they count for a model
+        whose faces were levelled, and are refused for any other.
+
+        Raises:
+            ValueError: for a box without area or mostly outside the photo.
+        """
+        rules = self.metadata["preprocess"]["face"]
+        _check_box(photo, box)
+        angle = None if eyes is None else _angle(rules["levelled"], eyes)
+        left, top, right, bottom = box
+        margin = rules["crop_margin"]
+        side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
+        corner = ((left + right - side) // 2, (top + bottom - side) // 2)
+        if angle is None:
+            return _square(photo, corner=corner, side=side)
+        return _turned(photo, corner=corner, side=side, angle=angle)
+
+    def prepare(self, face: Image) -> NDArray[np.float32]:
+        """The model's input (3, S, S) of a face RGB (H, W, 3), as the metadata says."""
+        rules = self.metadata["preprocess"]
+        face = _limited(face, max_side_px=rules["face"]["max_side_px"])
+        size, resize = rules["size"], rules["resize"]
+        if face.shape[:2] != (size, size):
+            way = resize["shrink"] if min(face.shape[:2]) > size else resize["enlarge"]
+            face = _resized(face, (size, size), way=way)
+        if rules["clahe"] is not None:
+            face = _equalized(face, rules["clahe"])
+        mean, std = np.array(rules["mean"], np.float32), np.array(rules["std"], np.float32)
+        values = (face.astype(np.float32) / 255 - mean) / std
+        return np.ascontiguousarray(values.transpose(2, 0, 1))
+
+
+def read_picture(path: str | Path) -> Image:
+    """A picture file as RGB (H, W, 3), turned as its EXIF data say.
+
+    Raises:
+        ValueError: if it is no picture.
+    """
+    # Not cv2.imread, which knows no umlauts in names on Windows.
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{Path(path).name}: not a picture")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the probability of each class, as JSON."""
+    parser = argparse.ArgumentParser(description="Calibrated probabilities of one face.")
+    parser.add_argument("model", help="an exported .onnx file")
+    parser.add_argument("picture", help="a face that is cut already, or a photo with --box")
+    parser.add_argument("--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"))
+    parser.add_argument(
+        "--eyes", type=float, nargs=4, metavar=("RX", "RY", "LX", "LY"),
+        help="the subject's right and left eye, for a model whose faces were levelled",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if arguments.eyes and not arguments.box:
+        parser.error("--eyes needs --box")
+    model = Expressions(arguments.model)
+    face = read_picture(arguments.picture)
+    if arguments.box:
+        x = arguments.eyes
+        eyes = None if x is None else [(x[0], x[1]), (x[2], x[3])]
+        face = model.cut(face, box=arguments.box, eyes=eyes)
+    (found,) = model.probabilities([face]).tolist()
+    print(json.dumps(dict(zip(model.classes, found, strict=True)), indent=2))
+    return 0
+
+
+def _check_box(photo: Image, box: Box) -> None:
+    left, top, right, bottom = box
+    height, width = photo.shape[:2]
+    if right <= left or bottom <= top:
+        raise ValueError(f"box {tuple(box)} has no area")
+    seen_width, seen_height = min(right, width) - max(left, 0), min(bottom, height) - max(top, 0)
+    if 2 * max(seen_width, 0) * max(seen_height, 0) < (right - left) * (bottom - top):
+        raise ValueError(f"box {tuple(box)} lies mostly outside {width} x {height} px")
+
+
+def _angle(levelled: dict[str, Any] | None, eyes: Sequence[tuple[float, float]]) -> float | None:
+    """By how many degrees the eye line falls to the right; None if training would not turn it."""
+    if levelled is None:
+        raise ValueError("eyes: the faces of this model were not levelled; leave them out")
+    (right_x, right_y), (left_x, left_y) = eyes
+    angle = round(math.degrees(math.atan2(left_y - right_y, left_x - right_x)), 1)
+    return angle if abs(angle) <= levelled["max_angle"] else None
+
+
+def _square(photo: Image, *, corner: tuple[int, int], side: int) -> Image:
+    (x, y), (height, width) = corner, photo.shape[:2]
+    inside = photo[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
+    filled = cv2.copyMakeBorder(
+        inside, max(-y, 0), max(y + side - height, 0), max(-x, 0), max(x + side - width, 0),
+        cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return np.asarray(filled, np.uint8)
+
+
+def _turned(photo: Image, *, corner: tuple[int, int], side: int, angle: float) -> Image:
+    """The square, turned about its centre so that a line at `angle` is level."""
+    x, y = corner
+    # Only what the turned square can reach: OpenCV's warps take no photo above 32,767 px.
+    reach = side // 4 + 2
+    left, top = max(x - reach, 0), max(y - reach, 0)
+    region = photo[top : y + side + reach, left : x + side + reach]
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    centre = np.full(2, (side - 1) / 2)
+    shift = centre - turn @ centre + (x - left, y - top)
+    flags, border = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
+    matrix = np.column_stack([turn, shift])
+    return np.asarray(
+        cv2.warpAffine(region, matrix, (side, side), flags=flags, borderMode=border), np.uint8
+    )
+
+
+def _limited(face: Image, *, max_side_px: int) -> Image:
+    height, width = face.shape[:2]
+    scale = max_side_px / max(height, width)
+    if scale >= 1:
+        return face
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return _resized(face, size, way="INTER_AREA")
+
+
+def _resized(face: Image, size: tuple[int, int], *, way: str) -> Image:
+    return np.asarray(cv2.resize(face, size, interpolation=getattr(cv2, way)), np.uint8)
+
+
+def _equalized(face: Image, clahe: dict[str, Any]) -> Image:
+    planes = cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb)
+    equalizer = cv2.createCLAHE(clahe["clip_limit"], clahe["tiles"])
+    planes[:, :, 0] = equalizer.apply(np.ascontiguousarray(planes[:, :, 0]))
+    return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

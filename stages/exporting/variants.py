@@ -1,0 +1,105 @@
+"""A checked fp32 ONNX model -> smaller ones with the same input and outputs: fp16, dynamic int8."""
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.onnx_model import ONNXModel
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+# Where the ArcFace head begins: the length of the embedding, which it is divided by.
+_HEAD_BEGINS = "ReduceL2"
+
+
+def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with weights and features in half precision; input and outputs stay float32.
+
+    The head stays in float32, as in training under autocast: half precision would round a cosine
+    of 0.99 by 4e-3, which its scale makes a tenth of, and squares of an embedding can overflow.
+    """
+    converted: onnx.ModelProto = convert_float_to_float16(
+        _copy(proto), keep_io_types=True, node_block_list=_head(proto.graph)
+    )
+    _join_casts(converted.graph, originals={t.name: t for t in proto.graph.initializer})
+    # It appends its casts at the end, where ONNX wants nodes in the order of computation.
+    ONNXModel(converted).topological_sort()
+    onnx.checker.check_model(converted)
+    return converted
+
+
+def to_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with 8-bit weights, one scale a channel; features are quantised as they come."""
+    prepared = _copy(proto)
+    # The exporter has simplified it and inferred its shapes; unsaid, each run warns of that.
+    onnx.helper.set_model_props(prepared, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    with tempfile.TemporaryDirectory() as folder, _without_notes():
+        path = Path(folder, "int8.onnx")
+        # Unsigned: onnxruntime's CPU kernels of ConvInteger take no other weights.
+        quantize_dynamic(prepared, path, weight_type=QuantType.QUInt8, per_channel=True)
+        quantised = onnx.load(path)
+    onnx.checker.check_model(quantised)
+    return quantised
+
+
+VARIANTS: Mapping[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
+    "fp16": to_fp16,
+    "int8": to_int8,
+}
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copied = onnx.ModelProto()
+    copied.CopyFrom(proto)
+    return copied
+
+
+def _join_casts(graph: onnx.GraphProto, *, originals: Mapping[str, onnx.TensorProto]) -> None:
+    """Let what is widened be what was narrowed: the converter narrows all, between any two nodes.
+
+    Without this each result within the head would be rounded to half precision, and its weights.
+    """
+    narrowed = {n.output[0]: n.input[0] for n in graph.node if _casts(n, onnx.TensorProto.FLOAT16)}
+    widened = [node for node in graph.node if _casts(node, onnx.TensorProto.FLOAT)]
+    narrow_uses = {name for node in graph.node if node not in widened for name in node.input}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in widened:
+        (name,) = node.input
+        if name in weights and name not in narrow_uses:
+            weights[name].CopyFrom(originals[name])
+        if name in narrowed or (name in weights and name not in narrow_uses):
+            node.op_type, node.input[0] = "Identity", narrowed.get(name, name)
+            del node.attribute[:]
+    used = {name for node in graph.node for name in node.input}
+    used |= {value.name for value in graph.output}
+    kept = [node for node in graph.node if used & set(node.output)]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _casts(node: onnx.NodeProto, kind: int) -> bool:
+    return node.op_type == "Cast" and node.attribute[0].i == kind
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """The quantizer tells the root logger of every tensor that it leaves as it is."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _head(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that compute embedding lengths, and of all that follow from them."""
+    names, reached = [], set[str]()
+    for node in graph.node:  # in the order of computation, as ONNX demands
+        if node.op_type == _HEAD_BEGINS or reached & set(node.input):
+            names.append(node.name)
+            reached |= set(node.output)
+    return names

@@ -1,0 +1,148 @@
+"""docs/exports.md: every command and program in it is run on an export of a small project."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.nn import functional as F
+
+from stages import export
+from stages.exporting import latency
+from stages.sources.labels import CLASSES
+from tests.exporting.project import make_project
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "exports.md").read_text("utf-8")
+FERPLUS_ZIP = os.environ.get("FERPLUS_ZIP", "")
+YUNET_ONNX = os.environ.get("YUNET_ONNX", "")
+
+
+def blocks(mark: str, language: str) -> list[str]:
+    return re.findall(rf"<!-- {mark} -->\n```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an export, a face and a photo."""
+    root = tmp_path_factory.mktemp("project")
+    make_project(root)
+    params = yaml.safe_load((root / "params.yaml").read_text("utf-8"))
+    params["export"]["variants"] = ["int8"]
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    noise = np.random.default_rng(0).integers(0, 256, (150, 160, 3), np.uint8)
+    for name in ("face.png", "photo.png"):
+        cv2.imwrite(str(root / name), cv2.blur(noise, (9, 9)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "_MIN_REPEATS", 1)
+        patch.setattr(latency, "_MAX_REPEATS", 1)
+        patch.chdir(root)
+        assert export.main([]) == 0
+    return root
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def student(folder: Path) -> Path:
+    (text,) = blocks("student", "python")
+    (folder / "student.py").write_text(text, encoding="utf-8")
+    return folder / "student.py"
+
+
+def test_every_block_of_code_is_tried_by_some_test() -> None:
+    assert len(re.findall(r"^```\w", TEXT, flags=re.MULTILINE)) == 6
+    assert len(blocks("run", "bash")) + len(blocks("run", "python")) == 4
+
+
+@pytest.mark.parametrize("text", blocks("run", "bash"))
+def test_incident_X4_documented_commands_give_a_probability_of_each_class(
+    folder: Path, text: str
+) -> None:
+    python, *command = shlex.split(text)
+    assert python == "python"
+    found = yaml.safe_load(run(folder, *command))
+    assert tuple(found) == CLASSES
+    assert sum(found.values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("text", blocks("run", "python"))
+def test_incident_X4_documented_programs_run(folder: Path, text: str) -> None:
+    assert "Angry" in run(folder, "-c", text)
+
+
+def test_a_student_learns_from_the_exported_files_with_each_loss(
+    folder: Path, student: Path
+) -> None:
+    lines = [line.split() for line in run(folder, student.name, "40").splitlines()]
+    assert [line[0] for line in lines] == ["ce", "ce", "kd", "kd", "dkd", "dkd"]
+    for first, last in zip(lines[::2], lines[1::2], strict=True):
+        assert float(last[2]) < 0.7 * float(first[2]), first[0]
+    # Of soft labels the teacher is learnt; of the true ones, here, something else.
+    before, (ce, kd, dkd) = float(lines[2][3]), (float(line[3]) for line in lines[1::2])
+    assert kd < 0.5 * before
+    assert dkd < 0.5 * before
+    assert ce > 2 * max(kd, dkd)
+
+
+def test_kd_is_dkd_with_the_weight_of_the_rest_that_the_teacher_gives_it(
+    folder: Path, student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    names: dict[str, object] = {"__name__": "student"}
+    exec(compile(student.read_text("utf-8"), str(student), "exec"), names)
+    torch.manual_seed(0)
+    own, theirs = torch.randn(1, 7, dtype=torch.float64) * 3, torch.randn(1, 7).double() * 3
+    y, temperature = torch.tensor([2]), names["T"]
+    # Zhao 2022, equation 6: KD = TCKD + (1 - p_t) NCKD.
+    weight = 1 - F.softmax(theirs / temperature, dim=1)[0, 2].item()
+    kd, dkd = names["kd"], names["dkd"]
+    assert callable(kd)
+    assert callable(dkd)
+    assert kd(own, theirs, y).item() == pytest.approx(
+        dkd(own, theirs, y, alpha=1, beta=weight).item()
+    )
+    assert kd(theirs, theirs, y).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.skipif(
+    not (FERPLUS_ZIP and YUNET_ONNX), reason="set FERPLUS_ZIP and YUNET_ONNX to their files"
+)
+def test_the_webcam_program_names_the_expression_of_real_faces(
+    folder: Path, tmp_path: Path
+) -> None:
+    (text,) = blocks("webcam", "python")
+    (folder / "webcam.py").write_text(text, encoding="utf-8")
+    with zipfile.ZipFile(FERPLUS_ZIP) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".png"))[::997][:20]
+        faces = [
+            cv2.imdecode(np.frombuffer(archive.read(n), np.uint8), cv2.IMREAD_COLOR) for n in names
+        ]
+    for number, face in enumerate(faces):
+        frame = np.full((480, 640, 3), 127, np.uint8)
+        frame[120:360, 200:440] = cv2.resize(face, (240, 240), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(tmp_path / f"frame{number:02d}.png"), frame)
+    shutil.copy(YUNET_ONNX, tmp_path / "yunet.onnx")
+    video = str(tmp_path / "frame%02d.png")
+    lines = run(
+        folder, "webcam.py", "models/export/ensemble.onnx", str(tmp_path / "yunet.onnx"), video
+    ).splitlines()
+    assert len(lines) >= 10
+    assert {line.split()[0] for line in lines} <= set(CLASSES)
