@@ -32,6 +32,18 @@ def contact_sheet(images_by_title: dict[str, list[Image]], *, tile_px: int = 96)
     return _sheet(tiles, empty=_paper(tile_px, tile_px, _EMPTY), columns=columns, gap_px=_GAP_PX)
 
 
+def captioned_sheet(
+    images_by_title: dict[str, list[tuple[Image, str]]], *, columns: int, tile_px: int = 96
+) -> bytes:
+    """Draw the images of each title, with a caption below each; returns a PNG."""
+    cells = {
+        title: [_captioned(fit(image, tile_px), caption) for image, caption in images]
+        for title, images in images_by_title.items()
+    }
+    empty = _captioned(_paper(tile_px, tile_px, _EMPTY), "")
+    return _sheet(cells, empty=empty, columns=columns, gap_px=_GAP_PX)
+
+
 def pair_sheet(
     pairs_by_title: dict[str, list[tuple[Image, Image, str]]], *, tile_px: int = 96
 ) -> bytes:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from stages.preprocessing.crop import BoxPx
 from stages.preprocessing.decode import decode
-from stages.preprocessing.sheet import contact_sheet, draw_box, fit, pair_sheet
+from stages.preprocessing.sheet import captioned_sheet, contact_sheet, draw_box, fit, pair_sheet
 
 RED = np.full((10, 30, 3), (255, 0, 0), np.uint8)
 BLUE = np.full((300, 300, 3), (0, 0, 255), np.uint8)
@@ -71,6 +71,21 @@ def test_pairs_touch_and_are_as_many_lines_as_they_need():
     two_lines = decode(pair_sheet({"near 5": pairs["near 6"][:5]}, tile_px=60))
     assert two_lines.shape[0] > one_line.shape[0] + 60
     assert two_lines.shape[1] == one_line.shape[1]
+
+
+def test_captioned_faces_have_their_caption_below_and_lines_of_equal_length():
+    faces = {"Fear 3": [(BLUE, "Sad 0.93"), (BLUE, ""), (RED, "")], "Sad 0": []}
+    sheet = decode(captioned_sheet(faces, columns=2, tile_px=60))
+    assert share_of(sheet, (0, 0, 255)) == 2 * 60 * 60
+    assert share_of(sheet, (255, 0, 0)) == 60 * 20
+    plain = {title: [(image, "") for image, _ in images] for title, images in faces.items()}
+    changed = np.argwhere(
+        (sheet != decode(captioned_sheet(plain, columns=2, tile_px=60))).any(axis=2)
+    )
+    blue = np.argwhere((sheet == (0, 0, 255)).all(axis=2))
+    assert len(changed)
+    assert blue[:, 0].max() < changed[:, 0].min() < changed[:, 0].max() <= blue[:, 0].max() + 30
+    assert blue[:, 1].min() <= changed[:, 1].min() < changed[:, 1].max() < blue[:, 1].min() + 60
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""A finished run -> one page that a person reads, and its pictures.
+
+    python -m stages.report
+
+In: params.yaml, metrics/, plots/data/teachers/, manifests/warnings.csv, what models/ say of
+themselves, and the faces of standardized/ that stand on the sheet of mistakes.
+Out: plots/report.html (one file that refers to no other) and plots/figures/.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.runtime.door import run_door
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the door and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.report",
+        description="Draw the pictures of a finished run and write its page.",
+    )
+    parser.parse_args(argv)
+    return run_door(work)
+
+
+def work() -> None:
+    """Read everything, draw everything, then write; nothing is written if anything is missing."""
+    from stages.config import load_params
+    from stages.reporting.finished import read_finished
+    from stages.reporting.page import render_page
+    from stages.reporting.pictures import draw_pictures, write_pictures
+    from stages.runtime.files import published_folder, write_text
+
+    params = load_params()
+    sections = {
+        "standardize": params.standardize,
+        "manifest": params.manifest,
+        "preprocess": params.preprocess,
+        "stageA": params.stageA,
+        "stageB": params.stageB,
+        "calibrate": params.calibrate,
+        "export": params.export,
+    }
+    recipe = {name: section.model_dump(mode="json") for name, section in sections.items()}
+    recipe["teachers"] = {
+        name: one.model_dump(mode="json") for name, one in params.teachers.items()
+    }
+    run = read_finished(Path())
+    pictures = draw_pictures(run, standardized=Path("standardized"))
+    page = render_page(run, pictures=pictures, recipe={"seed": params.seed} | recipe)
+    with published_folder(Path("plots/figures")) as folder:
+        write_pictures(folder, pictures)
+    write_text(Path("plots/report.html"), page)
+    logger.info("plots/report.html: %d pictures, %.1f MB", len(pictures), len(page) / 1e6)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

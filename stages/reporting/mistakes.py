@@ -1,0 +1,41 @@
+"""The most confident mistakes of a model -> a contact sheet. Only the drawn images are read."""
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stages.preprocessing.decode import decode
+from stages.preprocessing.sheet import captioned_sheet
+from stages.sources.labels import CLASSES
+from stages.survey.images import read_images
+
+A_CLASS = 8
+
+_TILE_PX = 112
+
+
+def mistakes_sheet(table: pd.DataFrame, *, rows: Mapping[str, int], standardized: Path) -> bytes:
+    """A line for each actual class: the mistakes that the model was most confident of.
+
+    Args:
+        table: `id, source, actual, predicted, confidence`, the most confident first.
+        rows: of each class.
+        standardized: where the images are.
+    """
+    drawn = table.groupby("actual", sort=False).head(A_CLASS)
+    images = {
+        id_: decode(data) for id_, data in read_images(standardized, set(drawn["id"])).items()
+    }
+    lines = {}
+    for name in CLASSES:
+        mine = drawn[drawn["actual"] == name].to_dict("records")
+        wrong = int((table["actual"] == name).sum())
+        title = f"{name}\n{wrong:,} of {rows[name]:,} wrong"
+        lines[title] = [(images[row["id"]], _caption(row)) for row in mine]
+    return captioned_sheet(lines, columns=A_CLASS, tile_px=_TILE_PX)
+
+
+def _caption(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['predicted']} {row['confidence']:.2f}, {row['source']}"

@@ -1,0 +1,148 @@
+"""Gates beside the in-domain rows, and the tables of the stage that is taken."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from stages.reporting.elements import paragraph, section, table, wrapped
+from stages.reporting.finished import Block, Finished, in_domain
+from stages.reporting.markup import Content, Markup
+from stages.reporting.wording import about, counted, left_out, number, scored, with_interval
+
+_MAIN = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"), ("ece", "ECE"))
+_SCORES = (
+    ("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy"), ("macro_f1", "macro-F1"),
+    ("nll", "NLL"), ("brier", "Brier"),
+)  # fmt: skip
+_ERRORS = (
+    ("ece", "ECE"), ("ece_equal_mass", "equal mass"), ("ece_classwise", "class-wise"),
+    ("ece_debiased", "debiased"),
+)  # fmt: skip
+_ROW_SETS = {
+    "all": "all",
+    "duplicate_free": "duplicate-free",
+    "official": "official",
+    "official_duplicate_free": "official, duplicate-free",
+}
+
+
+def gates_section(run: Finished) -> Markup:
+    """The in-domain rows and each gate under each other; or that there is no gate."""
+    text = (
+        "A gate is a view of the recipe, scored beside the in-domain rows. It speaks of other data "
+        "only as far as its sources are not among those that the stage trains on. "
+        "Rows that the model was trained or chosen on do not count."
+    )
+    if not run.best["gates"]:
+        text = "The recipe has no gate view, so nothing here says how the models do on other data."
+    return section(
+        "gates", "In domain and at the gates", paragraph(text), _gate_table(run), _left_out(run)
+    )
+
+
+def tables_section(run: Finished) -> Markup:
+    """All metrics of all models of the stage; then the exported one by class, source and size."""
+    block = in_domain(run.best)
+    model = f"{run.verdict['model']} of {run.verdict['stage']}, calibrated."
+    note = f"{about(block)}. Left out: {left_out(block['left_out'])}."
+    names = [name for _, name in _MAIN]
+    return section(
+        "tables",
+        "Tables",
+        _models(run, "Scores of all models", _SCORES),
+        _models(run, "Calibration errors of all models", _ERRORS),
+        table(
+            "By class.", f"{model} {note}", ("class", "n", "F1", "ECE of the class"),
+            [
+                (
+                    r["class"], counted(r["n"]),
+                    with_interval(r, "f1") if r["n"] else "no rows", number(r["ece"]),
+                )
+                for r in block["per_class"]
+            ],
+        ),
+        table(
+            "By source.", f"{model} {note}", ("source", "classes", "n", *names),
+            _parts(block["per_source"], "source"),
+        ),
+        table(
+            "By native size.", f"{model} Shorter side of the face in its photograph, px. {note}",
+            ("native px", "classes", "n", *names), _parts(block["per_native_px"], "native_px"),
+        ),
+        table(
+            "Official and duplicate-free rows.",
+            f"{model} Official rows are in the dataset's own split; duplicate-free rows had no "
+            "copy in another split. Rows that were trained on are in these sets. Of "
+            f"{block['about'][0]['reported_on']}; fitted on {block['about'][0]['fitted_on']}; "
+            "majority labels.",
+            ("rows", "classes", "n", *names),
+            _parts([r | {"rows": _ROW_SETS[r["rows"]]} for r in block["row_sets"]], "rows"),
+        ),
+    )  # fmt: skip
+
+
+def _gate_table(run: Finished) -> Markup:
+    return table(
+        "Gates beside in-domain.",
+        f"{run.verdict['stage']}, calibrated on {in_domain(run.best)['about'][0]['fitted_on']}; "
+        "majority labels.",
+        ("model", "rows of", "n", *(name for _, name in _MAIN), "ECE, raw"),
+        [_row(*place) for place in _places(run)],
+        words=2,
+    )
+
+
+def _left_out(run: Finished) -> Markup:
+    rows = [
+        (model, place, wrapped(one["reason"]), counted(one["rows"]))
+        for model, place, block in _places(run)
+        for one in block["left_out"]
+        if one["rows"]
+    ]
+    if not rows:
+        return paragraph("No row was left out of these numbers.")
+    headers = ("model", "rows of", "reason", "rows")
+    return table("Left out.", "Rows that do not count above.", headers, rows, words=3)
+
+
+def _places(run: Finished) -> Iterator[tuple[str, str, Block]]:
+    """Model, place and block: in domain, then the gates."""
+    for model in (run.verdict["model"], *run.teachers):
+        block = in_domain(run.models[model])
+        yield model, f"{block['about'][0]['reported_on']}, in domain", block
+        for name, gate in run.models[model]["gates"].items():
+            yield model, f"gate {name}", gate
+
+
+def _row(model: str, place: str, block: Block) -> Sequence[Content]:
+    if not block["n"]:
+        return (model, place, 0, *("no rows" for _ in (*_MAIN, "ECE, raw")))
+    scaled = scored(block, "scaled")
+    values = (with_interval(scaled, metric) for metric, _ in _MAIN)
+    return (model, place, counted(block["n"]), *values, with_interval(scored(block, "raw"), "ece"))
+
+
+def _models(run: Finished, title: str, metrics: Sequence[tuple[str, str]]) -> Markup:
+    block = in_domain(run.best)
+    rows = [
+        (
+            name,
+            one["probabilities"],
+            counted(one["n"]),
+            *(with_interval(one, m) if f"{m}_95" in one else number(one[m]) for m, _ in metrics),
+        )
+        for name, numbers in run.models.items()
+        for one in in_domain(numbers)["scores"]
+    ]
+    return table(
+        f"{title} of {run.verdict['stage']}.",
+        f"Raw, and calibrated (scaled). Rows of {block['about'][0]['reported_on']}; fitted on "
+        f"{block['about'][0]['fitted_on']}; majority labels.",
+        ("model", "probabilities", "n", *(name for _, name in metrics)),
+        rows,
+        words=2,
+    )
+
+
+def _parts(rows: Iterable[Block], key: str) -> Iterator[Sequence[Content]]:
+    for row in rows:
+        values = (with_interval(row, metric) for metric, _ in _MAIN)
+        yield (row[key], f"{row['classes']} of 7", counted(row["n"]), *values)

@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pytest
+
+from stages.config import load_params
+from stages.reporting.finished import Finished, read_finished
+from tests.reporting.project import make_finished
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished project; tests only read it."""
+    return make_finished(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def run(root: Path) -> Finished:
+    return read_finished(root)
+
+
+@pytest.fixture(scope="session")
+def recipe(root: Path) -> dict:
+    params = load_params(root / "params.yaml")
+    return {"standardize": params.standardize.model_dump(mode="json")}

@@ -1,0 +1,125 @@
+"""The report door on a finished synthetic run, and its page in a browser where there is one."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stages import report
+from tests.reporting.project import make_finished
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+MEASURE = """
+<script>
+addEventListener("load", () => {
+  const page = document.querySelector("iframe").contentDocument;
+  const images = [...page.images];
+  document.body.dataset.found = JSON.stringify({
+    width: page.documentElement.clientWidth,
+    needed: page.documentElement.scrollWidth,
+    images: images.length,
+    loaded: images.filter((one) => one.complete && one.naturalWidth > 0).length,
+    wide: [...page.querySelectorAll(".table > div")].filter(
+      (one) => one.scrollWidth > one.clientWidth).length,
+  });
+  document.querySelector("iframe").remove();
+});
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A project that the door has run in; tests only read it."""
+    root = make_finished(tmp_path_factory.mktemp("finished"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        assert report.main([]) == 0
+    return root
+
+
+@pytest.fixture
+def copied(done, tmp_path, monkeypatch):
+    """The same project for a test of its own, as the current folder."""
+    root = tmp_path / "run"
+    shutil.copytree(done, root)
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser to look at the page with: none of {', '.join(BROWSERS)}")
+    return found
+
+
+def _outs(root: Path) -> dict[str, bytes]:
+    files = [root / "plots/report.html", *sorted((root / "plots/figures").iterdir())]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def test_door_writes_the_page_and_its_pictures(done):
+    found = _outs(done)
+    page = found.pop("report.html").decode("utf-8")
+    assert len(found) == page.count("<img ") == 22
+    assert all(data.startswith(b"\x89PNG") for data in found.values())
+
+
+def test_a_second_run_writes_the_same_bytes(copied, done):
+    shutil.rmtree(copied / "plots/figures")
+    (copied / "plots/report.html").unlink()
+    assert report.main([]) == 0
+    assert _outs(copied) == _outs(done)
+
+
+def test_missing_input_is_an_error_and_the_old_page_stays(copied, capsys):
+    before = _outs(copied)
+    (copied / "plots/data/teachers/risk_coverage/stageB_B3.csv").unlink()
+    assert report.main([]) == 2
+    message = capsys.readouterr().err
+    assert "risk_coverage/stageB_B3.csv: expected a file, found none" in message
+    assert "Traceback" not in message
+    assert _outs(copied) == before
+
+
+def test_page_holds_the_recipe_and_no_place_on_this_machine(done):
+    page = (done / "plots/report.html").read_text(encoding="utf-8")
+    assert "learning_rate: 0.001" in page
+    assert str(done) not in page
+    assert str(Path(report.__file__).parents[1]) not in page
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_fits_its_window_and_shows_every_image(done, browser, tmp_path, width):
+    found = _measured(done / "plots/report.html", browser, tmp_path, width=width)
+    assert found["width"] == width
+    assert found["needed"] <= width
+    assert found["images"] == found["loaded"] == 22
+
+
+def test_wide_tables_scroll_inside_themselves_on_a_phone(done, browser, tmp_path):
+    assert _measured(done / "plots/report.html", browser, tmp_path, width=390)["wide"] > 5
+
+
+def _measured(page: Path, browser: str, folder: Path, *, width: int) -> dict[str, int]:
+    """What a browser finds in a frame of that width; a window cannot be as narrow as a phone."""
+    text = html.escape(page.read_text(encoding="utf-8"))
+    frame = f'<iframe style="border:0;width:{width}px;height:900px" srcdoc="{text}"></iframe>'
+    wrapper = folder / "wrapper.html"
+    wrapper.write_text(f"<!doctype html><body>{frame}{MEASURE}</body>", encoding="utf-8")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+        f"--user-data-dir={folder / 'profile'}", "--window-size=1600,1000",
+        "--virtual-time-budget=20000", "--dump-dom", wrapper.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    found = re.search(r'data-found="([^"]*)"', done.stdout)
+    assert found is not None, done.stdout[-2000:]
+    measured: dict[str, int] = json.loads(html.unescape(found.group(1)))
+    return measured
