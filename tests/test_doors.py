@@ -14,6 +14,7 @@ DOORS = {
     "train": ["stageA", "RN18"],
     "calibrate": [],
     "export": [],
+    "report": [],
     "evaluate": ["models/stageA/RN18"],
 }
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,10 +27,10 @@ def run(door: str, arguments: list[str]) -> int:
 
 def test_every_door_is_tried_here() -> None:
     found = {path.stem for path in (ROOT / "stages").glob("*.py")}
-    assert found - {"__init__", "config"} == {*DOORS, "sample", "unpack", "clean"}
+    assert found - {"__init__", "config"} == {*DOORS, "sample", "summarize", "unpack", "clean"}
 
 
-@pytest.mark.parametrize("door", [*DOORS, "sample", "unpack", "clean"])
+@pytest.mark.parametrize("door", [*DOORS, "sample", "summarize", "unpack", "clean"])
 def test_help_answers_without_a_project(
     door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +70,7 @@ def test_incident_X4_documents_name_doors_and_files_that_exist(document: Path) -
     assert set(re.findall(r"python -m stages\.(\w+)", text)) <= {
         *DOORS,
         "sample",
+        "summarize",
         "unpack",
         "clean",
     }

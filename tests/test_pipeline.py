@@ -70,6 +70,7 @@ def test_all_outs_of_the_design_are_there(clean: SmallRepository) -> None:
         "models/export/softlabels.npz", "models/export/softlabels_index.jsonl",
         "models/export/classorder.json", "models/export/hash_manifest.json",
         "metrics/manifest.json", "metrics/teachers.json", "metrics/export.json",
+        "plots/report.html", "plots/figures/mistakes.png",
     ]  # fmt: skip
     assert [path for path in expected if not (clean.folder / path).is_file()] == []
 
@@ -83,11 +84,11 @@ def test_incident_D9_no_output_names_a_place_on_this_machine(clean: SmallReposit
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"teachers__B3__embedding_size": 24}, {"stageA@B3", "stageB@B3", "calibrate"}),
-        ({"calibrate__bins": 10}, {"calibrate"}),
+        ({"teachers__B3__embedding_size": 24}, {"stageA@B3", "stageB@B3", "calibrate", "report"}),
+        ({"calibrate__bins": 10}, {"calibrate", "report"}),
         ({"machine__workers": 1}, set()),
-        ({"export__parity_rows": 16}, {"export"}),
-        ({"stageB__learning_rate": 2e-3}, {"stageB@RN18", "stageB@B3"}),
+        ({"export__parity_rows": 16}, {"export", "report"}),
+        ({"stageB__learning_rate": 2e-3}, {"stageB@RN18", "stageB@B3", "report"}),
     ],
 )
 def test_a_change_reruns_only_what_it_touches(

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from stages import manifest, standardize, train
+from stages.config import ClassWeights, NoCorrection
 from stages.loading.sampler import EpochSampler
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
@@ -54,11 +55,15 @@ def losses() -> list[float]:
 
 
 def test_two_processes_learn_what_one_does_and_score_every_row_once(prepared: Project) -> None:
-    accumulate = {"stageA__accumulate": 2, "stageA__batch_size": 9}
-    prepared(**accumulate)
+    # By SGD and without a limit on its norm: a factor in the gradient would change the losses.
+    recipe = {
+        "stageA__accumulate": 2, "stageA__batch_size": 9, "teachers__RN18__optimizer": "sgd",
+        "stageA__learning_rate": 0.02, "stageA__max_grad_norm": 1e6,
+    }  # fmt: skip
+    prepared(**recipe)
     assert exit_code() == 0
     alone, logits_alone = losses(), pd.read_parquet(PUBLISHED / "logits.parquet")
-    prepared(machine__processes=2, **accumulate)
+    prepared(machine__processes=2, **recipe)
     assert exit_code("--fresh") == 0
     assert losses() == pytest.approx(alone, rel=1e-3)
     logits = pd.read_parquet(PUBLISHED / "logits.parquet")
@@ -92,6 +97,12 @@ def test_a_run_of_two_processes_that_was_killed_goes_on_in_one(prepared: Project
     assert later["step"] >= 5
 
 
+def test_fewer_val_batches_than_processes_are_scored_by_some_of_them(prepared: Project) -> None:
+    prepared(machine__processes=2, stageA__batch_size=40, stageA__epochs=1)
+    assert exit_code() == 0
+    assert pd.read_parquet(PUBLISHED / "logits.parquet")["id"].is_unique
+
+
 def test_a_held_lock_is_exit_code_3_and_said_once(
     prepared: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,9 +129,14 @@ def test_wrong_data_are_said_once_before_any_process_is_started(
 
 def test_batches_that_leave_a_process_less_than_two_images_are_refused() -> None:
     sampler = EpochSampler(np.arange(70) % 7, batch_size=10, seed=7)
-    _require_shares(sampler, team=Team(0, 5))
+    free = NoCorrection(kind="none")
+    _require_shares(sampler, prior=free, team=Team(0, 5))
     with pytest.raises(UserError, match=r"machine.processes: 6 processes share batches of 10"):
-        _require_shares(sampler, team=Team(0, 6))
+        _require_shares(sampler, prior=free, team=Team(0, 6))
+    with pytest.raises(UserError, match="would weigh its share of a batch by itself"):
+        _require_shares(
+            sampler, prior=ClassWeights(kind="class_weights", beta=0.9), team=Team(0, 2)
+        )
 
 
 def _wait_for_step(work: Path, step: int, launcher: "subprocess.Popen[bytes]") -> None:

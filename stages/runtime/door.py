@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from stages.runtime.errors import InterruptedRunError, LockHeldError, UserError
+from stages.runtime.errors import InterruptedRunError, LockHeldError, LostProcessError, UserError
 
 DONE = 0
 
@@ -18,7 +18,8 @@ def run_door(work: Callable[[], int | None]) -> int:
     Of several processes that train together the first one logs; of the others only what goes wrong
     is seen.
     """
-    rank = int(os.environ.get("RANK", "0"))
+    # Set by other programs, too: it counts where torch's launcher has started this process.
+    rank = int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
     logging.basicConfig(
         level=logging.WARNING if rank else logging.INFO,
         format=f"%(asctime)s %(levelname)s {f'process {rank}: ' if rank else ''}%(message)s",
@@ -27,7 +28,7 @@ def run_door(work: Callable[[], int | None]) -> int:
     )
     try:
         return work() or DONE
-    except (UserError, LockHeldError) as error:
+    except (UserError, LockHeldError, LostProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except InterruptedRunError as error:

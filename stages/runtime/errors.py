@@ -27,6 +27,12 @@ class InterruptedRunError(RuntimeError):
         self.exit_code = 128 + signal_number
 
 
+class LostProcessError(RuntimeError):
+    """Another process of the run has ended."""
+
+    exit_code = 1
+
+
 def exit_code(error: BaseException) -> int:
     """What the error makes a process end with; 1 is a bug."""
     return int(getattr(error, "exit_code", 1))

@@ -182,7 +182,7 @@ def _settle(target: Path) -> None:
     """Bring a folder back that nothing has taken the place of; remove one that something has."""
     begin = f".{target.name}{_ASIDE}.tmp-"
     for old in sorted(target.parent.iterdir()):
-        if old.name.startswith(begin) and (old == _aside(target) or not _writer_runs(old)):
+        if old.name.startswith(begin) and (old == _aside(target) or _writer_runs(old) is False):
             if target.exists():
                 _discard(old)
             else:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from stages.runtime.errors import UserError
+from stages.runtime.signals import STOP_SIGNALS
 
 logger = logging.getLogger(__name__)
 
@@ -25,24 +27,26 @@ def is_to_be_launched(processes: int) -> bool:
 def launch(command: Sequence[str], *, processes: int, device: torch.device) -> int:
     """Run `python -m` with this module and arguments in so many processes; returns their exit code.
 
-    A stop signal is passed on to each process once, which has 30 seconds to save its state.
+    A stop signal is passed on to each process once, which has ten minutes to save its state (30
+    seconds with a torch that does not know the variable).
 
     Raises:
-        UserError: if there are fewer GPUs than processes.
+        UserError: if there are fewer GPUs than processes, or on Windows.
     """
     _check(processes, device=device)
     cores = os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
-    if sys.platform == "win32":
-        # torch is built without libuv there, and asks for it all the same.
-        os.environ.setdefault("USE_LIBUV", "0")
-    # What ended a process is said by the process.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # A stop waits for an evaluation that has begun.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
+    for name in ("", ".agent.server.api"):
+        logging.getLogger(f"torch.distributed.elastic{name}").setLevel(logging.CRITICAL)
     logger.info("starting %d processes", processes)
     start = elastic_launch(_config(processes), sys.executable)
     try:
         start("-m", *command)
     except ChildFailedError as error:
+        for rank, failure in error.failures.items():
+            logger.error("process %d ended with %s", rank, _ending(failure.exitcode))
         return worst(failure.exitcode for failure in error.failures.values())
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
@@ -65,10 +69,23 @@ def _config(processes: int) -> LaunchConfig:
         rdzv_endpoint="localhost:0",
         # A process that failed is not started again by itself: `dvc repro` goes on.
         max_restarts=0,
+        # What is ignored, as `nohup` does a hang-up, stays ignored.
+        signals_to_handle=",".join(
+            number.name for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
+        ),
     )
 
 
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
 def _check(processes: int, *, device: torch.device) -> None:
+    if sys.platform == "win32":
+        raise UserError(
+            "params.yaml: machine.processes: torch cannot start several processes on Windows; use "
+            "1, or WSL"
+        )
     if device.type != "cuda":
         return
     if device.index is not None:

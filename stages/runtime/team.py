@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from stages.runtime.errors import UserError, exit_code
+from stages.runtime.errors import LostProcessError, UserError, exit_code
 
 T = TypeVar("T")
 
@@ -107,12 +107,18 @@ def join_team(device: torch.device) -> Iterator[Team]:
         device: of the kind that the model will live on.
 
     Raises:
-        UserError: when another process of the team has ended; that one says why.
+        UserError: if one GPU is named for all of them.
+        LostProcessError: when another process of the team has ended; that one says why.
     """
     if not dist.is_torchelastic_launched():
         yield ALONE
         return
     if device.type == "cuda":
+        if device.index is not None:
+            raise UserError(
+                f"params.yaml: machine.device: '{device}' is one GPU for several processes; use "
+                "cuda, and CUDA_VISIBLE_DEVICES to choose among them"
+            )
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
@@ -121,9 +127,9 @@ def join_team(device: torch.device) -> Iterator[Team]:
     except RuntimeError as error:
         if not _is_of_a_lost_peer(error):
             raise
-        raise UserError(
+        raise LostProcessError(
             "another process of this run has ended, and says why if it could; run again to go on "
-            f"from the last checkpoint ({str(error).splitlines()[0]})"
+            f"from the last checkpoint ({error})"
         ) from error
     dist.destroy_process_group()
 

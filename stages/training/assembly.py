@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from stages.config import Augmentation, Preprocess, SamplerFill, Stage
+from stages.config import Augmentation, ClassWeights, Preprocess, Prior, SamplerFill, Stage
 from stages.config import Teacher as Recipe
 from stages.evaluation.metrics import score, softmax
 from stages.evaluation.predict import predict
@@ -71,7 +71,7 @@ class Faces:
             min_per_class=prior.min_per_class if isinstance(prior, SamplerFill) else 0,
             seed=self._seed,
         )
-        _require_shares(sampler, team=self._team)
+        _require_shares(sampler, prior=prior, team=self._team)
         dataset = self._dataset(rows, self._section.augmentation)
         return TrainLoader(
             dataset, sampler, workers=self._workers, device=self._device, team=self._team
@@ -173,7 +173,8 @@ def build_evaluation(
 
     def evaluate(model: nn.Module) -> Scores:
         logits = predict_together(model, loader, device=device, dtype=dtype, team=team)
-        scores = score(softmax(logits), wanted, bins=_ECE_BINS)
+        # By one process: what follows from the scores must be the same in all, to the last bit.
+        scores = team.lead(lambda: score(softmax(logits), wanted, bins=_ECE_BINS))
         return {"n": len(wanted)} | {name: scores[name] for name in VAL_METRICS}
 
     return evaluate
@@ -195,9 +196,16 @@ def predict_together(
     return loader.in_order(team.gather(predict(model, loader, device=device, dtype=dtype)))
 
 
-def _require_shares(sampler: EpochSampler, *, team: Team) -> None:
+def _require_shares(sampler: EpochSampler, *, prior: Prior, team: Team) -> None:
+    if team.size == 1:
+        return
+    if isinstance(prior, ClassWeights):
+        raise UserError(
+            "params.yaml: machine.processes: with prior.kind class_weights each process would "
+            "weigh its share of a batch by itself; use another prior, or one process"
+        )
     # Batch norm needs two images, or it has no variance.
-    if min(sampler.sizes) < (needed := 2 * team.size if team.size > 1 else 1):
+    if min(sampler.sizes) < (needed := 2 * team.size):
         raise UserError(
             f"params.yaml: machine.processes: {team.size} processes share batches of "
             f"{min(sampler.sizes)} images; expected at least {needed}"

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from torch import nn
 
-from stages.runtime.errors import InterruptedRunError
+from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import StopRequest
 from stages.runtime.team import Team
 from stages.training.checkpoint import load_checkpoint, save_checkpoint
@@ -92,8 +92,18 @@ class Engine:
         return signal_number
 
     def resume(self) -> Progress:
-        """Take back the last checkpoint, if there is one, and say how far the run is."""
+        """Take back the last checkpoint, if there is one, and say how far the run is.
+
+        Raises:
+            UserError: if the processes of the team do not see the same checkpoint.
+        """
         state = load_checkpoint(self.folder)
+        steps = self.team.gather(None if state is None else state["progress"]["step"])
+        if len(set(steps)) > 1:
+            raise UserError(
+                f"{self.folder.as_posix()}: the processes of this run see different checkpoints "
+                f"(of steps {steps}); `.work` must be one folder for all"
+            )
         if state is None:
             return Progress()
         self.machinery.restore(state)

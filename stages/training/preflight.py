@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
@@ -102,7 +102,9 @@ def preflight(
     reset_peak(engine.machinery.device)
     with _fit_explained(section, key=key), engine.machinery.rehearsal():
         mine = _rehearse(engine, progress, scoring=scoring, left=left)
-        rates = engine.team.lead(lambda: mine)
+        # Each process scores its share of the rows, all at the same time.
+        together = replace(mine, scoring_img_s=mine.scoring_img_s * engine.team.size)
+        rates = engine.team.lead(lambda: together)
         memory = peak_memory(engine.machinery.device)
     forecast = rates.seconds(left)
     _log(rates, left, memory, forecast)
@@ -203,7 +205,8 @@ def _scoring_rate(engine: Engine, *, scoring: Scoring, left: Left) -> float:
 
 def _start_workers(batches: Iterable[Batch]) -> None:
     """Wait for a first batch: starting workers takes seconds, once, and is no part of the rate."""
-    next(iter(batches))
+    # With few val rows some process of a team has no batch.
+    next(iter(batches), None)
 
 
 def _for_a_while(batches: Iterable[Batch]) -> Iterator[Batch]:

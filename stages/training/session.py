@@ -11,6 +11,7 @@ from stages.config import Machine, Preprocess, Stage
 from stages.config import Teacher as Recipe
 from stages.loading.loader import choose_workers
 from stages.runtime.device import choose_device, choose_dtype
+from stages.runtime.errors import UserError
 from stages.runtime.team import Team
 from stages.training.assembly import Faces
 from stages.training.pace import Stopwatch
@@ -88,7 +89,7 @@ def open_session(
     """Choose the rows, find the first weights, and so know which run it is; nothing is written.
 
     Raises:
-        UserError: if rows, classes or weights are missing.
+        UserError: if rows, classes or weights are missing, or a team does not see the same ones.
     """
     start = find_start(folders.models, section=section, recipe=recipe, teacher=teacher)
     section = passed_through(section, start)
@@ -102,6 +103,11 @@ def open_session(
         data={"manifest": rows.manifest_sha256, "rows": rows.sha256()} | shards,
         init_sha256=start.sha256(),
     )
+    if len(set(team.gather(run.fingerprint))) > 1:
+        raise UserError(
+            "the processes of this run see different params, manifests or shards; the project must "
+            "be one folder for all"
+        )
     logger.info(
         "%s %s: run %s, %d train rows", stage, teacher, run.fingerprint[:16], len(rows.train)
     )

@@ -169,6 +169,7 @@ def test_evaluation_takes_the_rows_in_order() -> None:
 def test_processes_share_each_batch_without_repeats(plan, size, start_batch) -> None:
     targets, batch_size, min_per_class = plan
     sampler = EpochSampler(targets, batch_size=batch_size, min_per_class=min_per_class, seed=3)
+    start_batch = min(start_batch, sampler.num_batches)
 
     def batches(team: Team) -> list[list]:
         order = BatchOrder(sampler, team=team)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from stages.runtime.errors import UserError
-from stages.runtime.launch import is_to_be_launched, launch, worst
+from stages.runtime.launch import _config, is_to_be_launched, launch, worst
 from stages.runtime.team import ALONE, Team, join_team
 
 CPU = torch.device("cpu")
@@ -64,9 +64,10 @@ def test_what_the_leader_fails_at_is_said_once(
 
 
 def test_a_lost_process_ends_the_others_with_a_message(
-    probe: Probe, capfd: pytest.CaptureFixture[str]
+    probe: Probe, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert probe("lose_one") in (1, 2)
+    assert probe("lose_one") == 1
+    assert "process 1 ended with SIGKILL" in caplog.text
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -90,6 +91,17 @@ def test_a_stop_signal_to_the_launcher_reaches_every_process_once(
     assert launcher.returncode == 128 + signal.SIGTERM
     assert all((tmp_path / f"saved{rank}").exists() for rank in (0, 1))
     assert printed.count("interrupted by signal 15; state saved") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no hang-up there")
+def test_a_hang_up_that_nohup_ignores_is_not_passed_on() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        handled = _config(2).signals_to_handle.split(",")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert "SIGTERM" in handled
+    assert "SIGHUP" not in handled
 
 
 def test_the_code_that_says_most_is_the_teams() -> None:

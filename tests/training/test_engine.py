@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import StopRequest
+from stages.runtime.team import Team
 from stages.training.checkpoint import load_checkpoint, save_checkpoint
 from stages.training.machinery import Batch, NonFiniteError
 from stages.training.progress import CLOCK_KEYS, remove_superseded
@@ -132,6 +133,21 @@ def test_incident_T7_a_finished_run_says_that_nothing_is_left(
         progress = fit(build_engine(tmp_path))
     assert "nothing to train: all 3 epochs of this run are done" in caplog.text
     assert len(progress.history) == EPOCHS
+
+
+class DividedTeam(Team):
+    """Two processes of which only one sees the checkpoint."""
+
+    def gather(self, value):
+        return [value, None]
+
+
+def test_processes_that_see_different_checkpoints_do_not_go_on(tmp_path: Path) -> None:
+    fit(build_engine(tmp_path))
+    engine = build_engine(tmp_path)
+    engine.machinery.team = DividedTeam()
+    with pytest.raises(UserError, match=r"see different checkpoints \(of steps \[9, None\]\)"):
+        engine.resume()
 
 
 def test_nll_is_better_when_it_is_lower(tmp_path: Path) -> None:
