@@ -162,12 +162,11 @@ def model_metrics(weights: list[str]) -> dict[str, Any]:
 def block(about: dict[str, Any], *, n: int) -> dict[str, Any]:
     row = score_row(n)
     return {
-        "n": n, "accuracy": 0.5, "macro_f1": 0.5, "nll": 0.5, "nll_raw": 0.5, "ece": 0.5,
+        "n": n, "classes": 7, "accuracy": 0.5, "macro_f1": 0.5, "nll": 0.5, "nll_raw": 0.5, "ece": 0.5,
         "ece_raw": 0.5, "about": [about | {"n": n}], "left_out": [],
         "scores": [{"probabilities": name} | row for name in ("raw", "scaled")],
         "per_class": [
-            {"class": name, "n": 40 - k, "f1": 0.5, "f1_95": [0.4, 0.6], "ece": 0.1,
-             "ece_95": [0.0, 0.2]}
+            {"class": name, "n": 40 - k, "f1": 0.5, "f1_95": [0.4, 0.6], "ece": 0.1}
             for k, name in enumerate(CLASSES)
         ],
         "per_source": [{"source": "expw_hq", "classes": 7} | row],
@@ -181,4 +180,5 @@ def score_row(n: int) -> dict[str, Any]:
     for k, metric in enumerate(METRICS):
         value = 0.5 + k / 100
         values |= {metric: value, f"{metric}_95": [value - 0.125, value + 0.125]}
+    del values["ece_classwise_95"]
     return values
