@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,9 +98,14 @@ def test_a_run_of_two_processes_that_was_killed_goes_on_in_one(prepared: Project
     assert later["step"] >= 5
 
 
-def test_fewer_val_batches_than_processes_are_scored_by_some_of_them(prepared: Project) -> None:
+def test_fewer_val_batches_than_processes_are_scored_by_some_of_them(
+    prepared: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prepared(machine__processes=2, stageA__batch_size=40, stageA__epochs=1)
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     assert exit_code() == 0
+    assert not list(temporary.iterdir()), "the launcher leaves no folder of logs"
     assert pd.read_parquet(PUBLISHED / "logits.parquet")["id"].is_unique
 
 

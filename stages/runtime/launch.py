@@ -4,12 +4,13 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -41,9 +42,9 @@ def launch(command: Sequence[str], *, processes: int, device: torch.device) -> i
     for name in ("", ".agent.server.api"):
         logging.getLogger(f"torch.distributed.elastic{name}").setLevel(logging.CRITICAL)
     logger.info("starting %d processes", processes)
-    start = elastic_launch(_config(processes), sys.executable)
     try:
-        start("-m", *command)
+        with tempfile.TemporaryDirectory() as logs:
+            elastic_launch(_config(processes, logs=logs), sys.executable)("-m", *command)
     except ChildFailedError as error:
         for rank, failure in error.failures.items():
             logger.error("process %d ended with %s", rank, _ending(failure.exitcode))
@@ -59,7 +60,7 @@ def worst(codes: Iterable[int]) -> int:
     return max(known, default=1)
 
 
-def _config(processes: int) -> LaunchConfig:
+def _config(processes: int, *, logs: str) -> LaunchConfig:
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -69,6 +70,8 @@ def _config(processes: int) -> LaunchConfig:
         rdzv_endpoint="localhost:0",
         # A process that failed is not started again by itself: `dvc repro` goes on.
         max_restarts=0,
+        # Torch's own choice is a folder that it leaves behind.
+        logs_specs=DefaultLogsSpecs(log_dir=logs),
         # What is ignored, as `nohup` does a hang-up, stays ignored.
         signals_to_handle=",".join(
             number.name for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
