@@ -44,7 +44,13 @@ def work() -> None:
         ]
         for stage in STAGES
     }
-    found = study(teachers, manifest=manifest, settings=settings, seed=params.seed)
+    found = study(
+        teachers,
+        manifest=manifest,
+        settings=settings,
+        seed=params.seed,
+        init_from={"stageB": params.stageB.init_from},
+    )
     calibration = calibration_json(found, settings=settings)
     metrics = metrics_json(found, settings=settings)
     with published_folder(Path("models/calibrated")) as folder:

@@ -50,6 +50,7 @@ def work(arguments: argparse.Namespace) -> None:
         standardized=arguments.standardized,
         machine=params.machine,
         protocol=protocol_of(params.calibrate, seed=params.seed),
+        init_from={"stageB": params.stageB.init_from},
     )
     model, rows = arguments.model, arguments.rows
     is_file = model.suffix == ".onnx"

@@ -9,14 +9,17 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+import yaml
 from exporting.tiny import SIZE, make_card, make_teacher
 from onnx import TensorProto, helper
+from pydantic import ValidationError
 from small_faces import small_face, write_faces
 
 from stages import calibrate, evaluate
 from stages.config import Preprocess
 from stages.evaluation.metrics import score, softmax
 from stages.evaluation.onnx_model import METADATA_VERSION
+from stages.evaluation.schema import check_numbers_of_rows, check_own_numbers
 from stages.exporting import metadata
 from stages.modeling.weights import save_teacher
 from stages.preprocessing.decode import decode
@@ -121,6 +124,46 @@ def test_incident_N6_same_numbers_as_calibrate(project, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith(f"stageB B3, weights {card['weights_sha256'][:12]}\n")
     assert f"{found['test']['accuracy']:.3f} [" in printed
+
+
+def test_stage_b_that_started_from_stage_a_says_so_as_calibrate_does(project, capsys):
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    params["stageB"]["init_from"] = "stageA"
+    (project / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    assert calibrate.main([]) == 0
+    found = run("models/stageB/B3")
+    metrics = json.loads((project / "metrics/teachers.json").read_text())
+    gate = metrics["stageB"]["B3"]["gates"]["gate"]
+    assert found["gates"]["gate"] == gate
+    assert "val of stageA, which chose the weights that stageB started from" in str(gate)
+    (project / "models/stageA/B3/teacher.json").unlink()
+    assert evaluate.main(["models/stageB/B3"]) == 2
+    assert "models/stageA/B3/teacher.json: expected a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "check"),
+    [
+        (["models/stageA/RN18"], check_own_numbers),
+        (["models/stageA/RN18", "--rows", GATE], check_numbers_of_rows),
+        (["tiny.onnx", "--rows", GATE], check_numbers_of_rows),
+    ],
+)
+def test_incident_N8_numbers_are_checked_to_the_last_key(project, arguments, check):
+    found = run(*arguments)
+    check(found)
+    for key in found.keys() - {"file"}:
+        with pytest.raises(ValidationError, match=key):
+            check({name: value for name, value in found.items() if name != key})
+    with pytest.raises(ValidationError, match="more"):
+        check(found | {"more": 1})
+
+
+def test_incident_N8_numbers_that_break_their_promise_are_not_written(project):
+    write_linear_onnx(project / "tiny.onnx", weights={"RN18": "c" * 64}, temperature=-2.0)
+    with pytest.raises(ValidationError, match="temperature"):
+        run("tiny.onnx", "--rows", GATE)
+    assert not Path("found.json").exists()
 
 
 def test_unknown_teacher_is_the_users_problem(project, capsys):

@@ -18,7 +18,8 @@ from scipy.special import softmax
 
 from stages import export
 from stages.config import Preprocess
-from stages.evaluation.schema import FittedFusion, FittedTeacher, ModelNumbers
+from stages.evaluation.calibration_schema import FittedFusion, FittedTeacher
+from stages.evaluation.schema import ModelNumbers
 from stages.exporting import latency, release
 from stages.exporting.bundle import read_bundle
 from stages.modeling.weights import load_teacher
@@ -251,7 +252,7 @@ def test_the_model_card_says_what_the_files_say(exported: Path) -> None:
     assert "| expw | expw | 30 | 30 | drawn by this project; shows nobody |" in text
     assert "On 290 rows of test, by majority labels; calibrated on val." in text
     assert "| ensemble | scaled | 0.500 [0.375, 0.625] | 0.520 [0.395, 0.645] |" in text
-    assert "| expw_lq_gate | 77 | 0.500 [0.375, 0.625] |" in text
+    assert "| expw_lq_gate | 77 | 0 | 0.500 [0.375, 0.625] |" in text
     assert "Neutral has the fewest rows behind its numbers: 34." in text
     metrics = json.loads((exported / "metrics" / "export.json").read_text("utf-8"))
     loss = metrics["export"]["stageB"]["RN18"]["int8"]

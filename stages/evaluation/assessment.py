@@ -4,76 +4,24 @@ A model is a teacher or a fusion of the teachers of one stage. Everything is fit
 val rows only; it is reported on test rows, val rows of other folds, or gate rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from stages.evaluation.blocks import Evidence, Reported
 from stages.evaluation.bootstrap import Interval
-from stages.evaluation.calibration import (
-    Calibration,
-    Fitted,
-    Mask,
-    Mixing,
-    Observed,
-    crossfit,
-    fit,
-)
-from stages.evaluation.fusion import Weights, fuse
-from stages.evaluation.metrics import Floats, log_probabilities, softmax
+from stages.evaluation.calibration import Calibration, Fitted, Observed, Pair, crossfit, fit
+from stages.evaluation.fusion import fuse
+from stages.evaluation.metrics import Floats, log_probabilities
+from stages.evaluation.model import Model
 from stages.evaluation.protocol import Protocol
-from stages.evaluation.published import PublishedTeacher
+from stages.evaluation.refinement import NO_BIAS, Refinement, Scaling, changes, scaling_interval
 from stages.evaluation.stage_rows import Account, StageRows
 from stages.evaluation.temperature import one_hot, temperature_interval
-from stages.evaluation.votes import shares_of
 from stages.records.folder import MANIFEST_FILE
-from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
-
-# `calibrate.fusion` -> the name of the model.
-FUSED_NAMES = {
-    "fixed": "fused_fixed",
-    "searched": "fused_searched",
-    "fixed_logits": "fused_fixed_logits",
-    "searched_logits": "fused_searched_logits",
-}
-TRAINED_ON = "the row or a copy of it was trained on"
-
-
-@dataclass(frozen=True)
-class Model:
-    """One or several teachers of a stage, and how they are mixed."""
-
-    stage: str
-    name: str
-    teachers: tuple[PublishedTeacher, ...]
-    mixing: Mixing
-
-    @property
-    def weights_sha256(self) -> tuple[str, ...]:
-        """What names the model beyond doubt."""
-        return tuple(teacher.weights_sha256 for teacher in self.teachers)
-
-    def observed(self, account: Account) -> Observed:
-        """Rows to fit on, as this model sees them."""
-        rows = account.rows
-        groups = rows["group"].to_numpy(dtype=str)
-        return Observed(self.members(account), targets_of(rows), shares_of(rows), groups)
-
-    def members(self, account: Account) -> Floats:
-        """Each teacher's raw probabilities (M, N, 7) of these rows."""
-        return np.stack([softmax(teacher.logits_of(account.rows)) for teacher in self.teachers])
-
-    def seen(self, account: Account) -> Mask:
-        """Which rows (N,), or their copies, some teacher was trained on."""
-        by_teacher = np.stack([teacher.seen(account.rows) for teacher in self.teachers])
-        return np.asarray(by_teacher.any(axis=0))
-
-    def unseen(self, account: Account) -> Account:
-        """The rows that no teacher was trained on."""
-        mask = account.rows["id"].isin(account.rows["id"][self.seen(account)])
-        return account.without(mask, reason=TRAINED_ON)
+from stages.sources.labels import CLASSES
 
 
 @dataclass(frozen=True)
@@ -88,13 +36,16 @@ class TemperatureIntervals:
 class Assessment:
     """A model, what was fitted on its val rows, and the evidence in domain and at each gate.
 
-    `admitted` are the ids that the filter of its stage lets through.
+    `admitted` are the ids that the filter of its stage lets through; `by_folds` are val rows, each
+    calibrated by folds that it is not in, of no row where val has fewer groups than folds.
     """
 
     model: Model
     fitted: Fitted
+    refinement: Refinement
     intervals: TemperatureIntervals
     val: Account
+    by_folds: Reported
     reported: Reported
     gates: Mapping[str, Reported]
     admitted: frozenset[str]
@@ -109,30 +60,16 @@ class Assessment:
         """The rows of the stage's filter that had no part in training or fitting."""
         return self.reported.evidence
 
+    @property
+    def votes_n(self) -> int:
+        """How many val rows the temperature for votes was fitted on."""
+        if self.calibration.votes_temperature is None:
+            return 0
+        return int(self.model.observed(self.val).has_votes.sum())
 
-def single(teacher: PublishedTeacher) -> Model:
-    """A teacher by itself."""
-    return Model(teacher.stage, teacher.name, (teacher,), Mixing((1.0,)))
-
-
-def stage_models(
-    teachers: Sequence[PublishedTeacher], *, weights: Mapping[str, float]
-) -> list[Model]:
-    """The teachers of one stage, then their fusions with the given and with searched weights."""
-    given = tuple(weights[teacher.name] for teacher in teachers)
-    fusions = [fusion(teachers, kind=kind, weights=given) for kind in FUSED_NAMES]
-    return [*map(single, teachers), *fusions]
-
-
-def fusion(teachers: Sequence[PublishedTeacher], *, kind: str, weights: Weights) -> Model:
-    """The fusion of a kind, as `calibrate.fusion` names it, of these teachers."""
-    mixing = {
-        "fixed": Mixing(weights),
-        "searched": Mixing(None),
-        "fixed_logits": Mixing(weights, "logits"),
-        "searched_logits": Mixing(None, "logits"),
-    }[kind]
-    return Model(teachers[0].stage, FUSED_NAMES[kind], tuple(teachers), mixing)
+    def in_domain_at(self, gate: str) -> int:
+        """How many rows of a gate the filter of the stage admits: they are no other data."""
+        return int(self.gates[gate].evidence.rows["id"].isin(self.admitted).sum())
 
 
 def assess(model: Model, *, rows: StageRows, protocol: Protocol) -> Assessment:
@@ -145,12 +82,24 @@ def assess(model: Model, *, rows: StageRows, protocol: Protocol) -> Assessment:
     observed = model.observed(val)
     fitted = fit(observed, mixing=model.mixing, protocol=protocol, name=_fitted_as(model))
     calibration = fitted.calibration
+    by_folds = _by_folds(model, val, rows=rows, protocol=protocol)
     return Assessment(
         model=model,
         fitted=fitted,
+        refinement=changes(
+            fitted.trial,
+            n=len(val.rows),
+            resamples=protocol.resamples(observed.groups),
+            bins=protocol.bins,
+        ),
         intervals=_temperature_intervals(observed, calibration, protocol=protocol),
         val=val,
-        reported=_in_domain(model, rows, calibration=calibration, protocol=protocol),
+        by_folds=by_folds,
+        reported=(
+            by_folds
+            if protocol.report == "val_crossfit"
+            else _on_test(model, rows, calibration=calibration)
+        ),
         gates={
             name: _report(model, gate, calibration=calibration, name=name)
             for name, gate in rows.gates.items()
@@ -188,12 +137,23 @@ def held_out_val(model: Model, *, rows: StageRows, protocol: Protocol) -> Eviden
     return Evidence(val.rows, pair, fitted_on, "val", model.weights_sha256)
 
 
-def _in_domain(
-    model: Model, rows: StageRows, *, calibration: Calibration, protocol: Protocol
-) -> Reported:
-    if protocol.report == "val_crossfit":
+def no_evidence(model: Model, account: Account, *, fitted_on: str, reported_on: str) -> Evidence:
+    """What the model says of none of the rows."""
+    empty = np.empty((0, len(CLASSES)))
+    pair = Pair(empty, empty, empty)
+    return Evidence(account.rows[:0], pair, fitted_on, reported_on, model.weights_sha256)
+
+
+def _by_folds(model: Model, val: Account, *, rows: StageRows, protocol: Protocol) -> Reported:
+    """Val by folds; with too few groups of nothing, or an error if it is what is reported."""
+    if protocol.report == "test" and val.rows["group"].nunique() < protocol.folds:
+        evidence = no_evidence(model, val, fitted_on="val", reported_on="val")
+    else:
         evidence = held_out_val(model, rows=rows, protocol=protocol)
-        return Reported(evidence, evidence, model.unseen(rows.val).left_out)
+    return Reported(evidence, evidence, val.left_out)
+
+
+def _on_test(model: Model, rows: StageRows, *, calibration: Calibration) -> Reported:
     _required(model.unseen(rows.test), split="test", model=model)
     return _report(model, rows.test, calibration=calibration, name="test")
 
@@ -210,12 +170,7 @@ def _temperature_intervals(
 ) -> TemperatureIntervals:
     mixed = fuse(observed.members, calibration.weights, space=calibration.space)
     logits = log_probabilities(mixed)
-    majority = temperature_interval(
-        logits,
-        one_hot(observed.targets),
-        temperature=calibration.temperature,
-        resamples=protocol.resamples(observed.groups.tolist()),
-    )
+    majority = _majority_interval(observed, logits, calibration=calibration, protocol=protocol)
     if calibration.votes_temperature is None:
         return TemperatureIntervals(majority, None)
     voted = observed.has_votes
@@ -226,6 +181,21 @@ def _temperature_intervals(
         resamples=protocol.resamples(observed.groups[voted].tolist()),
     )
     return TemperatureIntervals(majority, to_votes)
+
+
+def _majority_interval(
+    observed: Observed, logits: Floats, *, calibration: Calibration, protocol: Protocol
+) -> Interval:
+    resamples = protocol.resamples(observed.groups.tolist())
+    if calibration.class_bias != NO_BIAS:
+        scaling = Scaling(calibration.temperature, calibration.class_bias)
+        return scaling_interval(logits, observed.targets, scaling=scaling, resamples=resamples)
+    return temperature_interval(
+        logits,
+        one_hot(observed.targets),
+        temperature=calibration.temperature,
+        resamples=resamples,
+    )
 
 
 def _fitted_as(model: Model) -> str:

@@ -22,6 +22,8 @@ from stages.sources.labels import CLASSES
 
 NATIVE_PX_EDGES = (0, 48, 96, 192)
 MAJORITY, VOTES = "majority", "votes"
+# What a model's short block of val rows has.
+CHOOSING = ("accuracy", "macro_f1", "nll")
 
 Block = dict[str, Any]
 
@@ -79,10 +81,7 @@ def block(reported: Reported, *, protocol: Protocol) -> Block:
     Without a row that counts there is `n: 0` and what was left out.
     """
     evidence = reported.evidence
-    frame: Block = {
-        "about": evidence.about(label_rule=MAJORITY),
-        "left_out": [{"reason": why, "rows": rows} for why, rows in reported.left_out.items()],
-    }
+    frame = _frame(reported)
     if evidence.rows.empty:
         return {"n": 0} | frame
     draws = protocol.resamples(evidence.rows["group"].tolist())
@@ -115,6 +114,18 @@ def headline(raw: Block, scaled: Block) -> Block:
         "ece": scaled["ece"],
         "ece_raw": raw["ece"],
     }
+
+
+def held_out_row(reported: Reported, *, protocol: Protocol) -> Block:
+    """What models are chosen by: calibrated scores of val rows by folds; `n: 0` without a row."""
+    evidence = reported.evidence
+    frame = _frame(reported)
+    if evidence.rows.empty:
+        return {"n": 0} | frame
+    draws = protocol.resamples(evidence.rows["group"].tolist())
+    row = score_row(evidence.pair.scaled, evidence.targets, resamples=draws, bins=protocol.bins)
+    kept = {name: row[name] for metric in CHOOSING for name in (metric, f"{metric}_95")}
+    return {"n": row["n"], "classes": num_classes(evidence)} | kept | frame
 
 
 def num_classes(evidence: Evidence) -> int:
@@ -219,6 +230,13 @@ def rounded(value: Any, *, digits: int = 6) -> Any:
     if isinstance(value, (list, tuple)):
         return [rounded(entry, digits=digits) for entry in value]
     return value
+
+
+def _frame(reported: Reported) -> Block:
+    return {
+        "about": reported.evidence.about(label_rule=MAJORITY),
+        "left_out": [{"reason": why, "rows": rows} for why, rows in reported.left_out.items()],
+    }
 
 
 def _parts(

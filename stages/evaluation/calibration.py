@@ -4,15 +4,23 @@ A single teacher is a fusion of one. First the members are mixed, then the mixtu
 the bias is added where it was adopted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.evaluation.fusion import Space, Weights, fuse, search_weights
-from stages.evaluation.metrics import Floats, Ints, log_probabilities, softmax
+from stages.evaluation.metrics import Floats, Ints, log_probabilities
 from stages.evaluation.protocol import Protocol
-from stages.evaluation.refinement import NO_BIAS, ClassBias, Refinement, refine
+from stages.evaluation.refinement import (
+    NO_BIAS,
+    TOUCHED,
+    ClassBias,
+    Scaling,
+    Trial,
+    fit_scaling,
+    try_bias,
+)
 from stages.evaluation.temperature import fit_temperature, one_hot, scale
 from stages.runtime.errors import UserError
 
@@ -52,7 +60,7 @@ class Calibration:
         """Mix, then scale, any rows (M, N, 7) of the same members."""
         raw = fuse(members, self.weights, space=self.space)
         logits = log_probabilities(raw)
-        scaled = softmax(logits / self.temperature + np.asarray(self.class_bias))
+        scaled = Scaling(self.temperature, self.class_bias).apply(logits)
         if self.votes_temperature is None:
             return Pair(raw, scaled, np.full_like(raw, np.nan))
         return Pair(raw, scaled, scale(raw, self.votes_temperature))
@@ -100,7 +108,7 @@ class Fitted:
     """A calibration, and what became of the bias per class."""
 
     calibration: Calibration
-    refinement: Refinement
+    trial: Trial
 
 
 def fit(observed: Observed, *, mixing: Mixing, protocol: Protocol, name: str) -> Fitted:
@@ -112,16 +120,10 @@ def fit(observed: Observed, *, mixing: Mixing, protocol: Protocol, name: str) ->
     weights = mixing.weights_for(observed.members, observed.targets)
     mixed = fuse(observed.members, weights, space=mixing.space)
     logits = log_probabilities(mixed)
-    temperature = fit_temperature(logits, one_hot(observed.targets), name=name)
-    refinement = refine(
-        logits / temperature,
-        observed.targets,
-        fold=protocol.fold_of(observed.groups),
-        resamples=protocol.resamples(observed.groups),
-    )
+    scaling, trial = _scaling(observed, logits, protocol=protocol, name=name)
     votes = _votes_temperature(observed, logits, protocol=protocol, name=name)
-    calibration = Calibration(weights, temperature, mixing.space, refinement.class_bias, votes)
-    return Fitted(calibration, refinement)
+    calibration = Calibration(weights, scaling.temperature, mixing.space, scaling.class_bias, votes)
+    return Fitted(calibration, trial)
 
 
 def crossfit(observed: Observed, *, mixing: Mixing, protocol: Protocol, name: str) -> Pair:
@@ -154,6 +156,26 @@ def require_folds(groups: npt.NDArray[np.str_], *, protocol: Protocol) -> None:
             f"params.yaml: calibrate.folds: {protocol.folds} folds need as many groups of val "
             f"rows, found {found}"
         )
+
+
+def _scaling(
+    observed: Observed, logits: Floats, *, protocol: Protocol, name: str
+) -> tuple[Scaling, Trial]:
+    """The temperature of all rows; with a bias beside it if the trial by folds adopts one."""
+    temperature = fit_temperature(logits, one_hot(observed.targets), name=name)
+    trial = try_bias(
+        logits,
+        observed.targets,
+        fold=protocol.fold_of(observed.groups),
+        resamples=protocol.resamples(observed.groups),
+        name=name,
+    )
+    if not trial.adopted:
+        return Scaling(temperature), trial
+    refined = fit_scaling(logits, observed.targets, start=temperature)
+    if refined is None:
+        return Scaling(temperature), replace(trial, adopted=False, reason=TOUCHED)
+    return refined, trial
 
 
 def _votes_temperature(

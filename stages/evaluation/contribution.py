@@ -1,10 +1,11 @@
 """A fusion with and without each of its teachers -> what each teacher adds."""
 
-from stages.evaluation.assessment import Assessment, Model, in_domain_evidence
+from stages.evaluation.assessment import Assessment, in_domain_evidence
 from stages.evaluation.blocks import MAJORITY, Block
 from stages.evaluation.calibration import Mixing
 from stages.evaluation.comparison import differences, same_rows
 from stages.evaluation.fusion import in_proportion
+from stages.evaluation.model import Model
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.stage_rows import StageRows
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stages.evaluation.blocks import Block
+from stages.evaluation.blocks import CHOOSING, Block
 
 _COLUMNS = (("accuracy", 20), ("macro_f1", 20), ("nll", 20), ("brier", 20), ("ece", 20))
 _TITLES = {
@@ -18,16 +18,22 @@ _TITLE_WIDTH = 34
 def readable(found: Block) -> str:
     """What was fitted, then each block in domain and at gates, raw and scaled, with intervals."""
     lines = list(_head_lines(found))
-    blocks = {name: found[name] for name in found if name in ("val", "test", "rows")}
+    blocks = _in_domain(found)
     blocks |= {f"gate {name}": entry for name, entry in found["gates"].items()}
     for title, entry in blocks.items():
         lines += ["", *_block_lines(title, entry)]
-    return "\n".join([*lines, *_vote_lines(found["votes"])])
+    return "\n".join([*lines, *_held_out_lines(found), *_vote_lines(found["votes"])])
+
+
+def _in_domain(found: Block) -> dict[str, Block]:
+    """The full block: of test, else of val by folds; or of the rows of a file."""
+    name = next(name for name in ("test", "rows", "val") if found.get(name))
+    return {name: found[name]}
 
 
 def _head_lines(found: Block) -> Iterator[str]:
-    blocks = [found[name] for name in ("val", "test", "rows") if name in found]
-    weights = ", ".join(sha[:12] for sha in blocks[0]["about"][0]["weights_sha256"])
+    (block,) = _in_domain(found).values()
+    weights = ", ".join(sha[:12] for sha in block["about"][0]["weights_sha256"])
     yield f"{found['stage']} {found['teacher']}, weights {weights}"
     for file in found.get("file", []):
         yield f"file {file['name']}, {file['precision']}, SHA-256 {file['sha256'][:12]}"
@@ -44,10 +50,18 @@ def _head_lines(found: Block) -> Iterator[str]:
         )
         if fit["votes_temperature"] is not None:
             low, high = fit["votes_temperature_95"]
-            yield f"temperature for votes {fit['votes_temperature']:.4f} [{low:.3f} {high:.3f}]"
+            yield (
+                f"temperature for votes {fit['votes_temperature']:.4f} [{low:.3f} {high:.3f}], "
+                f"fitted on {fit['votes_n']} rows with votes"
+            )
         refinement = fit["refinement"]
         word = "adopted" if refinement["adopted"] else "not adopted"
-        yield f"bias per class: {word}, {refinement['reason']}"
+        yield f"bias per class: {word}, {refinement['reason']}{_errors_of(refinement)}"
+
+
+def _errors_of(refinement: Block) -> str:
+    without, refined = (refinement[f"ece_debiased_{one}"] for one in ("without", "with"))
+    return "" if refined is None else f"; debiased ECE {without:.3f} without, {refined:.3f} with it"
 
 
 def _block_lines(title: str, entry: Block) -> Iterator[str]:
@@ -58,6 +72,8 @@ def _block_lines(title: str, entry: Block) -> Iterator[str]:
         yield f"{title}: no rows"
         return
     yield f"{title}: {entry['n']} rows; fitted on {entry['about'][0]['fitted_on']}"
+    if entry.get("in_domain"):
+        yield f"{title}: {entry['in_domain']} rows are in domain: they are no other data"
     header = "".join(f"{_TITLES[name]:<{width}}" for name, width in _COLUMNS)
     yield f"  {'':<{_TITLE_WIDTH}}{header}".rstrip()
     for row in entry["scores"]:
@@ -77,6 +93,16 @@ def _part_name(key: str, row: Block) -> str:
         return str(row["rows"])
     unit = " px" if key == "per_native_px" else ""
     return f"{row[key.removeprefix('per_')]}{unit}"
+
+
+def _held_out_lines(found: Block) -> Iterator[str]:
+    """Val by folds, which models are chosen by, where the full block is of test."""
+    if not found.get("test") or not found["val"]["n"]:
+        return
+    row = found["val"]
+    cells = ", ".join(f"{_TITLES[name]} {_with_interval(row, name)}" for name in CHOOSING)
+    yield ""
+    yield f"val, by folds: {row['n']} rows: {cells}"
 
 
 def _vote_lines(votes: Block) -> Iterator[str]:

@@ -1,30 +1,61 @@
-"""Scaled logits -> a bias per class on top of the temperature, for classes that one T leaves out.
+"""Logits -> a bias per class beside the temperature, for classes that one T leaves out.
 
-It is adopted only if its gain is real on rows that it was not fitted on.
+It is adopted only if its gain is real on rows that it was not fitted on. Temperature and bias are
+fitted together: a bias alone makes the right class likelier, so that its T is too sharp.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from stages.evaluation.bootstrap import Interval, Resamples, mean_interval
+from stages.evaluation.bootstrap import Interval, Resamples, draw, mean_interval, percentiles
+from stages.evaluation.debiased import debiased_calibration_error
 from stages.evaluation.metrics import Floats, Ints, row_nll, softmax
+from stages.evaluation.temperature import HIGHEST, LOWEST, fit_temperature, one_hot
 
 ClassBias = tuple[float, ...]
 NO_BIAS: ClassBias = (0.0,) * 7
+TOUCHED = "the temperature beside a bias touches a bound"
 
 _MAX_STEPS = 200
 _FLAT = 1e-9
+_REPORTED = ("nll", "accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """`softmax(logits / temperature + class_bias)`; the bias (7,) has the sum 0."""
+
+    temperature: float
+    class_bias: ClassBias = NO_BIAS
+
+    def apply(self, logits: Floats) -> Floats:
+        """Probabilities (N, 7)."""
+        return softmax(logits / self.temperature + np.asarray(self.class_bias))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of a bias per class on rows that it was not fitted on.
+
+    `without` and `refined` are their probabilities (N, 7); of no row where it could not be tried.
+    """
+
+    adopted: bool
+    reason: str
+    targets: Ints
+    without: Floats
+    refined: Floats
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """What a bias per class would change on held-out folds, and whether it is used.
+    """What a bias per class changes on held-out folds, and whether it is used.
 
-    Changes are with the bias minus without; they are None if it could not be tried.
+    Changes are with the bias minus without; they are None if it could not be tried. The debiased
+    ECEs have no interval of their change that holds its rate.
     """
 
-    class_bias: ClassBias
     adopted: bool
     reason: str
     n: int
@@ -32,57 +63,151 @@ class Refinement:
     nll_change_95: Interval | None = None
     accuracy_change: float | None = None
     accuracy_change_95: Interval | None = None
+    macro_f1_change: float | None = None
+    macro_f1_change_95: Interval | None = None
+    ece_debiased_without: float | None = None
+    ece_debiased_with: float | None = None
 
 
-def refine(logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples) -> Refinement:
-    """Try a bias per class by folds (N,); adopt it if the interval of its NLL change is below 0."""
-    if len(np.unique(fold)) < 2:
-        return Refinement(NO_BIAS, adopted=False, reason="too few groups", n=len(targets))
-    if reason := _without_class(targets, fold):
-        return Refinement(NO_BIAS, adopted=False, reason=reason, n=len(targets))
-    before, after = softmax(logits), np.empty_like(logits)
+def try_bias(
+    logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples, name: str
+) -> Trial:
+    """Try a bias per class by folds (N,); adopt it if the interval of its NLL change is below 0.
+
+    The ECE has no say: NLL is a proper score and holds calibration already, while the ECE also
+    falls for a model that says less, and its change has no interval that holds its rate.
+
+    Raises:
+        UserError: if a temperature without a bias touches a bound; `name` says of which model.
+    """
+    if reason := _obstacle(targets, fold):
+        return _untried(reason)
+    without, refined = np.empty_like(logits), np.empty_like(logits)
     for held in np.unique(fold):
         out = fold == held
-        after[out] = softmax(logits[out] + fit_class_bias(logits[~out], targets[~out]))
-    nll = row_nll(after, targets) - row_nll(before, targets)
-    hits = [(found.argmax(axis=1) == targets).astype(np.float64) for found in (before, after)]
-    nll_95 = mean_interval(nll, resamples=resamples)
-    adopted = nll_95[1] < 0
+        temperature = fit_temperature(
+            logits[~out], one_hot(targets[~out]), name=f"{name}, without fold {held}"
+        )
+        scaling = fit_scaling(logits[~out], targets[~out], start=temperature)
+        if scaling is None:
+            return _untried(TOUCHED)
+        without[out] = Scaling(temperature).apply(logits[out])
+        refined[out] = scaling.apply(logits[out])
+    change = row_nll(refined, targets) - row_nll(without, targets)
+    adopted = mean_interval(change, resamples=resamples)[1] < 0
+    reason = "the NLL of held-out folds falls" if adopted else "no real gain on held-out folds"
+    return Trial(adopted, reason, targets, without, refined)
+
+
+def changes(trial: Trial, *, n: int, resamples: Resamples, bins: int) -> Refinement:
+    """What the bias changes on the n rows of the trial, with 95 % intervals of the differences."""
+    if not len(trial.targets):
+        return Refinement(adopted=trial.adopted, reason=trial.reason, n=n)
+    before, after = (
+        draw(found, trial.targets, resamples=resamples, bins=bins)
+        for found in (trial.without, trial.refined)
+    )
+    value = {name: float((after.found[name] - before.found[name])[0]) for name in _REPORTED}
+    interval = {name: percentiles(after.draws[name] - before.draws[name]) for name in _REPORTED}
+    ece_without, ece_with = (
+        debiased_calibration_error(found, trial.targets, bins=bins)
+        for found in (trial.without, trial.refined)
+    )
     return Refinement(
-        class_bias=fit_class_bias(logits, targets) if adopted else NO_BIAS,
-        adopted=adopted,
-        reason="the NLL of held-out folds falls" if adopted else "no real gain on held-out folds",
-        n=len(targets),
-        nll_change=float(nll.mean()),
-        nll_change_95=nll_95,
-        accuracy_change=float((hits[1] - hits[0]).mean()),
-        accuracy_change_95=mean_interval(hits[1] - hits[0], resamples=resamples),
+        adopted=trial.adopted,
+        reason=trial.reason,
+        n=n,
+        nll_change=value["nll"],
+        nll_change_95=interval["nll"],
+        accuracy_change=value["accuracy"],
+        accuracy_change_95=interval["accuracy"],
+        macro_f1_change=value["macro_f1"],
+        macro_f1_change_95=interval["macro_f1"],
+        ece_debiased_without=ece_without,
+        ece_debiased_with=ece_with,
     )
 
 
-def fit_class_bias(logits: Floats, targets: Ints) -> ClassBias:
-    """The bias (7,), of sum 0, with the least NLL of `softmax(logits + bias)`.
+def fit_scaling(logits: Floats, targets: Ints, *, start: float) -> Scaling | None:
+    """The T and the bias with the least NLL together, from T = `start`; None if T leaves 0.05..50.
 
-    Convex, and finite where each class has a row: there the mean probability of each class becomes
-    its share of the rows (bias-corrected temperature scaling, Alexandari 2020).
+    Convex in 1/T and bias, and finite where each class has a row and no T parts the classes: there
+    the mean probability of each class becomes its share of the rows (bias-corrected temperature
+    scaling, Alexandari 2020).
     """
-    share = np.bincount(targets, minlength=logits.shape[1]) / len(targets)
-    bias = np.zeros(logits.shape[1])
+    place = np.array([1 / start, *NO_BIAS])
     for _ in range(_MAX_STEPS):
-        probabilities = softmax(logits + bias)
-        mean = probabilities.mean(axis=0)
-        slope = mean - share
+        slope, curvature = _slopes(logits, targets, place).mean(axis=0), _curvature(logits, place)
         if np.abs(slope).max() < _FLAT:
-            return tuple(float(value) for value in bias - bias.mean())
-        curvature = np.diag(mean) - probabilities.T @ probabilities / len(targets)
+            return _scaling_at(place)
         step = np.linalg.lstsq(curvature, slope, rcond=None)[0]
-        bias -= step / max(1.0, float(np.abs(step).max()))
-    raise AssertionError("a convex problem with a minimum, by Newton's method")
+        place = _descend(logits, targets, place, step, slope=slope)
+    assert _scaling_at(place) is None, "a convex problem with a minimum, by Newton's method"
+    return None
 
 
-def _without_class(targets: Ints, fold: Ints) -> str:
-    """Which class some fit would have no row of; empty if none."""
-    for held in np.unique(fold):
-        if (np.bincount(targets[fold != held], minlength=7) == 0).any():
-            return "a class has too few rows"
-    return ""
+def scaling_interval(
+    logits: Floats, targets: Ints, *, scaling: Scaling, resamples: Resamples
+) -> Interval:
+    """The 95 % bootstrap interval of a T that was fitted with a bias.
+
+    Each draw goes one Newton step from it, with the curvature of all rows, so none is fitted anew.
+    """
+    place = np.array([1 / scaling.temperature, *scaling.class_bias])
+    slopes = resamples.totals(_slopes(logits, targets, place)) / len(targets)
+    steps = slopes @ np.linalg.pinv(_curvature(logits, place), hermitian=True)
+    low, high = percentiles(steps[:, 0] / place[0])
+    return float(scaling.temperature * np.exp(low)), float(scaling.temperature * np.exp(high))
+
+
+def _scaling_at(place: Floats) -> Scaling | None:
+    if not 1 / HIGHEST < place[0] < 1 / LOWEST:
+        return None
+    bias = place[1:] - place[1:].mean()
+    return Scaling(float(1 / place[0]), tuple(float(value) for value in bias))
+
+
+def _slopes(logits: Floats, targets: Ints, place: Floats) -> Floats:
+    """What each row adds to the slope of the NLL in 1/T and bias, (N, 8)."""
+    wrong = softmax(logits * place[0] + place[1:]) - one_hot(targets)
+    return np.column_stack([(wrong * logits).sum(axis=1), wrong])
+
+
+def _curvature(logits: Floats, place: Floats) -> Floats:
+    """Second derivatives (8, 8) of the mean NLL in 1/T and bias."""
+    probabilities = softmax(logits * place[0] + place[1:])
+    expected = (probabilities * logits).sum(axis=1)
+    result = np.empty((len(place), len(place)))
+    result[0, 0] = ((probabilities * logits**2).sum(axis=1) - expected**2).mean()
+    result[0, 1:] = result[1:, 0] = (probabilities * (logits - expected[:, None])).mean(axis=0)
+    result[1:, 1:] = np.diag(probabilities.mean(axis=0))
+    result[1:, 1:] -= probabilities.T @ probabilities / len(logits)
+    return result
+
+
+def _descend(
+    logits: Floats, targets: Ints, place: Floats, step: Floats, *, slope: Floats
+) -> Floats:
+    """The place after the longest of the steps 1, 1/2, 1/4, ... that lowers the NLL enough."""
+    before, gain = _nll(logits, targets, place), float(slope @ step)
+    share = 1.0
+    while _nll(logits, targets, place - share * step) > before - 1e-4 * share * gain + 1e-12:
+        share /= 2
+    return place - share * step
+
+
+def _nll(logits: Floats, targets: Ints, place: Floats) -> float:
+    return float(row_nll(softmax(logits * place[0] + place[1:]), targets).mean())
+
+
+def _obstacle(targets: Ints, fold: Ints) -> str:
+    """Why a bias cannot be tried; empty if it can."""
+    if len(np.unique(fold)) < 2:
+        return "too few groups"
+    counts = (np.bincount(targets[fold != held], minlength=7) for held in np.unique(fold))
+    return "a class has too few rows" if any((count == 0).any() for count in counts) else ""
+
+
+def _untried(reason: str) -> Trial:
+    nothing = np.empty((0, 7))
+    return Trial(False, reason, np.empty(0, dtype=np.int64), nothing, nothing)

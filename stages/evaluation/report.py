@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from stages.config import Calibrate
-from stages.evaluation.assessment import FUSED_NAMES, Assessment
-from stages.evaluation.blocks import Block, Reported, block, rounded, votes_block
+from stages.evaluation.assessment import Assessment
+from stages.evaluation.blocks import Block, block, held_out_row, rounded, votes_block
+from stages.evaluation.calibration_schema import check_calibration
+from stages.evaluation.model import FUSED_NAMES
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.published import STAGES
-from stages.evaluation.schema import check_calibration, check_metrics
+from stages.evaluation.schema import check_metrics
 from stages.evaluation.study import Study
 from stages.evaluation.temperature import HIGHEST, LOWEST
 from stages.sources.labels import CLASSES
@@ -41,6 +43,7 @@ def metrics_json(found: Study, *, settings: Calibrate) -> Block:
     """Every number, `<stage>.<model>.<split>.<metric>`, Stage B against Stage A, the verdict."""
     first, second = STAGES
     metrics: Block = {stage: {} for stage in STAGES}
+    _warn_of_gates(found)
     for one in found.assessments:
         added = found.contributions[one.model.stage, one.model.name]
         numbers = model_json(one, contributions=added, protocol=found.protocol)
@@ -73,31 +76,21 @@ def metrics_json(found: Study, *, settings: Calibrate) -> Block:
 
 
 def model_json(one: Assessment, *, contributions: Sequence[Block], protocol: Protocol) -> Block:
-    """One model: temperature, the block of its in-domain rows and one per gate, its weights."""
+    """One model: temperature, the block of its in-domain rows and one per gate, its weights.
+
+    What is reported on test has a short block of val by folds too: models are chosen by that.
+    """
     votes = votes_block(one.in_domain, protocol=protocol)
-    return {
-        "temperature": one.calibration.temperature,
-        one.in_domain.reported_on: block(one.reported, protocol=protocol),
+    in_domain = {one.in_domain.reported_on: block(one.reported, protocol=protocol)}
+    if protocol.report == "test":
+        in_domain["val"] = held_out_row(one.by_folds, protocol=protocol)
+    return {"temperature": one.calibration.temperature} | in_domain | {
         "votes": votes,
-        "gates": {
-            name: _gate_block(one, name, gate, protocol=protocol)
-            for name, gate in one.gates.items()
-        },
+        "gates": {name: _gate_block(one, name, protocol=protocol) for name in one.gates},
         "fit": [fit_row(one)],
         "members": _members(one),
         "leave_one_out": list(contributions),
-    }
-
-
-def _gate_block(one: Assessment, name: str, gate: Reported, *, protocol: Protocol) -> Block:
-    found = block(gate, protocol=protocol)
-    if not found["n"]:
-        left_out = ", ".join(f"{rows} {why}" for why, rows in gate.left_out.items())
-        logger.warning(
-            "gate %s: %s %s: no row is left to report on (%s)",
-            name, one.model.stage, one.model.name, left_out,
-        )  # fmt: skip
-    return found
+    }  # fmt: skip
 
 
 def fit_row(one: Assessment) -> Block:
@@ -111,8 +104,31 @@ def fit_row(one: Assessment) -> Block:
         "temperature_95": list(intervals.majority),
         "votes_temperature": calibration.votes_temperature,
         "votes_temperature_95": None if intervals.votes is None else list(intervals.votes),
-        "refinement": asdict(one.fitted.refinement),
+        "votes_n": one.votes_n,
+        "class_bias": list(calibration.class_bias),
+        "refinement": asdict(one.refinement),
     }
+
+
+def _gate_block(one: Assessment, name: str, *, protocol: Protocol) -> Block:
+    found = block(one.gates[name], protocol=protocol)
+    return {"n": found.pop("n"), "in_domain": one.in_domain_at(name)} | found
+
+
+def _warn_of_gates(found: Study) -> None:
+    """Say which gates of the models that are drawn have no row, or rows that are no other data."""
+    for one in found.shown:
+        for name, gate in one.gates.items():
+            n, in_domain = len(gate.evidence.rows), one.in_domain_at(name)
+            place = f"gate {name}: {one.model.stage} {one.model.name}"
+            if not n:
+                left_out = ", ".join(f"{rows} {why}" for why, rows in gate.left_out.items())
+                logger.warning("%s: no row is left to report on (%s)", place, left_out)
+            elif in_domain:
+                logger.warning(
+                    "%s: the stage's filter admits %d of %d rows: they are no other data",
+                    place, in_domain, n,
+                )  # fmt: skip
 
 
 def _members(one: Assessment) -> list[Block]:

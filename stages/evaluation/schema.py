@@ -1,4 +1,4 @@
-"""What metrics/teachers.json and calibration.json must have, to the last key.
+"""What metrics/teachers.json and the evaluate door's JSON must have, to the last key.
 
 A promised number that is missing or not finite, or a key that nobody promised, is a bug, and the
 door stops before anything is written.
@@ -6,173 +6,35 @@ door stops before anything is written.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
-    low, high = ends
-    if low > high:
-        raise ValueError(f"the low end {low} is above the high end {high}")
-    return ends
-
-
-Interval = Annotated[tuple[float, float], AfterValidator(_in_order)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Rows = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Bias = Annotated[list[float], Field(min_length=7, max_length=7)]
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Stage = Literal["stageA", "stageB"]
-
-
-class Promise(BaseModel):
-    """Exactly these keys; numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class About(Promise):
-    """What the numbers of a block are numbers of."""
-
-    weights_sha256: Annotated[list[Sha256], Field(min_length=1)]
-    label_rule: Literal["majority", "votes"]
-    fitted_on: str
-    reported_on: str
-    n: Count
-
-
-class LeftOut(Promise):
-    """Rows that a block leaves out, and why."""
-
-    reason: str
-    rows: Count
-
-
-class Score(Promise):
-    """Every metric with its 95 % interval, but for the class-wise error."""
-
-    n: Rows
-    accuracy: Share
-    accuracy_95: Interval
-    balanced_accuracy: Share
-    balanced_accuracy_95: Interval
-    macro_f1: Share
-    macro_f1_95: Interval
-    nll: float
-    nll_95: Interval
-    brier: float
-    brier_95: Interval
-    ece: Share
-    ece_95: Interval
-    ece_equal_mass: Share
-    ece_equal_mass_95: Interval
-    ece_classwise: Share
-    ece_debiased: Share
-    ece_debiased_95: Interval
-
-
-class NamedScore(Score):
-    """Before or after calibration."""
-
-    probabilities: Literal["raw", "scaled"]
-
-
-class Part(Score):
-    """Some of the rows; `classes` of the seven are among them."""
-
-    classes: Rows
-
-
-class SourcePart(Part):
-    """The rows of a source."""
-
-    source: str
-
-
-class SizePart(Part):
-    """The rows of a bucket of native sizes."""
-
-    native_px: str
-
-
-class RowSet(Part):
-    """A set of rows that a reader may mean."""
-
-    rows: Literal["all", "duplicate_free", "official", "official_duplicate_free"]
-
-
-class ClassScore(Promise):
-    """F1 and calibration error of a class; no F1 without rows."""
-
-    name: str = Field(alias="class")
-    n: Count
-    f1: Share | None
-    f1_95: Interval | None
-    ece: Share
-
-    @model_validator(mode="after")
-    def _has_f1_if_it_has_rows(self) -> "ClassScore":
-        if any((one is None) != (self.n == 0) for one in (self.f1, self.f1_95)):
-            raise ValueError(f"f1: expected a number with its interval for {self.n} rows, or null")
-        return self
-
-
-class EmptyBlock(Promise):
-    """No row is left to report on."""
-
-    n: Literal[0]
-    about: list[About]
-    left_out: list[LeftOut] = []
-
-
-class FullBlock(Promise):
-    """A model on a set of rows; `classes` of the seven are among them."""
-
-    n: Rows
-    classes: Rows
-    accuracy: Share
-    macro_f1: Share
-    nll: float
-    nll_raw: float
-    ece: Share
-    ece_raw: Share
-    about: Annotated[list[About], Field(min_length=1)]
-    left_out: list[LeftOut]
-    scores: Annotated[list[NamedScore], Field(min_length=2, max_length=2)]
-    per_class: Annotated[list[ClassScore], Field(min_length=7, max_length=7)]
-    per_source: Annotated[list[SourcePart], Field(min_length=1)]
-    per_native_px: Annotated[list[SizePart], Field(min_length=1)]
-    row_sets: Annotated[list[RowSet], Field(min_length=1)]
-
-
-class VoteScore(Promise):
-    """How far probabilities are from the votes."""
-
-    probabilities: Literal["raw", "scaled", "scaled_to_majority"]
-    n: Rows
-    kl: float
-    kl_95: Interval
-    soft_ece: Share
-    soft_ece_95: Interval
-
-
-class VotesBlock(Promise):
-    """A model against the crowd's votes."""
-
-    n: Rows
-    kl: float
-    kl_raw: float
-    soft_ece: Share
-    soft_ece_raw: Share
-    about: list[About]
-    scores: Annotated[list[VoteScore], Field(min_length=3, max_length=3)]
+from stages.evaluation.block_schema import (
+    Bias,
+    Comparison,
+    Contribution,
+    Count,
+    EmptyBlock,
+    EmptyGate,
+    EmptyGateComparison,
+    FullBlock,
+    GateBlock,
+    GateComparison,
+    HeldOutRow,
+    Interval,
+    LeftOut,
+    Positive,
+    Promise,
+    Rows,
+    Sha256,
+    Share,
+    Stage,
+    VotesBlock,
+)
 
 
 class Refinement(Promise):
-    """What became of the bias per class."""
+    """What became of the bias per class; all changes are null if it could not be tried."""
 
-    class_bias: Bias
     adopted: bool
     reason: str
     n: Rows
@@ -180,6 +42,17 @@ class Refinement(Promise):
     nll_change_95: Interval | None
     accuracy_change: float | None
     accuracy_change_95: Interval | None
+    macro_f1_change: float | None
+    macro_f1_change_95: Interval | None
+    ece_debiased_without: Share | None
+    ece_debiased_with: Share | None
+
+    @model_validator(mode="after")
+    def _has_all_changes_or_none(self) -> "Refinement":
+        changes = self.model_dump(exclude={"adopted", "reason", "n"}).values()
+        if len({value is None for value in changes}) > 1:
+            raise ValueError("expected every change with its interval, or null for all")
+        return self
 
 
 class Fit(Promise):
@@ -192,7 +65,15 @@ class Fit(Promise):
     temperature_95: Interval
     votes_temperature: Positive | None
     votes_temperature_95: Interval | None
+    votes_n: Count
+    class_bias: Bias
     refinement: Refinement
+
+    @model_validator(mode="after")
+    def _counts_votes_if_fitted_to_them(self) -> "Fit":
+        if (self.votes_temperature is None) != (self.votes_n == 0):
+            raise ValueError("votes_n: expected rows with a votes_temperature, and 0 without")
+        return self
 
 
 class Member(Promise):
@@ -201,38 +82,6 @@ class Member(Promise):
     teacher: str
     weight: Share
     weights_sha256: Sha256
-
-
-class Difference(Promise):
-    """Second minus first."""
-
-    n: Rows
-    macro_f1_gain: float
-    macro_f1_gain_95: Interval
-    nll_change: float
-    nll_change_95: Interval
-
-
-class SourceDifference(Difference):
-    """On the rows of a source."""
-
-    source: str
-
-
-class Contribution(Difference):
-    """With a teacher minus without it."""
-
-    teacher: str
-    reported_on: str
-    about: Annotated[list[About], Field(min_length=2, max_length=2)]
-
-
-class Comparison(Difference):
-    """Two models on the same rows."""
-
-    about: Annotated[list[About], Field(min_length=2, max_length=2)]
-    scores: Annotated[list[Score], Field(min_length=2, max_length=2)]
-    per_source: Annotated[list[SourceDifference], Field(min_length=1)]
 
 
 class Cost(Promise):
@@ -246,16 +95,22 @@ class Cost(Promise):
 
 
 class ModelNumbers(Promise):
-    """A teacher or a fusion; `test` or, cross-fitted, `val`."""
+    """A teacher or a fusion: `test` and a short `val` by folds, or all of `val` by folds."""
 
     temperature: Positive
     test: FullBlock | None = None
-    val: FullBlock | None = None
+    val: FullBlock | HeldOutRow | EmptyBlock
     votes: VotesBlock | EmptyBlock
-    gates: dict[str, FullBlock | EmptyBlock]
+    gates: dict[str, GateBlock | EmptyGate]
     fit: Annotated[list[Fit], Field(min_length=1, max_length=1)]
     members: Annotated[list[Member], Field(min_length=1)]
     leave_one_out: list[Contribution]
+
+    @model_validator(mode="after")
+    def _is_reported_in_full_once(self) -> "ModelNumbers":
+        if isinstance(self.val, FullBlock) == (self.test is not None):
+            raise ValueError("expected a full block of either test or val")
+        return self
 
 
 class StageComparison(Promise):
@@ -263,7 +118,7 @@ class StageComparison(Promise):
 
     val: Comparison | EmptyBlock
     test: Comparison | EmptyBlock | None = None
-    gates: dict[str, Comparison | EmptyBlock]
+    gates: dict[str, GateComparison | EmptyGateComparison]
     cost: Annotated[list[Cost], Field(min_length=2)]
 
 
@@ -297,57 +152,43 @@ class TeachersMetrics(Promise):
     provenance: Annotated[list[Provenance], Field(min_length=1, max_length=1)]
 
 
-class Fitted(Promise):
-    """The calibration of a model."""
+class Known(Promise):
+    """How many of the rows of a file the weights were trained on; null means unknown, and why."""
 
-    temperature: Positive
-    temperature_95: Interval
-    class_bias: Bias
-    votes_temperature: Positive | None
-    fitted_rows: Rows
+    rows: Count
+    trained_on: Count | None
+    unknown: str
 
 
-class FittedTeacher(Fitted):
-    """Of a teacher."""
+class ExportedFile(Promise):
+    """An exported file, by its own hash."""
 
-    weights_sha256: Sha256
-
-
-class FittedFusion(Fitted):
-    """Of a fusion."""
-
-    weights: dict[str, Share]
-    space: Literal["probabilities", "logits"]
+    name: str
+    sha256: Sha256
+    precision: str
 
 
-class StageCalibration(Promise):
-    """Of all models of a stage."""
-
-    teachers: Annotated[dict[str, FittedTeacher], Field(min_length=1)]
-    fused: Annotated[dict[str, FittedFusion], Field(min_length=1)]
-
-
-class StagesCalibration(Promise):
-    """Of both stages."""
-
-    stage_a: StageCalibration = Field(alias="stageA")
-    stage_b: StageCalibration = Field(alias="stageB")
-
-
-class CalibrationFile(Promise):
-    """The whole of calibration.json."""
+class OwnNumbers(ModelNumbers):
+    """What the evaluate door says of a teacher on its own rows."""
 
     stage: Stage
-    stage_asked: Literal["stageA", "stageB", "auto"]
-    verdict: Annotated[str, Field(min_length=1)]
-    fusion: str
-    classes: Annotated[list[str], Field(min_length=7, max_length=7)]
+    teacher: str
     manifest_sha256: Sha256
-    fitted_on: Literal["val"]
-    n: Rows
-    order: str
-    temperature_range: Interval
-    stages: StagesCalibration
+
+
+class NumbersOfRows(Promise):
+    """What the evaluate door says of a teacher, or of a file, on the rows of a file."""
+
+    stage: Stage
+    teacher: str
+    manifest_sha256: Sha256
+    file: Annotated[list[ExportedFile], Field(min_length=1, max_length=1)] | None = None
+    temperature: Positive
+    fit: Annotated[list[Fit], Field(max_length=1)]
+    rows: FullBlock | EmptyBlock
+    votes: VotesBlock | EmptyBlock
+    gates: Annotated[dict[str, GateBlock], Field(max_length=0)]
+    trained_on: Annotated[list[Known], Field(min_length=1, max_length=1)]
 
 
 def check_metrics(found: Any, *, report: Literal["test", "val"]) -> None:
@@ -359,14 +200,23 @@ def check_metrics(found: Any, *, report: Literal["test", "val"]) -> None:
     metrics = TeachersMetrics.model_validate(found)
     for models in (metrics.stage_a, metrics.stage_b):
         for name, numbers in models.items():
-            if getattr(numbers, report) is None:
+            if (numbers.test is not None) != (report == "test"):
                 raise ValueError(f"metrics/teachers.json: {name}: no block {report!r}")
 
 
-def check_calibration(found: Any) -> None:
-    """Refuse a calibration in which anything promised is missing, or that holds anything else.
+def check_own_numbers(found: Any) -> None:
+    """Refuse numbers of a teacher in which anything promised is missing, or that hold more.
 
     Raises:
         ValueError: naming each key.
     """
-    CalibrationFile.model_validate(found)
+    OwnNumbers.model_validate(found)
+
+
+def check_numbers_of_rows(found: Any) -> None:
+    """Refuse numbers on a file's rows in which anything promised is missing, or that hold more.
+
+    Raises:
+        ValueError: naming each key.
+    """
+    NumbersOfRows.model_validate(found)

@@ -15,7 +15,7 @@ from stages.runtime.files import sha256_json
 
 METRICS_FILE, PARAMS_FILE = "metrics/teachers.json", "params.yaml"
 # What is in no summary: counts and temperatures are no results.
-_NOT_RESULTS = ("n", "classes", "temperature")
+_NOT_RESULTS = ("n", "classes", "in_domain", "temperature")
 
 Node = Mapping[str, Any]
 

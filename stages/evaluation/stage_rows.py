@@ -26,7 +26,7 @@ class Account:
 
 @dataclass(frozen=True)
 class StageRows:
-    """Rows to fit on, rows to report on and gates; what is fitted on has left the gates.
+    """Rows to fit on, rows to report on and gates; what chose or fitted the model left the gates.
 
     `admitted` are the ids that the stage's filter lets through: a gate row among them is in domain.
     """
@@ -37,23 +37,39 @@ class StageRows:
     admitted: frozenset[str]
 
 
-def stage_rows(manifest: Manifest, *, rows: Filter, stage: str) -> StageRows:
+def stage_rows(
+    manifest: Manifest, *, rows: Filter, stage: str, started_from: Mapping[str, Filter]
+) -> StageRows:
     """Choose the rows by the filter that the stage's teachers were trained with.
+
+    `started_from` are the stages whose weights they started from, with the filters of those: what
+    chose these weights leaves the gates too.
 
     Raises:
         UserError: if a name of the filter matches no row.
     """
     admitted = manifest.admitted(rows, key=f"{stage}.filter")
     val, test = (admitted[admitted["split"] == split] for split in ("val", "test"))
+    chosen_by = {f"val of {stage}, which chose its weights": set(val["group"])}
+    for earlier, its_rows in started_from.items():
+        reason = f"val of {earlier}, which chose the weights that {stage} started from"
+        chosen_by[reason] = _val_groups(manifest, its_rows, stage=earlier)
     return StageRows(
         val=Account(val, {}),
         test=Account(test, {}),
-        gates={
-            name: Account(gate, {}).without(
-                gate["group"].isin(set(val["group"])),
-                reason=f"the row or a copy of it is in val of {stage}, which chose its weights",
-            )
-            for name, gate in manifest.gates.items()
-        },
+        gates={name: _gate(gate, chosen_by) for name, gate in manifest.gates.items()},
         admitted=frozenset(admitted["id"]),
     )
+
+
+def _val_groups(manifest: Manifest, rows: Filter, *, stage: str) -> set[str]:
+    admitted = manifest.admitted(rows, key=f"{stage}.filter")
+    return set(admitted.loc[admitted["split"] == "val", "group"])
+
+
+def _gate(rows: pd.DataFrame, chosen_by: Mapping[str, set[str]]) -> Account:
+    account = Account(rows, {})
+    for place, groups in chosen_by.items():
+        among = account.rows["group"].isin(groups)
+        account = account.without(among, reason=f"the row or a copy of it is in {place}")
+    return account

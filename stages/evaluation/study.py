@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stages.config import Calibrate
-from stages.evaluation.assessment import FUSED_NAMES, Assessment, assess, stage_models
+from stages.config import Calibrate, Filter
+from stages.evaluation.assessment import Assessment, assess
 from stages.evaluation.blocks import Block
 from stages.evaluation.contribution import contributions
+from stages.evaluation.model import FUSED_NAMES, stage_models
 from stages.evaluation.protocol import Protocol, protocol_of
 from stages.evaluation.published import STAGES, Manifest, PublishedTeacher
 from stages.evaluation.stage_rows import StageRows, stage_rows
@@ -43,15 +44,25 @@ def study(
     manifest: Manifest,
     settings: Calibrate,
     seed: int,
+    init_from: Mapping[str, str | None],
 ) -> Study:
     """Fit every model on val of its stage, compare the stages, and choose one.
 
+    `init_from` names the stage whose weights each stage started from, if any.
+
     Raises:
-        UserError: if rows are missing, filters differ within a stage, or a temperature touches a
-            bound.
+        UserError: if rows are missing, filters differ within a stage, a stage did not start from
+            what is said, or a temperature touches a bound.
     """
     protocol = protocol_of(settings, seed=seed)
-    rows = {stage: rows_of(teachers[stage], manifest=manifest) for stage in STAGES}
+    rows = {
+        stage: rows_of(
+            teachers[stage],
+            manifest=manifest,
+            earlier=[teachers[one] for one in lineage(stage, init_from=init_from)],
+        )
+        for stage in STAGES
+    }
     assessments = [
         assess(model, rows=rows[stage], protocol=protocol)
         for stage in STAGES
@@ -75,12 +86,50 @@ def study(
     )
 
 
-def rows_of(teachers: Sequence[PublishedTeacher], *, manifest: Manifest) -> StageRows:
+def lineage(stage: str, *, init_from: Mapping[str, str | None]) -> list[str]:
+    """The stages that a stage started from, the nearest first."""
+    found: list[str] = []
+    while (earlier := init_from.get(found[-1] if found else stage)) is not None:
+        found.append(earlier)
+    return found
+
+
+def rows_of(
+    teachers: Sequence[PublishedTeacher],
+    *,
+    manifest: Manifest,
+    earlier: Sequence[Sequence[PublishedTeacher]],
+) -> StageRows:
     """The rows of a stage, by the filter that all of its teachers were trained with.
 
+    `earlier` are the teachers of the stages that they started from, in the same order.
+
     Raises:
-        UserError: if they were not trained with one filter.
+        UserError: if they were not trained with one filter, or know less than they started from.
     """
+    for older in earlier:
+        for teacher, start in zip(teachers, older, strict=True):
+            _require_start(teacher, start)
+    return stage_rows(
+        manifest,
+        rows=_filter_of(teachers),
+        stage=teachers[0].stage,
+        started_from={older[0].stage: _filter_of(older) for older in earlier},
+    )
+
+
+def _require_start(teacher: PublishedTeacher, start: PublishedTeacher) -> None:
+    """Who starts from weights has seen what they have seen."""
+    seen, seen_before = (set(one.logits.index[one.logits["seen"]]) for one in (teacher, start))
+    if unknown := seen_before - seen:
+        raise UserError(
+            f"params.yaml: {teacher.stage}.init_from: {start.stage}, but models/{teacher.stage}/"
+            f"{teacher.name} has not seen {len(unknown)} rows that {start.stage} has; run "
+            f"`dvc repro {teacher.stage}@{teacher.name}`"
+        )
+
+
+def _filter_of(teachers: Sequence[PublishedTeacher]) -> Filter:
     first = teachers[0]
     for teacher in teachers[1:]:
         if teacher.filter != first.filter:
@@ -88,7 +137,7 @@ def rows_of(teachers: Sequence[PublishedTeacher], *, manifest: Manifest) -> Stag
                 f"models/{first.stage}: alignmentreport.json: filter: {first.name} and "
                 f"{teacher.name} were trained on other rows; train them again with one recipe"
             )
-    return stage_rows(manifest, rows=first.filter, stage=first.stage)
+    return first.filter
 
 
 def _compared(

@@ -2,15 +2,17 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from stages.config import Machine, Preprocess
-from stages.evaluation.assessment import TRAINED_ON, Assessment, assess, single
+from stages.evaluation.assessment import Assessment, assess
 from stages.evaluation.blocks import Block, Evidence, Reported, block, rounded, votes_block
 from stages.evaluation.metrics import softmax
+from stages.evaluation.model import TRAINED_ON, single
 from stages.evaluation.onnx_model import predict_onnx, read_onnx
 from stages.evaluation.past import find_past
 from stages.evaluation.predict import predict
@@ -18,7 +20,8 @@ from stages.evaluation.protocol import Protocol
 from stages.evaluation.published import Manifest, read_teacher
 from stages.evaluation.report import fit_row, model_json
 from stages.evaluation.rows_file import faces_of, read_rows
-from stages.evaluation.stage_rows import stage_rows
+from stages.evaluation.schema import check_numbers_of_rows, check_own_numbers
+from stages.evaluation.study import lineage, rows_of
 from stages.loading.loader import EvalLoader, choose_workers
 from stages.modeling.weights import load_teacher
 from stages.runtime.device import choose_device, choose_dtype
@@ -30,13 +33,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where the project's things are, on what machine, and how numbers are made."""
+    """Where the project's things are, on what machine, and how numbers are made.
+
+    `init_from` names the stage whose weights each stage started from, if any.
+    """
 
     manifest: Manifest
     models: Path
     standardized: Path
     machine: Machine
     protocol: Protocol
+    init_from: Mapping[str, str | None]
 
     def faces(self, rows: pd.DataFrame, *, image_size: int, preprocess: Preprocess) -> EvalLoader:
         """The faces of the rows as a model wants them."""
@@ -56,7 +63,9 @@ def own_numbers(folder: Path, *, place: Place) -> Block:
     one = _assessed(folder, place=place)
     teacher = one.model.teachers[0]
     found = model_json(one, contributions=(), protocol=place.protocol)
-    return _head(teacher.stage, teacher.name, place=place) | _rounded(found)
+    numbers = _head(teacher.stage, teacher.name, place=place) | _rounded(found)
+    check_own_numbers(numbers)
+    return numbers
 
 
 def teacher_numbers(folder: Path, rows_file: Path, *, place: Place) -> Block:
@@ -72,7 +81,9 @@ def teacher_numbers(folder: Path, rows_file: Path, *, place: Place) -> Block:
     evidence = Evidence(rows, pair, "val", rows_file.stem, one.model.weights_sha256)
     found: Block = {"temperature": one.calibration.temperature, "fit": [fit_row(one)]}
     found |= _numbers(evidence, place=place)
-    return _head(card.stage, card.teacher, place=place) | _rounded(found)
+    numbers = _head(card.stage, card.teacher, place=place) | _rounded(found)
+    check_numbers_of_rows(numbers)
+    return numbers
 
 
 def onnx_numbers(path: Path, rows_file: Path, *, place: Place) -> Block:
@@ -84,12 +95,18 @@ def onnx_numbers(path: Path, rows_file: Path, *, place: Place) -> Block:
     found: Block = {"temperature": float(model.metadata["temperature"]), "fit": []}
     found |= _numbers(evidence, place=place)
     head = _head(model.metadata["stage"], path.stem, place=place) | {"file": [model.about()]}
-    return head | _rounded(found)
+    numbers = head | _rounded(found)
+    check_numbers_of_rows(numbers)
+    return numbers
 
 
 def _assessed(folder: Path, *, place: Place) -> Assessment:
     teacher = read_teacher(folder, manifest=place.manifest)
-    rows = stage_rows(place.manifest, rows=teacher.filter, stage=teacher.stage)
+    earlier = [
+        [read_teacher(folder.parent.parent / stage / folder.name, manifest=place.manifest)]
+        for stage in lineage(teacher.stage, init_from=place.init_from)
+    ]
+    rows = rows_of([teacher], manifest=place.manifest, earlier=earlier)
     return assess(single(teacher), rows=rows, protocol=place.protocol)
 
 

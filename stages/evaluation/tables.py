@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.evaluation.assessment import FUSED_NAMES, Assessment
+from stages.evaluation.assessment import Assessment
 from stages.evaluation.blocks import Block, Evidence
+from stages.evaluation.model import FUSED_NAMES
 from stages.evaluation.proportion import wilson_interval
 from stages.evaluation.published import STAGES, PublishedTeacher
 from stages.evaluation.reliability import reliability_table

@@ -6,7 +6,6 @@ are shares (N, C) of the classes: one-hot for the majority label, the crowd's vo
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from stages.evaluation.bootstrap import Interval, Resamples, percentiles
 from stages.evaluation.metrics import Floats, Ints, log_probabilities, softmax
@@ -36,11 +35,13 @@ def fit_temperature(logits: Floats, shares: Floats, *, name: str) -> float:
         UserError: when the search ends at a bound; `name` says of which model and rows.
     """
     low, high = np.log(LOWEST), np.log(HIGHEST)
-    wanted = (shares * logits).sum(axis=1)
+    # With the largest logit at 0 nothing overflows; classes first, as sums over them are faster.
+    shifted = np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T)
+    wanted = float((shares.T * shifted).sum(axis=0).mean())
 
     def cross_entropy(log_t: float) -> float:
         beta = np.exp(-log_t)
-        return float((logsumexp(logits * beta, axis=1) - wanted * beta).mean())
+        return float(np.log(np.exp(shifted * beta).sum(axis=0)).mean() - wanted * beta)
 
     found = minimize_scalar(
         cross_entropy, bounds=(low, high), method="bounded", options={"xatol": 1e-6}

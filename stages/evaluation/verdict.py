@@ -9,16 +9,13 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
 
-import numpy as np
-
-from stages.evaluation.assessment import Model, fitted_evidence, held_out_val
+from stages.evaluation.assessment import fitted_evidence, held_out_val, no_evidence
 from stages.evaluation.blocks import Block, Evidence
-from stages.evaluation.calibration import Pair
-from stages.evaluation.comparison import compare
+from stages.evaluation.comparison import compare, same_rows
+from stages.evaluation.model import Model
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.published import STAGES, PublishedTeacher
 from stages.evaluation.stage_rows import Account, StageRows
-from stages.sources.labels import CLASSES
 
 SHARED_VAL = "val rows of both stages"
 
@@ -71,7 +68,11 @@ def compare_stages(pair: StagePair, *, protocol: Protocol) -> Block:
     found = {name: compare(one, second[name], protocol=protocol) for name, one in first.items()}
     places = ("val", "test") if protocol.report == "test" else ("val",)
     return {place: found[place] for place in places} | {
-        "gates": {name: found[f"gate {name}"] for name in pair.first_rows.gates},
+        "gates": {
+            name: {"in_domain": _in_domain(pair, first[f"gate {name}"], second[f"gate {name}"])}
+            | found[f"gate {name}"]
+            for name in pair.first_rows.gates
+        },
         "cost": [cost(teacher) for model, _ in pair.models for teacher in model.teachers],
     }
 
@@ -116,7 +117,10 @@ def _evidence(
     """What the model says of val, test and each gate, fitted on these val rows alone."""
     places = {"test": rows.test} | {f"gate {name}": gate for name, gate in rows.gates.items()}
     if val.rows["group"].nunique() < protocol.folds:
-        return {name: _nothing(model, val, name=name) for name in ("val", *places)}
+        return {
+            name: no_evidence(model, val, fitted_on=SHARED_VAL, reported_on=name)
+            for name in ("val", *places)
+        }
     held = held_out_val(model, rows=replace(rows, val=val), protocol=protocol)
     found = {"val": held} | fitted_evidence(model, rows=places, val=val, protocol=protocol)
     return {
@@ -125,10 +129,11 @@ def _evidence(
     }
 
 
-def _nothing(model: Model, val: Account, *, name: str) -> Evidence:
-    empty = np.empty((0, len(CLASSES)))
-    pair = Pair(empty, empty, empty)
-    return Evidence(val.rows[:0], pair, SHARED_VAL, name, model.weights_sha256)
+def _in_domain(pair: StagePair, first: Evidence, second: Evidence) -> int:
+    """How many of the rows that both say something of the filter of either stage admits."""
+    admitted = pair.first_rows.admitted | pair.second_rows.admitted
+    shared, _ = same_rows(first, second)
+    return int(shared.rows["id"].isin(admitted).sum())
 
 
 def _sentences(compared: Block) -> list[str]:
@@ -144,4 +149,5 @@ def _sentence(name: str, found: Block) -> str:
         f"{found[key]:+.3f} [{found[f'{key}_95'][0]:+.3f}, {found[f'{key}_95'][1]:+.3f}]"
         for key in ("macro_f1_gain", "nll_change")
     )
-    return f"{name} (n = {found['n']}): macro-F1 {gain}, NLL {change}."
+    of_them = f", {found['in_domain']} of them in domain" if found.get("in_domain") else ""
+    return f"{name} (n = {found['n']}{of_them}): macro-F1 {gain}, NLL {change}."

@@ -136,16 +136,29 @@ def _gates(facts: Facts) -> Iterator[str]:
     if not gates:
         yield "Not measured: the recipe has no gate view."
         return
-    yield f"The {ENSEMBLE}, calibrated, on rows that had no part in training or calibration:"
+    yield (
+        f"The {ENSEMBLE}, calibrated. Left out are rows that the teachers were trained on, chosen "
+        "by or calibrated on, in their stage or the one that they started from, and copies of them."
+    )
     yield ""
-    yield from _table(("gate", "n", *_METRICS), (_gate(*gate) for gate in gates.items()))
+    yield from _table(
+        ("gate", "n", "in domain", *_METRICS), (_gate(*gate) for gate in gates.items())
+    )
+    for name, block in gates.items():
+        if block["in_domain"]:
+            yield ""
+            yield (
+                f"**{block['in_domain']:,} of the {block['n']:,} rows of {name} are in domain**: "
+                "the filter of the stage admits them, so they say nothing about other data."
+            )
 
 
 def _gate(name: str, block: Block) -> Sequence[object]:
     if not block["n"]:
-        return (name, 0, *("" for _ in _METRICS))
+        return (name, 0, 0, *("" for _ in _METRICS))
     scaled = next(one for one in block["scores"] if one["probabilities"] == "scaled")
-    return (name, block["n"], *(_with_interval(scaled, metric) for metric in _METRICS))
+    values = (_with_interval(scaled, metric) for metric in _METRICS)
+    return (name, block["n"], block["in_domain"], *values)
 
 
 def _variants(facts: Facts) -> Iterator[str]:

@@ -6,7 +6,7 @@ from stages.evaluation.published import STAGES
 from stages.reporting.elements import paragraph, section, table, wrapped
 from stages.reporting.finished import Block, Finished, in_domain
 from stages.reporting.markup import Content, Markup
-from stages.reporting.wording import counted, difference, estimate, scored, with_interval
+from stages.reporting.wording import counted, difference, estimate, number, scored, with_interval
 
 Rows = Callable[[Block], Iterator[Sequence[Content]]]
 
@@ -30,11 +30,13 @@ def calibration_section(run: Finished) -> Markup:
         table(
             "What was fitted.",
             "On rows of val that no teacher was trained on, by majority labels and by votes. A "
-            "class bias is adopted only if it lowers cross-validated NLL. The other fusions stand "
+            "class bias is adopted, and fitted together with the temperature, only if it lowers "
+            "cross-validated NLL; what it changes is of val rows by folds. The other fusions stand "
             "in metrics/teachers.json.",
             (
-                "stage", "model", "n", "temperature (majority)", "temperature (votes)",
-                "accuracy by a bias", "class bias",
+                "stage", "model", "n", "temperature (majority)", "n with votes",
+                "temperature (votes)", "accuracy by a bias", "macro-F1 by a bias",
+                "debiased ECE by a bias", "class bias",
             ),
             _everyone(run, _fit),
             words=2,
@@ -79,14 +81,20 @@ def _fit(model: Block) -> Iterator[Sequence[Content]]:
     votes: Content = "no such fit"
     if fit["votes_temperature"] is not None:
         votes = estimate(fit["votes_temperature"], fit["votes_temperature_95"])
-    change: Content = "not tried"
+    changes: list[Content] = ["not tried"] * 3
     if refinement["accuracy_change"] is not None:
-        change = difference(refinement, "accuracy_change")
+        without, refined = (refinement[f"ece_debiased_{one}"] for one in ("without", "with"))
+        changes = [
+            difference(refinement, "accuracy_change"),
+            difference(refinement, "macro_f1_change"),
+            f"{number(without)} to {number(refined)}",
+        ]
     yield (
         counted(fit["n"]),
         estimate(fit["temperature"], fit["temperature_95"]),
+        counted(fit["votes_n"]),
         votes,
-        change,
+        *changes,
         wrapped(f"{'adopted' if refinement['adopted'] else 'not adopted'}: {refinement['reason']}"),
     )
 

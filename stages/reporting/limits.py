@@ -39,6 +39,11 @@ def _of_this_run(run: Finished, *, recipe: Mapping[str, Any]) -> Iterator[str]:
     if not run.best["gates"]:
         yield "No gate: all numbers are in domain."
     for name, gate in run.best["gates"].items():
+        if gate["in_domain"]:
+            yield (
+                f"{counted(gate['in_domain'])} of the {counted(gate['n'])} rows of gate {name} are "
+                "in domain: of them it says nothing about other data."
+            )
         if gate["n"] < 10 * _FEW:
             yield f"Gate {name} rests on {counted(gate['n'])} rows."
     unknown = [n for n, one in recipe["standardize"]["sources"].items() if not one["licence"]]

@@ -8,6 +8,7 @@ from stages.reporting.markup import Content, Markup
 from stages.reporting.wording import about, counted, left_out, number, scored, with_interval
 
 _MAIN = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"), ("ece", "ECE"))
+_CHOOSING = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"))
 _SCORES = (
     ("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy"), ("macro_f1", "macro-F1"),
     ("nll", "NLL"), ("brier", "Brier"),
@@ -29,7 +30,8 @@ def gates_section(run: Finished) -> Markup:
     text = (
         "A gate is a view of the recipe, scored beside the in-domain rows. It speaks of other data "
         "only as far as its sources are not among those that the stage trains on. "
-        "Rows that the model was trained or chosen on do not count."
+        "Rows that the model was trained or chosen on do not count; neither do those of the stage "
+        "that it started from. In domain are the rows that the stage's own filter admits."
     )
     if not run.best["gates"]:
         text = "The recipe has no gate view, so nothing here says how the models do on other data."
@@ -49,6 +51,7 @@ def tables_section(run: Finished) -> Markup:
         "Tables",
         _models(run, "Scores of all models", _SCORES),
         _models(run, "Calibration errors of all models", _ERRORS),
+        _by_folds(run),
         table(
             "By class.", f"{model} {note}", ("class", "n", "F1", "ECE of the class"),
             [
@@ -84,7 +87,7 @@ def _gate_table(run: Finished) -> Markup:
         "Gates beside in-domain.",
         f"{run.verdict['stage']}, calibrated on {in_domain(run.best)['about'][0]['fitted_on']}; "
         "majority labels.",
-        ("model", "rows of", "n", *(name for _, name in _MAIN), "ECE, raw"),
+        ("model", "rows of", "n", "in domain", *(name for _, name in _MAIN), "ECE, raw"),
         [_row(*place) for place in _places(run)],
         words=2,
     )
@@ -114,10 +117,12 @@ def _places(run: Finished) -> Iterator[tuple[str, str, Block]]:
 
 def _row(model: str, place: str, block: Block) -> Sequence[Content]:
     if not block["n"]:
-        return (model, place, 0, *("no rows" for _ in (*_MAIN, "ECE, raw")))
+        return (model, place, 0, 0, *("no rows" for _ in (*_MAIN, "ECE, raw")))
     scaled = scored(block, "scaled")
     values = (with_interval(scaled, metric) for metric, _ in _MAIN)
-    return (model, place, counted(block["n"]), *values, with_interval(scored(block, "raw"), "ece"))
+    # All of the rows in domain are; a gate's are counted.
+    counts = (counted(block["n"]), counted(block.get("in_domain", block["n"])))
+    return (model, place, *counts, *values, with_interval(scored(block, "raw"), "ece"))
 
 
 def _models(run: Finished, title: str, metrics: Sequence[tuple[str, str]]) -> Markup:
@@ -140,6 +145,30 @@ def _models(run: Finished, title: str, metrics: Sequence[tuple[str, str]]) -> Ma
         rows,
         words=2,
     )
+
+
+def _by_folds(run: Finished) -> Markup:
+    """What models are chosen by, where the tables above are of test."""
+    if not run.best.get("test"):
+        return paragraph("These rows are val by folds: calibrate.fusion is to be chosen by them.")
+    rows = [
+        (name, counted(one["val"]["n"]), *(with_interval(one["val"], m) for m, _ in _CHOOSING))
+        for name, one in run.models.items()
+        if one["val"]["n"]
+    ]
+    if not rows:
+        return paragraph("Val has fewer groups than folds: no model can be chosen by it.")
+    return table(
+        f"Models of {run.verdict['stage']} on val.",
+        "calibrate.fusion and recipes are to be chosen by these, never by test. Calibrated; fitted "
+        f"on {_held_out_on(run)}; majority labels.",
+        ("model", "n", *(name for _, name in _CHOOSING)),
+        rows,
+    )
+
+
+def _held_out_on(run: Finished) -> str:
+    return str(run.best["val"]["about"][0]["fitted_on"])
 
 
 def _parts(rows: Iterable[Block], key: str) -> Iterator[Sequence[Content]]:

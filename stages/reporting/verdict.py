@@ -107,7 +107,10 @@ def _difference(model: str, name: str, block: Block) -> tuple[Content, ...]:
     if not block["n"]:
         return (model, name, 0, fitted, "no rows", "no rows")
     gains = (difference(block, "macro_f1_gain"), difference(block, "nll_change"))
-    return (model, name, counted(block["n"]), fitted, *gains)
+    n = counted(block["n"])
+    if block.get("in_domain"):
+        n += f", {counted(block['in_domain'])} in domain"
+    return (model, name, n, fitted, *gains)
 
 
 def _cost(run: Finished) -> Markup:

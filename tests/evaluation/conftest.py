@@ -12,6 +12,7 @@ from stages.evaluation.study import Study, study
 from tests.evaluation.run_folder import build_run_folder
 
 Drawn = tuple[np.ndarray, np.ndarray]
+INIT_FROM = {"stageB": None}
 WEIGHTS = {"RN18": 0.7, "B3": 0.3}
 
 
@@ -58,4 +59,4 @@ def read(run_folder: Path):
 def studied(read, settings: Calibrate) -> Study:
     """All models of the project."""
     manifest, teachers = read
-    return study(teachers, manifest=manifest, settings=settings, seed=7)
+    return study(teachers, manifest=manifest, settings=settings, seed=7, init_from=INIT_FROM)

@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from stages.evaluation.assessment import assess, fusion, single, stage_models
+from stages.evaluation.assessment import assess
+from stages.evaluation.model import fusion, single, stage_models
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.published import read_manifest_folder, read_teacher
 from stages.evaluation.stage_rows import stage_rows
@@ -17,7 +18,7 @@ PROTOCOL = Protocol("test", bins=15, folds=5, bootstrap_samples=50, seed=7)
 
 
 def _rows(manifest, teacher):
-    return stage_rows(manifest, rows=teacher.filter, stage=teacher.stage)
+    return stage_rows(manifest, rows=teacher.filter, stage=teacher.stage, started_from={})
 
 
 def _assess(manifest, teacher, **changes):

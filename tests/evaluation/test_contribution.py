@@ -3,8 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from stages.evaluation.assessment import assess, fusion, single
+from stages.evaluation.assessment import assess
 from stages.evaluation.contribution import contributions
+from stages.evaluation.model import fusion, single
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.stage_rows import stage_rows
 
@@ -29,7 +30,7 @@ def found(read):
         dataclasses.replace(good, name="copy"),
         dataclasses.replace(good, name="noise", logits=noise),
     ]
-    rows = stage_rows(manifest, rows=good.filter, stage="stageA")
+    rows = stage_rows(manifest, rows=good.filter, stage="stageA", started_from={})
 
     def build(kind, weights):
         one = assess(fusion(trio, kind=kind, weights=weights), rows=rows, protocol=PROTOCOL)
@@ -61,6 +62,6 @@ def test_teacher_that_knows_all_adds_much(found):
 
 def test_single_teacher_has_nothing_to_leave_out(read):
     manifest, teachers = read
-    rows = stage_rows(manifest, rows=teachers["stageA"][0].filter, stage="stageA")
+    rows = stage_rows(manifest, rows=teachers["stageA"][0].filter, stage="stageA", started_from={})
     one = assess(single(teachers["stageA"][0]), rows=rows, protocol=PROTOCOL)
     assert contributions(one, rows=rows, protocol=PROTOCOL) == []

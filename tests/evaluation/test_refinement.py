@@ -1,63 +1,153 @@
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import PoissonRegressor
 
 from stages.evaluation.bootstrap import resample
+from stages.evaluation.debiased import debiased_calibration_error
 from stages.evaluation.metrics import row_nll, softmax
-from stages.evaluation.refinement import NO_BIAS, fit_class_bias, refine
+from stages.evaluation.refinement import (
+    NO_BIAS,
+    Scaling,
+    changes,
+    fit_scaling,
+    scaling_interval,
+    try_bias,
+)
+from stages.evaluation.temperature import fit_temperature, one_hot
 
 BIAS = np.array([1.5, -0.5, 0, 0, 0, -1, 0])
+TEMPERATURE = 2.0
 
 
-def _refine(logits, targets):
-    names = [f"g{n}" for n in range(len(targets))]
-    resamples = resample(names, samples=200, random=np.random.default_rng(0))
-    return refine(logits, targets, fold=np.arange(len(targets)) % 5, resamples=resamples)
+def _resamples(n):
+    return resample([f"g{k}" for k in range(n)], samples=200, random=np.random.default_rng(0))
 
 
-def test_known_bias_comes_back_and_lowers_the_nll(draw):
-    logits, targets = draw(20_000)
-    found = np.array(fit_class_bias(logits - BIAS, targets))
-    assert found == pytest.approx(BIAS - BIAS.mean(), abs=0.1)
-    assert found.sum() == pytest.approx(0, abs=1e-9)
+def _tried(logits, targets):
+    fold = np.arange(len(targets)) % 5
+    return try_bias(logits, targets, fold=fold, resamples=_resamples(len(targets)), name="x")
 
 
-def test_mean_probability_of_each_class_becomes_its_share(draw):
+def _changes(trial, n):
+    return changes(trial, n=n, resamples=_resamples(n), bins=15)
+
+
+def _with_bias(draw, n, *, seed=0):
+    """Logits of which `logits / TEMPERATURE + BIAS` is the truth."""
+    logits, targets = draw(n, seed=seed)
+    return (logits - BIAS) * TEMPERATURE, targets
+
+
+def test_known_temperature_and_bias_come_back_together(draw):
+    found = fit_scaling(*_with_bias(draw, 20_000), start=5.0)
+    assert found.temperature == pytest.approx(TEMPERATURE, rel=0.03)
+    assert np.array(found.class_bias) == pytest.approx(BIAS - BIAS.mean(), abs=0.1)
+    assert sum(found.class_bias) == pytest.approx(0, abs=1e-9)
+
+
+def test_no_other_temperature_and_bias_fit_better(draw):
+    """At the minimum of a convex function its slopes are 0."""
     logits, targets = draw(500)
-    moved = softmax(logits * 2 + fit_class_bias(logits * 2, targets))
+    moved = fit_scaling(logits * 2, targets, start=1.0).apply(logits * 2)
     assert moved.mean(axis=0) == pytest.approx(np.bincount(targets) / 500, abs=1e-6)
+    expected = (moved * logits).sum(axis=1).mean()
+    assert expected == pytest.approx(logits[np.arange(500), targets].mean(), abs=1e-6)
 
 
-def test_bias_is_that_of_sklearn_s_regression_with_the_logits_as_offset():
-    # Logits that are the same in each row are an offset of 0: the bias is the regression's intercept.
-    targets = np.repeat(np.arange(7), [30, 20, 10, 25, 5, 15, 40])
-    oracle = LogisticRegression(C=np.inf, tol=1e-8).fit(np.zeros((len(targets), 1)), targets)
-    found = fit_class_bias(np.zeros((len(targets), 7)), targets)
-    centred = oracle.intercept_ - oracle.intercept_.mean()
-    assert found == pytest.approx(centred, abs=1e-3)
+def test_temperature_and_bias_are_those_of_sklearn_s_regression(draw):
+    """A multinomial fit is a Poisson one with an effect for each row."""
+    logits, targets = draw(60, seed=3)
+    columns = np.column_stack(
+        [logits.ravel(), np.tile(np.eye(7), (60, 1)), np.repeat(np.eye(60), 7, axis=0)]
+    )
+    oracle = PoissonRegressor(alpha=1e-10, fit_intercept=False, max_iter=10_000, tol=1e-10)
+    slopes = oracle.fit(columns, one_hot(targets).ravel()).coef_
+    found = fit_scaling(logits, targets, start=1.0)
+    assert 1 / found.temperature == pytest.approx(slopes[0], abs=1e-3)
+    assert found.class_bias == pytest.approx(slopes[1:8] - slopes[1:8].mean(), abs=1e-3)
+
+
+def test_start_does_not_matter(draw):
+    logits, targets = draw(300)
+    first, *others = (fit_scaling(logits * 30, targets, start=t) for t in (30.0, 1.0, 0.2, 49.0))
+    for other in others:
+        assert other.temperature == pytest.approx(first.temperature, rel=1e-6)
+
+
+def test_logits_that_are_right_on_every_row_have_no_minimum(draw):
+    logits, _ = draw(300)
+    assert fit_scaling(logits, logits.argmax(axis=1), start=1.0) is None
+
+
+def test_interval_of_a_temperature_with_a_bias_holds_the_truth_at_its_rate(draw):
+    held = 0
+    for seed in range(100):
+        logits, targets = _with_bias(draw, 300, seed=seed)
+        scaling = fit_scaling(logits, targets, start=1.0)
+        low, high = scaling_interval(logits, targets, scaling=scaling, resamples=_resamples(300))
+        assert low < scaling.temperature < high
+        held += low < TEMPERATURE < high
+    assert 88 <= held <= 99
 
 
 def test_real_gain_is_adopted_with_its_changes(draw):
-    logits, targets = draw(2_000)
-    found = _refine(logits - BIAS, targets)
+    logits, targets = _with_bias(draw, 2_000)
+    trial = _tried(logits, targets)
+    found = _changes(trial, 2_000)
     assert found.adopted
     assert found.nll_change_95[0] < found.nll_change < found.nll_change_95[1] < 0
-    assert found.accuracy_change > 0
-    assert found.accuracy_change_95[0] < found.accuracy_change < found.accuracy_change_95[1]
+    for name in ("accuracy", "macro_f1"):
+        low, high = getattr(found, f"{name}_change_95")
+        assert 0 < low < getattr(found, f"{name}_change") < high
+    for name, probabilities in (("without", trial.without), ("with", trial.refined)):
+        expected = debiased_calibration_error(probabilities, targets, bins=15)
+        assert getattr(found, f"ece_debiased_{name}") == pytest.approx(expected)
+
+
+def test_bias_does_not_cost_calibration_for_the_temperature_is_fitted_with_it(draw):
+    """A bias on top of a temperature that was fitted alone would be over-confident."""
+    logits, targets = _with_bias(draw, 10_000)
+    found = _changes(_tried(logits, targets), 10_000)
+    assert found.adopted
+    assert found.ece_debiased_with < 0.015
+    alone = Scaling(fit_temperature(logits, one_hot(targets), name="x"))
+    on_top = fit_scaling(logits, targets, start=1.0).class_bias
+    late = softmax(np.log(alone.apply(logits)) + on_top)
+    assert debiased_calibration_error(late, targets, bins=15) > 0.05
+
+
+def test_rise_of_the_ece_is_reported_and_hinders_no_gain_in_nll(draw):
+    """How sharp the logits are differs by row, which neither T nor bias can mend."""
+    logits, targets = draw(4_000)
+    sharpness = np.exp(np.random.default_rng(1).normal(scale=0.7, size=(4_000, 1)))
+    found = _changes(_tried(logits * sharpness - BIAS * 0.4, targets), 4_000)
+    assert found.adopted
+    assert found.nll_change_95[1] < 0 < found.accuracy_change
+    assert found.ece_debiased_with > found.ece_debiased_without
 
 
 def test_no_real_gain_on_held_out_folds_is_not_adopted_though_it_fits_better(draw):
     logits, targets = draw(150)
-    in_sample = softmax(logits + fit_class_bias(logits, targets))
-    assert row_nll(in_sample, targets).mean() < row_nll(softmax(logits), targets).mean()
-    found = _refine(logits, targets)
+    alone = Scaling(fit_temperature(logits, one_hot(targets), name="x")).apply(logits)
+    in_sample = fit_scaling(logits, targets, start=1.0).apply(logits)
+    assert row_nll(in_sample, targets).mean() < row_nll(alone, targets).mean()
+    found = _changes(_tried(logits, targets), 150)
     assert not found.adopted
-    assert found.class_bias == NO_BIAS
     assert found.nll_change_95[1] >= 0
+    assert found.ece_debiased_with is not None
+
+
+def test_incident_N3_bias_is_tried_on_rows_that_it_was_not_fitted_on(draw):
+    logits, targets = draw(200)
+    trial = _tried(logits, targets)
+    out = np.arange(200) % 5 == 2
+    expected = fit_scaling(logits[~out], targets[~out], start=1.0).apply(logits[out])
+    assert trial.refined[out] == pytest.approx(expected, abs=1e-6)
 
 
 def test_class_without_rows_is_said_and_not_fitted(draw):
     logits, targets = draw(100)
-    found = _refine(logits, np.where(targets == 1, 0, targets))
-    assert (found.adopted, found.class_bias, found.nll_change) == (False, NO_BIAS, None)
+    found = _changes(_tried(logits, np.where(targets == 1, 0, targets)), 100)
+    assert (found.adopted, found.nll_change, found.n) == (False, None, 100)
     assert found.reason == "a class has too few rows"
+    assert Scaling(2.0).class_bias == NO_BIAS

@@ -4,10 +4,14 @@ import dataclasses
 import pytest
 from pydantic import ValidationError
 
+from stages.evaluation.assessment import held_out_val
+from stages.evaluation.calibration_schema import check_calibration
+from stages.evaluation.metrics import score
 from stages.evaluation.report import calibration_json, metrics_json, model_json
-from stages.evaluation.schema import check_calibration, check_metrics
-from stages.evaluation.study import study
+from stages.evaluation.schema import check_metrics
+from stages.evaluation.study import rows_of, study
 from stages.runtime.errors import UserError
+from tests.evaluation.conftest import INIT_FROM
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +108,79 @@ def test_incident_N6_headline_keys_are_the_same_for_every_model_and_block(metric
         for block in (model["test"], model["gates"]["gate"])
     ]
     plain = {tuple(k for k, v in one.items() if not isinstance(v, list)) for one in blocks}
-    keys = ("n", "accuracy", "macro_f1", "nll", "nll_raw", "ece", "ece_raw", "classes")
-    assert plain == {keys}
+    keys = ("accuracy", "macro_f1", "nll", "nll_raw", "ece", "ece_raw", "classes")
+    assert plain == {("n", *keys), ("n", "in_domain", *keys)}
+
+
+def test_incident_N4_gate_counts_its_rows_that_the_filter_of_the_stage_admits(
+    read, settings, caplog
+):
+    manifest, teachers = read
+    is_gate = (manifest.rows["split"] == "test") & (manifest.rows["source"] != "rafdb_basic")
+    mixed = dataclasses.replace(manifest, gates={"gate": manifest.rows[is_gate]})
+    found = study(teachers, manifest=mixed, settings=settings, seed=7, init_from=INIT_FROM)
+    metrics = metrics_json(found, settings=settings)
+    # Stage A's filter admits ferplus, stage B's neither of the two sources.
+    counts = {
+        stage: (model["n"], model["in_domain"])
+        for stage in ("stageA", "stageB")
+        for model in [metrics[stage]["fused_fixed"]["gates"]["gate"]]
+    }
+    assert counts == {"stageA": (240, 120), "stageB": (240, 0)}
+    compared = metrics["stageB_vs_stageA"]["fused_fixed"]["gates"]["gate"]
+    assert (compared["n"], compared["in_domain"]) == (240, 120)
+    assert "gate gate (n = 240, 120 of them in domain)" in metrics["verdict"][0]["says"]
+    assert "gate gate: stageA fused_fixed: the stage's filter admits 120 of 240" in caplog.text
+    assert "stageB fused_fixed: the stage's filter" not in caplog.text
+
+
+def test_incident_N3_every_model_has_the_val_scores_that_fusion_is_chosen_by(
+    metrics, studied, read
+):
+    manifest, teachers = read
+    rows = rows_of(teachers["stageA"], manifest=manifest, earlier=[])
+    by_name = {one.model.name: one for one in studied.assessments if one.model.stage == "stageA"}
+    for name, numbers in metrics["stageA"].items():
+        val = numbers["val"]
+        held = held_out_val(by_name[name].model, rows=rows, protocol=studied.protocol)
+        expected = score(held.pair.scaled, held.targets, bins=15)
+        for metric in ("accuracy", "macro_f1", "nll"):
+            low, high = val[f"{metric}_95"]
+            assert low <= val[metric] <= high
+            assert val[metric] == pytest.approx(expected[metric], abs=1e-6)
+        (about,) = val["about"]
+        assert (about["fitted_on"], about["reported_on"]) == ("val, other 4 of 5 folds", "val")
+        in_sample = _in_sample(by_name[name])
+        assert val["nll"] != pytest.approx(score(in_sample, held.targets, bins=15)["nll"], abs=1e-9)
+
+
+def _in_sample(one):
+    return one.calibration.apply(one.model.members(one.val)).scaled
+
+
+def test_crossfitted_report_has_no_second_val(read, settings):
+    manifest, teachers = read
+    by_folds = settings.model_copy(update={"report": "val_crossfit"})
+    found = study(teachers, manifest=manifest, settings=by_folds, seed=7, init_from=INIT_FROM)
+    numbers = metrics_json(found, settings=by_folds)["stageA"]["RN18"]
+    assert "test" not in numbers
+    assert "scores" in numbers["val"]
+
+
+def test_val_of_fewer_groups_than_folds_has_no_scores_by_folds(read, settings):
+    manifest, teachers = read
+    rows = manifest.rows
+    one_group = rows.assign(group=rows["group"].mask(rows["split"] == "val", "g"))
+    few = dataclasses.replace(manifest, rows=one_group)
+    found = study(teachers, manifest=few, settings=settings, seed=7, init_from=INIT_FROM)
+    assert metrics_json(found, settings=settings)["stageB"]["B3"]["val"]["n"] == 0
+
+
+def test_temperature_for_votes_says_how_many_rows_it_was_fitted_on(metrics, studied):
+    (fit,) = metrics["stageA"]["RN18"]["fit"]
+    assert (fit["n"], fit["votes_n"]) == (240, 120)
+    (fit,) = metrics["stageB"]["RN18"]["fit"]
+    assert (fit["n"], fit["votes_n"], fit["votes_temperature"]) == (120, 0, None)
 
 
 def test_gate_without_an_unseen_row_has_no_numbers_and_a_warning(read, settings, caplog):
@@ -115,7 +190,7 @@ def test_gate_without_an_unseen_row_has_no_numbers_and_a_warning(read, settings,
     learnt = [dataclasses.replace(teachers["stageA"][0], logits=logits.assign(seen=seen))]
     pair = {"stageA": learnt, "stageB": teachers["stageB"][:1]}
     alone = settings.model_copy(update={"weights": {"RN18": 1.0}})
-    found = study(pair, manifest=manifest, settings=alone, seed=7)
+    found = study(pair, manifest=manifest, settings=alone, seed=7, init_from=INIT_FROM)
     metrics = metrics_json(found, settings=alone)
     gate = metrics["stageA"]["RN18"]["gates"]["gate"]
     assert (gate["n"], gate["left_out"][1]["rows"]) == (0, 360)
@@ -134,4 +209,4 @@ def test_teachers_of_one_stage_with_unlike_filters_are_refused(read, settings):
     manifest, teachers = read
     mixed = teachers | {"stageA": [teachers["stageA"][0], teachers["stageB"][1]]}
     with pytest.raises(UserError, match=r"models/stageA: .*RN18 and B3 were trained on other rows"):
-        study(mixed, manifest=manifest, settings=settings, seed=7)
+        study(mixed, manifest=manifest, settings=settings, seed=7, init_from=INIT_FROM)

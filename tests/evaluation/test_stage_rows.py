@@ -21,8 +21,9 @@ def _manifest(gate_ids):
     return Manifest("0" * 64, rows, {"g": gate}, {})
 
 
-def _rows(manifest, **rows):
-    return stage_rows(manifest, rows=Filter(**rows), stage="stageB")
+def _rows(manifest, *, started_from=None, **rows):
+    earlier = {"stageA": Filter(**started_from)} if started_from is not None else {}
+    return stage_rows(manifest, rows=Filter(**rows), stage="stageB", started_from=earlier)
 
 
 def _ids(account):
@@ -60,6 +61,35 @@ def test_gate_leaves_out_rows_of_the_stage_s_val_and_keeps_val_rows_of_others():
     found = _rows(manifest, include_sources=("a",))
     assert _ids(found.gates["g"]) == ["gate/train0", "gate/val0"]
     assert list(found.gates["g"].left_out.values()) == [1]
+
+
+def test_val_rows_that_chose_the_weights_a_stage_started_from_leave_its_gates():
+    manifest = _manifest(["a/val0", "b/val0", "b/val1", "gate/val0", "b/test0"])
+    found = _rows(manifest, include_sources=("a",), started_from={"include_sources": ("a", "b")})
+    assert _ids(found.gates["g"]) == ["b/test0", "gate/val0"]
+    assert found.gates["g"].left_out == {
+        "the row or a copy of it is in val of stageB, which chose its weights": 1,
+        "the row or a copy of it is in val of stageA, which chose the weights that stageB started "
+        "from": 2,
+    }
+    assert _ids(found.val) == ["a/val0", "a/val1"]
+
+
+def test_val_rows_of_a_stage_that_it_did_not_start_from_stay_at_the_gates():
+    manifest = _manifest(["a/val0", "b/val0", "gate/val0"])
+    found = _rows(manifest, include_sources=("a",))
+    assert _ids(found.gates["g"]) == ["b/val0", "gate/val0"]
+
+
+def test_copy_of_a_val_row_of_the_stage_before_leaves_the_gate_too():
+    manifest = _manifest(["gate/test0", "gate/test1"])
+    copied = manifest.gates["g"].assign(group=["bval0", "gatetest1"])
+    found = _rows(
+        Manifest("0" * 64, manifest.rows, {"g": copied}, {}),
+        include_sources=("a",),
+        started_from={"include_sources": ("b",)},
+    )
+    assert _ids(found.gates["g"]) == ["gate/test1"]
 
 
 def test_copy_of_a_val_row_leaves_the_gate_too():

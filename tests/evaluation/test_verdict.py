@@ -8,6 +8,7 @@ from stages.evaluation.metrics import row_nll
 from stages.evaluation.study import study
 from stages.evaluation.verdict import cost, decide, is_real
 from stages.records.schema import targets_of
+from tests.evaluation.conftest import INIT_FROM
 
 
 def _difference(gain, change, n=300):
@@ -112,7 +113,11 @@ def test_really_better_second_stage_is_taken(read, settings):
     worse = truth.assign(**dict(zip(logits, (truth[logits].to_numpy() + noise).T, strict=True)))
     first = [dataclasses.replace(one, logits=worse) for one in teachers["stageA"]]
     found = study(
-        teachers | {"stageA": first}, manifest=manifest, settings=settings, seed=7
+        teachers | {"stageA": first},
+        manifest=manifest,
+        settings=settings,
+        seed=7,
+        init_from=INIT_FROM,
     ).verdict
     assert (found.stage, found.gain_is_real) == ("stageB", True)
 
@@ -127,7 +132,7 @@ def test_equal_logits_and_a_narrower_filter_of_the_second_stage_are_no_gain(read
         stage: [dataclasses.replace(one, logits=same) for one in of_stage]
         for stage, of_stage in teachers.items()
     }
-    found = study(pair, manifest=manifest, settings=settings, seed=7)
+    found = study(pair, manifest=manifest, settings=settings, seed=7, init_from=INIT_FROM)
     biases = [one.calibration.class_bias for one in found.assessments if one.model.name == "RN18"]
     assert biases[0] != biases[1]
     assert not found.verdict.gain_is_real
@@ -141,6 +146,12 @@ def test_stages_that_share_too_few_val_rows_are_not_compared(read, settings):
     manifest, teachers = read
     other = Filter(include_sources=("ferplus",))
     apart = [dataclasses.replace(one, filter=other) for one in teachers["stageA"]]
-    found = study(teachers | {"stageA": apart}, manifest=manifest, settings=settings, seed=7)
+    found = study(
+        teachers | {"stageA": apart},
+        manifest=manifest,
+        settings=settings,
+        seed=7,
+        init_from=INIT_FROM,
+    )
     assert (found.verdict.stage, found.verdict.gain_is_real) == ("stageA", False)
     assert {found.compared["RN18"][name]["n"] for name in ("val", "test")} == {0}

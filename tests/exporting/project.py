@@ -142,17 +142,22 @@ def model_metrics(weights: list[str]) -> dict[str, Any]:
     fit = {
         "fitted_on": "val", "n": 30, "left_out": [], "temperature": 1.6,
         "temperature_95": [1.5, 1.7], "votes_temperature": None, "votes_temperature_95": None,
+        "votes_n": 0, "class_bias": [0.0] * 7,
         "refinement": {
-            "class_bias": [0.0] * 7, "adopted": False, "reason": "no gain", "n": 30,
+            "adopted": False, "reason": "no gain", "n": 30,
             "nll_change": None, "nll_change_95": None, "accuracy_change": None,
-            "accuracy_change_95": None,
+            "accuracy_change_95": None, "macro_f1_change": None, "macro_f1_change_95": None,
+            "ece_debiased_without": None, "ece_debiased_with": None,
         },
     }  # fmt: skip
     return {
         "temperature": 1.6,
         "test": block(about | {"reported_on": "test"}, n=290),
+        "val": {"n": 0, "about": [about | {"reported_on": "val", "n": 0}], "left_out": []},
         "votes": empty,
-        "gates": {"expw_lq_gate": block(about | {"reported_on": "expw_lq_gate"}, n=77)},
+        "gates": {
+            "expw_lq_gate": block(about | {"reported_on": "expw_lq_gate"}, n=77) | {"in_domain": 0}
+        },
         "fit": [fit],
         "members": [{"teacher": "RN18", "weight": 1.0, "weights_sha256": weights[0]}],
         "leave_one_out": [],

@@ -63,18 +63,30 @@ def test_numbers_carry_intervals_rows_and_what_they_were_fitted_on(
     text = card_of(tmp_path, facts)
     assert "On 290 rows of test, by majority labels; calibrated on val." in text
     assert text.count("0.500 [0.375, 0.625]") == 3 * 2 + 1
-    assert "| expw_lq_gate | 77 | 0.500 [0.375, 0.625] |" in text
+    assert "| expw_lq_gate | 77 | 0 | 0.500 [0.375, 0.625] |" in text
     assert "| `B3.int8.onnx` | 2.0 | 0.010 [0.000, 0.020] | 3 |" in text
 
 
 def test_a_gate_without_rows_and_no_gate_at_all_are_said(tmp_path: Path, facts: Facts) -> None:
     block = facts.scores["ensemble"].in_domain
-    empty = {"ensemble": Scores(block, {"lost": {"n": 0}})}
-    assert "| lost | 0 |  |  |  |  |" in card_of(tmp_path, replace(facts, scores=empty))
+    empty = {"ensemble": Scores(block, {"lost": {"n": 0, "in_domain": 0}})}
+    assert "| lost | 0 | 0 |  |  |  |  |" in card_of(tmp_path, replace(facts, scores=empty))
     none = {"ensemble": Scores(block, {})}
     assert "Not measured: the recipe has no gate view." in card_of(
         tmp_path, replace(facts, scores=none)
     )
+
+
+def test_incident_N4_gate_with_rows_in_domain_is_said_to_have_them(
+    tmp_path: Path, facts: Facts
+) -> None:
+    assert "in domain**" not in card_of(tmp_path, facts)
+    scores = facts.scores["ensemble"]
+    gate = scores.gates["expw_lq_gate"] | {"in_domain": 12}
+    changed = {"ensemble": Scores(scores.in_domain, {"expw_lq_gate": gate})}
+    text = card_of(tmp_path, replace(facts, scores=changed))
+    assert "| expw_lq_gate | 77 | 12 | 0.500" in text
+    assert "**12 of the 77 rows of expw_lq_gate are in domain**" in text
 
 
 def test_incident_N7_nearly_one_hot_labels_are_said_to_be_so(tmp_path: Path, facts: Facts) -> None:

@@ -1,3 +1,5 @@
+import copy
+import dataclasses
 import re
 
 import pytest
@@ -5,6 +7,7 @@ import pytest
 from stages.reporting.finished import in_domain, read_finished
 from stages.reporting.page import render_page
 from stages.reporting.pictures import Picture, draw_pictures, write_pictures
+from stages.reporting.wording import number
 from stages.runtime.errors import UserError
 from tests.reporting.project import WARNING, make_finished
 
@@ -91,6 +94,48 @@ def test_gates_stand_under_the_in_domain_rows(page):
     text = _text(_part(page, "gates"))
     assert text.index("test, in domain") < text.index("gate gate")
     assert "the row or a copy of it was trained on" in text
+
+
+def test_incident_N4_rows_of_a_gate_that_are_in_domain_are_counted_and_told(run, recipe):
+    numbers = copy.deepcopy(dict(run.numbers))
+    taken = run.verdict["stage"]
+    numbers[taken]["fused_fixed"]["gates"]["gate"]["in_domain"] = 37
+    numbers["stageB_vs_stageA"]["fused_fixed"]["gates"]["gate"]["in_domain"] = 41
+    before = render_page(run, pictures=[], recipe=recipe)
+    after = render_page(
+        dataclasses.replace(run, numbers=numbers), pictures=[], recipe=recipe
+    )  # fmt: skip
+    assert "37 of the" in _text(_part(after, "limits"))
+    assert "in domain:" not in _text(_part(before, "limits"))
+    assert "37" in _text(_part(after, "gates"))
+    assert "41 in domain" in _text(_part(after, "verdict"))
+    assert "in domain" not in _text(_part(before, "verdict"))
+
+
+def test_incident_N3_all_models_stand_beside_each_other_on_val(run, page):
+    text = _text(_part(page, "tables"))
+    assert "calibrate.fusion and recipes are to be chosen by these, never by test." in text
+    val = run.models["fused_searched_logits"]["val"]
+    assert number(val["nll"]) in text.split("Models of stageA on val.")[1]
+
+
+def test_numbers_of_val_by_folds_are_not_told_twice(run, recipe):
+    numbers = copy.deepcopy(dict(run.numbers))
+    for model in numbers[run.verdict["stage"]].values():
+        model["val"] = model.pop("test")
+    changed = dataclasses.replace(run, numbers=numbers)
+    text = _text(_part(render_page(changed, pictures=[], recipe=recipe), "tables"))
+    assert "on val." not in text.split("Calibration errors")[0]
+    assert "calibrate.fusion is to be chosen by them." in text
+
+
+def test_what_a_bias_changes_is_told_with_the_rows_that_the_votes_fit_has(run, page):
+    text = _text(_part(page, "calibration"))
+    assert "ECE by a bias" in text
+    (fit,) = run.best["fit"]
+    assert fit["votes_n"] == 80
+    without, refined = (fit["refinement"][f"ece_debiased_{one}"] for one in ("without", "with"))
+    assert f"{number(without)} to {number(refined)}" in text
 
 
 def test_incident_N4_a_run_without_gates_says_so(tmp_path, recipe):
