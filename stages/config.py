@@ -326,6 +326,8 @@ class Machine(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    # By torch.compile. auto: on a GPU where it is measured to be faster; true: or the run stops.
+    compile: bool | Literal["auto"] = "auto"
     # That train one model together, one on each GPU; torchrun starts those of several machines.
     processes: Annotated[int, Field(ge=1)] = 1
     # The same bits on every run on the same GPUs, for some speed. A CPU gives them anyway.

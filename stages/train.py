@@ -32,7 +32,7 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
     Imports wait until here so that `--help` answers at once.
     """
     from stages.config import load_params
-    from stages.runtime.device import be_deterministic, choose_device
+    from stages.runtime.device import be_deterministic, be_fast, choose_device
     from stages.runtime.errors import UserError
     from stages.runtime.launch import is_to_be_launched, launch
     from stages.runtime.signals import stop_on_signals
@@ -46,8 +46,8 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
     machine = params.machine
     if teacher not in params.teachers:
         raise UserError(f"params.yaml: teachers: no {teacher!r}; known: {sorted(params.teachers)}")
-    if machine.deterministic:
-        be_deterministic()
+    prepare = be_deterministic if machine.deterministic else be_fast
+    prepare()
     device = choose_device(machine.device)
     with ExitStack() as stack:
         team = stack.enter_context(join_team(device))

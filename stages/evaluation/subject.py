@@ -76,7 +76,7 @@ def teacher_numbers(folder: Path, rows_file: Path, *, place: Place) -> Block:
     device = choose_device(place.machine.device)
     dtype = choose_dtype(place.machine.precision, device)
     batches = place.faces(rows, image_size=card.image_size, preprocess=preprocess)
-    logits = predict(model.to(device), batches, device=device, dtype=dtype)
+    logits = predict(model.to(device), batches, finish=batches.finish, device=device, dtype=dtype)
     pair = one.calibration.apply(softmax(logits)[None])
     evidence = Evidence(rows, pair, "val", rows_file.stem, one.model.weights_sha256)
     found: Block = {"temperature": one.calibration.temperature, "fit": [fit_row(one)]}
@@ -90,7 +90,8 @@ def onnx_numbers(path: Path, rows_file: Path, *, place: Place) -> Block:
     """The numbers of an exported file, with the calibration that it carries, on rows of a file."""
     model, rows = read_onnx(path), read_rows(rows_file)
     batches = place.faces(rows, image_size=model.image_size, preprocess=model.preprocess)
-    pair = predict_onnx(model, ({"image": batch["image"].numpy()} for batch in batches))
+    finished = (batches.finish(batch)["image"].cpu().numpy() for batch in batches)
+    pair = predict_onnx(model, ({"image": images} for images in finished))
     evidence = Evidence(rows, pair, f"val ({path.name})", rows_file.stem, model.weights_sha256)
     found: Block = {"temperature": float(model.metadata["temperature"]), "fit": []}
     found |= _numbers(evidence, place=place)

@@ -77,7 +77,8 @@ class Faces:
 
     def batches(self) -> Iterator[Tensor]:
         """Model input (n, 3, S, S) of all rows, in their order."""
-        return (batch["image"].contiguous() for batch in self._loader())
+        loader = self._loader()
+        return (loader.finish(batch)["image"].cpu().contiguous() for batch in loader)
 
     def pictures(self) -> list[Image]:
         """The stored faces of all rows, RGB (H, W, 3)."""
@@ -89,9 +90,15 @@ class Faces:
         In float32 whatever `machine.precision` says: labels outlive the machine.
         """
         seen: list[int] = []
-        batches = _noting(self._loader(), seen)
+        loader = self._loader()
         model.to(self._device)
-        found = predict(model, batches, device=self._device, dtype=torch.float32)
+        found = predict(
+            model,
+            _noting(loader, seen),
+            finish=loader.finish,
+            device=self._device,
+            dtype=torch.float32,
+        )
         model.cpu()
         # The ids are asked of the store: they name the images that were really looked at.
         ids = [self._store.id(position) for position in self._positions[seen].tolist()]

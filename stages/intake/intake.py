@@ -4,37 +4,40 @@ Every raw row ends as a face in a shard or as a line of rejects.csv.
 """
 
 from collections import Counter
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from stages.config import Source
 from stages.intake.parallel import map_in_order, one_opencv_thread
 from stages.intake.rejects import REJECTS, Refused, RejectWriter, read_rejects
 from stages.intake.rejects import SHEET as REJECTS_SHEET
-from stages.preprocessing.crop import BoxPx, BoxShare
+from stages.intake.rows import PlacedRow, RowReader, batches
 from stages.preprocessing.decode import decode
-from stages.preprocessing.errors import UnusableImageError
-from stages.preprocessing.picture import Framing, Picture, read_picture
+from stages.preprocessing.picture import Framing, Picture
 from stages.preprocessing.sheet import contact_sheet, fit
 from stages.records.faces import Face, ShardWriter, read_index
 from stages.runtime.draws import FairDraw
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_bytes
 from stages.runtime.progress import with_progress
-from stages.sources.face import FAULTS, Box, Candidate, Fault, Reject, ShareBox
+from stages.sources.face import FAULTS, Candidate, Reject
 from stages.sources.formats import read_source
 from stages.sources.labels import CLASSES
-from stages.sources.tree import RawTree, UnreadableMemberError
+from stages.sources.tree import RawTree
 
 SHEET = "sheet.png"
 # What a finished folder holds besides its shards and index.
 COMPANIONS = (REJECTS, REJECTS_SHEET, SHEET)
 _SHEET_COLUMNS, _TILE_PX = 12, 96
 _EXAMPLES = 3
-_WINDOW_ROWS = 256
 _WINDOW_BYTES = 256 << 20
+_BATCH_ROWS = 64
+# Batches under way or waiting, for each worker.
+_BATCHES_EACH = 3
+# Below, a worker's start takes longer than the work.
+_FEW_ROWS = 2000
 
 
 def write_source(
@@ -53,18 +56,18 @@ def write_source(
         UserError: if the source is not laid out as its format says.
     """
     rejects, sheet, tally = RejectWriter(), FairDraw[bytes](_SHEET_COLUMNS), _Tally()
-    rows = read_source(tree, name=name, source=source)
-    work = partial(_look_at, tree=tree, raw=PurePosixPath(source.path), framing=framing)
-    window = _window(framing.max_side_px, workers=workers)
+    rows = list(read_source(tree, name=name, source=source))
+    raw = _prefix(source.path)
+    results = _pictures(rows, tree, framing=framing, workers=workers)
     with one_opencv_thread(), ShardWriter(folder, shard_mb=shard_mb) as shards:
-        results = map_in_order(work, rows, workers=workers, window=window)
-        for result in with_progress(results, name=name):
+        for row, result in with_progress(zip(rows, results, strict=True), name=name):
             if isinstance(result, Refused):
                 rejects.add(result)
             else:
-                shards.add(result.face)
+                assert isinstance(row, Candidate)
+                shards.add(_face(row, result, raw=raw))
                 tally.add(result)
-                sheet.add(result.face.label, key=result.face.sha256, item=result.face.image)
+                sheet.add(row.label, key=result.sha256, item=result.image)
         rejects.write(folder, tree, name=name)
         write_bytes(folder / SHEET, _draw(sheet))
         shards.note(_facts(tally, rejects=rejects.counts(), framing=framing))
@@ -94,14 +97,6 @@ def check_source(folder: Path, *, name: str, max_reject_share: float) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """A row that became a face; `box_inside` as in `Picture`."""
-
-    face: Face
-    box_inside: bool | None
-
-
 class _Tally:
     """Counts what no column of a face says, and how faces were cut out."""
 
@@ -110,39 +105,46 @@ class _Tally:
         self.boxes_partly_outside = 0
         self.crops: Counter[str] = Counter(none=0, box=0, aligned=0)
 
-    def add(self, taken: _Taken) -> None:
+    def add(self, picture: Picture) -> None:
         """Count a face."""
         self.faces += 1
-        self.crops[taken.face.crop] += 1
-        self.boxes_partly_outside += taken.box_inside is False
+        self.crops[picture.crop] += 1
+        self.boxes_partly_outside += picture.box_inside is False
 
 
-def _window(max_side_px: int, *, workers: int) -> int:
-    """So many rows that their faces are no more than `_WINDOW_BYTES`, one for each worker aside."""
-    face_bytes = 3 * max_side_px**2
-    return max(workers, min(_WINDOW_ROWS, _WINDOW_BYTES // face_bytes))
+def _pictures(
+    rows: Sequence[Candidate | Reject], tree: RawTree, *, framing: Framing, workers: int
+) -> Iterator[Picture | Refused]:
+    """What becomes of each row, in their order, with bounded memory."""
+    if len(rows) < _FEW_ROWS:
+        workers = 0
+    num_batches = max(1, workers * _BATCHES_EACH)
+    # So many that their faces are no more than `_WINDOW_BYTES`, one for each batch aside.
+    most_rows = _WINDOW_BYTES // (3 * framing.max_side_px**2 * num_batches)
+    placed = (_placed(row, tree) for row in rows)
+    work = RowReader(tree.reader, framing)
+    found = map_in_order(
+        work,
+        batches(placed, at_least=max(1, min(_BATCH_ROWS, most_rows))),
+        workers=workers,
+        window=num_batches,
+    )
+    return chain.from_iterable(found)
 
 
-def _look_at(
-    row: Candidate | Reject, *, tree: RawTree, raw: PurePosixPath, framing: Framing
-) -> _Taken | Refused:
-    if isinstance(row, Reject):
-        return Refused(row)
-    box = _box(row.box)
-    try:
-        data = tree.read(row.member) if row.image is None else row.image
-        picture = read_picture(data, box=box, framing=framing)
-    except UnreadableMemberError as error:
-        return Refused(Reject(row.row, "image_unreadable", str(error)))
-    except UnusableImageError as error:
-        detail = f"{row.member}: {error.detail}"
-        member = row.member if row.image is None else None
-        reject = Reject(row.row, cast(Fault, error.reason), detail, member)
-        return Refused(reject, image=row.image, box=box)
-    return _Taken(_face(row, picture, raw=raw), picture.box_inside)
+def _placed(row: Candidate | Reject, tree: RawTree) -> PlacedRow:
+    if isinstance(row, Reject) or row.image is not None:
+        return PlacedRow(row, None)
+    return PlacedRow(row, tree.place(row.member))
 
 
-def _face(row: Candidate, picture: Picture, *, raw: PurePosixPath) -> Face:
+def _prefix(path: str) -> str:
+    """What stands in a face's `raw` before its member."""
+    folder = PurePosixPath(path).as_posix()
+    return "" if folder == "." else f"{folder}/"
+
+
+def _face(row: Candidate, picture: Picture, *, raw: str) -> Face:
     return Face(
         id=row.id,
         image=picture.image,
@@ -158,18 +160,8 @@ def _face(row: Candidate, picture: Picture, *, raw: PurePosixPath) -> Face:
         dhash=picture.dhash,
         thumbnail=picture.thumbnail,
         crop=picture.crop,
-        raw=(raw / row.member).as_posix(),
+        raw=raw + row.member,
     )
-
-
-def _box(box: Box | ShareBox | None) -> BoxPx | BoxShare | None:
-    match box:
-        case None:
-            return None
-        case Box():
-            return BoxPx(box.left, box.top, box.right, box.bottom)
-        case ShareBox():
-            return BoxShare(box.left, box.top, box.right, box.bottom)
 
 
 def _draw(sheet: FairDraw[bytes]) -> bytes:

@@ -1,20 +1,29 @@
-"""Work on rows by several threads; what comes out is the same for any number of them."""
+"""Work on items by several processes; what comes out is the same for any number of them."""
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
+
+from stages.runtime.errors import UserError
+from stages.runtime.workers import WorkerContext
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+_LOOK_EVERY_SECONDS = 1.0
+
+# In a worker, what it does with each item.
+_work: Callable[[Any], Any]
+
 
 def num_threads(wanted: int | Literal["auto"]) -> int:
-    """How many threads work; `auto` is one for each core that this process may use."""
+    """How many processes or threads work; `auto` is one for each core that this process may use."""
     if wanted != "auto":
         return wanted
     if hasattr(os, "sched_getaffinity"):
@@ -28,23 +37,54 @@ def map_in_order(
     """Yield `work(item)` for each item, in the order of the items.
 
     At most `window` results are under way or waiting for an earlier one. With 0 workers this
-    thread does the work.
+    process does the work; else `work`, items and results are pickled, `work` once for each worker.
+
+    Raises:
+        UserError: if a worker dies.
     """
     if workers == 0:
         yield from map(work, items)
         return
     pending: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=WorkerContext(), initializer=_start, initargs=(work,)
+    ) as pool:
         try:
             for item in items:
-                pending.append(pool.submit(work, item))
+                pending.append(pool.submit(_call, item))
                 while pending and (len(pending) >= window or pending[0].done()):
-                    yield pending.popleft().result()
+                    yield _result(pending.popleft(), pool)
             while pending:
-                yield pending.popleft().result()
+                yield _result(pending.popleft(), pool)
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"params.yaml: machine.workers: {error} (a reason may stand above): killed by the "
+                "system for want of memory? Use fewer workers, or 0"
+            ) from error
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _result(future: Future[R], pool: ProcessPoolExecutor) -> R:
+    """The result, or an error if a worker died, in the middle of sending its own too."""
+    while not wait([future], timeout=_LOOK_EVERY_SECONDS).done:
+        _break_if_one_died(pool)
+    return future.result()
+
+
+def _break_if_one_died(pool: ProcessPoolExecutor) -> None:
+    """Let the pool see that a worker is dead.
+
+    The pool waits for the rest of what a worker was sending when it was killed, for ever: the pipe
+    ends only when nobody holds its other end, which the pool and the other workers do.
+    """
+    workers = list((pool._processes or {}).values())
+    if all(worker.exitcode is None for worker in workers):
+        return
+    for worker in workers:
+        worker.kill()
+    pool._result_queue._writer.close()  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -56,3 +96,13 @@ def one_opencv_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+def _start(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+    cv2.setNumThreads(1)
+
+
+def _call(item: Any) -> Any:
+    return _work(item)

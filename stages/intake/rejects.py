@@ -14,7 +14,8 @@ from stages.preprocessing.sheet import contact_sheet, draw_box, fit
 from stages.runtime.draws import FairDraw
 from stages.runtime.files import write_bytes, write_text
 from stages.sources.face import Reject
-from stages.sources.tree import RawTree, UnreadableMemberError
+from stages.sources.members import UnreadableMemberError
+from stages.sources.tree import RawTree
 
 REJECTS, SHEET = "rejects.csv", "rejects.png"
 _COLUMNS = ("source", "row", "reason", "detail")

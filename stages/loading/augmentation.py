@@ -35,6 +35,11 @@ class Variation(NamedTuple):
     contrast: float
     saturation: float
 
+    @property
+    def colour(self) -> tuple[float, float, float]:
+        """The factors of brightness, contrast and saturation."""
+        return self.brightness, self.contrast, self.saturation
+
 
 def draw_variation(augmentation: Augmentation, *, rng: np.random.Generator) -> Variation:
     """Draw a crop that lies inside the picture, a mirror image or not, and factors of colour."""
@@ -71,7 +76,7 @@ def vary_colour(image: Image, variation: Variation) -> Image:
 
     All three are linear in the pixel, so they are one 3x4 matrix.
     """
-    brightness, contrast, saturation = variation[-3:]
+    brightness, contrast, saturation = variation.colour
     luma = np.tile(_LUMA, (3, 1))
     matrix = saturation * np.eye(3) + (1 - saturation) * luma
     mean_luma = float(_LUMA @ cv2.mean(image)[:3])

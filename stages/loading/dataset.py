@@ -8,7 +8,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stages import config
-from stages.loading.augmentation import draw_variation, vary_colour, vary_geometry
+from stages.loading.augmentation import (
+    Variation,
+    draw_variation,
+    vary_colour,
+    vary_geometry,
+)
 from stages.loading.sampler import Draw
 from stages.loading.shards import REMEDY, FaceStore
 from stages.preprocessing.clahe import equalize
@@ -19,6 +24,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
 
 # `image` float32 (N, 3, S, S), channels last in memory; `target` and `index` (the row) int64 (N,).
+# Left to the device: `image` uint8 (N, S, S, 3) and `colour` float64 (N, 3), what `Finish` takes.
 Batch = dict[str, Tensor]
 
 
@@ -43,10 +49,10 @@ class FaceDataset(Dataset[Batch]):
         """Rows are numbered 0 .. n - 1; `positions` (n,) are theirs in the store."""
         assert len(positions) == len(targets)
         self.targets = targets
+        self.preprocess = preprocess
         self._store = store
         self._positions = positions
         self._size = image_size
-        self._clahe = preprocess.clahe
         self._augmentation = augmentation
         self._seed = seed
         self._levels = _normalized_levels(preprocess)
@@ -60,24 +66,48 @@ class FaceDataset(Dataset[Batch]):
         Raises:
             UserError: naming the face, if its image cannot be decoded.
         """
-        images = np.empty((len(draws), self._size, self._size, 3), np.uint8)
+        images = self._empty(len(draws))
         for slot, draw in enumerate(draws):
-            images[slot] = self._face(draw)
+            variation = self._variation(draw)
+            images[slot] = self._finished(self._square(draw, variation), variation)
+        return self._named(draws, image=self._as_input(images))
+
+    def unfinished(self, draws: list[Draw]) -> Batch:
+        """The batch as `Finish` takes it: decoded, cropped, resized and mirrored.
+
+        Raises:
+            UserError: naming the face, if its image cannot be decoded.
+        """
+        images, colour = self._empty(len(draws)), np.empty((len(draws), 3))
+        for slot, draw in enumerate(draws):
+            variation = self._variation(draw)
+            images[slot], colour[slot] = self._square(draw, variation), variation.colour
+        batch = self._named(draws, image=torch.from_numpy(images))
+        return batch | {"colour": torch.from_numpy(colour)}
+
+    def _empty(self, number: int) -> Image:
+        return np.empty((number, self._size, self._size, 3), np.uint8)
+
+    def _variation(self, draw: Draw) -> Variation:
+        rng = generator(self._seed, "augmentation", draw.epoch, draw.position)
+        return draw_variation(self._augmentation, rng=rng)
+
+    def _square(self, draw: Draw, variation: Variation) -> Image:
+        return vary_geometry(self._decoded(draw.row), variation, size=self._size)
+
+    def _finished(self, square: Image, variation: Variation) -> Image:
+        coloured = vary_colour(square, variation)
+        if (clahe := self.preprocess.clahe) is None:
+            return coloured
+        return equalize(coloured, clip_limit=clahe.clip_limit, tiles=clahe.tiles)
+
+    def _named(self, draws: list[Draw], *, image: Tensor) -> Batch:
         rows = np.array([draw.row for draw in draws], np.int64)
         return {
-            "image": self._as_input(images),
+            "image": image,
             "target": torch.from_numpy(self.targets[rows]),
             "index": torch.from_numpy(rows),
         }
-
-    def _face(self, draw: Draw) -> Image:
-        rng = generator(self._seed, "augmentation", draw.epoch, draw.position)
-        variation = draw_variation(self._augmentation, rng=rng)
-        square = vary_geometry(self._decoded(draw.row), variation, size=self._size)
-        coloured = vary_colour(square, variation)
-        if self._clahe is None:
-            return coloured
-        return equalize(coloured, clip_limit=self._clahe.clip_limit, tiles=self._clahe.tiles)
 
     def _decoded(self, row: int) -> Image:
         position = int(self._positions[row])
@@ -91,6 +121,19 @@ class FaceDataset(Dataset[Batch]):
         """uint8 (N, S, S, 3) -> float32 (N, 3, S, S) without moving the channels in memory."""
         pixels = cv2.LUT(images.reshape(-1, self._size, 3), self._levels)
         return torch.from_numpy(pixels.reshape(images.shape)).permute(0, 3, 1, 2)
+
+
+class Unfinished(Dataset[Batch]):
+    """The same faces for a GPU: each item is what `FaceDataset.unfinished` makes of its draws."""
+
+    def __init__(self, faces: FaceDataset) -> None:
+        self._faces = faces
+
+    def __len__(self) -> int:
+        return len(self._faces)
+
+    def __getitem__(self, draws: list[Draw]) -> Batch:
+        return self._faces.unfinished(draws)
 
 
 def _normalized_levels(preprocess: config.Preprocess) -> npt.NDArray[np.float32]:

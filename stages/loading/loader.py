@@ -1,5 +1,7 @@
 """Batches made by worker processes, or by this one; they are the same either way.
 
+For a GPU they are left unfinished: each loader's `finish` makes model input of them there.
+
 Whatever stops the trainer may reach its workers too: Ctrl-C and a job scheduler signal every
 process of a group. Workers outlive it, for the trainer wants its batches until it has saved its
 state, and never outlive the trainer.
@@ -10,10 +12,8 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, Literal
 
 import cv2
@@ -21,11 +21,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from stages.loading.dataset import Batch, FaceDataset
+from stages.loading.dataset import Batch, FaceDataset, Unfinished
+from stages.loading.finishing import Finish
+from stages.loading.prefetch import prefetched
 from stages.loading.sampler import BatchOrder, Draw, EpochSampler, RowOrder
 from stages.runtime.errors import UserError
-from stages.runtime.signals import ignore_stop_signals, stop_signals_held_back
+from stages.runtime.signals import ignore_stop_signals
 from stages.runtime.team import ALONE, Team
+from stages.runtime.workers import Worker, WorkerContext
 
 _MAX_WORKERS = 16
 
@@ -48,6 +51,7 @@ class TrainLoader:
         self._sampler = sampler
         self._order = BatchOrder(sampler, team=team)
         self._loader = _loader(dataset, self._order, workers=workers, device=device)
+        self.finish = Finish(dataset.preprocess, device=device)
         self.sizes = sampler.sizes
         self.effective_counts = sampler.effective_counts
 
@@ -81,6 +85,7 @@ class EvalLoader:
     ) -> None:
         self._order = RowOrder(len(dataset), batch_size=batch_size, team=team)
         self._loader = _loader(dataset, self._order, workers=workers, device=device)
+        self.finish = Finish(dataset.preprocess, device=device)
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -122,13 +127,13 @@ def _loader(
     if workers == 0:
         cv2.setNumThreads(1)
     return DataLoader(
-        dataset,
+        dataset if device.type == "cpu" else Unfinished(dataset),
         # An item is a whole batch, so torch must neither group draws nor collate.
         sampler=order,
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
-        multiprocessing_context=_WorkerContext() if workers else None,
+        multiprocessing_context=WorkerContext() if workers else None,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
         pin_memory=device.type == "cuda",
@@ -147,49 +152,18 @@ def _start_worker(_number: int) -> None:
     ignore_stop_signals()
 
 
-class _Worker(SpawnProcess):
-    """A process that no stop signal ends, at any moment, and that ends when its parent does."""
-
-    def start(self) -> None:
-        with stop_signals_held_back():
-            super().start()
-
-    def run(self) -> None:
-        # torch looks for a change of the parent's pid, and so never ends a worker whose parent died
-        # before it looked first: importing torch takes seconds.
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        super().run()
-
-    def terminate(self) -> None:
-        """Kill it: it ignores SIGTERM."""
-        self.kill()
-
-
-class _WorkerContext(SpawnContext):
-    """Starts workers."""
-
-    Process = _Worker
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 @atexit.register
 def _kill_workers() -> None:
     """End workers whose loader an error keeps alive: Python would wait for them for ever."""
     for child in multiprocessing.active_children():
-        if isinstance(child, _Worker):
+        if isinstance(child, Worker):
             child.kill()
 
 
 def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
     with _death_explained(), _child_signal_kept():
         batches = iter(loader)
-    return _explained(batches)
+    return _explained(batches) if loader.num_workers else prefetched(_explained(batches))
 
 
 def _explained(batches: Iterator[Batch]) -> Iterator[Batch]:

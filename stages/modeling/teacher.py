@@ -31,10 +31,6 @@ class Teacher(nn.Module):
         embedding: Tensor = self.embedding(self.backbone(images))
         return embedding
 
-    def training_logits(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
-        """Logits (N, 7) with the angular margin on each row's target (N,) int64."""
-        return self.head.training_logits(self.embed(images), targets, margin_rad=margin_rad)
-
 
 def build_teacher(section: config.Teacher, *, image_size: int, scale: float, key: str) -> Teacher:
     """A new teacher; `key` names its section in messages, such as `teachers.RN18`.

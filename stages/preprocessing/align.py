@@ -54,6 +54,10 @@ class EyeDetector:
                 f"{len(model)} bytes that OpenCV cannot run: {' '.join(error.err.split())}"
             ) from None
 
+    def __reduce__(self) -> tuple[type["EyeDetector"], tuple[bytes]]:
+        """What another process needs to load it again: the network itself stays here."""
+        return EyeDetector, (self._model.tobytes(),)
+
     def eye_angle(self, image: Image, *, box: BoxPx) -> float | None:
         """By how many degrees the eye line of the face in the box falls to the right, or None.
 

@@ -1,4 +1,4 @@
-"""Raw picture, with or without a face box -> the picture to store, and what is known of it."""
+"""Decoded photo, with or without a face box -> the picture to store, and what is known of it."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from stages.preprocessing.crop import (
     visible_px,
 )
 from stages.preprocessing.decode import Image, decode, encode_png
-from stages.preprocessing.fingerprint import difference_hash, pixel_sha256, thumbnail
+from stages.preprocessing.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,33 @@ class Framing:
 
 
 def read_picture(data: bytes, *, box: BoxPx | BoxShare | None, framing: Framing) -> Picture:
-    """Decode, crop if there is a box, shrink to `max_side_px`, and fingerprint what is stored.
+    """Decode a photo with one face, and `frame` it; raises as both do."""
+    return frame(decode(data), encoded=data, box=box, framing=framing)
 
-    A picture that is neither cropped nor shrunk keeps its bytes. Any other becomes a PNG: it is
-    scaled at most once and should lose nothing more, and a JPEG's bytes would hang on the encoder's
-    version.
+
+def frame(
+    photo: Image, *, encoded: bytes, box: BoxPx | BoxShare | None, framing: Framing
+) -> Picture:
+    """Crop if there is a box, shrink to `max_side_px`, and fingerprint what is stored.
+
+    `encoded` is the photo as it was before decoding. A picture that is neither cropped nor shrunk
+    keeps these bytes. Any other becomes a PNG: it is scaled at most once and should lose nothing
+    more, and a JPEG's bytes would hang on the encoder's version.
 
     Raises:
         UnusableImageError: if there is no face to be had.
     """
-    photo = decode(data)
     face = _uncropped(photo) if box is None else _cropped(photo, box=box, framing=framing)
     image = _shrink(face.image, max_side_px=framing.max_side_px)
+    sha256, dhash, thumbnail = fingerprint(image)
     return Picture(
-        image=data if image is photo else encode_png(image),
+        image=encoded if image is photo else encode_png(image),
         width=image.shape[1],
         height=image.shape[0],
         native_px=face.native_px,
-        sha256=pixel_sha256(image),
-        dhash=difference_hash(image),
-        thumbnail=thumbnail(image),
+        sha256=sha256,
+        dhash=dhash,
+        thumbnail=thumbnail,
         crop=face.crop,
         box_inside=face.box_inside,
     )

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,6 +43,7 @@ SCHEMA = pa.schema(
 INDEX = "index.json"
 BATCH_ROWS = 256
 BATCH_BYTES = 32 << 20
+_VALUES = attrgetter(*SCHEMA.names)
 _REMEDY = "run the standardize stage"
 
 
@@ -112,7 +114,11 @@ class ShardWriter:
     def _write_batch(self) -> None:
         if not self._faces:
             return
-        batch = pa.record_batch([_column(self._faces, field) for field in SCHEMA], schema=SCHEMA)
+        columns = zip(*map(_VALUES, self._faces), strict=True)
+        arrays = [
+            pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)
+        ]
+        batch = pa.record_batch(arrays, schema=SCHEMA)
         if self._shard_bytes + batch.nbytes > self._limit:
             self._close_shard()
         if self._shard is None:
@@ -193,10 +199,6 @@ def read_faces(standardized: Path, columns: Sequence[str]) -> pd.DataFrame:
     empty = SCHEMA.empty_table().select(list(columns))
     frame: pd.DataFrame = pa.concat_tables([empty, *tables]).to_pandas()
     return frame
-
-
-def _column(faces: Sequence[Face], field: pa.Field) -> pa.Array:
-    return pa.array([getattr(face, field.name) for face in faces], field.type)
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,7 @@ signal, a file) is asked of one process, or of all of them.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -46,12 +46,14 @@ class Team:
             dist.broadcast_object_list(received, src=0)
             code, led = received[0]
             if code:
+                _part()
                 raise SystemExit(code)
             return cast(T, led)
         try:
             result = work()
         except BaseException as error:
             self._tell((exit_code(error), None))
+            _part()
             raise
         self._tell((0, result))
         return result
@@ -132,6 +134,12 @@ def join_team(device: torch.device) -> Iterator[Team]:
             f"from the last checkpoint ({error})"
         ) from error
     dist.destroy_process_group()
+
+
+def _part() -> None:
+    """Wait for the others before this process ends: who listens hears a closed line, not a code."""
+    with suppress(RuntimeError):
+        dist.barrier()
 
 
 def _is_of_a_lost_peer(error: RuntimeError) -> bool:

@@ -3,16 +3,16 @@
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
 from typing import Literal
 
 from stages.config import AffectnetSource
 from stages.runtime.errors import UserError
 from stages.sources.columns import ColumnRow, column_rows
 from stages.sources.face import Box, Candidate, Reject, Split
+from stages.sources.members import UnreadableMemberError
 from stages.sources.pairs import Layout, Pair, read_pairs
 from stages.sources.tables import quoted
-from stages.sources.tree import PICTURE_SUFFIXES, RawTree, UnreadableMemberError, without_jpg
+from stages.sources.tree import PICTURE_SUFFIXES, RawTree, suffix, without_jpg
 
 CODES = {
     "0": "Neutral",
@@ -117,7 +117,7 @@ class _PicturesByPath:
                 watched[folder] = self._is_watched(folder)
             if not watched[folder] or member in self._depth_of:
                 continue
-            if PurePosixPath(member).suffix.lower() in PICTURE_SUFFIXES:
+            if suffix(member) in PICTURE_SUFFIXES:
                 yield member
 
     def _ending(self, tail: str) -> list[str]:

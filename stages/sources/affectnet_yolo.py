@@ -10,9 +10,10 @@ from stages.config import AffectnetYoloSource
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject, ShareBox, Split
 from stages.sources.labels import canonical, is_not_a_class
+from stages.sources.members import UnreadableMemberError
 from stages.sources.pairs import Layout, Pair, read_pairs
 from stages.sources.tables import quoted
-from stages.sources.tree import RawTree, UnreadableMemberError
+from stages.sources.tree import RawTree
 
 _NAMES = "data.yaml"
 _SPLITS: dict[str, Split] = {

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from posixpath import dirname
 
 from stages.runtime.errors import UserError
 from stages.sources.face import Reject, Split
 from stages.sources.labels import split_of
 from stages.sources.tree import RawTree
+
+_TOP = "."
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ def read_class_folders(tree: RawTree, *, name: str) -> Iterator[Placed | Reject]
     """
     root = _root(tree, name=name)
     for member in tree.members:
-        parts = PurePosixPath(member).relative_to(root).parts if _is_below(member, root) else ()
-        if len(parts) == 1 or PurePosixPath(member).parent in PurePosixPath(root).parents:
+        parts = _parts_below(root, member)
+        if len(parts) == 1 or _is_above(dirname(member), root):
             continue
         split = split_of(parts[0]) if parts else None
         if split is None:
@@ -44,18 +46,26 @@ def read_class_folders(tree: RawTree, *, name: str) -> Iterator[Placed | Reject]
             yield Placed(member, "/".join(parts), split, class_name=parts[1])
 
 
-def _is_below(member: str, root: str) -> bool:
-    return PurePosixPath(root) in PurePosixPath(member).parents
+def _parts_below(root: str, member: str) -> list[str]:
+    """The folders and name of a member from the root on; empty if it lies elsewhere."""
+    if root == _TOP:
+        return member.split("/")
+    return member.removeprefix(f"{root}/").split("/") if member.startswith(f"{root}/") else []
+
+
+def _is_above(folder: str, root: str) -> bool:
+    """Whether a folder lies above the root (the top's name is empty here, as of `dirname`)."""
+    return root != _TOP and (not folder or root.startswith(f"{folder}/"))
 
 
 def _root(tree: RawTree, *, name: str) -> str:
-    """The folder that holds the split folders (`.` for the top)."""
+    """The folder that holds the split folders (`_TOP` for the top)."""
     roots: Counter[str] = Counter()
     for member in tree.members:
-        folders = PurePosixPath(member).parts[:-1]
+        folders = member.split("/")[:-1]
         place = next((n for n, folder in enumerate(folders) if split_of(folder)), None)
         if place is not None:
-            roots[PurePosixPath(*folders[:place]).as_posix()] += 1
+            roots["/".join(folders[:place]) or _TOP] += 1
     if not roots:
         raise UserError(
             f"source {name}: expected {{train,val,test}}/<class>/<picture>, "

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from posixpath import basename
 
 from stages.config import ExpwSource
 from stages.runtime.errors import UserError
@@ -47,7 +47,7 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
         else:
             face_id, box, confidence = numbers
             quality = "hq" if confidence >= source.hq_confidence else "lq"
-            photo = without_jpg(PurePosixPath(picture).name)
+            photo = without_jpg(basename(picture))
             yield Candidate(
                 row,
                 f"{name}_{quality}/{photo}#{face_id}",

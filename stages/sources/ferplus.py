@@ -1,9 +1,11 @@
 """FERPlus: ten crowd votes a picture, as generated folders or as the csv pair."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import PurePosixPath
+from posixpath import basename, splitext
 
 from stages.config import FerplusSource
 from stages.runtime.errors import UserError
@@ -17,6 +19,7 @@ from stages.sources.votes import VOTE_COLUMNS, class_votes, winner
 
 _FOLDERS: dict[str, Split] = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
 _WHOLE = f"(0, 0, {SIDE_PX}, {SIDE_PX})"
+_COUNT = re.compile(r"[0-9]{1,9}")
 _FORMS = (
     f"expected the folders {', '.join(_FOLDERS)} with pictures and label.csv, "
     "or fer2013.csv (or icml_face_data.csv) with fer2013new.csv"
@@ -77,7 +80,7 @@ def _read_folder(
         elif picture is None:
             yield Reject(row, "image_missing", f"{folder}/{fields[0]}")
         else:
-            key = f"{name}/{PurePosixPath(picture).stem}"
+            key = f"{name}/{splitext(basename(picture))[0]}"
             face = _Row(row, key, picture, _FOLDERS[folder], tuple(fields[2:]))
             yield _candidate(face, source=source)
     for picture in pictures.unused():
@@ -118,7 +121,7 @@ def _read_pair(
 def _candidate(row: _Row, *, source: FerplusSource) -> Candidate | Reject:
     """Decide by the votes. `label_rule` is for train; val and test always go by majority."""
     picture = None if row.image else row.member
-    if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in row.counts):
+    if not all(map(_COUNT.fullmatch, row.counts)):
         detail = f"expected ten whole numbers, got {row.counts}"
         return Reject(row.name, "row_malformed", detail, picture)
     counts = [int(text) for text in row.counts]

@@ -1,6 +1,7 @@
 """The seven classes, in the order that holds everywhere, and the names seen for them."""
 
 import re
+from functools import lru_cache
 
 from stages.sources.face import Split
 
@@ -37,6 +38,7 @@ _SPLITS: dict[str, Split] = {
 }
 
 
+@lru_cache(maxsize=1024)
 def canonical(name: str) -> str | None:
     """The class meant by a folder or column name (`01_Happiness` is Happy); None if none is."""
     return _NAMES.get(_letters(name))

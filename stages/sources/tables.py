@@ -4,7 +4,8 @@ import csv
 from collections.abc import Iterator
 
 from stages.runtime.errors import UserError
-from stages.sources.tree import UNREADABLE, RawTree, composed
+from stages.sources.members import UNREADABLE
+from stages.sources.tree import RawTree, composed
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _MOST_SHOWN = 80

@@ -4,42 +4,30 @@ import functools
 import hashlib
 import io
 import logging
-import lzma
 import os
-import stat
-import struct
+import posixpath
 import unicodedata
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, NoReturn, Self
 
 from stages.runtime.errors import UserError
+from stages.runtime.files import sha256_file
+from stages.sources.members import UNREADABLE, MemberReader, Packed, Place
 
-# What the standard library raises for bytes that cannot be had; a zip's names may be broken too.
-UNREADABLE = (
-    OSError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
-    NotImplementedError, UnicodeDecodeError,
-)  # fmt: skip
 # What operating systems leave behind; never a row of a dataset.
 _LITTER = {"__macosx", "thumbs.db", "desktop.ini", "icon\r"}
 _JPG = ".jpg"
 _ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
-_ENCRYPTED, _IN_UTF8 = 0x1, 0x800
-_MOST_BYTES = 256 * 2**20
+_ENCRYPTED, _PATCHED, _STRONGLY_ENCRYPTED, _IN_UTF8 = 0x1, 0x20, 0x40, 0x800
+_NO_METHOD = -1
 PICTURE_SUFFIXES = {
     ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 
-_File = Path | zipfile.ZipInfo
-
 logger = logging.getLogger(__name__)
-
-
-class UnreadableMemberError(ValueError):
-    """A member whose bytes cannot be had: a broken zip entry, a bad disk, an absurd size."""
 
 
 class RawTree:
@@ -49,17 +37,21 @@ class RawTree:
     block, which closes the archive.
     """
 
-    def __init__(self, files: dict[str, _File], *, archive: zipfile.ZipFile | None) -> None:
-        self._files = {name: file for name, file in files.items() if not _is_litter(name)}
-        self._archive = archive
-        self.members = tuple(sorted(self._files))
+    def __init__(self, places: dict[str, Place], *, reader: MemberReader) -> None:
+        self._places = {name: place for name, place in places.items() if not _is_litter(name)}
+        self.reader = reader
+        self.members = tuple(sorted(self._places))
+        self._folded = [f"/{member.lower()}" for member in self.members]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._archive is not None:
-            self._archive.close()
+        self.reader.close()
+
+    def place(self, member: str) -> Place:
+        """Where `reader`, here or in another process, finds a member."""
+        return self._places[member]
 
     def read(self, member: str) -> bytes:
         """The bytes of a member.
@@ -67,26 +59,11 @@ class RawTree:
         Raises:
             UnreadableMemberError: if they cannot be read, or are more than any picture has.
         """
-        try:
-            size = self._size(member)
-            if size > _MOST_BYTES:
-                raise UnreadableMemberError(
-                    f"{member}: {size:,} bytes, expected at most {_MOST_BYTES:,}"
-                )
-            with self.open(member) as file:
-                return file.read()
-        except UNREADABLE as error:
-            raise UnreadableMemberError(f"{member}: {type(error).__name__}") from None
+        return self.reader.read(member, self.place(member))
 
     def open(self, member: str) -> IO[bytes]:
         """Open a member for reading bytes; errors are those of `UNREADABLE`."""
-        file = self._files[member]
-        if isinstance(file, Path):
-            if not stat.S_ISREG(file.stat().st_mode):
-                raise OSError(f"{member}: not a regular file")  # opening a pipe would wait for ever
-            return file.open("rb")
-        assert self._archive is not None
-        return self._archive.open(file)
+        return self.reader.open(self.place(member))
 
     def open_text(self, member: str) -> io.TextIOWrapper:
         """Open a member as UTF-8 text, with or without a byte order mark; line ends are kept."""
@@ -99,7 +76,11 @@ class RawTree:
             UserError: if there are several.
         """
         tail = f"/{name.lower()}"
-        found = [member for member in self.members if f"/{member.lower()}".endswith(tail)]
+        found = [
+            member
+            for member, folded in zip(self.members, self._folded, strict=True)
+            if folded.endswith(tail)
+        ]
         if len(found) > 1:
             raise UserError(f"{name}: expected one such file, found {len(found)}: {found[:3]}")
         return found[0] if found else None
@@ -110,26 +91,26 @@ class RawTree:
         return Pictures(
             member
             for member in self.members
-            if below in f"/{member.lower()}"
-            and PurePosixPath(member).suffix.lower() in PICTURE_SUFFIXES
+            if below in f"/{member.lower()}" and suffix(member) in PICTURE_SUFFIXES
         )
 
     def content_sha256(self) -> str:
-        """SHA-256 over the sorted paths and the SHA-256 of each one's bytes."""
+        """SHA-256 of a zip, or over a folder's sorted paths and the SHA-256 of each one's bytes.
+
+        Raises:
+            UserError: if the zip cannot be read to its end.
+        """
+        if self.reader.path is not None:
+            return _archive_sha256(self.reader.path)
         digest = hashlib.sha256()
         for member in self.members:
             digest.update(f"{member}\0{self._member_sha256(member)}\n".encode())
         return digest.hexdigest()
 
-    def _size(self, member: str) -> int:
-        """Bytes on disk, or as a zip declares them; no more than these are ever unpacked."""
-        file = self._files[member]
-        return file.stat().st_size if isinstance(file, Path) else file.file_size
-
     def _member_sha256(self, member: str) -> str:
         try:
-            digest = hashlib.sha256()
             with self.open(member) as file:
+                digest = hashlib.sha256()
                 while piece := file.read(2**20):  # a table may be larger than any picture
                     digest.update(piece)
         except UNREADABLE:
@@ -143,7 +124,7 @@ class Pictures:
     def __init__(self, members: Iterable[str]) -> None:
         self._exact: dict[str, str] = {}
         for member in members:
-            name = PurePosixPath(member).name
+            name = posixpath.basename(member)
             if name in self._exact:
                 raise UserError(f"{name}: expected once, found {self._exact[name]} and {member}")
             self._exact[name] = member
@@ -189,10 +170,10 @@ def open_tree(path: Path, *, key: str) -> RawTree:
             "absolute `raw`"
         )
     try:
-        tree = RawTree(_folder_files(path), archive=None) if path.is_dir() else _open_zip(path)
+        tree = _open_folder(path) if path.is_dir() else _open_zip(path)
     except UserError as error:
         raise UserError(f"params.yaml: {key}: {path.name} {error}") from None
-    nested = [name for name in tree.members if PurePosixPath(name).suffix.lower() in _ARCHIVES]
+    nested = [name for name in tree.members if suffix(name) in _ARCHIVES]
     if nested:
         logger.warning(
             "%s: %s: not opened: %d archives, %s", key, path.name, len(nested), nested[:3]
@@ -205,19 +186,24 @@ def without_jpg(path: str) -> str:
     return path[: -len(_JPG)] if path.lower().endswith(_JPG) else path
 
 
+def suffix(member: str) -> str:
+    """How a member's name ends, from the last dot on, in small letters; empty without a dot."""
+    return posixpath.splitext(member)[1].lower()
+
+
 def composed(name: str) -> str:
     """A name with its letters composed: macOS hands out e and an accent where others write é."""
     return unicodedata.normalize("NFC", name)
 
 
-def _folder_files(root: Path) -> dict[str, _File]:
-    files: dict[str, _File] = {}
+def _open_folder(root: Path) -> RawTree:
+    places: dict[str, Place] = {}
     for folder, names in _folders(root):
         above = folder.relative_to(root).as_posix()
         for name in names:
             member = composed(name if above == "." else f"{above}/{name}")
-            _add(files, member, folder / name)
-    return files
+            _add(places, member, str(folder / name))
+    return RawTree(places, reader=MemberReader(None))
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -246,35 +232,52 @@ def _stop(error: OSError) -> NoReturn:
 def _open_zip(path: Path) -> RawTree:
     if not zipfile.is_zipfile(path):
         raise UserError("is neither a folder nor a whole zip")
+    reader = MemberReader(path)
     try:
-        archive = zipfile.ZipFile(path)
+        entries = reader.archive.infolist()
     except UNREADABLE as error:
         raise UserError(f"is a broken zip: {type(error).__name__}: {error}") from None
     try:
-        return RawTree(_zip_files(archive, num_bytes=path.stat().st_size), archive=archive)
+        return RawTree(_zip_places(entries, num_bytes=path.stat().st_size), reader=reader)
     except UserError:
-        archive.close()
+        reader.close()
         raise
 
 
-def _zip_files(archive: zipfile.ZipFile, *, num_bytes: int) -> dict[str, _File]:
-    files: dict[str, _File] = {}
-    packed = sum(info.compress_size for info in archive.infolist())
+def _zip_places(entries: list[zipfile.ZipInfo], *, num_bytes: int) -> dict[str, Place]:
+    packed = sum(entry.compress_size for entry in entries)
     if packed > num_bytes:
         raise UserError(
             f"is broken, or a zip bomb: its members take {packed:,} bytes of {num_bytes:,}"
         )
-    for info in archive.infolist():
-        name = _zip_name(info)
+    places: dict[str, Place] = {}
+    for entry in entries:
+        name = _zip_name(entry)
         if name.endswith("/"):
             continue
         if name.startswith("/") or ".." in name.split("/") or ":" in name.split("/")[0]:
             raise UserError(f"has a member {name!r} that points outside of the archive")
-        if info.flag_bits & _ENCRYPTED:
+        if entry.flag_bits & _ENCRYPTED:
             raise UserError(f"has an encrypted member, {name!r}; unpack the archive")
         # Some tools begin every name with `./`.
-        _add(files, "/".join(part for part in name.split("/") if part not in {"", "."}), info)
-    return files
+        _add(
+            places,
+            "/".join(part for part in name.split("/") if part not in {"", "."}),
+            _packed(entry),
+        )
+    return places
+
+
+def _packed(entry: zipfile.ZipInfo) -> Packed:
+    is_odd = entry.flag_bits & (_PATCHED | _STRONGLY_ENCRYPTED)
+    return Packed(
+        entry.filename,
+        entry.header_offset,
+        entry.compress_size,
+        entry.file_size,
+        entry.CRC,
+        _NO_METHOD if is_odd else entry.compress_type,
+    )
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -288,14 +291,21 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return composed(name.replace("\\", "/"))
 
 
-def _add(files: dict[str, _File], name: str, file: _File) -> None:
-    if name in files:
+def _add(places: dict[str, Place], name: str, place: Place) -> None:
+    if name in places:
         raise UserError(f"has two members {name!r}")
     try:
         name.encode()
     except UnicodeEncodeError:
         raise UserError(f"has a member whose name is not UTF-8: {name!a}") from None
-    files[name] = file
+    places[name] = place
+
+
+def _archive_sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise UserError(f"{path.name}: cannot be read: {error.strerror}") from None
 
 
 def _is_litter(name: str) -> bool:

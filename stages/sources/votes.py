@@ -14,6 +14,7 @@ VOTE_COLUMNS = (
     "neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt",
     "unknown", "NF",
 )  # fmt: skip
+_CLASS_COLUMNS = tuple(list(map(canonical, VOTE_COLUMNS)).index(name) for name in CLASSES)
 _NUM_EMOTIONS = 8
 _MOST_PEAKS = 3
 
@@ -33,8 +34,7 @@ def winner(counts: Sequence[int], *, rule: LabelRule) -> str | None:
 
 def class_votes(counts: Sequence[int]) -> tuple[float, ...]:
     """The raw counts of the seven classes, in canonical order; the other three are left out."""
-    count_of = dict(zip(map(canonical, VOTE_COLUMNS), counts, strict=True))
-    return tuple(float(count_of[name]) for name in CLASSES)
+    return tuple(float(counts[column]) for column in _CLASS_COLUMNS)
 
 
 def _peak(votes: list[int]) -> list[int]:

@@ -24,6 +24,7 @@ from stages.modeling.teacher import Teacher
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.team import Team
+from stages.training.compilation import CompilableEmbed
 from stages.training.engine import Plan
 from stages.training.machinery import Machinery
 from stages.training.optimization import build_average, build_optimizer
@@ -37,7 +38,7 @@ _ECE_BINS = 15
 
 
 class Faces:
-    """Rows of the manifest as batches, all at one size and on one device."""
+    """Rows of the manifest as batches, all at one size and for one device."""
 
     def __init__(
         self,
@@ -114,11 +115,12 @@ def build_machinery(
     Args:
         counts: (7,) how often an epoch shows each class.
     """
-    decay = section.ema_decay
+    decay, embed = section.ema_decay, CompilableEmbed(model.embed)
     # First: it may replace parameters, which the optimizer must know.
-    training_logits = shared_logits(model, team=team, device=device)
+    training_logits = shared_logits(model, embed=embed, team=team, device=device)
     return Machinery(
         model=model,
+        embed=embed,
         training_logits=training_logits,
         optimizer=build_optimizer(
             model,
@@ -193,7 +195,8 @@ def predict_together(
     Each process predicts its batches with the leader's weights and buffers.
     """
     team.align(model)
-    return loader.in_order(team.gather(predict(model, loader, device=device, dtype=dtype)))
+    mine = predict(model, loader, finish=loader.finish, device=device, dtype=dtype)
+    return loader.in_order(team.gather(mine))
 
 
 def _require_shares(sampler: EpochSampler, *, prior: Prior, team: Team) -> None:

@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +17,11 @@ from torch import nn
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import StopRequest
 from stages.runtime.team import Team
+from stages.runtime.transfer import Prepare, prepared
 from stages.training.checkpoint import load_checkpoint, save_checkpoint
 from stages.training.machinery import Batch, Machinery
 from stages.training.memory import peak_gpu_bytes, reset_peak
+from stages.training.outcomes import Outcomes
 from stages.training.pace import Pace, PaceLine, describe_epoch
 from stages.training.progress import Progress, Scores, keep_best, remove_superseded
 from stages.training.schedule import CosineSchedule
@@ -67,14 +69,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Engine:
-    """Trains `machinery` as `plan` says and keeps its state in `folder`."""
+    """Trains `machinery` as `plan` says and keeps its state in `folder`.
+
+    `finish` makes model input on the device of the batches. What steps came to is read a little
+    later, and always before anything of them is kept.
+    """
 
     machinery: Machinery
     plan: Plan
     batches: Batches
+    finish: Prepare
     evaluate: Callable[[nn.Module], Scores]
     folder: Path
     stop: StopRequest
+    outcomes: Outcomes = field(default_factory=Outcomes)
 
     @property
     def team(self) -> Team:
@@ -133,21 +141,39 @@ class Engine:
     def steps(self, progress: Progress) -> Iterator[None]:
         """The rest of the running epoch, one optimizer step for every `accumulate` batches."""
         self.machinery.model.train()
-        batches = iter(self.batches.epoch(progress.epoch, start_batch=progress.batch))
+        made = self.batches.epoch(progress.epoch, start_batch=progress.batch)
+        batches = prepared(made, prepare=self.finish, device=self.machinery.device)
         pace = Pace(progress)
         while group := pace.fetch(lambda: list(itertools.islice(batches, self.plan.accumulate))):
             self._step(group, progress, pace)
             yield
+        self.settle(progress)
+
+    def settle(self, progress: Progress) -> None:
+        """Wait for all steps taken so far and count their losses.
+
+        Raises:
+            NonFiniteError: if loss or gradient of one is not finite.
+        """
+        start = time.monotonic()
+        for loss, num_images in self.outcomes.read(self.team, behind=0):
+            progress.loss_sum += loss * num_images
+        progress.seconds += time.monotonic() - start
 
     def _train(self, progress: Progress) -> None:
         line = PaceLine(num_batches=self.num_batches, epochs=self.plan.epochs)
         reset_peak(self.machinery.device)
         last_saved = time.monotonic()
         for _ in self.steps(progress):
-            line.after_step(progress)
             is_old = time.monotonic() - last_saved >= self.plan.checkpoint_seconds
-            signal_number, is_due = self.team.greatest(self.stop.signal_number, is_old)
+            signal_number, is_due, is_line_due = self.team.greatest(
+                self.stop.signal_number, is_old, line.is_due()
+            )
+            if is_line_due:
+                self.settle(progress)
+                line.log(progress)
             if (signal_number or is_due) and progress.batch < self.num_batches:
+                self.settle(progress)
                 progress.checkpoint_seconds += self._save(progress)
                 last_saved = time.monotonic()
                 if signal_number:
@@ -155,7 +181,7 @@ class Engine:
 
     def _step(self, group: Sequence[Batch], progress: Progress, pace: Pace) -> None:
         num_images = sum(self.batches.sizes[progress.batch : progress.batch + len(group)])
-        loss = self.machinery.step(
+        outcome = self.machinery.step(
             group,
             number=progress.step,
             num_images=num_images,
@@ -163,7 +189,9 @@ class Engine:
             margin_rad=self.plan.margin_at(progress.epoch + progress.batch / self.num_batches),
             seed=self.plan.seed,
         )
-        progress.loss_sum += loss * num_images
+        self.outcomes.add(outcome)
+        for loss, num_read in self.outcomes.read(self.team):
+            progress.loss_sum += loss * num_read
         progress.batch += len(group)
         progress.step += 1
         pace.after_step(num_images)
@@ -202,6 +230,7 @@ class Engine:
 
     def _save(self, progress: Progress) -> float:
         """Write a checkpoint; returns the seconds that it took."""
+        assert not len(self.outcomes), "what is not known to be finite is not kept"
         start = time.monotonic()
         extent = {"epochs": self.plan.epochs, "num_batches": self.num_batches}
         state = self.machinery.state() | {"progress": asdict(progress), "extent": extent}

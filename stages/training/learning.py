@@ -19,7 +19,7 @@ from stages.runtime.signals import StopRequest
 from stages.training.assembly import build_evaluation, build_machinery, build_plan
 from stages.training.checkpoint import load_checkpoint
 from stages.training.engine import Engine
-from stages.training.machinery import NonFiniteError
+from stages.training.outcomes import NonFiniteError
 from stages.training.preflight import Scoring, preflight
 from stages.training.processes import record_process
 from stages.training.progress import Progress, Scores
@@ -90,7 +90,15 @@ def _build_engine(
         dtype=session.dtype,
         team=session.team,
     )
-    return Engine(machinery, plan, batches, evaluate, session.run.folder, stop)
+    return Engine(
+        machinery,
+        plan,
+        batches,
+        finish=batches.finish,
+        evaluate=evaluate,
+        folder=session.run.folder,
+        stop=stop,
+    )
 
 
 def _record_process(session: Session, *, step: int) -> None:
@@ -112,6 +120,7 @@ def _train(session: Session, engine: Engine, progress: Progress, *, val: EvalLoa
         section=session.section,
         key=session.run.stage,
         max_hours=session.machine.max_hours,
+        compiling=session.machine.compile,
     )
     session.stopwatch.start()
     engine.fit(progress)
@@ -141,8 +150,8 @@ def _explain(session: Session, error: NonFiniteError) -> NoReturn:
         f"{run.stage}@{run.teacher}` goes on from it with the same faces"
     )
     raise UserError(
-        f"{error.what}; it was not taken: {kept}. Should it come back: machine.precision fp32, a "
-        f"lower {run.stage}.learning_rate or max_grad_norm, or a look at these {len(ids)} faces "
-        f"(also in .work/{run.stage}/{run.teacher}/{run.folder.name}/{NONFINITE_FILE}): "
+        f"{error.what}; nothing of it is kept: {kept}. Should it come back: machine.precision "
+        f"fp32, a lower {run.stage}.learning_rate or max_grad_norm, or a look at these {len(ids)} "
+        f"faces (also in .work/{run.stage}/{run.teacher}/{run.folder.name}/{NONFINITE_FILE}): "
         f"{', '.join(ids)}"
     ) from None

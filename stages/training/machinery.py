@@ -1,48 +1,22 @@
 """What learns: the model, what updates it, and one optimizer step."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from stages.runtime.errors import UserError
 from stages.runtime.seed import derive_seed
 from stages.runtime.team import ALONE, Team
+from stages.training.compilation import CompilableEmbed
+from stages.training.outcomes import Outcome
 
-# image float32 (N, 3, H, W); target int64 (N,); index int64 (N,), the row of the training set
+# image float32 (N, 3, H, W), target int64 (N,); index int64 (N,), the row of the training set
 Batch = Mapping[str, Tensor]
-
-
-class NonFiniteError(UserError):
-    """Loss or gradient of a step is not finite; the step has updated nothing.
-
-    `gradient_norm` is None where the loss was enough; `rows` are those of the training set.
-    """
-
-    def __init__(
-        self,
-        step: int,
-        *,
-        loss: float,
-        gradient_norm: float | None,
-        learning_rate: float,
-        rows: Sequence[int],
-    ) -> None:
-        what = f"the loss of step {step} is {loss}"
-        if gradient_norm is not None:
-            what = f"the norm of the gradient of step {step} is {gradient_norm}"
-        self.what = f"{what} at learning rate {learning_rate:g}"
-        super().__init__(f"{self.what}; rows of the training set in this step: {list(rows)}")
-        self.step = step
-        self.loss = loss
-        self.gradient_norm = gradient_norm
-        self.learning_rate = learning_rate
-        self.rows = list(rows)
 
 
 class TrainingLogits(Protocol):
@@ -56,10 +30,12 @@ class TrainingLogits(Protocol):
 class Machinery:
     """A model in training; `scaler` is idle unless the dtype is float16.
 
+    `embed` is the part of the training path that can be compiled.
     In a team each process has a machinery over its share of every batch, and all stay equal.
     """
 
     model: nn.Module
+    embed: CompilableEmbed
     training_logits: TrainingLogits
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
@@ -83,37 +59,36 @@ class Machinery:
         learning_rate: float,
         margin_rad: float,
         seed: int,
-    ) -> float:
-        """Optimizer step `number` over a group of batches; returns the mean loss of an image.
+    ) -> Outcome:
+        """Optimizer step `number` over a group of batches, without waiting for what it comes to.
 
         What the model draws at random (dropout, dropped paths) is a function of (seed, number) and
-        of the process.
+        of the process. A step that is not finite is taken too: what it has spoilt must not be kept.
 
         Args:
             num_images: of the group, in all processes.
-
-        Raises:
-            NonFiniteError: if loss or gradient is not finite; nothing has been updated then.
         """
         torch.manual_seed(derive_seed(seed, "step", number) + self.team.rank)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(group, num_images=num_images, margin_rad=margin_rad)
-        if not math.isfinite(loss):
-            raise self._non_finite(group, number, learning_rate, loss=loss, gradient_norm=None)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        # The scaler of float16 skips such a step by itself, and lowers its scale.
-        if not self.scaler.is_enabled() and not torch.isfinite(norm):
-            raise self._non_finite(
-                group, number, learning_rate, loss=loss, gradient_norm=float(norm)
-            )
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model, step=number)
-        return loss
+        return Outcome(
+            number,
+            num_images,
+            learning_rate,
+            loss=loss,
+            gradient_norm=norm,
+            rows=[batch["index"] for batch in group],
+            # The scaler of float16 skips such a step by itself, and lowers its scale.
+            may_overflow=self.scaler.is_enabled(),
+        )
 
     def state(self) -> dict[str, Any]:
         """All tensors and numbers that training changes."""
@@ -148,42 +123,27 @@ class Machinery:
                 self.optimizer.zero_grad(set_to_none=True)
                 self.restore(before)
 
-    def _backward(self, group: Sequence[Batch], *, num_images: int, margin_rad: float) -> float:
-        """Gradients of the mean loss over all images of the group, and that loss."""
+    def _backward(self, group: Sequence[Batch], *, num_images: int, margin_rad: float) -> Tensor:
+        """Gradients of the mean loss over all images of the group; this process's part of it."""
         total = torch.zeros((), device=self.device)
-        for batch in group:
-            loss = self._loss(batch, margin_rad=margin_rad) * (len(batch["target"]) / num_images)
-            # Processes give each other the mean of their gradients, and the sum is wanted.
-            self.scaler.scale(loss * self.team.size).backward()  # type: ignore[no-untyped-call]
+        for number, batch in enumerate(group, start=1):
+            with nullcontext() if number == len(group) else self._gradients_to_itself():
+                loss = self._loss(batch, margin_rad=margin_rad)
+                loss = loss * (len(batch["target"]) / num_images)
+                # Processes give each other the mean of their gradients, and the sum is wanted.
+                self.scaler.scale(loss * self.team.size).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return self.team.sum(float(total))
+        return total
+
+    def _gradients_to_itself(self) -> AbstractContextManager[None]:
+        """Where a process adds up gradients that it shares with the last batch of a group."""
+        shared = self.training_logits
+        return shared.no_sync() if isinstance(shared, DistributedDataParallel) else nullcontext()
 
     def _loss(self, batch: Batch, *, margin_rad: float) -> Tensor:
-        images = batch["image"].to(
-            self.device, non_blocking=True, memory_format=torch.channels_last
-        )
-        targets = batch["target"].to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.training_logits(images, targets, margin_rad=margin_rad)
-        return self.loss(logits, targets)
-
-    def _non_finite(
-        self,
-        group: Sequence[Batch],
-        number: int,
-        learning_rate: float,
-        *,
-        loss: float,
-        gradient_norm: float | None,
-    ) -> NonFiniteError:
-        mine = [int(row) for batch in group for row in batch["index"]]
-        return NonFiniteError(
-            number,
-            loss=loss,
-            gradient_norm=gradient_norm,
-            learning_rate=learning_rate,
-            rows=[row for rows in self.team.gather(mine) for row in rows],
-        )
+            logits = self.training_logits(batch["image"], batch["target"], margin_rad=margin_rad)
+        return self.loss(logits, batch["target"])
 
 
 def _copied(value: Any) -> Any:

@@ -41,12 +41,13 @@ class PaceLine:
         self._epochs = epochs
         self._last_line = time.monotonic()
 
-    def after_step(self, sums: Progress) -> None:
-        """Log a line if one is due."""
-        now = time.monotonic()
-        if now - self._last_line < LINE_EVERY_SECONDS:
-            return
-        self._last_line = now
+    def is_due(self) -> bool:
+        """Whether the last line is `LINE_EVERY_SECONDS` old."""
+        return time.monotonic() - self._last_line >= LINE_EVERY_SECONDS
+
+    def log(self, sums: Progress) -> None:
+        """Log a line."""
+        self._last_line = time.monotonic()
         batches_left = (self._epochs - sums.epoch) * self._num_batches - sums.batch
         logger.info(
             "epoch %d of %d, batch %d of %d: loss %.4f, %.0f img/s, data wait %.0f %%, %s left",

@@ -19,9 +19,16 @@ import torch
 from stages.config import Stage
 from stages.evaluation.predict import predict
 from stages.runtime.errors import InterruptedRunError, UserError
+from stages.training.compilation import (
+    Wanted,
+    compile_for_good,
+    is_worth_trying,
+    take_faster,
+)
 from stages.training.engine import Engine
 from stages.training.machinery import Batch
 from stages.training.memory import Memory, peak_memory, reset_peak
+from stages.training.outcomes import Outcomes
 from stages.training.pace import describe_duration
 from stages.training.progress import Progress
 
@@ -84,11 +91,13 @@ def preflight(
     section: Stage,
     key: str,
     max_hours: float | None,
+    compiling: Wanted,
 ) -> dict[str, Any]:
     """Try the run's next steps, say what they tell of the rest, and leave the run as it was.
 
     Args:
         key: the section's name in params.yaml, for messages.
+        compiling: `machine.compile`; from here on the machinery is compiled, or not.
 
     Returns:
         What history.json keeps of it; `took_s` is empty until `settle`.
@@ -101,7 +110,7 @@ def preflight(
     left, start = _left(engine, progress, scoring), time.monotonic()
     reset_peak(engine.machinery.device)
     with _fit_explained(section, key=key), engine.machinery.rehearsal():
-        mine = _rehearse(engine, progress, scoring=scoring, left=left)
+        mine = _rehearse(engine, progress, scoring=scoring, left=left, compiling=compiling)
         # Each process scores its share of the rows, all at the same time.
         together = replace(mine, scoring_img_s=mine.scoring_img_s * engine.team.size)
         rates = engine.team.lead(lambda: together)
@@ -118,6 +127,7 @@ def preflight(
         "step": progress.step,
         "seconds": round(time.monotonic() - start, 3),
         "tried": {name: round(value, 6) for name, value in asdict(rates).items()},
+        "compiled": engine.machinery.embed.is_compiled,
         "memory_bytes": None if memory is None else asdict(memory),
         "left": asdict(left),
         "forecast_s": round(forecast, 1),
@@ -154,27 +164,62 @@ def _left(engine: Engine, progress: Progress, scoring: Scoring) -> Left:
     )
 
 
-def _rehearse(engine: Engine, progress: Progress, *, scoring: Scoring, left: Left) -> Rates:
-    trial = Progress(epoch=progress.epoch, batch=progress.batch, step=progress.step)
+def _rehearse(
+    engine: Engine, progress: Progress, *, scoring: Scoring, left: Left, compiling: Wanted
+) -> Rates:
+    """The rates of the way that the run will compute: compiled, or as the model is."""
+    # What a trial that failed has left unread must not be taken for the run's.
+    engine = replace(engine, outcomes=Outcomes())
+    machinery = engine.machinery
+    _start_workers(engine.batches.epoch(progress.epoch, start_batch=progress.batch))
+    scoring_img_s = _scoring_rate(engine, scoring=scoring, left=left)
+    measure = partial(_step_rates, engine, progress, left=left, scoring_img_s=scoring_img_s)
+    if compiling is True:
+        # By a step that is not measured.
+        compile_for_good(machinery.embed, call=partial(_take_step, engine, progress))
+    rates = measure()
+    if is_worth_trying(
+        compiling,
+        seconds_left=left.steps * rates.step_seconds,
+        device=machinery.device,
+        team=machinery.team,
+    ):
+        rates = take_faster(machinery.embed, eager=rates, measure=measure)
+    return rates
+
+
+def _step_rates(engine: Engine, progress: Progress, *, left: Left, scoring_img_s: float) -> Rates:
+    trial = _beginning(progress)
     warmup, limit = quota(left.steps)
-    _start_workers(engine.batches.epoch(trial.epoch, start_batch=trial.batch))
     num_steps = 0
     for number, _ in enumerate(_steps(engine, trial), start=1):
         if signal_number := engine.stop_signal():
             raise InterruptedRunError(signal_number)
         if number == warmup:
+            engine.settle(trial)
             trial.clear_sums()
         num_steps = max(0, number - warmup)
         is_enough = num_steps == limit or _is_enough(num_steps, trial.seconds)
         if engine.team.lead(partial(bool, is_enough)):
             break
+    engine.settle(trial)
     return Rates(
         steps=num_steps,
         step_seconds=trial.seconds / num_steps,
         img_s=trial.images / trial.seconds,
         data_wait_share=trial.wait_seconds / trial.seconds,
-        scoring_img_s=_scoring_rate(engine, scoring=scoring, left=left),
+        scoring_img_s=scoring_img_s,
     )
+
+
+def _take_step(engine: Engine, progress: Progress) -> None:
+    trial = _beginning(progress)
+    next(_steps(engine, trial))
+    engine.settle(trial)
+
+
+def _beginning(progress: Progress) -> Progress:
+    return Progress(epoch=progress.epoch, batch=progress.batch, step=progress.step)
 
 
 def _steps(engine: Engine, trial: Progress) -> Iterator[None]:
@@ -194,7 +239,13 @@ def _scoring_rate(engine: Engine, *, scoring: Scoring, left: Left) -> float:
     """Images a second of a few batches of an evaluation."""
     _start_workers(scoring.batches)
     machinery, batches = engine.machinery, iter(scoring.batches)
-    score = partial(predict, machinery.weights(), device=machinery.device, dtype=machinery.dtype)
+    score = partial(
+        predict,
+        machinery.weights(),
+        finish=engine.finish,
+        device=machinery.device,
+        dtype=machinery.dtype,
+    )
     warmup, limit = quota(len(scoring.batches) * left.rows_to_score / scoring.num_val)
     if warmup and len(scoring.batches) > warmup:
         score(itertools.islice(batches, warmup))

@@ -29,9 +29,13 @@ def _batches():
     ]
 
 
+def _finish(batch):
+    return {"image": batch["image"].contiguous(memory_format=torch.channels_last)}
+
+
 def test_logits_come_in_loader_order_and_eval_mode():
     model, (images, batches) = _Model(), _batches()
-    found = predict(model, batches, device=torch.device("cpu"), dtype=torch.float32)
+    found = predict(model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.float32)
     expected = images.mean(dim=(2, 3)) @ model.linear.weight.T
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
     assert found.dtype == np.float32
@@ -41,8 +45,10 @@ def test_logits_come_in_loader_order_and_eval_mode():
 
 def test_low_precision_is_autocast_and_comes_back_as_float32():
     model, (_, batches) = _Model(), _batches()
-    exact = predict(model, batches, device=torch.device("cpu"), dtype=torch.float32)
-    rough = predict(model, batches, device=torch.device("cpu"), dtype=torch.bfloat16)
+    exact = predict(model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.float32)
+    rough = predict(
+        model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.bfloat16
+    )
     assert rough.dtype == np.float32
     assert not np.array_equal(rough, exact)
     np.testing.assert_allclose(rough, exact, atol=0.02)

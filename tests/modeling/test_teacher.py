@@ -20,9 +20,9 @@ def test_logits_are_bounded_by_the_scale() -> None:
 def test_training_without_margin_is_inference() -> None:
     teacher = _teacher().eval()
     images, targets = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 6])
-    plain = teacher.training_logits(images, targets, margin_rad=0.0)
+    plain = teacher.head.training_logits(teacher.embed(images), targets, margin_rad=0.0)
     assert torch.equal(plain, teacher(images))
-    widened = teacher.training_logits(images, targets, margin_rad=0.35)
+    widened = teacher.head.training_logits(teacher.embed(images), targets, margin_rad=0.35)
     assert (widened.gather(1, targets[:, None]) < plain.gather(1, targets[:, None])).all()
 
 
@@ -30,7 +30,7 @@ def test_incident_T2_the_one_head_learns_from_the_first_step() -> None:
     """What warm-up trains, where the margin is still 0, is what is evaluated and exported."""
     teacher = _teacher()
     images, targets = torch.randn(8, 3, 64, 64), torch.arange(8) % 7
-    logits = teacher.training_logits(images, targets, margin_rad=0.0)
+    logits = teacher.head.training_logits(teacher.embed(images), targets, margin_rad=0.0)
     functional.cross_entropy(logits, targets).backward()
     learning = {n for n, p in teacher.named_parameters() if p.grad is not None and p.grad.any()}
     assert {"head.weight", "embedding.1.weight"} <= learning
@@ -46,7 +46,7 @@ def test_it_learns_a_handful_of_faces() -> None:
     first = math.nan
     for step in range(20):
         loss = functional.cross_entropy(
-            teacher.training_logits(images, targets, margin_rad=0.2), targets
+            teacher.head.training_logits(teacher.embed(images), targets, margin_rad=0.2), targets
         )
         first = loss.item() if step == 0 else first
         optimizer.zero_grad()

@@ -1,6 +1,7 @@
 import hashlib
 import math
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -201,6 +202,14 @@ def test_yunet_finds_the_angle_of_a_drawn_face(yunet, angle, side):
     photo, box = drawn_face(angle, side=side)
     found = EyeDetector(yunet).eye_angle(photo, box=box)
     assert found == pytest.approx(angle, abs=6)
+
+
+def test_a_pickled_detector_finds_the_same_angle(yunet):
+    detector = EyeDetector(yunet)
+    copy = pickle.loads(pickle.dumps(detector))
+    photo, box = drawn_face(8)
+    assert copy.sha256 == detector.sha256
+    assert copy.eye_angle(photo, box=box) == detector.eye_angle(photo, box=box)
 
 
 def test_where_no_face_is_there_is_no_angle(yunet):

@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 from PIL.ImageOps import exif_transpose
 
+import stages.preprocessing.decode
 from stages.preprocessing.decode import decode, encode_png
 from stages.preprocessing.errors import UnusableImageError
 
@@ -298,6 +299,45 @@ def test_broken_bytes_give_a_picture_or_a_reason(kind):
     assert reasons <= {"image_unreadable", "image_too_large", "image_animated"}
     # What stands in rejects.csv is the same in every run, and a line.
     assert not [detail for detail in details if " at 0x" in detail or "\n" in detail]
+
+
+JPEGS = [
+    saved(FLAT, "JPEG"),
+    saved(FLAT, "JPEG", progressive=True, comment=b"drawn"),
+    saved(FLAT.convert("L"), "JPEG", restart_marker_rows=1),
+    saved(FLAT, "JPEG", optimize=True, subsampling=0),
+    encoded(NOISE, ".jpg"),
+]
+
+
+def outcome(data: bytes) -> tuple[object, ...]:
+    try:
+        image = decode(data)
+    except UnusableImageError as error:
+        return error.reason, error.detail
+    return image.shape, image.tobytes()
+
+
+def test_of_plain_jpegs_pillow_need_not_look_at_the_header(monkeypatch: pytest.MonkeyPatch):
+    expected = [outcome(data) for data in JPEGS]
+    monkeypatch.setattr(stages.preprocessing.decode, "_checked_header", None)
+    assert [outcome(data) for data in JPEGS] == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_jpeg_is_refused_as_pillow_alone_would_refuse_it(monkeypatch: pytest.MonkeyPatch):
+    rng = random.Random(3)
+    broken = [mutated(data[:700], rng) + data[700:] for data in JPEGS for _ in range(200)]
+    # Every byte of the headers, so that no field is left out.
+    header = JPEGS[2].index(b"\xff\xda")
+    broken += [
+        JPEGS[2][:place] + bytes([value]) + JPEGS[2][place + 1 :]
+        for place in range(3, header)
+        for value in (0, 3, 12, 255)
+    ]
+    found = [outcome(data) for data in broken]
+    monkeypatch.setattr(stages.preprocessing.decode, "_plain_jpeg_size", lambda _: None)
+    assert found == [outcome(data) for data in broken]
 
 
 def test_the_bytes_of_a_shard_decode_as_well():

@@ -4,12 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.preprocessing.fingerprint import (
-    THUMBNAIL_SIDE,
-    difference_hash,
-    pixel_sha256,
-    thumbnail,
-)
+from stages.preprocessing.fingerprint import THUMBNAIL_SIDE, fingerprint
 
 NOISE = np.random.default_rng(1).integers(0, 256, (48, 48, 3), np.uint8)
 SMOOTH = cv2.resize(NOISE[:6, :6], (180, 160), interpolation=cv2.INTER_CUBIC)
@@ -26,9 +21,9 @@ def as_image(data: bytes) -> np.ndarray:
 def test_pixel_hash_sees_one_pixel_and_the_shape():
     changed = NOISE.copy()
     changed[3, 4, 1] ^= 1
-    hashes = {pixel_sha256(image) for image in (NOISE, changed, NOISE.reshape(24, 96, 3))}
+    hashes = {fingerprint(image).sha256 for image in (NOISE, changed, NOISE.reshape(24, 96, 3))}
     assert len(hashes) == 3
-    assert pixel_sha256(NOISE[::-1][::-1]) == pixel_sha256(NOISE)
+    assert fingerprint(NOISE[::-1][::-1]).sha256 == fingerprint(NOISE).sha256
 
 
 def test_difference_hash_against_area_resize():
@@ -38,18 +33,18 @@ def test_difference_hash_against_area_resize():
     bits = "".join(
         "01"[bool(cells[row, col] > cells[row, col + 1])] for row in range(8) for col in range(8)
     )
-    assert difference_hash(image) == int(bits, 2)
+    assert fingerprint(image).dhash == int(bits, 2)
 
 
 def test_difference_hash_has_a_bit_where_brightness_falls():
     falling = np.repeat(
         np.tile(np.arange(90, 0, -1, dtype=np.uint8), (80, 1))[:, :, None], 3, axis=2
     )
-    assert difference_hash(falling) == (1 << 64) - 1
-    assert difference_hash(np.ascontiguousarray(falling[:, ::-1])) == 0
-    assert difference_hash(np.full_like(falling, 77)) == 0
+    assert fingerprint(falling).dhash == (1 << 64) - 1
+    assert fingerprint(np.ascontiguousarray(falling[:, ::-1])).dhash == 0
+    assert fingerprint(np.full_like(falling, 77)).dhash == 0
     upper = np.where(np.arange(80)[:, None, None] < 10, falling, 77)
-    assert difference_hash(upper.astype(np.uint8)) == 0xFF << 56
+    assert fingerprint(upper.astype(np.uint8)).dhash == 0xFF << 56
 
 
 def test_difference_hash_survives_jpeg_and_size_but_not_another_picture():
@@ -57,21 +52,31 @@ def test_difference_hash_survives_jpeg_and_size_but_not_another_picture():
     assert done
     copies = [cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.resize(SMOOTH, (90, 80))]
     for copy in copies:
-        assert (difference_hash(SMOOTH) ^ difference_hash(copy)).bit_count() <= 4
-    assert (difference_hash(SMOOTH) ^ difference_hash(SMOOTH[:, ::-1])).bit_count() >= 16
+        assert (fingerprint(SMOOTH).dhash ^ fingerprint(copy).dhash).bit_count() <= 4
+    assert (fingerprint(SMOOTH).dhash ^ fingerprint(SMOOTH[:, ::-1]).dhash).bit_count() >= 16
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (8, 9), (7, 100)])
 def test_fingerprints_take_any_size(shape):
     image = noise(*shape)
-    assert 0 <= difference_hash(image) < 1 << 64
-    assert len(thumbnail(image)) == THUMBNAIL_SIDE**2
+    assert 0 <= fingerprint(image).dhash < 1 << 64
+    assert len(fingerprint(image).thumbnail) == THUMBNAIL_SIDE**2
 
 
 def test_grey_is_opencv_fixed_point_on_this_machine_too():
     red, green, blue = np.moveaxis(NOISE.astype(np.int64), 2, 0)
     expected = (9798 * red + 19235 * green + 3735 * blue + (1 << 14)) >> 15
     assert np.array_equal(cv2.cvtColor(NOISE, cv2.COLOR_RGB2GRAY), expected)
+
+
+def test_sums_of_a_large_picture_do_not_overflow():
+    white = np.full((2950, 2950, 3), 255, np.uint8)
+    white[:, 1500:] = 254
+    assert white[:, :, 0].sum(dtype=np.int64) > 2**31
+    grey = as_image(fingerprint(white).thumbnail)
+    assert (grey[:, :12] == 255).all()
+    assert (grey[:, 13:] == 254).all()
+    assert fingerprint(white).dhash == int("00011000" * 8, 2)
 
 
 def exact_mean(grey: np.ndarray) -> np.ndarray:
@@ -86,7 +91,7 @@ def exact_mean(grey: np.ndarray) -> np.ndarray:
 def test_thumbnail_is_the_exact_mean_of_areas_rounded_half_up(height, width, seed):
     image = noise(height, width, seed=seed)
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    assert np.array_equal(as_image(thumbnail(image)), exact_mean(grey))
+    assert np.array_equal(as_image(fingerprint(image).thumbnail), exact_mean(grey))
 
 
 @pytest.mark.parametrize("shape", [(48, 48), (100, 100), (24, 24), (224, 181), (1, 5000), (37, 24)])
@@ -97,21 +102,23 @@ def test_thumbnail_against_opencv_area_resize(shape):
     for axis, side in enumerate(shape):
         grey = np.repeat(grey, 24 if side < 24 else 1, axis=axis)
     expected = cv2.resize(grey, (24, 24), interpolation=cv2.INTER_AREA)
-    assert np.abs(as_image(thumbnail(image)).astype(int) - expected).max() <= 1
+    assert np.abs(as_image(fingerprint(image).thumbnail).astype(int) - expected).max() <= 1
 
 
 @given(st.integers(1, 120), st.integers(1, 120))
 def test_a_mirrored_picture_has_the_mirrored_thumbnail(height, width):
     image = noise(height, width)
     mirrored = np.ascontiguousarray(image[:, ::-1])
-    assert np.array_equal(as_image(thumbnail(mirrored)), as_image(thumbnail(image))[:, ::-1])
+    assert np.array_equal(
+        as_image(fingerprint(mirrored).thumbnail), as_image(fingerprint(image).thumbnail)[:, ::-1]
+    )
 
 
 def test_thumbnail_survives_jpeg_and_size():
     done, data = cv2.imencode(".jpg", SMOOTH, [cv2.IMWRITE_JPEG_QUALITY, 60])
     assert done
-    original = as_image(thumbnail(SMOOTH)).astype(int)
+    original = as_image(fingerprint(SMOOTH).thumbnail).astype(int)
     for copy in (cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.resize(SMOOTH, (90, 80))):
-        assert np.abs(as_image(thumbnail(copy)) - original).mean() < 3
-    other = as_image(thumbnail(SMOOTH[::-1])).astype(int)
+        assert np.abs(as_image(fingerprint(copy).thumbnail) - original).mean() < 3
+    other = as_image(fingerprint(SMOOTH[::-1]).thumbnail).astype(int)
     assert np.abs(other - original).mean() > 20

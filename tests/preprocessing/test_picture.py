@@ -9,7 +9,7 @@ from stages.preprocessing.align import EyeDetector, crop_upright
 from stages.preprocessing.crop import BoxPx, BoxShare, crop_square
 from stages.preprocessing.decode import decode, encode_png
 from stages.preprocessing.errors import UnusableImageError
-from stages.preprocessing.fingerprint import difference_hash, pixel_sha256, thumbnail
+from stages.preprocessing.fingerprint import fingerprint
 from stages.preprocessing.picture import Framing, read_picture
 
 IMAGE = np.random.default_rng(5).integers(0, 256, (60, 80, 3), np.uint8)
@@ -33,9 +33,9 @@ class FixedEyes(EyeDetector):
 def check_fingerprints(picture) -> None:
     stored = decode(picture.image)
     assert stored.shape == (picture.height, picture.width, 3)
-    assert picture.sha256 == pixel_sha256(stored)
-    assert picture.dhash == difference_hash(stored)
-    assert picture.thumbnail == thumbnail(stored)
+    assert picture.sha256 == fingerprint(stored).sha256
+    assert picture.dhash == fingerprint(stored).dhash
+    assert picture.thumbnail == fingerprint(stored).thumbnail
 
 
 def test_without_a_box_the_bytes_stay():
@@ -43,7 +43,7 @@ def test_without_a_box_the_bytes_stay():
     assert picture.image is DATA
     assert (picture.width, picture.height, picture.native_px) == (80, 60, 60)
     assert (picture.crop, picture.box_inside) == ("none", None)
-    assert picture.sha256 == pixel_sha256(IMAGE)
+    assert picture.sha256 == fingerprint(IMAGE).sha256
     check_fingerprints(picture)
 
 

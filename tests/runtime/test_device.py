@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.runtime.device import choose_device, choose_dtype
+from stages.runtime.device import be_deterministic, be_fast, choose_device, choose_dtype
 from stages.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -16,6 +16,29 @@ def test_auto_on_a_cpu_is_fp32() -> None:
 def test_fp16_needs_a_gpu() -> None:
     with pytest.raises(UserError, match=r"machine\.precision: fp16 needs a GPU"):
         choose_dtype("fp16", CPU)
+
+
+def test_float32_of_the_head_stays_float32_while_convolutions_may_be_tf32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("benchmark", "allow_tf32"):
+        monkeypatch.setattr(torch.backends.cudnn, name, False)
+    be_fast()
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.benchmark
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_same_bits_every_time_are_bits_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    try:
+        be_deterministic()
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

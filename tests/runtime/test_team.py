@@ -94,10 +94,10 @@ def test_a_stop_signal_to_the_launcher_reaches_every_process_once(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no hang-up there")
-def test_a_hang_up_that_nohup_ignores_is_not_passed_on() -> None:
+def test_a_hang_up_that_nohup_ignores_is_not_passed_on(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        handled = _config(2).signals_to_handle.split(",")
+        handled = _config(2, logs=str(tmp_path)).signals_to_handle.split(",")
     finally:
         signal.signal(signal.SIGHUP, before)
     assert "SIGTERM" in handled

@@ -9,6 +9,7 @@ from stages.config import AffectnetSource
 from stages.runtime.errors import UserError
 from stages.sources.affectnet import read
 from stages.sources.face import Box, Candidate, Reject
+from stages.sources.members import MemberReader
 from stages.sources.tree import RawTree
 
 SOURCE = AffectnetSource(format="affectnet", path="affectnet")
@@ -37,7 +38,7 @@ def in_memory(files) -> RawTree:
         def open(self, member):
             return io.BytesIO(files[member])
 
-    return Memory(dict.fromkeys(files), archive=None)
+    return Memory(dict.fromkeys(files), reader=MemberReader(None))
 
 
 def line(path: str, expression: str, *, box: str = "10,20,30,40") -> str:

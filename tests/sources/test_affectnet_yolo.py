@@ -4,6 +4,7 @@ from stages.config import AffectnetYoloSource
 from stages.runtime.errors import UserError
 from stages.sources.affectnet_yolo import read
 from stages.sources.face import Candidate, Reject, ShareBox
+from stages.sources.members import MemberReader
 from stages.sources.tree import RawTree
 
 SOURCE = AffectnetYoloSource(format="affectnet_yolo", path="yolo")
@@ -183,7 +184,7 @@ def test_letter_case_does_not_matter_where_it_alone_does_not_tell_two_apart():
             return files[member].encode()
 
     # A folder on some file systems cannot hold them all.
-    rows = rows_of(Memory(dict.fromkeys(files), archive=None))
+    rows = rows_of(Memory(dict.fromkeys(files), reader=MemberReader(None)))
     assert [row.id for row in rows if isinstance(row, Candidate)] == [
         "yolo/train/One#0",
         "yolo/train/tWo#0",

@@ -16,7 +16,8 @@ from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Fault, Reject, Rule
 from stages.sources.formats import read_source
 from stages.sources.labels import CLASSES
-from stages.sources.tree import UnreadableMemberError, open_tree
+from stages.sources.members import UnreadableMemberError
+from stages.sources.tree import open_tree
 from tests.sources.conftest import write_zip
 from tests.sources.layouts import LAYOUTS, Tree
 

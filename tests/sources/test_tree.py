@@ -1,3 +1,4 @@
+import hashlib
 import os
 import sys
 import zipfile
@@ -6,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from stages.runtime.errors import UserError
-from stages.sources.tree import UnreadableMemberError, open_tree
+from stages.sources.members import UnreadableMemberError
+from stages.sources.tree import open_tree
 
 KEY = "standardize.sources.x.path"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are other things there")
@@ -27,20 +29,36 @@ def test_members_are_sorted_and_without_litter(make_tree):
     assert tree.read("b/2.png") == b"2"
 
 
-def test_the_same_files_have_the_same_hash_as_folder_and_zip(tmp_path: Path):
-    files = {"b.txt": b"2", "a/1.png": b"1"}
+def hash_of(path: Path) -> str:
+    with open_tree(path, key=KEY) as tree:
+        return tree.content_sha256()
+
+
+def write_in_order(path: Path, files: dict[str, bytes]) -> Path:
     for name, content in files.items():
-        path = tmp_path / "d" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    with open_tree(tmp_path / "d", key=KEY) as one, open_tree(tmp_path / "d.zip", key=KEY) as two:
-        assert one.content_sha256() == two.content_sha256()
-    (tmp_path / "d" / "b.txt").write_bytes(b"3")
-    with open_tree(tmp_path / "d", key=KEY) as three, open_tree(tmp_path / "d.zip", key=KEY) as two:
-        assert three.content_sha256() != two.content_sha256()
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+def test_a_folder_has_the_hash_of_its_names_and_bytes(tmp_path: Path):
+    files = {"b.txt": b"2", "a/1.png": b"1"}
+    first = hash_of(write_in_order(tmp_path / "first", files))
+    assert hash_of(write_in_order(tmp_path / "again", dict(reversed(files.items())))) == first
+    others = [files | {"b.txt": b"3"}, {"c.txt": b"2", "a/1.png": b"1"}, {"a/1.png": b"1"}]
+    hashes = {hash_of(write_in_order(tmp_path / str(n), other)) for n, other in enumerate(others)}
+    assert len(hashes | {first}) == 4
+
+
+def test_a_zip_has_the_hash_of_its_own_bytes(tmp_path: Path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", b"the picture")
+    first = hash_of(path)
+    assert first == hashlib.sha256(path.read_bytes()).hexdigest()
+    # Broken, and its directory still says the same.
+    path.write_bytes(path.read_bytes().replace(b"the picture", b"THE picture"))
+    assert hash_of(path) != first
 
 
 def test_incident_D6_a_shuffled_listing_gives_the_same_tree(tmp_path: Path, monkeypatch):

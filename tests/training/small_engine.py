@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stages.config import NoCorrection
 from stages.runtime.signals import StopRequest
 from stages.training.checkpoint import load_checkpoint
+from stages.training.compilation import CompilableEmbed
 from stages.training.engine import Engine, Plan
 from stages.training.machinery import Batch, Machinery
 from stages.training.optimization import build_average, build_optimizer
@@ -36,8 +37,15 @@ class Learner(nn.Module):
         logits: Tensor = self.body(images)
         return logits
 
-    def training_logits(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
-        return self(images) - margin_rad * nn.functional.one_hot(targets, 7)
+
+class TrainingPath:
+    """Logits that are lower on the target by the margin."""
+
+    def __init__(self, embed: CompilableEmbed) -> None:
+        self.embed = embed
+
+    def __call__(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
+        return self.embed(images) - margin_rad * (targets[:, None] == torch.arange(7)).float()
 
 
 class SyntheticBatches:
@@ -79,10 +87,11 @@ def evaluate(model: nn.Module) -> dict[str, float]:
 def build_engine(folder: Path, **options: Any) -> Engine:
     torch.manual_seed(0)
     model = Learner()
-    stop = StopRequest()
+    stop, embed = StopRequest(), CompilableEmbed(model.forward)
     machinery = Machinery(
         model=model,
-        training_logits=model.training_logits,
+        embed=embed,
+        training_logits=TrainingPath(embed),
         optimizer=build_optimizer(model, "adamw", learning_rate=1e-2, weight_decay=0.05),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         loss=build_loss(
@@ -101,7 +110,10 @@ def build_engine(folder: Path, **options: Any) -> Engine:
         schedule=CosineSchedule(peak=1e-2, floor=1e-3, warmup_steps=2, total_steps=steps),
         margin_at=lambda epoch: 0.1 * epoch,
     )  # fmt: skip
-    return Engine(machinery, plan, SyntheticBatches(stop, **options), evaluate, folder, stop)
+    batches = SyntheticBatches(stop, **options)
+    return Engine(
+        machinery, plan, batches, finish=dict, evaluate=evaluate, folder=folder, stop=stop
+    )
 
 
 def fit(engine: Engine) -> Progress:

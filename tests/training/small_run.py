@@ -12,6 +12,7 @@ import pytest
 
 from stages import manifest, standardize
 from stages.training.machinery import Batch, Machinery
+from stages.training.outcomes import Outcome
 
 EPOCHS, STEPS = 4, 20
 RECIPE = {
@@ -56,11 +57,11 @@ def record_steps(
 
     def recorded(
         machinery: Machinery, group: Sequence[Batch], *, number: int, **options: Any
-    ) -> float:
-        loss = step(machinery, group, number=number, **options)
-        steps[number] = loss, [int(row) for batch in group for row in batch["index"]]
+    ) -> Outcome:
+        outcome = step(machinery, group, number=number, **options)
+        steps[number] = float(outcome.loss), [int(row) for batch in group for row in batch["index"]]
         events.pop(number, lambda: None)()
-        return loss
+        return outcome
 
     monkeypatch.setattr(Machinery, "step", recorded)
     return steps

@@ -37,11 +37,11 @@ def test_a_line_is_logged_when_it_is_due(
     line = PaceLine(num_batches=10, epochs=3)
     sums = Progress(epoch=1, batch=4, images=256, seconds=8.0, wait_seconds=2.0, loss_sum=256 * 1.5)
     with caplog.at_level("INFO"):
-        line.after_step(sums)
-        assert caplog.text == ""
+        assert not line.is_due()
         clock[0] += pace.LINE_EVERY_SECONDS
-        line.after_step(sums)
-        line.after_step(sums)
+        assert line.is_due()
+        line.log(sums)
+        assert not line.is_due()
     assert [record.getMessage() for record in caplog.records] == [
         "epoch 2 of 3, batch 4 of 10: loss 1.5000, 32 img/s, data wait 25 %, 0:00:32 left"
     ]

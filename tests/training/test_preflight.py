@@ -15,9 +15,10 @@ from stages.config import load_params
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import StopRequest
 from stages.training import preflight as preflights
+from stages.training.compilation import Wanted
 from stages.training.engine import Engine
-from stages.training.machinery import NonFiniteError
 from stages.training.memory import peak_gpu_bytes, peak_memory
+from stages.training.outcomes import NonFiniteError
 from stages.training.preflight import Left, Rates, Scoring, preflight, quota, settle
 from stages.training.progress import Progress
 from tests.training.small_engine import (
@@ -34,10 +35,18 @@ SECTION = load_params(Path(__file__).parents[2] / "params.yaml").stageA
 SCORING = Scoring(list(SyntheticBatches(StopRequest()).epoch(9, start_batch=0)), 27, 54)
 
 
-def fly(engine: Engine, progress: Progress, *, max_hours: float | None = None) -> dict[str, Any]:
+def fly(
+    engine: Engine,
+    progress: Progress,
+    *,
+    scoring: Scoring = SCORING,
+    max_hours: float | None = None,
+    compiling: Wanted = "auto",
+) -> dict[str, Any]:
     return preflight(
-        engine, progress, scoring=SCORING, section=SECTION, key="stageA", max_hours=max_hours
-    )
+        engine, progress, scoring=scoring, section=SECTION, key="stageA", max_hours=max_hours,
+        compiling=compiling,
+    )  # fmt: skip
 
 
 def assert_same(left: Any, right: Any) -> None:
@@ -198,9 +207,7 @@ def test_a_stop_during_the_preflight_ends_it(tmp_path: Path) -> None:
 
 def test_a_single_batch_can_be_scored(tmp_path: Path) -> None:
     lone = Scoring(list(SCORING.batches)[:1], 6, 6000)
-    found = preflight(
-        build_engine(tmp_path), Progress(), scoring=lone, section=SECTION, key="", max_hours=None
-    )
+    found = fly(build_engine(tmp_path), Progress(), scoring=lone)
     assert found["tried"]["scoring_img_s"] > 0
 
 

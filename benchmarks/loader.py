@@ -1,0 +1,221 @@
+"""`python -m benchmarks.loader`: how much faster the loader is than the classic chain, on one core.
+
+Synthetic faces in JPEG (quality 90), as large as the output, are there as files and in shards. The
+classic chain is Pillow, torchvision's RandomResizedCrop, RandomHorizontalFlip and ColorJitter,
+CLAHE of Lab's L by OpenCV, ToTensor and Normalize in a DataLoader over the files. Against it stand
+batches of training faces from the shards: `gpu` as the loader's processes leave them for a GPU,
+`cpu` finished; `decode` alone is the limit. All take turns in one run, in one thread of one
+process. Times are the processor's: what else runs on its core is not counted.
+"""
+
+import hashlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from benchmarks.command import Figures, run_benchmark
+from benchmarks.synthetic import draw_noise, draw_picture, draw_thumbnails, encode_jpeg
+from stages.config import Augmentation, Clahe, Preprocess
+from stages.loading.augmentation import MAX_ASPECT
+from stages.loading.dataset import FaceDataset, Unfinished
+from stages.loading.sampler import BatchOrder, EpochSampler
+from stages.loading.shards import FaceStore
+from stages.preprocessing.decode import decode
+from stages.records.faces import Face, ShardWriter
+from stages.sources.labels import CLASSES
+
+ROUNDS = 7
+SIZES_PX = (224, 384)
+BATCH = 64
+AUGMENTATION = Augmentation()
+WITH_CLAHE, WITHOUT_CLAHE = Preprocess(clahe=Clahe()), Preprocess(clahe=None)
+
+Contender = Callable[[], Iterable[Any]]
+
+
+class LabClahe:
+    """The usual CLAHE of a Pillow picture: L of Lab."""
+
+    def __init__(self, clahe: Clahe) -> None:
+        self._settings = {"clipLimit": clahe.clip_limit, "tileGridSize": (clahe.tiles, clahe.tiles)}
+
+    def __call__(self, picture: Image.Image) -> Image.Image:
+        """The picture equalised."""
+        planes = cv2.cvtColor(np.array(picture), cv2.COLOR_RGB2LAB)
+        planes[..., 0] = cv2.createCLAHE(**self._settings).apply(planes[..., 0])
+        return Image.fromarray(cv2.cvtColor(planes, cv2.COLOR_LAB2RGB))
+
+
+class PictureFiles(Dataset[tuple[Tensor, int]]):
+    """Picture files, transformed one by one."""
+
+    def __init__(self, files: Sequence[Path], transform: Callable[[Image.Image], Tensor]) -> None:
+        self._files = files
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        with Image.open(self._files[number]) as picture:
+            return self._transform(picture.convert("RGB")), number % len(CLASSES)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure, print, return the exit code."""
+    about = "Time the loader on one core against the classic chain on the same pictures."
+    return run_benchmark(argv, name="loader", about=about, faces=256, measure=measure)
+
+
+def measure(faces: int) -> Figures:
+    """For each size of the output: ratios to the classic chain, their spread, and rates."""
+    with _one_thread():
+        return {str(size): _compare(faces, size=size) for size in SIZES_PX}
+
+
+def write_faces(folder: Path, number: int, *, size: int) -> list[Path]:
+    """Write faces as `files/*.jpg` and as shards in `standardized/`; returns the files."""
+    source = folder / "standardized" / "faces"
+    source.mkdir(parents=True)
+    (folder / "files").mkdir()
+    files = [folder / "files" / f"{n:06d}.jpg" for n in range(number)]
+    noise = draw_noise(width=size, height=size)
+    with ShardWriter(source, shard_mb=512) as writer:
+        for path, thumbnail in zip(files, draw_thumbnails(number), strict=True):
+            picture = draw_picture(thumbnail, width=size, height=size, noise=noise)
+            path.write_bytes(encode_jpeg(picture))
+            writer.add(_face(path, size=size, thumbnail=thumbnail.tobytes()))
+        writer.note({"rows": number, "rejects": {}, "crops": {"none": number}})
+    return files
+
+
+def classic_chain(files: Sequence[Path], *, size: int, preprocess: Preprocess) -> DataLoader[Any]:
+    """Batches of the files as most trainers make them."""
+    ratio = (1 / MAX_ASPECT, MAX_ASPECT)
+    jitter = (AUGMENTATION.brightness, AUGMENTATION.contrast, AUGMENTATION.saturation)
+    steps = [
+        transforms.RandomResizedCrop(size, scale=AUGMENTATION.crop_scale, ratio=ratio),
+        transforms.RandomHorizontalFlip(AUGMENTATION.flip),
+        transforms.ColorJitter(*jitter),
+        *([LabClahe(preprocess.clahe)] if preprocess.clahe else []),
+        transforms.ToTensor(),
+        transforms.Normalize(preprocess.mean, preprocess.std),
+    ]
+    return DataLoader(PictureFiles(files, transforms.Compose(steps)), batch_size=BATCH)
+
+
+def _face(path: Path, *, size: int, thumbnail: bytes) -> Face:
+    id_ = f"faces/{path.stem}"
+    return Face(
+        id=id_,
+        image=path.read_bytes(),
+        width=size,
+        height=size,
+        native_px=size,
+        label=CLASSES[int(path.stem) % len(CLASSES)],
+        votes=None,
+        split="train",
+        photo=id_,
+        confidence=None,
+        sha256=hashlib.sha256(thumbnail).hexdigest(),
+        dhash=0,
+        thumbnail=thumbnail,
+        crop="none",
+        raw=path.name,
+    )
+
+
+def _compare(number: int, *, size: int) -> Figures:
+    with tempfile.TemporaryDirectory() as name:
+        files = write_faces(Path(name), number, size=size)
+        bytes_per_face = round(statistics.mean(path.stat().st_size for path in files))
+        contenders = _contenders(Path(name) / "standardized", files, size=size)
+        seconds = _seconds_in_turns(contenders)
+    pairs = {
+        "gpu": ("classic", "gpu"),
+        "cpu": ("classic", "cpu"),
+        "gpu_without_clahe": ("classic_without_clahe", "gpu"),
+        "cpu_without_clahe": ("classic_without_clahe", "cpu_without_clahe"),
+    }
+    ratios = {
+        name: [one / other for one, other in zip(seconds[slow], seconds[fast], strict=True)]
+        for name, (slow, fast) in pairs.items()
+    }
+    return {
+        **{name: round(statistics.median(found), 2) for name, found in ratios.items()},
+        "spread": {name: f"{min(found):.2f} to {max(found):.2f}" for name, found in ratios.items()},
+        "faces_per_s": {
+            name: round(number / statistics.median(taken)) for name, taken in seconds.items()
+        },
+        "bytes_per_face": bytes_per_face,
+    }
+
+
+def _contenders(standardized: Path, files: Sequence[Path], *, size: int) -> dict[str, Contender]:
+    store = FaceStore(standardized)
+    targets = np.arange(len(files)) % len(CLASSES)
+    order = BatchOrder(EpochSampler(targets, batch_size=BATCH, seed=0))
+
+    def faces(preprocess: Preprocess) -> FaceDataset:
+        return FaceDataset(
+            store,
+            positions=np.arange(len(files)),
+            targets=targets,
+            image_size=size,
+            preprocess=preprocess,
+            augmentation=AUGMENTATION,
+            seed=0,
+        )
+
+    unfinished, finished, plain = (
+        Unfinished(faces(WITH_CLAHE)), faces(WITH_CLAHE), faces(WITHOUT_CLAHE),
+    )  # fmt: skip
+    images = [store.image(position) for position in range(len(files))]
+    return {
+        "classic": lambda: classic_chain(files, size=size, preprocess=WITH_CLAHE),
+        "gpu": lambda: map(unfinished.__getitem__, order),
+        "cpu": lambda: map(finished.__getitem__, order),
+        "classic_without_clahe": lambda: classic_chain(files, size=size, preprocess=WITHOUT_CLAHE),
+        "cpu_without_clahe": lambda: map(plain.__getitem__, order),
+        "decode": lambda: map(decode, images),
+    }
+
+
+def _seconds_in_turns(contenders: dict[str, Contender]) -> dict[str, list[float]]:
+    """Processor seconds of each contender in each round."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(ROUNDS):
+        for name, make in contenders.items():
+            start = time.process_time()
+            for _batch in make():
+                pass
+            seconds[name].append(time.process_time() - start)
+    return seconds
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads[0])
+        torch.set_num_threads(threads[1])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

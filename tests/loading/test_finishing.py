@@ -1,0 +1,178 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from stages.config import Augmentation, Clahe, Preprocess
+from stages.loading import finishing
+from stages.loading.augmentation import NO_AUGMENTATION, Variation, vary_colour
+from stages.loading.dataset import FaceDataset, Unfinished
+from stages.loading.finishing import Finish, vary_colour_batch
+from stages.loading.loader import EvalLoader, TrainLoader
+from stages.loading.sampler import Draw, EpochSampler
+from stages.loading.shards import FaceStore
+from stages.preprocessing.decode import decode
+from stages.preprocessing.model_input import to_model_input
+from stages.records.faces import read_faces
+from stages.sources.labels import CLASSES
+
+PLAIN = Preprocess()
+WITH_CLAHE = Preprocess(clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))
+CPU = torch.device("cpu")
+# Tensors without values: whoever wants to read one fails.
+META = torch.device("meta")
+devices = pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param(
+            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+        ),
+    ],
+)
+MakeDataset = Callable[..., FaceDataset]
+DRAWS = [Draw(1, position, position % 70) for position in range(0, 100, 7)]
+
+
+def test_an_unfinished_batch_has_squares_and_factors(make_dataset: MakeDataset) -> None:
+    batch = make_dataset().unfinished(DRAWS)
+    assert batch["image"].shape == (len(DRAWS), 32, 32, 3)
+    assert batch["image"].dtype == torch.uint8
+    assert batch["colour"].shape == (len(DRAWS), 3)
+    assert batch["colour"].dtype == torch.float64
+    assert (batch["colour"] - 1).abs().max() > 0.1
+    assert batch["index"].tolist() == [draw.row for draw in DRAWS]
+
+
+@devices
+@pytest.mark.parametrize("preprocess", [PLAIN, WITH_CLAHE])
+def test_evaluation_is_the_one_model_input_on_any_device(
+    make_dataset, standardized, preprocess, device
+) -> None:
+    dataset = make_dataset(augmentation=NO_AUGMENTATION, preprocess=preprocess)
+    finish = Finish(preprocess, device=torch.device(device))
+    images = read_faces(standardized, ["image"])["image"]
+    found = finish(dataset.unfinished([Draw(9, 4, row) for row in range(len(dataset))]))["image"]
+    for row, image in enumerate(images):
+        expected = to_model_input(decode(image), size=32, preprocess=preprocess)
+        assert np.array_equal(found[row].cpu().numpy(), expected)
+
+
+@devices
+@pytest.mark.parametrize("preprocess", [PLAIN, WITH_CLAHE])
+def test_the_device_finishes_training_faces_as_the_host_does(
+    make_dataset, preprocess, device
+) -> None:
+    dataset = make_dataset(preprocess=preprocess)
+    host = dataset[DRAWS]
+    found = Finish(preprocess, device=torch.device(device))(dataset.unfinished(DRAWS))
+    assert found["image"].is_contiguous(memory_format=torch.channels_last)
+    assert found["image"].device.type == found["target"].device.type == device
+    assert torch.equal(found["target"].cpu(), host["target"])
+    assert torch.equal(found["index"], host["index"])
+    std = torch.tensor(preprocess.std)[:, None, None]
+    levels = (found["image"].cpu() - host["image"]).abs() * std * 255
+    assert levels.mean() < 0.01
+
+
+@devices
+def test_colour_has_the_pixels_of_the_host(device) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (40, 37, 37, 3), dtype=np.uint8)
+    images = np.stack([cv2.blur(image, (3, 3)) for image in noise])
+    factors = rng.uniform(0.5, 1.5, (40, 3))
+    factors[:2] = [[1, 1, 1], [0, 2, 0]]
+    plain = Variation(1.0, 1.0, 0.0, 0.0, False, 1.0, 1.0, 1.0)
+    expected = [
+        vary_colour(image, plain._replace(brightness=b, contrast=c, saturation=s))
+        for image, (b, c, s) in zip(images, factors.tolist(), strict=True)
+    ]
+    found = vary_colour_batch(
+        torch.from_numpy(images).to(device), torch.from_numpy(factors).to(device)
+    )
+    differences = np.abs(found.cpu().numpy().astype(int) - np.stack(expected))
+    # Where OpenCV has no vector instructions, it rounds single pixels otherwise.
+    assert differences.max() <= 1
+    assert differences.mean() < 0.1
+    assert np.array_equal(found[0].cpu().numpy(), images[0])
+
+
+def test_parts_of_a_batch_make_the_same_input(make_dataset, monkeypatch) -> None:
+    batch = make_dataset(preprocess=WITH_CLAHE).unfinished(DRAWS)
+    whole = Finish(WITH_CLAHE, device=CPU)(batch)["image"]
+    monkeypatch.setattr(finishing, "_PIXELS_AT_ONCE", 4 * 32 * 32)
+    assert torch.equal(Finish(WITH_CLAHE, device=CPU)(batch)["image"], whole)
+
+
+def test_a_host_finished_batch_only_moves(make_dataset: MakeDataset) -> None:
+    batch = make_dataset()[DRAWS]
+    found = Finish(PLAIN, device=CPU)(batch)
+    assert found.keys() == batch.keys()
+    assert all(found[name] is batch[name] for name in batch)
+
+
+def test_finishing_never_waits_for_what_the_device_has_found(make_dataset: MakeDataset) -> None:
+    batch = make_dataset(preprocess=WITH_CLAHE).unfinished(DRAWS)
+    found = Finish(WITH_CLAHE, device=META)(batch)
+    assert found["image"].shape == (len(DRAWS), 3, 32, 32)
+    assert found["image"].is_meta
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_finishing_never_synchronises_with_a_gpu(make_dataset: MakeDataset) -> None:
+    batch = make_dataset(preprocess=WITH_CLAHE).unfinished(DRAWS)
+    pinned = {name: part.pin_memory() for name, part in batch.items()}
+    finish = Finish(WITH_CLAHE, device=torch.device("cuda"))
+    finish(pinned)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        finish(pinned)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_loaders_leave_batches_unfinished_for_every_device_but_the_cpu(
+    make_dataset: MakeDataset,
+) -> None:
+    dataset = make_dataset()
+    sampler = EpochSampler(dataset.targets, batch_size=16, seed=5)
+    loaders = [
+        (TrainLoader(dataset, sampler, workers=0, device=device).epoch(1),
+         EvalLoader(dataset, batch_size=16, workers=0, device=device))
+        for device in (CPU, META)
+    ]  # fmt: skip
+    for finished, unfinished in zip(*loaders, strict=True):
+        for one, other in zip(finished, unfinished, strict=True):
+            assert "colour" not in one
+            assert other["image"].dtype == torch.uint8
+            assert torch.equal(one["index"], other["index"])
+    assert len(Unfinished(dataset)) == len(dataset)
+
+
+def test_workers_make_the_same_unfinished_batches(make_dataset: MakeDataset) -> None:
+    dataset = make_dataset()
+    alone, spawned = (
+        list(EvalLoader(dataset, batch_size=16, workers=workers, device=META)) for workers in (0, 1)
+    )
+    assert len(alone) == len(spawned) > 1
+    for one, other in zip(alone, spawned, strict=True):
+        assert one.keys() == other.keys() == {"image", "colour", "target", "index"}
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def make_dataset(standardized: Path) -> MakeDataset:
+    faces = read_faces(standardized, ["id", "label"])
+    store = FaceStore(standardized)
+    defaults = {
+        "positions": store.locate(faces["id"].tolist()),
+        "targets": faces["label"].map(CLASSES.index).to_numpy(np.int64),
+        "image_size": 32,
+        "preprocess": PLAIN,
+        "augmentation": Augmentation(),
+        "seed": 1,
+    }
+    return lambda **changes: FaceDataset(store, **(defaults | changes))
