@@ -178,10 +178,19 @@ def _death_explained() -> Iterator[None]:
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):
             raise
-        raise UserError(
-            f"params.yaml: machine.workers: {error}: killed by the system for want of memory? "
-            "Use fewer workers, or 0; run again to go on from the last checkpoint"
-        ) from error
+        raise _death(error) from error
+    except (ConnectionError, EOFError) as error:
+        # A worker's connection ends before the worker does: torch may still take it for alive.
+        if "in DataLoader worker process" in str(error):
+            raise
+        raise _death(f"DataLoader worker exited while it sent a batch ({error})") from error
+
+
+def _death(of: object) -> UserError:
+    return UserError(
+        f"params.yaml: machine.workers: {of}: killed by the system for want of memory? "
+        "Use fewer workers, or 0; run again to go on from the last checkpoint"
+    )
 
 
 @contextmanager
