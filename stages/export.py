@@ -40,6 +40,7 @@ def work() -> None:
     from stages.exporting.metadata import read_cut
     from stages.exporting.model_card import Facts, write_model_card
     from stages.exporting.release import copy_reference, export_models, export_teachers
+    from stages.exporting.schema import check_export_metrics
     from stages.exporting.scores import read_scores
     from stages.exporting.soft_labels import write_soft_labels
     from stages.exporting.training_rows import rows_by_source
@@ -68,7 +69,9 @@ def work() -> None:
         facts = Facts(bundle, settings.opset, cutting.sources, rows, scores, report, labels)
         write_model_card(folder, facts)
         write_hash_manifest(folder, bundle, view=view, soft_labels=labels)
-    write_json(METRICS, {"export": {bundle.stage: report | {"soft_labels": labels}}})
+        metrics = {"export": {bundle.stage: report | {"soft_labels": labels}}}
+        check_export_metrics(metrics)
+    write_json(METRICS, metrics)
     logger.info("models/export: %d models, soft labels of %d rows", len(report), len(labelled))
 
 

@@ -26,6 +26,10 @@ KEYS = {
         "faces", "seconds", "peak_gib", "search_s", "without_search_s", "parts_s", "rows",
         "exact_pictures", "near_pairs",
     },
+    "calibrate": {
+        "faces", "draws", "ms_per_draw", "classic_ms_per_draw", "times_faster",
+        "times_faster_range", "largest_difference",
+    },
     "noop": {"faces", "standardized_mb", "seconds_min", "seconds_median"},
 }  # fmt: skip
 
@@ -53,6 +57,10 @@ def test_help_answers(
         importlib.import_module(f"benchmarks.{name}").main(["--help"])
     assert end.value.code == 0
     assert f"python -m benchmarks.{name} [-h] [--faces N" in capsys.readouterr().out
+
+
+def test_calibrate_draws_what_scoring_anew_gives() -> None:
+    assert figures_of("calibrate", faces=300)["largest_difference"] < 1e-12
 
 
 def test_standardize_compares_every_kind_of_dataset_with_decoding() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from pydantic import ValidationError
 from scipy.special import softmax
 
 from stages import export
@@ -22,6 +23,7 @@ from stages.evaluation.calibration_schema import FittedFusion, FittedTeacher
 from stages.evaluation.schema import ModelNumbers
 from stages.exporting import latency, release
 from stages.exporting.bundle import read_bundle
+from stages.exporting.schema import check_export_metrics
 from stages.modeling.weights import load_teacher
 from stages.preprocessing.decode import decode
 from stages.preprocessing.model_input import to_model_input
@@ -244,6 +246,22 @@ def test_metrics_hold_parity_losses_and_speed_of_every_file(exported: Path) -> N
             assert found[variant]["accuracy_loss_95"][0] <= found[variant]["accuracy_loss"]
         keys = {f"{f}_batch_{n}" for f in ("onnx", "fp16", "int8", "torch") for n in (1, 32)}
         assert set(found["latency_ms"]) == set(found["images_per_s"]) == keys
+
+
+def test_metrics_that_lack_a_key_or_have_another_are_refused(exported: Path) -> None:
+    text = (exported / "metrics" / "export.json").read_text("utf-8")
+    check_export_metrics(json.loads(text))
+    for key in ("soft_labels", "ensemble", "held_out", "accuracy_95", "about", "fp16_batch_1", "n"):
+        with pytest.raises(ValidationError):
+            check_export_metrics(json.loads(text.replace(f'"{key}"', '"misnamed"')))
+    wrong = json.loads(text)
+    del wrong["export"]["stageB"]["ensemble"]["fp16"]
+    with pytest.raises(ValidationError, match="expected times of"):
+        check_export_metrics(wrong)
+    wrong = json.loads(text)
+    wrong["export"]["stageB"]["soft_labels"]["n"] += 1
+    with pytest.raises(ValidationError, match="every row in one split"):
+        check_export_metrics(wrong)
 
 
 def test_the_model_card_says_what_the_files_say(exported: Path) -> None:

@@ -16,6 +16,7 @@ from stages.evaluation.calibration import Mask, Pair
 from stages.evaluation.debiased import debiased_calibration_error
 from stages.evaluation.metrics import Floats, Ints
 from stages.evaluation.protocol import Protocol
+from stages.evaluation.reliability import class_calibration_errors
 from stages.evaluation.votes import shares_of, vote_estimates
 from stages.records.schema import targets_of
 from stages.sources.labels import CLASSES
@@ -165,7 +166,7 @@ def score_row(probabilities: Floats, targets: Ints, *, resamples: Resamples, bin
     debiased = debiased_calibration_error(probabilities, targets, bins=bins)
     low, high = found["ece"].interval
     found["ece_debiased"] = Estimate(debiased, (min(low, debiased), high))
-    classwise = float(drawn.found["ece_classwise"][0])
+    classwise = float(class_calibration_errors(probabilities, targets, bins=bins).mean())
     return {"n": len(targets)} | _with_intervals(found) | {"ece_classwise": classwise}
 
 
@@ -177,7 +178,7 @@ def class_table(evidence: Evidence, *, resamples: Resamples, bins: int) -> list[
     targets = evidence.targets
     drawn = draw(evidence.pair.scaled, targets, resamples=resamples, bins=bins)
     count = np.bincount(targets, minlength=len(CLASSES))
-    (ece,) = drawn.found["ece_of_class"]
+    ece = class_calibration_errors(evidence.pair.scaled, targets, bins=bins)
     absent: Block = {"f1": None, "f1_95": None}
     return [
         {"class": name, "n": int(count[c])}

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from stages.evaluation.metrics import Floats, Ints
 from stages.evaluation.proportion import wilson_interval
@@ -35,10 +34,9 @@ class Resamples:
 
     def totals(self, values: Floats) -> Floats:
         """Sums (B, K) of row values (N, K) in each draw."""
-        num_rows, num_groups = len(values), self.counts.shape[1]
-        places = (self.group, np.arange(num_rows))
-        joined = csr_array((np.ones(num_rows), places), shape=(num_groups, num_rows))
-        by_group = joined @ values
+        order = np.argsort(self.group, kind="stable")
+        starts = np.flatnonzero(np.diff(self.group[order], prepend=-1))
+        by_group = np.add.reduceat(values[order], starts, axis=0)
         chunks = range(0, len(self.counts), _CHUNK)
         return np.concatenate([self.counts[at : at + _CHUNK] @ by_group for at in chunks])
 

@@ -35,6 +35,8 @@ def in_proportion(weights: Sequence[float]) -> Weights:
 
 def search_weights(members: Floats, targets: Ints, *, space: Space) -> Weights:
     """The weights that fit these rows best, to three digits; any number of teachers."""
+    if len(members) == 1:
+        return (1.0,)
     search = _search_of_logits if space == "logits" else _search_of_probabilities
     return search(members, targets)
 

@@ -135,14 +135,13 @@ def fit_scaling(logits: Floats, targets: Ints, *, start: float) -> Scaling | Non
     the mean probability of each class becomes its share of the rows (bias-corrected temperature
     scaling, Alexandari 2020).
     """
-    place = np.array([1 / start, *NO_BIAS])
+    by_class = _by_class(logits)
+    here = _at(by_class, targets, np.array([1 / start, *NO_BIAS]))
     for _ in range(_MAX_STEPS):
-        slope, curvature = _slopes(logits, targets, place).mean(axis=0), _curvature(logits, place)
-        if np.abs(slope).max() < _FLAT:
-            return _scaling_at(place)
-        step = np.linalg.lstsq(curvature, slope, rcond=None)[0]
-        place = _descend(logits, targets, place, step, slope=slope)
-    assert _scaling_at(place) is None, "a convex problem with a minimum, by Newton's method"
+        if np.abs(here.slope).max() < _FLAT:
+            return _scaling_at(here.place)
+        here = _descend(by_class, targets, here)
+    assert _scaling_at(here.place) is None, "a convex problem with a minimum, by Newton's method"
     return None
 
 
@@ -153,10 +152,11 @@ def scaling_interval(
 
     Each draw goes one Newton step from it, with the curvature of all rows, so none is fitted anew.
     """
-    place = np.array([1 / scaling.temperature, *scaling.class_bias])
-    slopes = resamples.totals(_slopes(logits, targets, place)) / len(targets)
-    steps = slopes @ np.linalg.pinv(_curvature(logits, place), hermitian=True)
-    low, high = percentiles(steps[:, 0] / place[0])
+    beta = 1 / scaling.temperature
+    here = _at(_by_class(logits), targets, np.array([beta, *scaling.class_bias]))
+    slopes = resamples.totals(here.slopes.T) / len(targets)
+    steps = slopes @ np.linalg.pinv(here.curvature, hermitian=True)
+    low, high = percentiles(steps[:, 0] / beta)
     return float(scaling.temperature * np.exp(low)), float(scaling.temperature * np.exp(high))
 
 
@@ -167,37 +167,56 @@ def _scaling_at(place: Floats) -> Scaling | None:
     return Scaling(float(1 / place[0]), tuple(float(value) for value in bias))
 
 
-def _slopes(logits: Floats, targets: Ints, place: Floats) -> Floats:
-    """What each row adds to the slope of the NLL in 1/T and bias, (N, 8)."""
-    wrong = softmax(logits * place[0] + place[1:]) - one_hot(targets)
-    return np.column_stack([(wrong * logits).sum(axis=1), wrong])
+@dataclass(frozen=True)
+class _Point:
+    """The NLL at a place (8,) of 1/T and bias: mean, slope of each row (8, N), curvature (8, 8)."""
+
+    place: Floats
+    nll: float
+    slopes: Floats
+    curvature: Floats
+
+    @property
+    def slope(self) -> Floats:
+        """That of the mean NLL, (8,)."""
+        result: Floats = self.slopes.mean(axis=1)
+        return result
 
 
-def _curvature(logits: Floats, place: Floats) -> Floats:
-    """Second derivatives (8, 8) of the mean NLL in 1/T and bias."""
-    probabilities = softmax(logits * place[0] + place[1:])
-    expected = (probabilities * logits).sum(axis=1)
-    result = np.empty((len(place), len(place)))
-    result[0, 0] = ((probabilities * logits**2).sum(axis=1) - expected**2).mean()
-    result[0, 1:] = result[1:, 0] = (probabilities * (logits - expected[:, None])).mean(axis=0)
-    result[1:, 1:] = np.diag(probabilities.mean(axis=0))
-    result[1:, 1:] -= probabilities.T @ probabilities / len(logits)
-    return result
+def _by_class(logits: Floats) -> Floats:
+    """Logits (7, N) with the largest of each row at 0: sums over a few classes are faster so."""
+    return np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T)
 
 
-def _descend(
-    logits: Floats, targets: Ints, place: Floats, step: Floats, *, slope: Floats
-) -> Floats:
-    """The place after the longest of the steps 1, 1/2, 1/4, ... that lowers the NLL enough."""
-    before, gain = _nll(logits, targets, place), float(slope @ step)
-    share = 1.0
-    while _nll(logits, targets, place - share * step) > before - 1e-4 * share * gain + 1e-12:
+def _at(by_class: Floats, targets: Ints, place: Floats) -> _Point:
+    rows = np.arange(len(targets))
+    scaled = by_class * place[0] + place[1:, None]
+    scaled -= scaled.max(axis=0)
+    shares = np.exp(scaled)
+    total = shares.sum(axis=0)
+    shares /= total
+    nll = float((np.log(total) - scaled[targets, rows]).mean())
+    expected = (shares * by_class).sum(axis=0)
+    curvature = np.empty((len(place), len(place)))
+    curvature[0, 0] = ((shares * by_class**2).sum(axis=0) - expected**2).mean()
+    curvature[0, 1:] = curvature[1:, 0] = (shares * (by_class - expected)).mean(axis=1)
+    curvature[1:, 1:] = np.diag(shares.mean(axis=1)) - shares @ shares.T / len(rows)
+    wrong = shares
+    wrong[targets, rows] -= 1
+    slopes = np.concatenate([(wrong * by_class).sum(axis=0)[None], wrong])
+    return _Point(place, nll, slopes, curvature)
+
+
+def _descend(by_class: Floats, targets: Ints, here: _Point) -> _Point:
+    """After the longest of 1, 1/2, 1/4, ... of Newton's step that lowers the NLL enough."""
+    slope = here.slope
+    step = np.linalg.lstsq(here.curvature, slope, rcond=None)[0]
+    gain, share = float(slope @ step), 1.0
+    there = _at(by_class, targets, here.place - step)
+    while there.nll > here.nll - 1e-4 * share * gain + 1e-12:
         share /= 2
-    return place - share * step
-
-
-def _nll(logits: Floats, targets: Ints, place: Floats) -> float:
-    return float(row_nll(softmax(logits * place[0] + place[1:]), targets).mean())
+        there = _at(by_class, targets, here.place - share * step)
+    return there
 
 
 def _obstacle(targets: Ints, fold: Ints) -> str:

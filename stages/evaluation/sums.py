@@ -10,8 +10,7 @@ import numpy as np
 from stages.evaluation.metrics import Floats, Ints, row_brier, row_nll
 from stages.evaluation.reliability import bin_of
 
-# Metrics that have an interval; `ece_classwise` (B,), `f1_of_class` (B, C) and `ece_of_class`
-# (B, C) come besides.
+# Metrics that have an interval; `f1_of_class` (B, C) comes besides.
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass")
 
 Draws = dict[str, Floats]
@@ -40,14 +39,9 @@ class Layout:
         return slice(self.width.stop, self.width.stop + self.bins)
 
     @property
-    def by_class(self) -> slice:
-        """Probability minus presence of each class in each bin of equal width."""
-        return slice(self.mass.stop, self.mass.stop + self.classes * self.bins)
-
-    @property
     def num_columns(self) -> int:
         """All of them; the last two are NLL and Brier score."""
-        return int(self.by_class.stop) + 2
+        return int(self.mass.stop) + 2
 
 
 def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
@@ -61,9 +55,6 @@ def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
     sums[rows, targets * classes + predicted] = 1
     sums[rows, layout.width.start + bin_of(confidence, bins=bins)] = gap
     sums[rows, layout.mass.start + mass_bin_of(confidence, bins=bins)] = gap
-    columns = np.arange(classes) * bins + bin_of(probabilities, bins=bins)
-    presence = np.arange(classes) == targets[:, None]
-    sums[rows[:, None], layout.by_class.start + columns] = probabilities - presence
     sums[:, -2] = row_nll(probabilities, targets)
     sums[:, -1] = row_brier(probabilities, targets)
     return sums
@@ -79,8 +70,7 @@ def metrics_of(totals: Floats, *, layout: Layout) -> Draws:
     """The metrics (B,) and (B, C) of sums (B, K) over rows; NaN for a draw without rows.
 
     Macro-F1 runs over all classes, balanced accuracy over those that are there. The ECEs are
-    `sum_b |confidence_b - hits_b| / n` (Guo 2017), the class-wise one their mean over the classes
-    with `p_c` for confidence (Nixon 2019).
+    `sum_b |confidence_b - hits_b| / n` (Guo 2017).
     """
     classes = layout.classes
     confusion = totals[:, layout.confusion].reshape(-1, classes, classes)
@@ -90,7 +80,6 @@ def metrics_of(totals: Floats, *, layout: Layout) -> Draws:
     actual, claims = confusion.sum(axis=2), confusion.sum(axis=1) + confusion.sum(axis=2)
     f1 = np.where(claims > 0, 2 * hits / np.maximum(claims, 1), 0.0)
     recall = np.where(actual > 0, hits / np.maximum(actual, 1), 0.0)
-    of_class = class_gaps(totals, layout=layout).sum(axis=2) / n[:, None]
     present = (actual > 0).sum(axis=1)
     return {
         "accuracy": hits.sum(axis=1) / n,
@@ -100,13 +89,5 @@ def metrics_of(totals: Floats, *, layout: Layout) -> Draws:
         "brier": totals[:, -1] / n,
         "ece": np.abs(totals[:, layout.width]).sum(axis=1) / n,
         "ece_equal_mass": np.abs(totals[:, layout.mass]).sum(axis=1) / n,
-        "ece_classwise": of_class.mean(axis=1),
         "f1_of_class": np.where(np.isnan(n)[:, None], np.nan, f1),
-        "ece_of_class": of_class,
     }
-
-
-def class_gaps(totals: Floats, *, layout: Layout) -> Floats:
-    """Absolute gaps (B, C, bins) of the class-wise bins."""
-    shape = (len(totals), layout.classes, layout.bins)
-    return np.abs(totals[:, layout.by_class]).reshape(shape)

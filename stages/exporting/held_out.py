@@ -1,5 +1,6 @@
 """What a smaller model loses: its probabilities beside the full one's on rows held out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.evaluation.bootstrap import mean_interval, resample
+from stages.evaluation.blocks import MAJORITY
+from stages.evaluation.bootstrap import Resamples, mean_interval, resample
 from stages.evaluation.metrics import Floats, row_nll
 from stages.exporting.session import open_session, run_session
 from stages.exporting.view import Faces
@@ -45,14 +47,27 @@ class HeldOut:
         return found
 
 
-def accuracy_of(probabilities: Floats, held: HeldOut) -> dict[str, Any]:
-    """Accuracy and mean top probability on the rows held out."""
+def accuracy_of(
+    probabilities: Floats, held: HeldOut, *, weights_sha256: Sequence[str]
+) -> dict[str, Any]:
+    """Accuracy and mean top probability on the rows held out, and of which weights."""
     targets = targets_of(held.rows)
+    hits = (probabilities.argmax(axis=1) == targets).astype(np.float64)
     return {
         "split": held.split,
         "n": len(targets),
-        "accuracy": float((probabilities.argmax(axis=1) == targets).mean()),
+        "accuracy": float(hits.mean()),
+        "accuracy_95": list(mean_interval(hits, resamples=_draws(held))),
         "mean_top_probability": float(probabilities.max(axis=1).mean()),
+        "about": [
+            {
+                "weights_sha256": list(weights_sha256),
+                "label_rule": MAJORITY,
+                "fitted_on": "val",
+                "reported_on": held.split,
+                "n": len(targets),
+            }
+        ],
     }
 
 
@@ -63,9 +78,7 @@ def measure_loss(full: Floats, smaller: Floats, held: HeldOut) -> dict[str, Any]
     """
     targets = targets_of(held.rows)
     hits = [(found.argmax(axis=1) == targets).astype(np.float64) for found in (full, smaller)]
-    random = generator(0, "export", "accuracy loss")
-    draws = resample(held.rows["group"].tolist(), samples=_BOOTSTRAP_SAMPLES, random=random)
-    low, high = mean_interval(hits[0] - hits[1], resamples=draws)
+    low, high = mean_interval(hits[0] - hits[1], resamples=_draws(held))
     return {
         "n": len(targets),
         "accuracy_loss": float((hits[0] - hits[1]).mean()),
@@ -89,3 +102,8 @@ def require_small_loss(name: str, found: dict[str, Any], *, allowed: float) -> N
             f"on {found['n']} rows; expected at most export.max_accuracy_loss = {allowed:g}; "
             "raise it or take the variant out of export.variants"
         )
+
+
+def _draws(held: HeldOut) -> Resamples:
+    random = generator(0, "export", "accuracy loss")
+    return resample(held.rows["group"].tolist(), samples=_BOOTSTRAP_SAMPLES, random=random)

@@ -173,9 +173,8 @@ def _variants(facts: Facts) -> Iterator[str]:
     yield ""
     rows = []
     for name, one in facts.report.items():
-        rows.append(
-            (f"`{name}.onnx`", _megabytes(one), f"accuracy {one['held_out']['accuracy']:.3f}", "")
-        )
+        accuracy = f"accuracy {_with_interval(one['held_out'], 'accuracy')}"
+        rows.append((f"`{name}.onnx`", _megabytes(one), accuracy, ""))
         for variant in (key for key in ("fp16", "int8") if key in one):
             loss = one[variant]
             rows.append((

@@ -96,7 +96,8 @@ def _export(
     )  # fmt: skip
     report["bytes"] = path.stat().st_size
     full = evidence.held.probabilities(path)
-    report["held_out"] = accuracy_of(full, evidence.held)
+    hashes = list(metadata["weights_sha256"].values())
+    report["held_out"] = accuracy_of(full, evidence.held, weights_sha256=hashes)
     files = {"onnx": path}
     for name in settings.variants:
         files[name] = path.with_suffix(f".{name}.onnx")

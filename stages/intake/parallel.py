@@ -17,6 +17,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LOOK_EVERY_SECONDS = 1.0
+_MOST_WORKERS = 61  # Windows can wait for no more at once
 
 # In a worker, what it does with each item.
 _work: Callable[[Any], Any]
@@ -46,6 +47,7 @@ def map_in_order(
         yield from map(work, items)
         return
     pending: deque[Future[R]] = deque()
+    workers = min(workers, _MOST_WORKERS)
     with ProcessPoolExecutor(
         workers, mp_context=WorkerContext(), initializer=_start, initargs=(work,)
     ) as pool:

@@ -14,7 +14,7 @@ from stages.preprocessing.crop import (
     lies_inside,
     visible_px,
 )
-from stages.preprocessing.decode import Image, decode, encode_png
+from stages.preprocessing.decode import Image, encode_png
 from stages.preprocessing.fingerprint import fingerprint
 
 
@@ -46,11 +46,6 @@ class Framing:
     margin: float
     max_side_px: int
     detector: EyeDetector | None
-
-
-def read_picture(data: bytes, *, box: BoxPx | BoxShare | None, framing: Framing) -> Picture:
-    """Decode a photo with one face, and `frame` it; raises as both do."""
-    return frame(decode(data), encoded=data, box=box, framing=framing)
 
 
 def frame(

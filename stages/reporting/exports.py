@@ -52,7 +52,7 @@ def exports_section(run: Finished) -> Markup:
 def _files(name: str, one: Block) -> Iterator[Sequence[Content]]:
     held = one["held_out"]
     yield (
-        f"{name}.onnx", _megabytes(one), number(held["accuracy"]), "", "",
+        f"{name}.onnx", _megabytes(one), estimate(held["accuracy"], held["accuracy_95"]), "", "",
         f"{one['max_abs_diff']:.1e}", counted(one["n"]), counted(one["top_class_changes"]),
     )  # fmt: skip
     for variant in VARIANTS:

@@ -75,7 +75,7 @@ class MemberReader:
                 _check_size(member, Path(place).stat().st_size)
                 with self.open(place) as file:
                     return file.read()
-            _check_size(member, place.num_bytes)
+            _check_size(member, max(place.num_bytes, place.num_packed))
             data = self._unpacked(place)
             # zipfile knows what is wrong with it, and the packings that are rare.
             return self.archive.read(place.name) if data is None else data

@@ -57,9 +57,14 @@ def test_the_loss_is_the_difference_of_two_accuracies_on_the_same_rows() -> None
     low, high = found["accuracy_loss_95"]
     assert low < found["accuracy_loss"] < high
     assert high - low < 0.2
-    assert accuracy_of(full, held_out(targets)) == {
+    scores = accuracy_of(full, held_out(targets), weights_sha256=["a" * 64])
+    low, high = scores.pop("accuracy_95")
+    assert low < right[0] < high < low + 0.2
+    about = {"weights_sha256": ["a" * 64], "label_rule": "majority", "fitted_on": "val"}
+    assert scores == {
         "split": "test", "n": 400, "accuracy": pytest.approx(right[0]),
         "mean_top_probability": pytest.approx(full.max(axis=1).mean()),
+        "about": [about | {"reported_on": "test", "n": 400}],
     }  # fmt: skip
 
 

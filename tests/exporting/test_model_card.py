@@ -19,7 +19,10 @@ LOSS = {
     "accuracy_loss_95": [0.0, 0.02],
     "top_class_changes": 3,
 }
-HELD = {"split": "test", "n": 290, "accuracy": 0.8, "mean_top_probability": 0.75}
+HELD = {
+    "split": "test", "n": 290, "accuracy": 0.8, "accuracy_95": [0.7, 0.9],
+    "mean_top_probability": 0.75,
+}  # fmt: skip
 REPORT = {"bytes": 8_000_000, "held_out": HELD, "int8": LOSS}
 LABELS = {
     "n": 900, "mean_top_probability": 0.85, "distillation_temperature": 2.0,

@@ -30,9 +30,10 @@ from stages.preprocessing.crop import BoxPx
 from stages.preprocessing.decode import decode, encode_png
 from stages.preprocessing.errors import UnusableImageError
 from stages.preprocessing.model_input import to_model_input
-from stages.preprocessing.picture import Framing, read_picture
+from stages.preprocessing.picture import Framing
 from stages.sources.labels import CLASSES
 from tests.exporting.tiny import SIZE, make_card
+from tests.preprocessing.pictures import read_picture
 
 CUT = Cut(margin=0.3, max_side_px=100, crops={"none": 0, "box": 3, "aligned": 0})
 FRAMING = Framing(margin=CUT.margin, max_side_px=CUT.max_side_px, detector=None)

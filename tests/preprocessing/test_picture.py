@@ -10,7 +10,8 @@ from stages.preprocessing.crop import BoxPx, BoxShare, crop_square
 from stages.preprocessing.decode import decode, encode_png
 from stages.preprocessing.errors import UnusableImageError
 from stages.preprocessing.fingerprint import fingerprint
-from stages.preprocessing.picture import Framing, read_picture
+from stages.preprocessing.picture import Framing
+from tests.preprocessing.pictures import read_picture
 
 IMAGE = np.random.default_rng(5).integers(0, 256, (60, 80, 3), np.uint8)
 DATA = encode_png(IMAGE)

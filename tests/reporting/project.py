@@ -15,6 +15,7 @@ import yaml
 from small_faces import small_face, write_faces
 
 from stages import calibrate
+from stages.exporting.schema import check_export_metrics
 from stages.preprocessing.decode import encode_png
 from stages.records.schema import read_manifest
 from stages.sources.labels import CLASSES
@@ -139,6 +140,7 @@ def _write_export(root: Path) -> None:
     labels = {
         "n": 80, "label_agreement": 0.8, "mean_top_probability": 0.7, "nearly_one_hot": False,
         "distillation_temperature": 2.0, "mean_top_probability_distilled": 0.5,
+        "by_split": {"train": {"n": 80, "mean_top_probability": 0.7}},
     }  # fmt: skip
     hashes = {
         "stage": stage,
@@ -149,12 +151,17 @@ def _write_export(root: Path) -> None:
     }
     _write_json(root / "models" / "export" / "hash_manifest.json", hashes)
     models = {name: _exported() for name in (*cards, "ensemble")}
-    _write_json(
-        root / "metrics" / "export.json", {"export": {stage: models | {"soft_labels": labels}}}
-    )
+    metrics = {"export": {stage: models | {"soft_labels": labels}}}
+    check_export_metrics(metrics)
+    _write_json(root / "metrics" / "export.json", metrics)
 
 
 def _exported() -> dict[str, Any]:
+    about = {"weights_sha256": ["a" * 64], "label_rule": "majority", "fitted_on": "val"}
+    held = {
+        "split": "test", "n": 160, "accuracy": 0.75, "accuracy_95": [0.68, 0.81],
+        "mean_top_probability": 0.7, "about": [about | {"reported_on": "test", "n": 160}],
+    }  # fmt: skip
     forms = [f"{form}_batch_{size}" for form in ("onnx", "int8", "torch") for size in (1, 32)]
     loss = {
         "bytes": 300_000, "n": 160, "accuracy_loss": 0.01, "accuracy_loss_95": [-0.01, 0.03],
@@ -162,8 +169,7 @@ def _exported() -> dict[str, Any]:
     }  # fmt: skip
     return {
         "n": 12, "max_abs_diff": 1e-6, "top_class_changes": 0, "reference_max_abs_diff": 1e-6,
-        "bytes": 1_200_000, "held_out": {"split": "test", "n": 160, "accuracy": 0.75},
-        "int8": loss,
+        "bytes": 1_200_000, "held_out": held, "int8": loss,
         "latency_ms": {form: 2.0 * (1 + at) for at, form in enumerate(forms)},
         "images_per_s": {form: 1000.0 / (1 + at) for at, form in enumerate(forms)},
         "latency_setting": [{"threads": 2, "repeats_batch_1": 25, "repeats_batch_32": 7}],

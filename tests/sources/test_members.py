@@ -71,6 +71,13 @@ def test_a_long_extra_field_leaves_it_to_zipfile(tmp_path: Path):
     reader.close()
 
 
+def test_a_member_that_claims_absurdly_many_packed_bytes_is_not_read(tmp_path: Path):
+    place = write(tmp_path / "x.zip", DATA, method=zipfile.ZIP_DEFLATED)
+    absurd = place._replace(num_packed=2**40)
+    said = what_the_reader_says(tmp_path / "x.zip", absurd)
+    assert "1,099,511,627,776 bytes, expected at most" in str(said)
+
+
 @given(
     method=st.sampled_from(PLAIN),
     changes=st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=4),
