@@ -13,5 +13,5 @@ def equalize(image: Image, *, clip_limit: float, tiles: int) -> Image:
     """
     planes = cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)
     equalizer = cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(tiles, tiles))
-    planes[:, :, 0] = equalizer.apply(np.ascontiguousarray(planes[:, :, 0]))
-    return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB), np.uint8)
+    cv2.insertChannel(equalizer.apply(cv2.extractChannel(planes, 0)), planes, 0)
+    return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB, dst=planes), np.uint8)
