@@ -14,6 +14,7 @@ from stages.loading.augmentation import (
     vary_colour,
     vary_geometry,
 )
+from stages.loading.memory import BatchMemory
 from stages.loading.sampler import Draw
 from stages.loading.shards import REMEDY, FaceStore
 from stages.preprocessing.clahe import equalize
@@ -56,6 +57,7 @@ class FaceDataset(Dataset[Batch]):
         self._augmentation = augmentation
         self._seed = seed
         self._levels = _normalized_levels(preprocess)
+        self._memory = BatchMemory()
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -66,11 +68,13 @@ class FaceDataset(Dataset[Batch]):
         Raises:
             UserError: naming the face, if its image cannot be decoded.
         """
-        images = self._empty(len(draws))
+        pixels = self._memory.take(len(draws), self._size, self._size, 3)
         for slot, draw in enumerate(draws):
             variation = self._variation(draw)
-            images[slot] = self._finished(self._square(draw, variation), variation)
-        return self._named(draws, image=self._as_input(images))
+            face = self._finished(self._square(draw, variation), variation)
+            cv2.LUT(face, self._levels, dst=pixels[slot])
+        # The channels stay last in memory.
+        return self._named(draws, image=torch.from_numpy(pixels).permute(0, 3, 1, 2))
 
     def unfinished(self, draws: list[Draw]) -> Batch:
         """The batch as `Finish` takes it: decoded, cropped, resized and mirrored.
@@ -78,15 +82,13 @@ class FaceDataset(Dataset[Batch]):
         Raises:
             UserError: naming the face, if its image cannot be decoded.
         """
-        images, colour = self._empty(len(draws)), np.empty((len(draws), 3))
+        images = np.empty((len(draws), self._size, self._size, 3), np.uint8)
+        colour = np.empty((len(draws), 3))
         for slot, draw in enumerate(draws):
             variation = self._variation(draw)
             images[slot], colour[slot] = self._square(draw, variation), variation.colour
         batch = self._named(draws, image=torch.from_numpy(images))
         return batch | {"colour": torch.from_numpy(colour)}
-
-    def _empty(self, number: int) -> Image:
-        return np.empty((number, self._size, self._size, 3), np.uint8)
 
     def _variation(self, draw: Draw) -> Variation:
         rng = generator(self._seed, "augmentation", draw.epoch, draw.position)
@@ -116,11 +118,6 @@ class FaceDataset(Dataset[Batch]):
         except UnusableImageError as error:
             shard, id_ = self._store.shard(position), self._store.id(position)
             raise UserError(f"{shard}: damaged at {id_}: {error}; {REMEDY}") from None
-
-    def _as_input(self, images: Image) -> Tensor:
-        """uint8 (N, S, S, 3) -> float32 (N, 3, S, S) without moving the channels in memory."""
-        pixels = cv2.LUT(images.reshape(-1, self._size, 3), self._levels)
-        return torch.from_numpy(pixels.reshape(images.shape)).permute(0, 3, 1, 2)
 
 
 class Unfinished(Dataset[Batch]):
