@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 import PIL
 import pyarrow as pa
+import simplejpeg
 
 from stages.config import Standardize
 from stages.intake.intake import COMPANIONS, check_source, write_source
@@ -91,6 +92,7 @@ def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, frami
             "code": code_sha256(_PACKAGE),
             "libraries": {
                 "opencv": cv2.__version__,
+                "simplejpeg": simplejpeg.__version__,
                 "pillow": PIL.__version__,
                 "pyarrow": pa.__version__,
             },

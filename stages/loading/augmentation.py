@@ -62,13 +62,14 @@ def draw_variation(augmentation: Augmentation, *, rng: np.random.Generator) -> V
     )
 
 
-def vary_geometry(image: Image, variation: Variation, *, size: int) -> Image:
-    """Crop to whole pixels, stretch to (size, size, 3), mirror."""
+def vary_geometry(image: Image, variation: Variation, *, out: Image) -> None:
+    """Crop to whole pixels, stretch to `out` (S, S, 3), mirror there."""
     height, width = image.shape[:2]
     rows = _pixels(variation.top, share=variation.height, side=height)
     columns = _pixels(variation.left, share=variation.width, side=width)
-    square = resize_square(image[rows, columns], size=size)
-    return np.asarray(cv2.flip(square, 1), np.uint8) if variation.mirrored else square
+    resize_square(image[rows, columns], size=len(out), out=out)
+    if variation.mirrored:
+        cv2.flip(out, 1, dst=out)
 
 
 def vary_colour(image: Image, variation: Variation) -> Image:

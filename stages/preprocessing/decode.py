@@ -6,6 +6,7 @@ import warnings
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -34,12 +35,10 @@ _READERS: dict[bytes, type[ImageFile]] = {
     b"MM": TiffImageFile,
     b"P": PpmImageFile,
 }
-# A plain JPEG's header is shorter, unless it holds what Pillow should look at.
-_JPEG_HEADER_BYTES = 4096
-_SOS, _SOF, _DQT, _APP0 = 0xDA, (0xC0, 0xC1, 0xC2), 0xDB, 0xE0
-# Huffman tables, restart interval, comment: of these only the length counts.
-_SKIPPED = (0xC4, 0xDD, 0xFE)
-_JFIF_BYTES, _TABLE_BYTES = 16, 65
+_EXIF = b"Exif\0\0"
+_UNCOMPRESSED = [
+    cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE,
+]  # fmt: skip
 # What Pillow raises for broken files: it has no class of its own for that.
 _BROKEN = (SyntaxError, OSError, ValueError, LookupError, EOFError, TypeError, struct.error)
 
@@ -48,10 +47,12 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode(data: bytes | memoryview) -> Image:
+def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
     """Decode a picture to RGB, (H, W, 3); grey becomes three equal channels, alpha is dropped.
 
     BMP, GIF, JPEG, PNG, PNM, TIFF and WebP. An EXIF orientation is applied, 16 bits become 8.
+    Whole JPEGs are read by libjpeg-turbo itself, which gives OpenCV's pixels in less time. `buffer`
+    (n,) saves new memory: the picture may then be a part of it.
 
     Raises:
         UnusableImageError: `image_unreadable` for anything but a whole picture; `image_too_large`
@@ -63,29 +64,30 @@ def decode(data: bytes | memoryview) -> Image:
     start = bytes(data[:8])
     if start == _PNG:
         _check_png(data)
-    elif start.startswith(_JPEG) and (size := _plain_jpeg_size(bytes(data[:_JPEG_HEADER_BYTES]))):
-        _check_size(*size)
+    elif start.startswith(_JPEG) and (image := _decode_jpeg(data, buffer=buffer)) is not None:
+        return image
     else:
         header = _checked_header(data)
         if isinstance(header, TiffImageFile) and header.mode == "RGBA":
             return _decode_tiff_with_alpha(header)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         detail = f"{len(data)} bytes: {' '.join(error.err.split())}"
         raise UnusableImageError("image_unreadable", detail) from None
-    if image is None:
+    if decoded is None:
         raise UnusableImageError("image_unreadable", f"{len(data)} bytes, not a whole picture")
-    return np.asarray(image, np.uint8)
+    return np.asarray(decoded, np.uint8)
 
 
-def encode_png(image: Image) -> bytes:
+def encode_png(image: Image, *, compressed: bool = True) -> bytes:
     """Encode an RGB picture (H, W, 3), or a grey one (H, W), without loss.
 
-    The same OpenCV gives the same bytes for the same pixels, on every machine.
+    The same OpenCV gives the same bytes for the same pixels, on every machine. Uncompressed, a
+    photo takes twice the space and is written in a tenth and read in an eighth of the time.
     """
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".png", bgr)
+    done, data = cv2.imencode(".png", bgr, [] if compressed else _UNCOMPRESSED)
     assert done
     return bytes(data)
 
@@ -108,43 +110,20 @@ def _check_png(data: bytes | memoryview) -> None:
         place += 12 + length
 
 
-def _plain_jpeg_size(header: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG by its first bytes; None where Pillow must look, or refuse.
-
-    Only for speed (Pillow takes a fifth of the time in which a small picture is decoded): what is
-    plain here is whole for Pillow too.
-    """
-    place, size = 2, None
-    while place + 4 <= len(header):
-        prefix, marker, length = struct.unpack_from(">BBH", header, place)
-        end = place + 2 + length
-        if prefix != 0xFF or length < 2 or end > len(header):
-            return None
-        if marker == _SOS:
-            return size
-        if marker in _SOF and size is None:
-            size = _plain_frame_size(header[place + 4 : end])
-            if size is None:
-                return None
-        elif not _is_plain_segment(marker, header[place + 4 : end]):
-            return None
-        place = end
-    return None
-
-
-def _plain_frame_size(frame: bytes) -> tuple[int, int] | None:
-    """Width and height of a frame of 8 bits with one or three whole components, else None."""
-    if len(frame) not in (9, 15):
+def _decode_jpeg(data: bytes | memoryview, *, buffer: Image | None) -> Image | None:
+    """The picture of a JPEG that nothing is wrong with; None where Pillow and OpenCV must look."""
+    # An orientation is OpenCV's to apply.
+    if _EXIF in bytes(data):
         return None
-    bits, height, width, components = struct.unpack_from(">BHHB", frame)
-    is_plain = bits == 8 and len(frame) == 6 + 3 * components and width and height
-    return (width, height) if is_plain else None
-
-
-def _is_plain_segment(marker: int, body: bytes) -> bool:
-    if marker == _DQT:
-        return len(body) % _TABLE_BYTES == 0 and all(kind < 16 for kind in body[::_TABLE_BYTES])
-    return marker in _SKIPPED or (marker == _APP0 and len(body) >= _JFIF_BYTES - 2)
+    array = np.frombuffer(data, np.uint8)
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(array)
+        _check_size(width, height)
+        if buffer is not None and len(buffer) < 3 * width * height:
+            buffer = None
+        return np.asarray(simplejpeg.decode_jpeg(array, buffer=buffer), np.uint8)
+    except ValueError:
+        return None
 
 
 def _checked_header(data: bytes | memoryview) -> ImageFile:

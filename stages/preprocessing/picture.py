@@ -55,7 +55,8 @@ def frame(
 
     `encoded` is the photo as it was before decoding. A picture that is neither cropped nor shrunk
     keeps these bytes. Any other becomes a PNG: it is scaled at most once and should lose nothing
-    more, and a JPEG's bytes would hang on the encoder's version.
+    more, and a JPEG's bytes would hang on the encoder's version. It is not compressed: every epoch
+    reads it.
 
     Raises:
         UnusableImageError: if there is no face to be had.
@@ -64,7 +65,7 @@ def frame(
     image = _shrink(face.image, max_side_px=framing.max_side_px)
     sha256, dhash, thumbnail = fingerprint(image)
     return Picture(
-        image=encoded if image is photo else encode_png(image),
+        image=encoded if image is photo else encode_png(image, compressed=False),
         width=image.shape[1],
         height=image.shape[0],
         native_px=face.native_px,

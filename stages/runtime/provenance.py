@@ -7,7 +7,7 @@ from typing import Any
 
 PACKAGES = (
     "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "opencv-python",
-    "scikit-learn", "scipy", "onnx", "onnxruntime", "dvc",
+    "simplejpeg", "scikit-learn", "scipy", "onnx", "onnxruntime", "dvc",
 )  # fmt: skip
 
 

@@ -57,7 +57,9 @@ def test_resume_in_mid_epoch_gives_the_rest_and_decodes_nothing_else(dataset, mo
     decoded: list[int] = []
     original = FaceDataset._decoded
     monkeypatch.setattr(
-        FaceDataset, "_decoded", lambda self, row: decoded.append(row) or original(self, row)
+        FaceDataset,
+        "_decoded",
+        lambda self, row, *rest: decoded.append(row) or original(self, row, *rest),
     )
 
     rest = list(loader.epoch(2, start_batch=3))

@@ -318,9 +318,10 @@ def outcome(data: bytes) -> tuple[object, ...]:
     return image.shape, image.tobytes()
 
 
-def test_of_plain_jpegs_pillow_need_not_look_at_the_header(monkeypatch: pytest.MonkeyPatch):
+def test_at_whole_jpegs_neither_pillow_nor_opencv_need_look(monkeypatch: pytest.MonkeyPatch):
     expected = [outcome(data) for data in JPEGS]
     monkeypatch.setattr(stages.preprocessing.decode, "_checked_header", None)
+    monkeypatch.setattr(stages.preprocessing.decode, "cv2", None)
     assert [outcome(data) for data in JPEGS] == expected
 
 
@@ -336,7 +337,7 @@ def test_a_jpeg_is_refused_as_pillow_alone_would_refuse_it(monkeypatch: pytest.M
         for value in (0, 3, 12, 255)
     ]
     found = [outcome(data) for data in broken]
-    monkeypatch.setattr(stages.preprocessing.decode, "_plain_jpeg_size", lambda _: None)
+    monkeypatch.setattr(stages.preprocessing.decode, "_decode_jpeg", lambda *_, **__: None)
     assert found == [outcome(data) for data in broken]
 
 
