@@ -7,7 +7,7 @@ raw bytes' hash to shards, rejects and contact sheets. Both take turns in one ru
 `share_of_decoding` is the rate of the one divided by that of the other, in pictures for a second of
 processor time: the median over the rounds, and the least and most of them. `highest_share` is what
 it would be if standardize did nothing besides decoding but what its files' definition demands: the
-SHA-256 of every stored picture's pixels, and the PNG of every crop.
+SHA-256 of every stored picture's pixels, and the uncompressed PNG of every crop.
 """
 
 import hashlib
@@ -106,7 +106,7 @@ def _hash_and_encode(pictures: _Pictures, crops: _Pictures) -> None:
     for picture in pictures:
         hashlib.sha256(picture.data).hexdigest()
     for crop in crops:
-        encode_png(crop)
+        encode_png(crop, compressed=False)
 
 
 def _seconds(work: Callable[[], object]) -> float:
