@@ -16,7 +16,8 @@ def test_every_figure_of_a_gpu_is_measured_on_a_cpu_too() -> None:
     assert 0 < low <= found["of_bare_step"] <= high
     assert found["of_plain_step"] > 0
     expected = 2 * (1000 / found["loop_img_s"] + 100 / found["scoring_img_s"])
-    assert abs(found["projected_s"] / expected - 1) < 0.01
+    rounding_s = 0.05 + 0.005 * expected  # its own to 0.1 s, and the rates'
+    assert abs(found["projected_s"] - expected) < rounding_s
     assert found["peak_gpu_gib"] is None
     assert found["checkpoint_s"] > 0
 

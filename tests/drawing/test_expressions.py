@@ -23,7 +23,7 @@ def test_a_mix_lies_between_its_parts(first, second, share):
     assert mix(a, b, share=0) == a
     mixed = np.array(astuple(mix(a, b, share=share)))
     np.testing.assert_allclose(
-        mixed, (1 - share) * np.array(astuple(a)) + share * np.array(astuple(b))
+        mixed, (1 - share) * np.array(astuple(a)) + share * np.array(astuple(b)), rtol=0, atol=1e-12
     )
 
 
