@@ -53,7 +53,7 @@ def work(name: str, *, out: Path) -> None:
     store = FaceStore(STANDARDIZED)
     positions = store.locate(rows["id"].tolist())
     require_same_pictures(rows, standardized=STANDARDIZED)
-    unpack(out, rows, images=map(store.image, positions.tolist()))
+    unpack(out, rows, images=store.images(positions))
     counts = rows["split"].value_counts().sort_index()
     splits = ", ".join(f"{split} {count:,}" for split, count in counts.items())
     logger.info("%s: %s images of %s: %s", out, f"{len(rows):,}", name, splits)

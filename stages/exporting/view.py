@@ -82,7 +82,7 @@ class Faces:
 
     def pictures(self) -> list[Image]:
         """The stored faces of all rows, RGB (H, W, 3)."""
-        return [decode(self._store.image(position)) for position in self._positions.tolist()]
+        return [decode(image) for image in self._store.images(self._positions)]
 
     def logits(self, model: nn.Module) -> Floats:
         """A model's logits (N, 7) float64 in the order of the rows, joined by id.

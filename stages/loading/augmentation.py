@@ -21,6 +21,7 @@ NO_AUGMENTATION = Augmentation(
     crop_scale=(1.0, 1.0), flip=0.0, brightness=0.0, contrast=0.0, saturation=0.0
 )
 _LUMA = np.array([0.299, 0.587, 0.114])
+_LUMA_OF_EACH, _SAME = np.tile(_LUMA, (3, 1)), np.eye(3)
 
 
 class Variation(NamedTuple):
@@ -78,11 +79,11 @@ def vary_colour(image: Image, variation: Variation) -> Image:
     All three are linear in the pixel, so they are one 3x4 matrix.
     """
     brightness, contrast, saturation = variation.colour
-    luma = np.tile(_LUMA, (3, 1))
-    matrix = saturation * np.eye(3) + (1 - saturation) * luma
     mean_luma = float(_LUMA @ cv2.mean(image)[:3])
-    shift = (1 - contrast) * brightness * mean_luma
-    affine = np.column_stack([contrast * brightness * matrix, np.full(3, shift)])
+    affine = np.empty((3, 4))
+    matrix = saturation * _SAME + (1 - saturation) * _LUMA_OF_EACH
+    affine[:, :3] = contrast * brightness * matrix
+    affine[:, 3] = (1 - contrast) * brightness * mean_luma
     return np.asarray(cv2.transform(image, affine), np.uint8)
 
 

@@ -1,5 +1,7 @@
 """Draws -> batches of model input, from the store of faces."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -74,10 +76,10 @@ class FaceDataset(Dataset[Batch]):
         """
         pixels = self._memory.take(len(draws), self._size, self._size, 3, dtype=np.float32)
         square = np.empty((self._size, self._size, 3), np.uint8)
-        buffer = np.empty(_BUFFER_BYTES, np.uint8)
-        for slot, draw in enumerate(draws):
-            variation = self._variation(draw)
-            vary_geometry(self._decoded(draw.row, buffer), variation, out=square)
+        variations = self._variations(draws)
+        faces = zip(self._decoded(draws), variations, strict=True)
+        for slot, (face, variation) in enumerate(faces):
+            vary_geometry(face, variation, out=square)
             cv2.LUT(self._finished(square, variation), self._levels, dst=pixels[slot])
         # The channels stay last in memory.
         return self._named(draws, image=torch.from_numpy(pixels).permute(0, 3, 1, 2))
@@ -89,18 +91,28 @@ class FaceDataset(Dataset[Batch]):
             UserError: naming the face, if its image cannot be decoded.
         """
         images = self._memory.take(len(draws), self._size, self._size, 3, dtype=np.uint8)
-        colour = np.empty((len(draws), 3))
-        buffer = np.empty(_BUFFER_BYTES, np.uint8)
-        for slot, draw in enumerate(draws):
-            variation = self._variation(draw)
-            vary_geometry(self._decoded(draw.row, buffer), variation, out=images[slot])
-            colour[slot] = variation.colour
-        batch = self._named(draws, image=torch.from_numpy(images))
-        return batch | {"colour": torch.from_numpy(colour)}
+        variations = self._variations(draws)
+        faces = zip(self._decoded(draws), variations, strict=True)
+        for slot, (face, variation) in enumerate(faces):
+            vary_geometry(face, variation, out=images[slot])
+        colour = torch.tensor([variation.colour for variation in variations], dtype=torch.float64)
+        return self._named(draws, image=torch.from_numpy(images)) | {"colour": colour}
 
-    def _variation(self, draw: Draw) -> Variation:
-        rng = generator(self._seed, "augmentation", draw.epoch, draw.position)
-        return draw_variation(self._augmentation, rng=rng)
+    def _variations(self, draws: list[Draw]) -> list[Variation]:
+        # All before the first face: in between, this code would leave the processor's cache.
+        rngs = (generator(self._seed, "augmentation", d.epoch, d.position) for d in draws)
+        return [draw_variation(self._augmentation, rng=rng) for rng in rngs]
+
+    def _decoded(self, draws: list[Draw]) -> Iterator[Image]:
+        """Each draw's face, until the next one is asked for."""
+        positions = self._positions[[draw.row for draw in draws]]
+        buffer = np.empty(_BUFFER_BYTES, np.uint8)
+        for position, image in zip(positions.tolist(), self._store.images(positions), strict=True):
+            try:
+                yield decode(image, buffer=buffer)
+            except UnusableImageError as error:
+                shard, id_ = self._store.shard(position), self._store.id(position)
+                raise UserError(f"{shard}: damaged at {id_}: {error}; {REMEDY}") from None
 
     def _finished(self, square: Image, variation: Variation) -> Image:
         coloured = vary_colour(square, variation)
@@ -115,14 +127,6 @@ class FaceDataset(Dataset[Batch]):
             "target": torch.from_numpy(self.targets[rows]),
             "index": torch.from_numpy(rows),
         }
-
-    def _decoded(self, row: int, buffer: Image) -> Image:
-        position = int(self._positions[row])
-        try:
-            return decode(self._store.image(position), buffer=buffer)
-        except UnusableImageError as error:
-            shard, id_ = self._store.shard(position), self._store.id(position)
-            raise UserError(f"{shard}: damaged at {id_}: {error}; {REMEDY}") from None
 
 
 class Unfinished(Dataset[Batch]):

@@ -1,6 +1,6 @@
 """standardized/*/faces-*.arrow, memory-mapped: id -> position -> encoded image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,9 @@ class FaceStore:
         self._batches = [batch for batches in shards.values() for batch in batches]
         self._paths = [path for path, batches in shards.items() for _ in batches]
         self._images = [_image_bytes(batch) for batch in self._batches]
-        self._ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
+        lengths = np.array([batch.num_rows for batch in self._batches], np.int64)
+        self._ends = lengths.cumsum()
+        self._starts = self._ends - lengths
 
     def __reduce__(self) -> tuple[type["FaceStore"], tuple[Path]]:
         return FaceStore, (self._folder,)
@@ -63,11 +65,13 @@ class FaceStore:
             )
         return np.asarray(positions.to_numpy(), np.int64)
 
-    def image(self, position: int) -> memoryview:
-        """The encoded image, without a copy."""
-        number, row = self._batch_and_row(position)
-        data, offsets = self._images[number]
-        return data[offsets[row] : offsets[row + 1]]
+    def images(self, positions: npt.NDArray[np.int64]) -> Iterator[memoryview]:
+        """The encoded images, without a copy."""
+        numbers = np.searchsorted(self._ends, positions, side="right")
+        rows = positions - self._starts[numbers]
+        for number, row in zip(numbers.tolist(), rows.tolist(), strict=True):
+            data, offsets = self._images[number]
+            yield data[offsets[row] : offsets[row + 1]]
 
     def id(self, position: int) -> str:
         """The face's id."""
@@ -80,7 +84,7 @@ class FaceStore:
 
     def _batch_and_row(self, position: int) -> tuple[int, int]:
         number = int(np.searchsorted(self._ends, position, side="right"))
-        return number, position - int(self._ends[number]) + self._batches[number].num_rows
+        return number, position - int(self._starts[number])
 
 
 def _image_bytes(batch: pa.RecordBatch) -> tuple[memoryview, npt.NDArray[np.int32]]:

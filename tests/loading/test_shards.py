@@ -30,7 +30,7 @@ def test_every_id_finds_its_own_image(standardized: Path) -> None:
 
     assert len(store) == len(faces)
     assert positions.dtype == np.int64
-    assert [bytes(store.image(int(p))) for p in positions] == shuffled["image"].tolist()
+    assert [bytes(image) for image in store.images(positions)] == shuffled["image"].tolist()
     assert [store.id(int(p)) for p in positions] == shuffled["id"].tolist()
 
 
@@ -46,12 +46,12 @@ def test_positions_reach_over_batches_and_shards(tmp_path: Path, monkeypatch) ->
     store = FaceStore(tmp_path / "standardized")
 
     assert len(list((tmp_path / "standardized" / "s").glob("*.arrow"))) > 1
-    assert [store.image(p)[0] for p in range(10)] == list(range(10))
+    assert [image[0] for image in store.images(np.arange(10))] == list(range(10))
 
 
 def test_an_image_is_a_view_of_the_map(standardized: Path) -> None:
     store = FaceStore(standardized)
-    one, two = np.frombuffer(store.image(5), np.uint8), np.frombuffer(store.image(5), np.uint8)
+    one, two = (np.frombuffer(image, np.uint8) for image in store.images(np.array([5, 5])))
     assert np.shares_memory(one, two)
 
 
@@ -70,7 +70,8 @@ def test_a_pickled_store_maps_the_same_faces(standardized: Path) -> None:
     data = pickle.dumps(store)
     assert len(data) < 1000
     copy = pickle.loads(data)
-    assert bytes(copy.image(11)) == bytes(store.image(11))
+    one, other = (list(each.images(np.array([11]))) for each in (copy, store))
+    assert one == other
 
 
 def test_no_source_is_an_error(tmp_path: Path) -> None:
