@@ -33,6 +33,7 @@ from stages.loading.loader import choose_workers
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.records.schema import targets_of
 from stages.runtime.device import be_fast, choose_device, choose_dtype, describe_device
+from stages.runtime.heap import keep_freed_memory
 from stages.runtime.signals import StopRequest
 from stages.runtime.team import ALONE
 from stages.sources.labels import CLASSES
@@ -43,7 +44,7 @@ from stages.training.memory import peak_gpu_bytes, reset_peak
 from stages.training.progress import Progress
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-ROUNDS = 5
+ROUNDS = 9
 # Drawn once; an epoch shows them as often as it needs.
 MAX_PICTURES = 4096
 CHECKPOINT_MINUTES = 10
@@ -105,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)
     be_fast()
+    keep_freed_memory()
     settings = [s for s in SETTINGS[device.type] if arguments.only in (None, s.name)]
     figures = {s.name: measure(s, device=device, rounds=arguments.rounds) for s in settings}
     if arguments.json:

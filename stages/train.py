@@ -34,6 +34,7 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
     from stages.config import load_params
     from stages.runtime.device import be_deterministic, be_fast, choose_device
     from stages.runtime.errors import UserError
+    from stages.runtime.heap import keep_freed_memory
     from stages.runtime.launch import is_to_be_launched, launch
     from stages.runtime.signals import stop_on_signals
     from stages.runtime.team import join_team
@@ -48,6 +49,7 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
         raise UserError(f"params.yaml: teachers: no {teacher!r}; known: {sorted(params.teachers)}")
     prepare = be_deterministic if machine.deterministic else be_fast
     prepare()
+    keep_freed_memory()
     device = choose_device(machine.device)
     with ExitStack() as stack:
         team = stack.enter_context(join_team(device))
