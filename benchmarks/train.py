@@ -42,6 +42,7 @@ from stages.training.checkpoint import save_checkpoint
 from stages.training.engine import Engine
 from stages.training.memory import peak_gpu_bytes, reset_peak
 from stages.training.progress import Progress
+from stages.training.staffing import staff
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 ROUNDS = 9
@@ -293,7 +294,8 @@ def _build_engine(
         recipe, image_size=section.image_size, scale=section.arcface.scale, key="teachers"
     )
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = Faces(
+    dtype = choose_dtype(params.machine.precision, device)
+    faces = Faces(
         folder / "standardized",
         section=section,
         preprocess=params.preprocess,
@@ -301,14 +303,16 @@ def _build_engine(
         workers=choose_workers(params.machine.workers, device=device),
         device=device,
         team=ALONE,
-    ).to_train_on(rows)
+    )
+    staff(faces, rows, model=model, device=device, dtype=dtype, team=ALONE)
+    batches = faces.to_train_on(rows)
     machinery = build_machinery(
         model,
         section=section,
         recipe=recipe,
         counts=np.bincount(targets_of(rows), minlength=len(CLASSES)),
         device=device,
-        dtype=choose_dtype(params.machine.precision, device),
+        dtype=dtype,
         team=ALONE,
     )
     plan = build_plan(

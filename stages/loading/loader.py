@@ -111,8 +111,9 @@ def choose_workers(
 ) -> int:
     """The number of worker processes; 0 makes batches in the training process.
 
-    `auto` on a CPU is 0: the step already uses every core. With a GPU it is one for each core but
-    the one that feeds the GPU, divided among the team's processes of this machine.
+    `auto` on a CPU is 0: the step already uses every core. With a GPU it is the most that have a
+    core of their own, but for the one that feeds the GPU, divided among the team's processes of
+    this machine.
     """
     if wanted != "auto":
         return wanted

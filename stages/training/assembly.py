@@ -38,7 +38,10 @@ _ECE_BINS = 15
 
 
 class Faces:
-    """Rows of the manifest as batches, all at one size and for one device."""
+    """Rows of the manifest as batches, all at one size and for one device.
+
+    `workers` may be changed; each loader that is made takes as many.
+    """
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class Faces:
         self._section = section
         self._preprocess = preprocess
         self._seed = seed
-        self._workers = workers
+        self.workers = workers
         self._device = device
         self._team = team
 
@@ -75,7 +78,7 @@ class Faces:
         _require_shares(sampler, prior=prior, team=self._team)
         dataset = self._dataset(rows, self._section.augmentation)
         return TrainLoader(
-            dataset, sampler, workers=self._workers, device=self._device, team=self._team
+            dataset, sampler, workers=self.workers, device=self._device, team=self._team
         )
 
     def to_score(self, rows: pd.DataFrame) -> EvalLoader:
@@ -83,7 +86,7 @@ class Faces:
         return EvalLoader(
             self._dataset(rows, NO_AUGMENTATION),
             batch_size=self._section.batch_size,
-            workers=self._workers,
+            workers=self.workers,
             device=self._device,
             team=self._team,
         )

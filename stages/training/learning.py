@@ -20,10 +20,11 @@ from stages.training.assembly import build_evaluation, build_machinery, build_pl
 from stages.training.checkpoint import load_checkpoint
 from stages.training.engine import Engine
 from stages.training.outcomes import NonFiniteError
-from stages.training.preflight import Scoring, preflight
+from stages.training.preflight import Scoring, fit_explained, preflight
 from stages.training.processes import record_process
 from stages.training.progress import Progress, Scores
 from stages.training.session import Session
+from stages.training.staffing import staff
 from stages.training.start import build_model
 
 NONFINITE_FILE = "nonfinite.json"
@@ -44,6 +45,9 @@ def learn(session: Session, *, stop: StopRequest) -> tuple[Teacher, Progress]:
         seed=session.seed,
     )
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if session.machine.workers == "auto":
+        with fit_explained(section, key=session.run.stage):
+            staff(session.faces, rows.val, model=model, device=device, dtype=dtype, team=team)
     val = session.faces.to_score(rows.val)
     evaluate = build_evaluation(val, rows=rows.val, device=device, dtype=dtype, team=team)
     if section.epochs == 0:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from stages.training.progress import Progress
@@ -75,6 +75,15 @@ class Stopwatch:
     def seconds(self) -> float | None:
         """Since the start."""
         return None if self._start is None else time.monotonic() - self._start
+
+
+def for_a_while(items: Iterable[T], *, seconds: float) -> Iterator[T]:
+    """The first items, until they have taken so long; one at least, if there is one."""
+    start = time.monotonic()
+    for item in items:
+        yield item
+        if time.monotonic() - start >= seconds:
+            return
 
 
 def describe_epoch(record: Mapping[str, Any], *, epochs: int) -> str:

@@ -29,7 +29,7 @@ from stages.training.engine import Engine
 from stages.training.machinery import Batch
 from stages.training.memory import Memory, peak_memory, reset_peak
 from stages.training.outcomes import Outcomes
-from stages.training.pace import describe_duration
+from stages.training.pace import describe_duration, for_a_while
 from stages.training.progress import Progress
 
 # Steps are measured until there are this many and they took this long, or took the longest time.
@@ -109,7 +109,7 @@ def preflight(
     """
     left, start = _left(engine, progress, scoring), time.monotonic()
     reset_peak(engine.machinery.device)
-    with _fit_explained(section, key=key), engine.machinery.rehearsal():
+    with fit_explained(section, key=key), engine.machinery.rehearsal():
         mine = _rehearse(engine, progress, scoring=scoring, left=left, compiling=compiling)
         # Each process scores its share of the rows, all at the same time.
         together = replace(mine, scoring_img_s=mine.scoring_img_s * engine.team.size)
@@ -133,6 +133,16 @@ def preflight(
         "forecast_s": round(forecast, 1),
         "took_s": None,
     }
+
+
+@contextmanager
+def fit_explained(section: Stage, *, key: str) -> Iterator[None]:
+    """Name what to change in section `key` of params.yaml, if a batch does not fit the GPU."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        reason = str(error).split(". ")[0]
+        raise _too_large(section, key=key, reason=reason) from None
 
 
 def settle(history: Sequence[Mapping[str, Any]], *, took_s: float) -> None:
@@ -250,7 +260,8 @@ def _scoring_rate(engine: Engine, *, scoring: Scoring, left: Left) -> float:
     if warmup and len(scoring.batches) > warmup:
         score(itertools.islice(batches, warmup))
     start = time.monotonic()
-    logits = score(_for_a_while(itertools.islice(batches, limit)))
+    measured = itertools.islice(batches, limit)
+    logits = score(for_a_while(measured, seconds=ENOUGH_SCORING_SECONDS))
     return len(logits) / (time.monotonic() - start)
 
 
@@ -258,14 +269,6 @@ def _start_workers(batches: Iterable[Batch]) -> None:
     """Wait for a first batch: starting workers takes seconds, once, and is no part of the rate."""
     # With few val rows some process of a team has no batch.
     next(iter(batches), None)
-
-
-def _for_a_while(batches: Iterable[Batch]) -> Iterator[Batch]:
-    start = time.monotonic()
-    for batch in batches:
-        yield batch
-        if time.monotonic() - start >= ENOUGH_SCORING_SECONDS:
-            return
 
 
 def _log(rates: Rates, left: Left, memory: Memory | None, forecast: float) -> None:
@@ -284,15 +287,6 @@ def _log(rates: Rates, left: Left, memory: Memory | None, forecast: float) -> No
         left.evaluations,
         left.rows_to_score,
     )
-
-
-@contextmanager
-def _fit_explained(section: Stage, *, key: str) -> Iterator[None]:
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        reason = str(error).split(". ")[0]
-        raise _too_large(section, key=key, reason=reason) from None
 
 
 def _too_large(section: Stage, *, key: str, reason: str) -> UserError:

@@ -1,0 +1,100 @@
+"""As many workers as the device keeps busy: counted by trying, without starting one."""
+
+import multiprocessing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from small_faces import small_face, write_faces
+from torch import Tensor, nn
+
+from stages.config import load_params
+from stages.runtime.team import ALONE
+from stages.sources.labels import CLASSES
+from stages.training import staffing
+from stages.training.assembly import Faces
+from stages.training.pace import for_a_while
+from stages.training.staffing import needed, staff
+
+CPU = torch.device("cpu")
+ROWS = pd.DataFrame(
+    {"id": [f"s/{n}" for n in range(20)], "label": [CLASSES[n % 7] for n in range(20)]}
+)
+
+
+class Counting(nn.Module):
+    """Scores everything alike, and counts the batches."""
+
+    calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return torch.zeros(len(images), len(CLASSES))
+
+
+@pytest.mark.parametrize(
+    ("made", "scored", "expected"),
+    [(1000, 100, 1), (1000, 790, 1), (1000, 810, 2), (3500, 24_000, 9), (1000, 10**6, 15)],
+)
+def test_the_fewest_that_keep_up_with_something_to_spare(made, scored, expected) -> None:
+    assert needed(made_img_s=made, scored_img_s=scored, most=15) == expected
+
+
+def test_workers_are_counted_by_what_one_makes_and_the_device_takes(faces, monkeypatch) -> None:
+    monkeypatch.setattr(staffing, "_made_img_s", lambda _loader: 1000.0)
+    monkeypatch.setattr(staffing, "_scored_img_s", lambda *_, **__: 3000.0)
+    assert _staffed(faces, Counting()) == 4
+
+
+def test_nobody_is_started_to_count_them(faces, monkeypatch) -> None:
+    monkeypatch.setattr(staffing, "_MAKING_SECONDS", 0.0)
+    monkeypatch.setattr(staffing, "_SCORING_SECONDS", 0.0)
+    before = multiprocessing.active_children()
+    model = Counting()
+    assert 1 <= _staffed(faces, model) <= 5
+    assert model.calls == staffing._WARMUP_BATCHES + 1
+    assert multiprocessing.active_children() == before
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_with_no_choice_nothing_is_tried(faces, most) -> None:
+    faces.workers = most
+    model = Counting()
+    assert _staffed(faces, model) == most
+    assert model.calls == 0
+
+
+def test_processes_of_a_team_take_the_same_number(faces, monkeypatch) -> None:
+    monkeypatch.setattr(staffing, "_made_img_s", lambda _loader: 1000.0)
+    monkeypatch.setattr(staffing, "_scored_img_s", lambda *_, **__: 900.0)
+    other_needs = SimpleNamespace(greatest=lambda mine: (max(mine, 3),))
+    staff(faces, ROWS, model=Counting(), device=CPU, dtype=torch.float32, team=other_needs)
+    assert faces.workers == 3
+
+
+def test_for_a_while_is_one_item_at_least() -> None:
+    assert list(for_a_while([1, 2, 3], seconds=0)) == [1]
+    assert list(for_a_while([1, 2, 3], seconds=60)) == [1, 2, 3]
+    assert list(for_a_while([], seconds=60)) == []
+
+
+def _staffed(faces: Faces, model: nn.Module) -> int:
+    staff(faces, ROWS, model=model, device=CPU, dtype=torch.float32, team=ALONE)
+    return faces.workers
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Faces:
+    write_faces(tmp_path / "standardized" / "s", map(small_face, ROWS["id"]))
+    params = load_params(Path(__file__).parents[2] / "params.yaml")
+    return Faces(
+        tmp_path / "standardized",
+        section=params.stageA,
+        preprocess=params.preprocess,
+        seed=1,
+        workers=5,
+        device=CPU,
+        team=ALONE,
+    )
