@@ -42,7 +42,9 @@ def work(arguments: argparse.Namespace) -> None:
     from stages.evaluation.subject import Place, onnx_numbers, own_numbers, teacher_numbers
     from stages.runtime.errors import UserError
     from stages.runtime.files import write_json
+    from stages.runtime.heap import keep_freed_memory
 
+    keep_freed_memory()
     params = load_params()
     place = Place(
         manifest=read_manifest_folder(Path("manifests")),

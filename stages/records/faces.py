@@ -83,6 +83,7 @@ class ShardWriter:
         self._shard: pa.RecordBatchFileWriter | None = None
         self._shard_bytes = 0
         self._rows: list[int] = []
+        self._digests: list[str] = []
         self._facts: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -132,14 +133,16 @@ class ShardWriter:
     def _close_shard(self) -> None:
         if self._shard is not None:
             self._shard.close()
-            _sync(self._folder / shard_name(len(self._rows) - 1))
+            path = self._folder / shard_name(len(self._rows) - 1)
+            # While what was written is still in memory.
+            self._digests.append(sha256_file(path))
+            _sync(path)
         self._shard, self._shard_bytes = None, 0
 
     def _write_index(self) -> None:
-        names = [shard_name(number) for number in range(len(self._rows))]
         shards = {
-            name: {"sha256": sha256_file(self._folder / name), "rows": rows}
-            for name, rows in zip(names, self._rows, strict=True)
+            shard_name(number): {"sha256": digest, "rows": rows}
+            for number, (digest, rows) in enumerate(zip(self._digests, self._rows, strict=True))
         }
         index = {"shards": shards, "faces": sum(self._rows), **self._facts}
         write_json(self._folder / INDEX, index)
