@@ -19,6 +19,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import chdir
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -66,7 +67,7 @@ def _compare(name: str, path: Path, settings: Standardize) -> Figures:
         finished = Path(".work", "standardize", name)
         stored, crops = _stored_pictures(finished)
         files = [path, *shard_paths(finished)]
-        least.append(_seconds(lambda: _do_the_least(path, stored, crops, files)))  # noqa: B023 - called here
+        least.append(_seconds(partial(_do_the_least, path, stored, crops, files)))
         shutil.rmtree(".work")
     num_pictures = _decode(path)
     shares = [decode_s / whole_s for decode_s, whole_s in zip(decoding, whole, strict=True)]
