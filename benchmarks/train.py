@@ -304,7 +304,7 @@ def _build_engine(
         device=device,
         team=ALONE,
     )
-    staff(faces, rows, model=model, device=device, dtype=dtype, team=ALONE)
+    staff(faces, rows, model=model, device=device, dtype=dtype)
     batches = faces.to_train_on(rows)
     machinery = build_machinery(
         model,

@@ -47,7 +47,7 @@ def learn(session: Session, *, stop: StopRequest) -> tuple[Teacher, Progress]:
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if session.machine.workers == "auto":
         with fit_explained(section, key=session.run.stage):
-            staff(session.faces, rows.val, model=model, device=device, dtype=dtype, team=team)
+            staff(session.faces, rows.val, model=model, device=device, dtype=dtype)
     val = session.faces.to_score(rows.val)
     evaluate = build_evaluation(val, rows=rows.val, device=device, dtype=dtype, team=team)
     if section.epochs == 0:

@@ -12,7 +12,6 @@ from torch import nn
 
 from stages.evaluation.predict import predict
 from stages.loading.loader import EvalLoader
-from stages.runtime.team import Team
 from stages.runtime.transfer import Batch
 from stages.training.assembly import Faces
 from stages.training.pace import for_a_while
@@ -31,31 +30,35 @@ def staff(
     model: nn.Module,
     device: torch.device,
     dtype: torch.dtype,
-    team: Team,
 ) -> None:
     """Leave `faces` the workers that keep the device busy, of those that it has.
 
     They are counted by scoring, for which batches are due about three times as often as for
-    training. A worker beyond need costs half a gigabyte, and seconds when it starts.
+    training. A worker beyond need costs half a gigabyte, and seconds when it starts. Each process
+    of a team counts for itself.
     """
     if faces.workers < 2:
         return
     most, faces.workers = faces.workers, 0
     loader = faces.to_score(rows)
-    made, scored = _made_img_s(loader), _scored_img_s(loader, model, device=device, dtype=dtype)
-    (faces.workers,) = team.greatest(needed(made_img_s=made, scored_img_s=scored, most=most))
-    logger.info(
-        "machine.workers: auto: %d of %d: one makes %.0f img/s, the device scores %.0f",
-        faces.workers,
-        most,
-        made,
-        scored,
-    )
+    # With few rows some process of a team has no batch to try.
+    found = _count(loader, model, most=most, device=device, dtype=dtype) if len(loader) else 1
+    faces.workers = found
 
 
 def needed(*, made_img_s: float, scored_img_s: float, most: int) -> int:
     """The fewest processes that make, with some to spare, what the device takes; at least one."""
     return max(1, min(most, math.ceil(_MARGIN * scored_img_s / made_img_s)))
+
+
+def _count(
+    loader: EvalLoader, model: nn.Module, *, most: int, device: torch.device, dtype: torch.dtype
+) -> int:
+    made, scored = _made_img_s(loader), _scored_img_s(loader, model, device=device, dtype=dtype)
+    workers = needed(made_img_s=made, scored_img_s=scored, most=most)
+    text = "machine.workers: auto: %d of %d: one makes %.0f img/s, the device scores %.0f"
+    logger.info(text, workers, most, made, scored)
+    return workers
 
 
 def _made_img_s(loader: EvalLoader) -> float:

@@ -1,8 +1,9 @@
 """As many workers as the device keeps busy: counted by trying, without starting one."""
 
 import multiprocessing
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,7 +12,7 @@ from small_faces import small_face, write_faces
 from torch import Tensor, nn
 
 from stages.config import load_params
-from stages.runtime.team import ALONE
+from stages.runtime.team import ALONE, Team
 from stages.sources.labels import CLASSES
 from stages.training import staffing
 from stages.training.assembly import Faces
@@ -58,20 +59,18 @@ def test_nobody_is_started_to_count_them(faces, monkeypatch) -> None:
     assert multiprocessing.active_children() == before
 
 
+def test_a_process_of_a_team_that_has_no_batch_tries_nothing(make_faces) -> None:
+    model = Counting()
+    assert _staffed(make_faces(team=Team(rank=3, size=4, local_size=4)), model) == 1
+    assert model.calls == 0
+
+
 @pytest.mark.parametrize("most", [0, 1])
 def test_with_no_choice_nothing_is_tried(faces, most) -> None:
     faces.workers = most
     model = Counting()
     assert _staffed(faces, model) == most
     assert model.calls == 0
-
-
-def test_processes_of_a_team_take_the_same_number(faces, monkeypatch) -> None:
-    monkeypatch.setattr(staffing, "_made_img_s", lambda _loader: 1000.0)
-    monkeypatch.setattr(staffing, "_scored_img_s", lambda *_, **__: 900.0)
-    other_needs = SimpleNamespace(greatest=lambda mine: (max(mine, 3),))
-    staff(faces, ROWS, model=Counting(), device=CPU, dtype=torch.float32, team=other_needs)
-    assert faces.workers == 3
 
 
 def test_for_a_while_is_one_item_at_least() -> None:
@@ -81,20 +80,25 @@ def test_for_a_while_is_one_item_at_least() -> None:
 
 
 def _staffed(faces: Faces, model: nn.Module) -> int:
-    staff(faces, ROWS, model=model, device=CPU, dtype=torch.float32, team=ALONE)
+    staff(faces, ROWS, model=model, device=CPU, dtype=torch.float32)
     return faces.workers
 
 
 @pytest.fixture
-def faces(tmp_path: Path) -> Faces:
+def faces(make_faces: Callable[..., Faces]) -> Faces:
+    return make_faces(team=ALONE)
+
+
+@pytest.fixture
+def make_faces(tmp_path: Path) -> Callable[..., Faces]:
     write_faces(tmp_path / "standardized" / "s", map(small_face, ROWS["id"]))
     params = load_params(Path(__file__).parents[2] / "params.yaml")
-    return Faces(
+    return partial(
+        Faces,
         tmp_path / "standardized",
         section=params.stageA,
         preprocess=params.preprocess,
         seed=1,
         workers=5,
         device=CPU,
-        team=ALONE,
     )
