@@ -67,24 +67,24 @@ class FaceStore:
 
     def images(self, positions: npt.NDArray[np.int64]) -> Iterator[memoryview]:
         """The encoded images, without a copy."""
-        numbers = np.searchsorted(self._ends, positions, side="right")
-        rows = positions - self._starts[numbers]
-        for number, row in zip(numbers.tolist(), rows.tolist(), strict=True):
+        for number, row in self._batches_and_rows(positions):
             data, offsets = self._images[number]
             yield data[offsets[row] : offsets[row + 1]]
 
     def id(self, position: int) -> str:
         """The face's id."""
-        number, row = self._batch_and_row(position)
+        ((number, row),) = self._batches_and_rows(np.array([position]))
         return str(self._batches[number].column("id")[row].as_py())
 
     def shard(self, position: int) -> str:
         """The shard that holds the face, as `<source>/<file>`."""
-        return _shown(self._paths[self._batch_and_row(position)[0]])
+        ((number, _),) = self._batches_and_rows(np.array([position]))
+        return _shown(self._paths[number])
 
-    def _batch_and_row(self, position: int) -> tuple[int, int]:
-        number = int(np.searchsorted(self._ends, position, side="right"))
-        return number, position - int(self._starts[number])
+    def _batches_and_rows(self, positions: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        numbers = np.searchsorted(self._ends, positions, side="right")
+        rows = positions - self._starts[numbers]
+        return zip(numbers.tolist(), rows.tolist(), strict=True)
 
 
 def _image_bytes(batch: pa.RecordBatch) -> tuple[memoryview, npt.NDArray[np.int32]]:

@@ -19,8 +19,9 @@ from stages.runtime.signals import StopRequest
 from stages.training.assembly import build_evaluation, build_machinery, build_plan
 from stages.training.checkpoint import load_checkpoint
 from stages.training.engine import Engine
+from stages.training.memory import fit_explained
 from stages.training.outcomes import NonFiniteError
-from stages.training.preflight import Scoring, fit_explained, preflight
+from stages.training.preflight import Scoring, preflight
 from stages.training.processes import record_process
 from stages.training.progress import Progress, Scores
 from stages.training.session import Session

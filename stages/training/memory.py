@@ -1,10 +1,15 @@
-"""How much memory a run needed at its peak, and how much there is."""
+"""How much memory a run needed at its peak, how much there is, and what does not fit."""
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+
+from stages.config import Stage
+from stages.runtime.errors import UserError
 
 _GIB = 2**30
 
@@ -37,6 +42,25 @@ def peak_memory(device: torch.device) -> Memory | None:
     if peak is not None:
         return Memory(peak, torch.cuda.get_device_properties(device).total_memory)
     return _process_memory()
+
+
+@contextmanager
+def fit_explained(section: Stage, *, key: str) -> Iterator[None]:
+    """Raise `too_large` where a GPU runs out of memory."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        reason = str(error).split(". ")[0]
+        raise too_large(section, key=key, reason=reason) from None
+
+
+def too_large(section: Stage, *, key: str, reason: str) -> UserError:
+    """The error that names what to change in section `key` of params.yaml."""
+    return UserError(
+        f"params.yaml: {key}.batch_size: {section.batch_size} images of {key}.image_size "
+        f"{section.image_size} px do not fit the GPU: {reason}; a smaller batch_size with more "
+        f"{key}.accumulate makes a step of as many images"
+    )
 
 
 def _process_memory() -> Memory | None:

@@ -8,13 +8,10 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
-
-import torch
 
 from stages.config import Stage
 from stages.evaluation.predict import predict
@@ -27,7 +24,13 @@ from stages.training.compilation import (
 )
 from stages.training.engine import Engine
 from stages.training.machinery import Batch
-from stages.training.memory import Memory, peak_memory, reset_peak
+from stages.training.memory import (
+    Memory,
+    fit_explained,
+    peak_memory,
+    reset_peak,
+    too_large,
+)
 from stages.training.outcomes import Outcomes
 from stages.training.pace import describe_duration, for_a_while
 from stages.training.progress import Progress
@@ -119,7 +122,7 @@ def preflight(
     _log(rates, left, memory, forecast)
     if memory is not None and engine.machinery.device.type == "cuda" and memory.peak > memory.total:
         # Windows lends a GPU the machine's memory instead of failing, at a tenth of the speed.
-        raise _too_large(section, key=key, reason=f"it needs {memory}")
+        raise too_large(section, key=key, reason=f"it needs {memory}")
     engine.team.lead(lambda: _require_hours(forecast, max_hours=max_hours))
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -133,16 +136,6 @@ def preflight(
         "forecast_s": round(forecast, 1),
         "took_s": None,
     }
-
-
-@contextmanager
-def fit_explained(section: Stage, *, key: str) -> Iterator[None]:
-    """Name what to change in section `key` of params.yaml, if a batch does not fit the GPU."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        reason = str(error).split(". ")[0]
-        raise _too_large(section, key=key, reason=reason) from None
 
 
 def settle(history: Sequence[Mapping[str, Any]], *, took_s: float) -> None:
@@ -286,14 +279,6 @@ def _log(rates: Rates, left: Left, memory: Memory | None, forecast: float) -> No
         left.steps,
         left.evaluations,
         left.rows_to_score,
-    )
-
-
-def _too_large(section: Stage, *, key: str, reason: str) -> UserError:
-    return UserError(
-        f"params.yaml: {key}.batch_size: {section.batch_size} images of {key}.image_size "
-        f"{section.image_size} px do not fit the GPU: {reason}; a smaller batch_size with more "
-        f"{key}.accumulate makes a step of as many images"
     )
 
 

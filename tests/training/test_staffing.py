@@ -11,13 +11,15 @@ import torch
 from small_faces import small_face, write_faces
 from torch import Tensor, nn
 
+from stages import train
 from stages.config import load_params
 from stages.runtime.team import ALONE, Team
 from stages.sources.labels import CLASSES
-from stages.training import staffing
+from stages.training import learning, staffing
 from stages.training.assembly import Faces
 from stages.training.pace import for_a_while
 from stages.training.staffing import needed, staff
+from tests.training.small_run import prepare
 
 CPU = torch.device("cpu")
 ROWS = pd.DataFrame(
@@ -71,6 +73,15 @@ def test_with_no_choice_nothing_is_tried(faces, most) -> None:
     model = Counting()
     assert _staffed(faces, model) == most
     assert model.calls == 0
+
+
+def test_a_number_that_is_given_is_taken(project, monkeypatch) -> None:
+    counted: list[Faces] = []
+    monkeypatch.setattr(learning, "staff", lambda faces, *_, **__: counted.append(faces))
+    for workers, expected in (("auto", 1), (0, 1)):
+        prepare(project, stageA__epochs=1, machine__workers=workers)
+        assert train.main(["stageA", "RN18"]) == 0
+        assert len(counted) == expected
 
 
 def test_for_a_while_is_one_item_at_least() -> None:
