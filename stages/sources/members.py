@@ -9,6 +9,9 @@ from lzma import LZMAError
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from stages.runtime.errors import UserError
+from stages.sources.names import litter_of
+
 # What the standard library raises for bytes that cannot be had; a zip's names may be broken too.
 UNREADABLE = (
     OSError, EOFError, zipfile.BadZipFile, zlib.error, LZMAError, struct.error,
@@ -34,6 +37,22 @@ class Packed(NamedTuple):
 
 # Of a folder's member the path.
 Place = str | Packed
+
+
+def add_place(places: dict[str, Place], name: str, place: Place) -> None:
+    """Note where a member lies; what is litter is let through, whatever its name.
+
+    Raises:
+        UserError: if there are two members of that name, or it is not UTF-8.
+    """
+    if not litter_of(name):
+        if name in places:
+            raise UserError(f"has two members {name!r}")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"has a member whose name is not UTF-8: {name!a}") from None
+    places[name] = place
 
 
 class UnreadableMemberError(ValueError):

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from stages.runtime.errors import UserError
 from stages.sources.members import UNREADABLE
-from stages.sources.tree import RawTree, composed
+from stages.sources.names import composed
+from stages.sources.tree import RawTree
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _MOST_SHOWN = 80

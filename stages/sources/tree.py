@@ -6,8 +6,6 @@ import io
 import logging
 import os
 import posixpath
-import unicodedata
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,14 +13,13 @@ from typing import IO, NoReturn, Self
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
-from stages.sources.members import UNREADABLE, MemberReader, Packed, Place
+from stages.sources.archive import open_zip
+from stages.sources.members import UNREADABLE, MemberReader, Place, add_place
+from stages.sources.names import composed, litter_kind, litter_of
 
-# What operating systems leave behind; never a row of a dataset.
-_LITTER = {"__macosx", "thumbs.db", "desktop.ini", "icon\r"}
 _JPG = ".jpg"
 _ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
-_ENCRYPTED, _PATCHED, _STRONGLY_ENCRYPTED, _IN_UTF8 = 0x1, 0x20, 0x40, 0x800
-_NO_METHOD = -1
+_MOST_SHOWN = 5
 PICTURE_SUFFIXES = {
     ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
@@ -33,12 +30,16 @@ logger = logging.getLogger(__name__)
 class RawTree:
     """Members of a folder or zip by posix path, in sorted order; the same on every machine.
 
-    `members` leaves out folders, hidden files and the litter of operating systems. Used in a `with`
-    block, which closes the archive.
+    `members` leaves out folders, and what systems leave behind; `litter` counts this by its kind, a
+    folder of it once. Used in a `with` block, which closes the archive.
     """
 
     def __init__(self, places: dict[str, Place], *, reader: MemberReader) -> None:
-        self._places = {name: place for name, place in places.items() if not _is_litter(name)}
+        litter = {name: path for name in places if (path := litter_of(name)) is not None}
+        self.litter = Counter(
+            litter_kind(posixpath.basename(path)) for path in set(litter.values())
+        )
+        self._places = {name: place for name, place in places.items() if name not in litter}
         self.reader = reader
         self.members = tuple(sorted(self._places))
         self._folded = [f"/{member.lower()}" for member in self.members]
@@ -155,30 +156,47 @@ class Pictures:
 
 
 def open_tree(path: Path, *, key: str) -> RawTree:
-    """Open a folder or a zip; `key` is the params key that names it, for messages.
+    """Open a folder, a zip, or a folder inside a zip; `key` is the params key that names it.
 
-    Archives inside of it are not opened; a warning names them.
+    What systems left behind in it is counted in the log. Archives inside of it are not opened; a
+    warning names them.
 
     Raises:
         UserError: if it is missing, cannot be listed, is neither folder nor zip, or a zip that
             cannot be trusted.
     """
-    if not path.exists():
+    outer = next((place for place in (path, *path.parents) if place.exists()), path)
+    if outer != path and not outer.is_file():
         raise UserError(
-            f"params.yaml: {key}: expected a folder or a .zip, found nothing: {path}; an "
-            "experiment in a copy of the repository sees what git or DVC knows (`dvc add`), or an "
-            "absolute `raw`"
+            f"params.yaml: {key}: expected a folder, a .zip or a folder inside a .zip, found "
+            f"nothing: {path}; an experiment in a copy of the repository sees what git or DVC "
+            "knows (`dvc add`), or an absolute `raw`"
         )
     try:
-        tree = _open_folder(path) if path.is_dir() else _open_zip(path)
+        tree = _open_folder(path) if path.is_dir() else _open_zip(path, outer=outer)
     except UserError as error:
-        raise UserError(f"params.yaml: {key}: {path.name} {error}") from None
+        raise UserError(f"params.yaml: {key}: {outer.name} {error}") from None
+    if tree.litter:
+        logger.info("%s: %s: left out what systems leave behind: %s", key, path.name, _counts(tree))
     nested = [name for name in tree.members if suffix(name) in _ARCHIVES]
     if nested:
         logger.warning(
             "%s: %s: not opened: %d archives, %s", key, path.name, len(nested), nested[:3]
         )
     return tree
+
+
+def _kind(litter: str) -> str:
+    kind = litter_kind(posixpath.basename(litter))
+    assert kind is not None
+    return kind
+
+
+def _counts(tree: RawTree) -> str:
+    """The kinds of litter in a tree, the most frequent first."""
+    kinds = sorted(tree.litter.items(), key=lambda item: (-item[1], item[0]))
+    shown = ", ".join(f"{kind!r} {count:,}" for kind, count in kinds[:_MOST_SHOWN])
+    return f"{shown}, …" if len(kinds) > _MOST_SHOWN else shown
 
 
 def without_jpg(path: str) -> str:
@@ -191,26 +209,31 @@ def suffix(member: str) -> str:
     return posixpath.splitext(member)[1].lower()
 
 
-def composed(name: str) -> str:
-    """A name with its letters composed: macOS hands out e and an accent where others write é."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _open_folder(root: Path) -> RawTree:
     places: dict[str, Place] = {}
     for folder, names in _folders(root):
         above = folder.relative_to(root).as_posix()
         for name in names:
             member = composed(name if above == "." else f"{above}/{name}")
-            _add(places, member, str(folder / name))
+            add_place(places, member, str(folder / name))
     return RawTree(places, reader=MemberReader(None))
 
 
+def _open_zip(path: Path, *, outer: Path) -> RawTree:
+    reader, places = open_zip(outer, below=path.relative_to(outer).as_posix())
+    return RawTree(places, reader=reader)
+
+
 def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder with its files' names. Links are followed, but never back to a folder above."""
+    """Every folder with its files' names. Links are followed, but never back to a folder above.
+
+    A folder of litter, which nobody may be allowed to list, stands among the files.
+    """
     identity = functools.cache(_identity)
     for top, subfolders, names in os.walk(root, onerror=_stop, followlinks=True):
         folder = Path(top)
+        names += [name for name in subfolders if litter_kind(name)]
+        subfolders[:] = [name for name in subfolders if not litter_kind(name)]
         depth = len(folder.relative_to(root).parts)
         above = {identity(place) for place in (folder, *folder.parents[:depth])}
         subfolders[:] = [name for name in subfolders if identity(folder / name) not in above]
@@ -229,84 +252,8 @@ def _stop(error: OSError) -> NoReturn:
     raise UserError(f"cannot be listed: {error.strerror}: {error.filename}")
 
 
-def _open_zip(path: Path) -> RawTree:
-    if not zipfile.is_zipfile(path):
-        raise UserError("is neither a folder nor a whole zip")
-    reader = MemberReader(path)
-    try:
-        entries = reader.archive.infolist()
-    except UNREADABLE as error:
-        raise UserError(f"is a broken zip: {type(error).__name__}: {error}") from None
-    try:
-        return RawTree(_zip_places(entries, num_bytes=path.stat().st_size), reader=reader)
-    except UserError:
-        reader.close()
-        raise
-
-
-def _zip_places(entries: list[zipfile.ZipInfo], *, num_bytes: int) -> dict[str, Place]:
-    packed = sum(entry.compress_size for entry in entries)
-    if packed > num_bytes:
-        raise UserError(
-            f"is broken, or a zip bomb: its members take {packed:,} bytes of {num_bytes:,}"
-        )
-    places: dict[str, Place] = {}
-    for entry in entries:
-        name = _zip_name(entry)
-        if name.endswith("/"):
-            continue
-        if name.startswith("/") or ".." in name.split("/") or ":" in name.split("/")[0]:
-            raise UserError(f"has a member {name!r} that points outside of the archive")
-        if entry.flag_bits & _ENCRYPTED:
-            raise UserError(f"has an encrypted member, {name!r}; unpack the archive")
-        # Some tools begin every name with `./`.
-        _add(
-            places,
-            "/".join(part for part in name.split("/") if part not in {"", "."}),
-            _packed(entry),
-        )
-    return places
-
-
-def _packed(entry: zipfile.ZipInfo) -> Packed:
-    is_odd = entry.flag_bits & (_PATCHED | _STRONGLY_ENCRYPTED)
-    return Packed(
-        entry.filename,
-        entry.header_offset,
-        entry.compress_size,
-        entry.file_size,
-        entry.CRC,
-        _NO_METHOD if is_odd else entry.compress_type,
-    )
-
-
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """A member's name. Some tools write UTF-8 and do not say so, and Windows' backslashes."""
-    name = info.filename
-    if not info.flag_bits & _IN_UTF8:
-        try:
-            name = name.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            name = info.filename
-    return composed(name.replace("\\", "/"))
-
-
-def _add(places: dict[str, Place], name: str, place: Place) -> None:
-    if name in places:
-        raise UserError(f"has two members {name!r}")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"has a member whose name is not UTF-8: {name!a}") from None
-    places[name] = place
-
-
 def _archive_sha256(path: Path) -> str:
     try:
         return sha256_file(path)
     except OSError as error:
         raise UserError(f"{path.name}: cannot be read: {error.strerror}") from None
-
-
-def _is_litter(name: str) -> bool:
-    return any(part.startswith(".") or part.lower() in _LITTER for part in name.split("/"))
