@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from stages.runtime.errors import UserError
 
@@ -25,6 +26,28 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 ClassName = Literal["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"]
+# What datasets name besides, by its letters: such rows are left out and counted.
+NOT_A_CLASS = ("contempt", "contemptuous", "none", "uncertain", "noface", "unknown", "nf")
+
+
+def is_not_a_class(name: str) -> bool:
+    """Whether a dataset's name means something that is none of the seven, such as contempt."""
+    return re.sub(r"[^a-z]", "", name.lower()) in NOT_A_CLASS
+
+
+def _meaning(value: Any) -> Any:
+    classes = get_args(ClassName)
+    if isinstance(value, str) and (value in classes or is_not_a_class(value)):
+        return value
+    raise PydanticCustomError(
+        "meaning",
+        "expected one of {classes}, or Contempt, none, uncertain, no-face, unknown or NF for "
+        "what is left out",
+        {"classes": ", ".join(classes)},
+    )
+
+
+FolderMeaning = Annotated[str, BeforeValidator(_meaning)]
 
 
 class ParamsError(UserError):
@@ -93,11 +116,12 @@ class AffectnetYoloSource(RawDataset):
 class Folder7Source(RawDataset):
     """Any dataset as `{train,val,test}/<class name>/**`, such as AffectNet's Kaggle form.
 
-    `class_folders` says what folders mean that are not named by a class, such as `"0": Angry`.
+    `class_folders` says what folders mean that are not named by a class, such as `"0": Angry`, or
+    `"7": Contempt`, which is left out.
     """
 
     format: Literal["folder7"]
-    class_folders: dict[str, ClassName] = {}
+    class_folders: dict[str, FolderMeaning] = {}
 
 
 class ExpwSource(RawDataset):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
 
-from stages.config import ParamsError, load_params, read_yaml
+from stages.config import Folder7Source, ParamsError, load_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
@@ -72,6 +72,18 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
     assert any("stageA.epochs" in line and "'many'" in line for line in lines)
 
 
+def numbered(meaning: object) -> dict[str, Any]:
+    source = {"format": "folder7", "path": "x", "class_folders": {"1": meaning}}
+    return {"standardize__sources__an": source}
+
+
+@pytest.mark.parametrize("meaning", ["Contempt", "none", "Uncertain", "no-face", "unknown", "NF"])
+def test_reported_a_numbered_folder_may_mean_what_is_no_class(tmp_path: Path, meaning: str) -> None:
+    source = load_params(edited(tmp_path, **numbered(meaning))).standardize.sources["an"]
+    assert isinstance(source, Folder7Source)
+    assert source.class_folders == {"1": meaning}
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -80,6 +92,9 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
         ({"seed": "7"}, "seed: Input should be a valid integer"),
         ({"stageA__image_size": 8}, "stageA.image_size"),
         ({"standardize__sources": {}}, "standardize.sources"),
+        (numbered("Cntempt"), "an.class_folders.1: expected one of Angry, Disgust, Fear, Happy, Sad, Surprise, Neutral, or Contempt, none, uncertain, no-face, unknown or NF for what is left out, got 'Cntempt'"),
+        (numbered(None), "sources.an.class_folders.1: expected one of Angry"),
+        (numbered("anger"), "sources.an.class_folders.1: expected one of Angry"),
         ({"stageA__prior": {"kind": "magic"}}, "stageA.prior"),
         ({"machine__device": "gpu"}, "machine.device"),
         ({"stageA__min_lr": 1.0}, "stageA.min_lr: 1 is above learning_rate 0.001"),

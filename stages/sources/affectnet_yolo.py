@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import yaml
 
-from stages.config import AffectnetYoloSource
+from stages.config import AffectnetYoloSource, is_not_a_class
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject, ShareBox, Split
-from stages.sources.labels import canonical, is_not_a_class
+from stages.sources.labels import canonical
 from stages.sources.members import UnreadableMemberError
 from stages.sources.pairs import Layout, Pair, read_pairs
 from stages.sources.tables import quoted

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 
-from stages.config import Folder7Source
+from stages.config import Folder7Source, is_not_a_class
 from stages.runtime.errors import UserError
 from stages.sources.class_folders import Placed, read_class_folders
 from stages.sources.face import Candidate, Reject
-from stages.sources.labels import canonical, is_not_a_class
+from stages.sources.labels import canonical
 from stages.sources.tables import quoted
 from stages.sources.tree import RawTree, without_jpg
 
@@ -35,11 +35,15 @@ def _candidate(
     placed: Placed, *, name: str, class_folders: Mapping[str, str]
 ) -> Candidate | Reject:
     # What the params declare stands above what a name seems to say.
-    label = class_folders.get(placed.class_name) or canonical(placed.class_name)
+    meaning = class_folders.get(placed.class_name, placed.class_name)
+    label = canonical(meaning)
     if label is not None:
         key = f"{name}/{without_jpg(placed.path)}"
         return Candidate(placed.member, key, placed.member, label, placed.split, photo=key)
-    if is_not_a_class(placed.class_name):
-        return Reject(placed.member, "not_a_class", placed.class_name, placed.member)
-    detail = f"expected a folder named by a class, got {quoted(placed.class_name)}"
+    if is_not_a_class(meaning):
+        return Reject(placed.member, "not_a_class", meaning, placed.member)
+    detail = (
+        f"expected a folder named by a class, got {quoted(placed.class_name)}; class_folders of a "
+        "folder7 source says what such a folder means"
+    )
     return Reject(placed.member, "label_invalid", detail, placed.member)

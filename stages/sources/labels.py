@@ -28,7 +28,6 @@ _NAMES = {name.lower(): name for name in CLASSES} | {
     "neutrality": "Neutral",
 }
 
-_NOT_A_CLASS = {"contempt", "contemptuous", "none", "uncertain", "noface", "unknown", "nf"}
 _SPLITS: dict[str, Split] = {
     "train": "train",
     "val": "val",
@@ -42,11 +41,6 @@ _SPLITS: dict[str, Split] = {
 def canonical(name: str) -> str | None:
     """The class meant by a folder or column name (`01_Happiness` is Happy); None if none is."""
     return _NAMES.get(_letters(name))
-
-
-def is_not_a_class(name: str) -> bool:
-    """Whether a dataset's name means something that is none of the seven, such as contempt."""
-    return _letters(name) in _NOT_A_CLASS
 
 
 def split_of(name: str) -> Split | None:

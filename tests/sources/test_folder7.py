@@ -92,6 +92,19 @@ def test_the_params_say_what_a_folder_means_whatever_its_name(make_tree):
     ]
 
 
+def test_reported_a_numbered_folder_of_contempt_is_left_out_and_counted(make_tree):
+    names = ["0", "1", "2", "sad", "Contempt"]
+    tree = make_tree({f"train/{name}/1.png": b"x" for name in names})
+    rows = rows_of(tree, **{"0": "Angry", "1": "Contempt", "2": "none", "sad": "Uncertain"})
+    assert [(row.row, row.reason, row.detail) for row in rows if isinstance(row, Reject)] == [
+        ("train/1/1.png", "not_a_class", "Contempt"),
+        ("train/2/1.png", "not_a_class", "none"),
+        ("train/Contempt/1.png", "not_a_class", "Contempt"),
+        ("train/sad/1.png", "not_a_class", "Uncertain"),
+    ]
+    assert [row.label for row in rows if isinstance(row, Candidate)] == ["Angry"]
+
+
 def test_a_declared_folder_that_is_not_there_is_an_error(make_tree):
     tree = make_tree({"train/0/1.png": b"x", "test/1/1.png": b"x"})
     with pytest.raises(

@@ -1,6 +1,7 @@
 import pytest
 
-from stages.sources.labels import CLASSES, canonical, is_not_a_class, split_of
+from stages.config import is_not_a_class
+from stages.sources.labels import CLASSES, canonical, split_of
 
 
 def test_the_order_of_the_classes():
