@@ -1,6 +1,7 @@
 """AffectNet with its own labels: `training.csv` and `validation.csv`, or .npy annotations."""
 
 import re
+import struct
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -10,6 +11,7 @@ from stages.runtime.errors import UserError
 from stages.sources.columns import ColumnRow, column_rows
 from stages.sources.face import Box, Candidate, Reject, Split
 from stages.sources.members import UnreadableMemberError
+from stages.sources.numbers import code, whole
 from stages.sources.pairs import Layout, Pair, read_pairs
 from stages.sources.tables import quoted
 from stages.sources.tree import PICTURE_SUFFIXES, RawTree, suffix, without_jpg
@@ -37,10 +39,12 @@ _FORMS = (
     "expected training.csv or validation.csv with the pictures that they name, "
     "or {train,val}_set/images/<id>.jpg with {train,val}_set/annotations/<id>_exp.npy"
 )
-# What numpy.save writes for one string or whole number. numpy.load would evaluate any header,
+# By their size in bytes, as `struct` calls them.
+_FLOATS = {2: "e", 4: "f", 8: "d"}
+# What numpy.save writes for one string or number. numpy.load would evaluate any header,
 # allocate whatever it claims, and raise SystemError for a letter that is none.
 _NPY = re.compile(
-    rb"\x93NUMPY\x01\0..\{'descr': '(?P<order>[<>|])(?P<kind>[USiu])(?P<size>\d{1,3})', "
+    rb"\x93NUMPY\x01\0..\{'descr': '(?P<order>[<>|])(?P<kind>[USfiu])(?P<size>\d{1,3})', "
     rb"'fortran_order': False, 'shape': \(\), \} *\n(?P<data>.*)",
     re.DOTALL,
 )
@@ -165,11 +169,12 @@ def _read_tables(
 def _from_row(
     row: ColumnRow, path: str, picture: str | None, *, key: str, split: Split
 ) -> Candidate | Reject:
-    _, *box_fields, code = row.fields
+    _, *box_fields, expression = row.fields
     if row.problem or not path:
         return Reject(row.row, "row_malformed", row.problem or "names no picture", picture)
-    if code not in CODES:
-        return _no_class(row.row, code, picture)
+    label = CODES.get(code(expression))
+    if label is None:
+        return _no_class(row.row, expression, picture)
     if picture is None:
         return Reject(row.row, "image_missing", quoted(path))
     if all(field.lower() in {"", "null"} for field in box_fields):
@@ -178,24 +183,20 @@ def _from_row(
     if box is None:
         detail = f"expected x, y, width and height in px, got {quoted(', '.join(box_fields))}"
         return Reject(row.row, "row_malformed", detail, picture)
-    return Candidate(row.row, key, picture, CODES[code], split, photo=key, box=box)
+    return Candidate(row.row, key, picture, label, split, photo=key, box=box)
 
 
-def _no_class(row: str, code: str, picture: str | None) -> Reject:
-    if code in _NO_CLASSES:
-        return Reject(row, "not_a_class", _NO_CLASSES[code], picture)
-    return Reject(row, "label_invalid", f"expected 0 to 10, got {quoted(code)}", picture)
+def _no_class(row: str, expression: str, picture: str | None) -> Reject:
+    if meaning := _NO_CLASSES.get(code(expression)):
+        return Reject(row, "not_a_class", meaning, picture)
+    return Reject(row, "label_invalid", f"expected 0 to 10, got {quoted(expression)}", picture)
 
 
 def _box(fields: list[str]) -> Box | None:
-    try:
-        # Tables that went through pandas have 134.0 where AffectNet has 134.
-        numbers = [float(field) for field in fields]
-    except ValueError:
+    numbers = [found for field in fields if (found := whole(field)) is not None]
+    if len(numbers) != len(fields):
         return None
-    if not all(number.is_integer() for number in numbers):
-        return None
-    x, y, width, height = map(int, numbers)
+    x, y, width, height = numbers
     return Box(left=x, top=y, right=x + width, bottom=y + height)
 
 
@@ -230,7 +231,10 @@ def _number(tree: RawTree, member: str) -> int | None:
     if kind in b"iu":
         return int.from_bytes(data, order, signed=kind == b"i")
     try:
+        if kind == b"f":
+            (found,) = struct.unpack(("<" if order == "little" else ">") + _FLOATS[len(data)], data)
+            return whole(str(found))
         text = data.decode("ascii" if kind == b"S" else f"utf-32-{order[0]}e")
-        return int(text.rstrip("\0"))
-    except ValueError:
+    except (ValueError, KeyError):
         return None
+    return whole(text.rstrip("\0"))

@@ -11,6 +11,7 @@ from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject, ShareBox, Split
 from stages.sources.labels import canonical
 from stages.sources.members import UnreadableMemberError
+from stages.sources.numbers import code, number, whole
 from stages.sources.pairs import Layout, Pair, read_pairs
 from stages.sources.tables import quoted
 from stages.sources.tree import RawTree
@@ -61,7 +62,12 @@ def _class_names(tree: RawTree, table: str) -> dict[str, str]:
         raise UserError(f"{table}: expected names, a list or a mapping of the classes")
     if wrong := [name for name in names.values() if not isinstance(name, str)]:
         raise UserError(f"{table}: names: expected class names, got {quoted(str(wrong[0]))}")
-    return names
+    numbered = {code(key): name for key, name in names.items()}
+    if len(numbered) != len(names) or any(whole(key) is None for key in numbered):
+        raise UserError(
+            f"{table}: names: expected each class by its own number, got {quoted(str(list(names)))}"
+        )
+    return numbered
 
 
 def _read_pair(
@@ -94,10 +100,10 @@ def _face(
     if box is None:
         detail = f"expected {_COLUMNS}, got {quoted(' '.join(fields))}"
         return Reject(row, "row_malformed", detail, picture)
-    if fields[0] not in names:
+    class_name = names.get(code(fields[0]))
+    if class_name is None:
         detail = f"expected a class number of {_NAMES}, got {quoted(fields[0])}"
         return Reject(row, "label_invalid", detail, picture)
-    class_name = names[fields[0]]
     label = canonical(class_name)
     if label is not None:
         photo, _, _ = key.rpartition("#")
@@ -120,9 +126,9 @@ def _lines(tree: RawTree, member: str) -> dict[str, str] | None:
 
 def _box(fields: list[str]) -> ShareBox | None:
     """Centre, width and height as edges; None if they are not four finite numbers."""
-    try:
-        x, y, width, height = (float(field) for field in fields)
-    except ValueError:
+    shares = [share for field in fields if (share := number(field)) is not None]
+    if not len(fields) == len(shares) == 4:
         return None
+    x, y, width, height = shares
     edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     return ShareBox(*edges) if all(map(math.isfinite, edges)) else None

@@ -1,6 +1,5 @@
 """ExpW: photos with several faces each, listed with their boxes in `label.lst`."""
 
-import re
 from collections.abc import Iterator, Sequence
 from posixpath import basename
 
@@ -8,13 +7,12 @@ from stages.config import ExpwSource
 from stages.runtime.errors import UserError
 from stages.sources.face import Box, Candidate, Reject
 from stages.sources.labels import FER2013_CODES
+from stages.sources.numbers import code, number, whole
 from stages.sources.tables import quoted, text_rows
 from stages.sources.tree import RawTree, without_jpg
 
 _TABLE, _FOLDER = "label.lst", "origin"
 _COLUMNS = "image face_id top left right bottom confidence label"
-_WHOLE = re.compile(r"-?[0-9]{1,9}")
-_DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]*)?")
 
 
 def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate | Reject]:
@@ -41,7 +39,7 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
             yield Reject(row, "row_malformed", detail, picture)
         elif picture is None:
             yield Reject(row, "image_missing", quoted(file_name))
-        elif fields[6] not in FER2013_CODES:
+        elif (label := FER2013_CODES.get(code(fields[6]))) is None:
             detail = f"expected 0 to 6, got {quoted(fields[6])}"
             yield Reject(row, "label_invalid", detail, picture)
         else:
@@ -52,7 +50,7 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
                 row,
                 f"{name}_{quality}/{photo}#{face_id}",
                 picture,
-                FER2013_CODES[fields[6]],
+                label,
                 split=None,
                 photo=f"{name}/{photo}",
                 box=box,
@@ -64,9 +62,13 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
 
 def _numbers(fields: Sequence[str]) -> tuple[int, Box, float] | None:
     """face_id, box and confidence of `face_id top left right bottom confidence label`."""
-    if len(fields) != 7 or not _DECIMAL.fullmatch(fields[5]):
+    if len(fields) != 7:
         return None
-    if not all(_WHOLE.fullmatch(field) for field in fields[:5]):
+    wholes, confidence = (
+        [found for field in fields[:5] if (found := whole(field)) is not None],
+        number(fields[5]),
+    )
+    if len(wholes) != 5 or confidence is None:
         return None
-    face_id, top, left, right, bottom = map(int, fields[:5])
-    return face_id, Box(left=left, top=top, right=right, bottom=bottom), float(fields[5])
+    face_id, top, left, right, bottom = wholes
+    return face_id, Box(left=left, top=top, right=right, bottom=bottom), confidence

@@ -10,6 +10,7 @@ from stages.runtime.errors import UserError
 from stages.sources.class_folders import Placed, read_class_folders
 from stages.sources.face import Candidate, Reject
 from stages.sources.labels import split_of
+from stages.sources.numbers import code
 from stages.sources.tables import quoted, text_rows
 from stages.sources.tree import Pictures, RawTree
 
@@ -119,13 +120,13 @@ def _read_list(
         elif split is None:
             detail = f"expected train_ or test_, got {quoted(file_name)}"
             yield Reject(row, "row_malformed", detail, picture)
-        elif fields[0] not in codes:
+        elif (label := codes.get(code(fields[0]))) is None:
             yield Reject(row, "label_invalid", _expected(codes, fields[0]), picture)
         elif picture is None:
             yield Reject(row, "image_missing", quoted(pictures.spelt(file_name)))
         else:
             key = f"{name}/{stem}"
-            yield Candidate(row, key, picture, codes[fields[0]], split, photo=key)
+            yield Candidate(row, key, picture, label, split, photo=key)
     for picture in pictures.unused():
         yield Reject(picture, "label_missing", f"no row in {table}", picture)
 

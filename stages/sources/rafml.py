@@ -1,6 +1,5 @@
 """RAF-ML: the shares of six emotions a picture; the largest is its label, all are its votes."""
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from stages.config import RafmlSource
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject, Split
 from stages.sources.labels import CLASSES
+from stages.sources.numbers import code, number
 from stages.sources.rafdb import raf_pictures
 from stages.sources.tables import quoted, text_rows
 from stages.sources.tree import RawTree
@@ -75,7 +75,7 @@ def read(tree: RawTree, *, name: str, source: RafmlSource) -> Iterator[Candidate
 
 def _part(row: str, text: str, picture: str | None) -> _Part:
     file_name, *fields = text.rsplit(None, 1)
-    return _Part(row, file_name, _SPLITS.get(fields[0]) if fields else None, picture)
+    return _Part(row, file_name, _SPLITS.get(code(fields[0])) if fields else None, picture)
 
 
 def _by_name(parts: Iterable[_Part]) -> defaultdict[str, list[_Part]]:
@@ -99,11 +99,8 @@ def _split(row: str, parts: Sequence[_Part], *, file_name: str) -> Split | Rejec
 
 def _numbers(fields: Sequence[str]) -> tuple[float, ...] | None:
     """Six shares that are no less than 0 and not all 0; None if they are anything else."""
-    try:
-        shares = tuple(float(field) for field in fields)
-    except ValueError:
-        return None
-    if len(shares) != len(SHARE_COLUMNS) or not all(math.isfinite(share) for share in shares):
+    shares = tuple(share for field in fields if (share := number(field)) is not None)
+    if not len(fields) == len(shares) == len(SHARE_COLUMNS):
         return None
     return shares if min(shares) >= 0 < max(shares) <= _LARGEST_SHARE else None
 

@@ -127,10 +127,17 @@ def in_rafml_lists(tree: Tree) -> int:
     assert partition is not None
     names = [line.rsplit(None, 6)[0] for line in lines_of(shares)]
     parts = [line.rsplit(None, 1) for line in lines_of(partition)]
-    placed = {part[0].lower() for part in parts if part[-1] in {"0", "1"} and len(part) == 2}
+    placed = {part[0].lower() for part in parts if len(part) == 2 and is_zero_or_one(part[1])}
     joined = placed & {name.lower() for name in names}
     every = [*names, *(part[0] for part in parts)]
     return len(every) - len(joined) + unnamed(*raf_pictures(tree, every))
+
+
+def is_zero_or_one(text: str) -> bool:
+    try:
+        return float(text) in {0, 1} and "_" not in text
+    except ValueError:
+        return False
 
 
 def in_expw_list(tree: Tree) -> int:
