@@ -59,8 +59,7 @@ class RowReader:
             return Refused(Reject(row.row, "image_unreadable", str(error)))
         except UnusableImageError as error:
             detail = f"{row.member}: {error.detail}"
-            member = row.member if row.image is None else None
-            reject = Reject(row.row, cast(Fault, error.reason), detail, member)
+            reject = Reject(row.row, cast(Fault, error.reason), detail, row.picture)
             return Refused(reject, image=row.image, box=box)
 
     def _read(self, member: str, place: Place | None, image: bytes | None) -> _Photo:

@@ -50,7 +50,7 @@ class Candidate:
 
     `row` says which raw row it is, as in `Reject`. `member` is the picture's path in the source;
     `box` is None where the picture is the face. Where a table holds the pixels, `image` is the
-    encoded picture and `member` the table's row.
+    encoded picture and `member` the table's row, perhaps with what the dataset calls the picture.
     """
 
     row: str
@@ -63,6 +63,11 @@ class Candidate:
     box: Box | ShareBox | None = None
     confidence: float | None = None
     image: bytes | None = None
+
+    @property
+    def picture(self) -> str | None:
+        """The member to look at; None where a table holds the pixels, for its row is no member."""
+        return self.member if self.image is None else None
 
 
 @dataclass(frozen=True)

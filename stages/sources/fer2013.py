@@ -8,8 +8,9 @@ from stages.runtime.errors import UserError
 from stages.sources import folder7
 from stages.sources.columns import ColumnRow, column_rows
 from stages.sources.face import Candidate, Reject
-from stages.sources.fer_csv import TABLES, USAGES, as_png, face_name, find_pixels
+from stages.sources.fer_csv import TABLES, USAGES, as_png, find_pixels, row_name
 from stages.sources.labels import FER2013_CODES, split_of
+from stages.sources.numbers import code
 from stages.sources.tables import quoted
 from stages.sources.tree import PICTURE_SUFFIXES, RawTree
 
@@ -44,22 +45,21 @@ def _is_in_split_folder(member: str) -> bool:
 def _read_table(tree: RawTree, table: str, *, name: str) -> Iterator[Candidate | Reject]:
     rows = column_rows(tree, table, ("emotion", "usage", "pixels"))
     for number, row in enumerate(rows):
-        yield _from_row(row, key=f"{name}/{face_name(number)}")
+        yield _from_row(row, key=f"{name}/{row_name(number)}")
 
 
 def _from_row(row: ColumnRow, *, key: str) -> Candidate | Reject:
-    code, usage, pixels = row.fields
+    emotion, usage, pixels = row.fields
     if row.problem:
         return Reject(row.row, "row_malformed", row.problem)
     if usage not in USAGES:
         return Reject(
             row.row, "row_malformed", f"expected a Usage of {list(USAGES)}, got {quoted(usage)}"
         )
-    if code not in FER2013_CODES:
-        return Reject(row.row, "label_invalid", f"expected 0 to 6, got {quoted(code)}")
+    label = FER2013_CODES.get(code(emotion))
+    if label is None:
+        return Reject(row.row, "label_invalid", f"expected 0 to 6, got {quoted(emotion)}")
     image = as_png(pixels)
     if image is None:
         return Reject(row.row, "image_unreadable", "expected 48 x 48 grey values")
-    return Candidate(
-        row.row, key, row.row, FER2013_CODES[code], USAGES[usage], photo=key, image=image
-    )
+    return Candidate(row.row, key, row.row, label, USAGES[usage], photo=key, image=image)

@@ -20,9 +20,12 @@ def find_pixels(tree: RawTree) -> str | None:
     return tree.find(TABLES[0]) or tree.find(TABLES[1])
 
 
-def face_name(number: int) -> str:
-    """What FERPlus calls the picture of the `number`-th row, counted from 0: `fer0000123`."""
-    return f"fer{number:07d}"
+def row_name(number: int) -> str:
+    """What ids call the picture of the `number`-th row, counted from 0: `row0000123`.
+
+    FERPlus calls pictures `fer0000123`, by a count of its own that soon falls behind the rows.
+    """
+    return f"row{number:07d}"
 
 
 def as_png(pixels: str) -> bytes | None:

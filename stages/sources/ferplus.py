@@ -1,25 +1,32 @@
 """FERPlus: ten crowd votes a picture, as generated folders or as the csv pair."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import PurePosixPath
 from posixpath import basename, splitext
 
 from stages.config import FerplusSource
 from stages.runtime.errors import UserError
 from stages.sources.columns import column_rows
 from stages.sources.face import Candidate, Reject, Split
-from stages.sources.fer_csv import SIDE_PX, USAGES, as_png, face_name, find_pixels
+from stages.sources.fer_csv import SIDE_PX, USAGES, as_png, find_pixels, row_name
 from stages.sources.labels import canonical
-from stages.sources.tables import csv_rows
+from stages.sources.numbers import whole
+from stages.sources.tables import csv_rows, quoted
 from stages.sources.tree import RawTree
 from stages.sources.votes import VOTE_COLUMNS, class_votes, winner
 
 _FOLDERS: dict[str, Split] = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
-_WHOLE = f"(0, 0, {SIDE_PX}, {SIDE_PX})"
-_COUNT = re.compile(r"[0-9]{1,9}")
+_WHOLE = (0, 0, SIDE_PX, SIDE_PX)
+# Rows of Microsoft's fer2013new.csv, counted from 0, that bear the name of another one.
+_MISNAMED = {
+    5274: "fer0006953.png",
+    5348: "fer0011785.png",
+    15835: "fer0008403.png",
+    34334: "fer0033120.png",
+}
+# A gap, and as pandas may write one.
+_NO_NAMES = {"", "nan", "null", "none"}
 _FORMS = (
     f"expected the folders {', '.join(_FOLDERS)} with pictures and label.csv, "
     "or fer2013.csv (or icml_face_data.csv) with fer2013new.csv"
@@ -73,9 +80,9 @@ def _read_folder(
         if len(fields) != 2 + len(VOTE_COLUMNS):
             detail = f"expected {2 + len(VOTE_COLUMNS)} columns, got {len(fields)}"
             yield Reject(row, "row_malformed", detail, picture)
-        elif fields[1] != _WHOLE:
+        elif tuple(map(whole, fields[1].strip("()").split(","))) != _WHOLE:
             # Another box would be one of another picture: these are cropped already.
-            detail = f"expected the box {_WHOLE}, got {fields[1]!r}"
+            detail = f"expected the box {_WHOLE}, got {quoted(fields[1])}"
             yield Reject(row, "row_malformed", detail, picture)
         elif picture is None:
             yield Reject(row, "image_missing", f"{folder}/{fields[0]}")
@@ -90,10 +97,12 @@ def _read_folder(
 def _read_pair(
     tree: RawTree, pixels: str, votes: str, *, name: str, source: FerplusSource
 ) -> Iterator[Candidate | Reject]:
-    """The n-th row of both tables is one picture; its FERPlus name is `fer` and n.
+    """The n-th row of both tables is one picture, called by n: FERPlus' names do not count rows.
 
-    173 rows have no name (nobody saw a face): they keep the n-th name and their votes decide.
+    173 rows of Microsoft's table have no name (nobody saw a face): their votes decide. A name that
+    stands twice says that rows were copied or tables joined, and not which of the two it means.
     """
+    first_named: dict[str, str] = {}
     pixel_rows = column_rows(tree, pixels, ("usage", "pixels"))
     vote_rows = column_rows(tree, votes, ("usage", "image name", *VOTE_COLUMNS))
     for number, (pixel, vote) in enumerate(zip_longest(pixel_rows, vote_rows)):
@@ -109,22 +118,30 @@ def _read_pair(
                 f"{vote.row}: expected one Usage of {list(USAGES)} in both tables, "
                 f"got {same!r} and, in {pixel.row}, {usage!r}"
             )
+        if image_name.lower() in _NO_NAMES:
+            image_name = ""
+        if image_name and _MISNAMED.get(number) != image_name:
+            first = first_named.setdefault(image_name.lower(), vote.row)
+            if first != vote.row:
+                yield Reject(vote.row, "row_repeated", f"{quoted(image_name)} stands in {first}")
+                continue
         image = as_png(text)
         if image is None:
             yield Reject(pixel.row, "image_unreadable", "expected 48 x 48 grey values")
             continue
-        key = f"{name}/{PurePosixPath(image_name).stem or face_name(number)}"
-        face = _Row(vote.row, key, pixel.row, USAGES[usage], tuple(counts), image)
+        member = f"{pixel.row} ({image_name})" if image_name else pixel.row
+        key = f"{name}/{row_name(number)}"
+        face = _Row(vote.row, key, member, USAGES[usage], tuple(counts), image)
         yield _candidate(face, source=source)
 
 
 def _candidate(row: _Row, *, source: FerplusSource) -> Candidate | Reject:
     """Decide by the votes. `label_rule` is for train; val and test always go by majority."""
     picture = None if row.image else row.member
-    if not all(map(_COUNT.fullmatch, row.counts)):
+    counts = [count for text in row.counts if (count := whole(text)) is not None and count >= 0]
+    if len(counts) != len(row.counts):
         detail = f"expected ten whole numbers, got {row.counts}"
         return Reject(row.name, "row_malformed", detail, picture)
-    counts = [int(text) for text in row.counts]
     column = winner(counts, rule=source.label_rule if row.split == "train" else "majority")
     if column is None:
         return Reject(row.name, "no_majority", _in_words(counts), picture)

@@ -37,12 +37,12 @@ def settle_repeats(rows: Iterable[Candidate | Reject]) -> Iterator[Candidate | R
         face = (row.member, row.box)
         first = faces[face][0]
         if contradiction := contradictions[face]:
-            yield Reject(row.row, "label_contradictory", contradiction, row.member)
+            yield Reject(row.row, "label_contradictory", contradiction, row.picture)
         elif row is not first:
             yield _repeated(row, first)
         elif (owner := first_of_id.setdefault(row.id, row)) is not row:
             detail = f"{owner.row} has the same id, {row.id}"
-            yield Reject(row.row, "row_repeated", detail, row.member)
+            yield Reject(row.row, "row_repeated", detail, row.picture)
         else:
             yield row
 
@@ -51,13 +51,13 @@ def _nameable(row: Candidate | Reject) -> Candidate | Reject:
     if isinstance(row, Reject) or not _CONTROL.search(row.id + row.photo):
         return row
     detail = f"expected a name without control characters, got {quoted(row.id)}"
-    return Reject(row.row, "row_malformed", detail, None if row.image else row.member)
+    return Reject(row.row, "row_malformed", detail, row.picture)
 
 
 def _repeated(row: Candidate, first: Candidate) -> Reject:
     if row.box is not None:
-        return Reject(row.row, "box_repeated", f"the face of {first.row}", row.member)
-    return Reject(row.row, "row_repeated", f"{row.member} stands in {first.row}", row.member)
+        return Reject(row.row, "box_repeated", f"the face of {first.row}", row.picture)
+    return Reject(row.row, "row_repeated", f"{row.member} stands in {first.row}", row.picture)
 
 
 def _contradiction(same_face: Sequence[Candidate]) -> str | None:

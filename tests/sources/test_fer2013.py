@@ -36,9 +36,9 @@ def pixels(value: int) -> str:
 def test_the_csv_in_either_order_of_columns(make_tree, file, text):
     rows = rows_of(make_tree({file: text, "readme.txt": "x"}))
     assert [(row.row, row.id, row.label, row.split) for row in rows] == [
-        (f"{file}:2", "fer/fer0000000", "Angry", "train"),
-        (f"{file}:3", "fer/fer0000001", "Happy", "val"),
-        (f"{file}:4", "fer/fer0000002", "Neutral", "test"),
+        (f"{file}:2", "fer/row0000000", "Angry", "train"),
+        (f"{file}:3", "fer/row0000001", "Happy", "val"),
+        (f"{file}:4", "fer/row0000002", "Neutral", "test"),
     ]
     assert [(row.member, row.photo) for row in rows] == [(row.row, row.id) for row in rows]
     image = cv2.imdecode(np.frombuffer(rows[1].image, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -68,7 +68,7 @@ def test_every_row_that_is_no_face_says_why_and_the_count_goes_on(make_tree):
         ("fer2013.csv:8", "row_malformed"),
         ("fer2013.csv:9", "row_malformed"),
     ]
-    assert [row.id for row in rows if isinstance(row, Candidate)] == ["fer/fer0000008"]
+    assert [row.id for row in rows if isinstance(row, Candidate)] == ["fer/row0000008"]
     # Pixels stay out of messages, however wrong a row is.
     assert all(len(row.detail) < 200 for row in rows if isinstance(row, Reject))
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.sources.fer_csv import as_png, face_name, find_pixels
+from stages.sources.fer_csv import as_png, find_pixels, row_name
 
 
 def words(values) -> str:
@@ -33,8 +33,8 @@ def test_no_values_are_no_picture():
     assert as_png("") is None
 
 
-def test_rows_are_named_as_ferplus_names_them():
-    assert face_name(123) == "fer0000123"
+def test_rows_are_named_by_their_number_and_not_as_ferplus_names_pictures():
+    assert row_name(123) == "row0000123"
 
 
 def test_the_table_is_found_by_either_name(make_tree):

@@ -1,11 +1,7 @@
-import csv
-import io
 import os
 from collections import Counter
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from stages.config import FerplusSource
@@ -118,99 +114,10 @@ def test_neither_form_is_an_error(make_tree):
         rows_of(tree)
 
 
-# --- the csv pair --------------------------------------------------------------------------------
-
-
-def pixel_text(value: int) -> str:
-    return " ".join([str(value)] * 48 * 48)
-
-
-def pair(pixel_rows: list[tuple[str, str]], vote_rows: list[str], *, spaced: bool = False):
-    text = io.StringIO()
-    writer = csv.writer(text)
-    if spaced:
-        writer.writerow(["emotion", " Usage", " pixels"])
-        writer.writerows(["3", usage, pixels] for usage, pixels in pixel_rows)
-    else:
-        writer.writerow(["emotion", "pixels", "Usage"])
-        writer.writerows(["3", pixels, usage] for usage, pixels in pixel_rows)
-    header = (
-        "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    )
-    votes = "\n".join([header, *vote_rows])
-    return {
-        "icml_face_data.csv" if spaced else "fer2013.csv": text.getvalue(),
-        "fer2013new.csv": votes,
-    }
-
-
-@pytest.mark.parametrize("spaced", [False, True])
-def test_csv_pair(make_tree, spaced):
-    tree = make_tree(
-        pair(
-            [("Training", pixel_text(7)), ("PublicTest", pixel_text(8)), ("PrivateTest", "1 2")],
-            [
-                f"Training,fer0000000.png,{HAPPY}",
-                f"PublicTest,,{HAPPY}",
-                f"PrivateTest,fer2.png,{HAPPY}",
-            ],
-            spaced=spaced,
-        )
-    )
-    rows = rows_of(tree)
-    assert [row.id for row in rows[:2]] == ["ferplus/fer0000000", "ferplus/fer0000001"]
-    assert [row.split for row in rows[:2]] == ["train", "val"]
-    image = cv2.imdecode(np.frombuffer(rows[1].image, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(image, np.full((48, 48), 8))
-    member = "icml_face_data.csv:4" if spaced else "fer2013.csv:4"
-    assert (rows[2].row, rows[2].reason) == (member, "image_unreadable")
-
-
-LISTS = {
-    f"data/{folder}/label.csv": f"fer{n:07d}.png,{WHOLE},{HAPPY}\n"
-    for n, folder in enumerate(["FER2013Train", "FER2013Valid", "FER2013Test"])
-}
-
-
-def test_the_pair_beside_folders_without_pictures_as_ferplus_comes(make_tree):
-    rows = [f"Training,fer0000000.png,{HAPPY}", f"PrivateTest,fer0000001.png,{HAPPY}"]
-    pixels = [("Training", pixel_text(1)), ("PrivateTest", pixel_text(2))]
-    found = rows_of(make_tree(pair(pixels, rows) | LISTS))
-    assert [(row.id, row.row, row.split) for row in found] == [
-        ("ferplus/fer0000000", "fer2013new.csv:2", "train"),
-        ("ferplus/fer0000001", "fer2013new.csv:3", "test"),
-    ]
-
-
-def test_a_picture_in_any_folder_makes_the_folders_the_rows(make_tree):
-    files = pair([("Training", pixel_text(1))], [f"Training,fer0000000.png,{HAPPY}"])
-    found = rows_of(make_tree(files | LISTS | {"data/FER2013Valid/fer0000001.png": b"x"}))
-    assert [(row.row, getattr(row, "reason", "face")) for row in found] == [
-        ("data/FER2013Train/label.csv:1", "image_missing"),
-        ("data/FER2013Valid/label.csv:1", "face"),
-        ("data/FER2013Test/label.csv:1", "image_missing"),
-    ]
-
-
-def test_folders_without_pictures_or_pair_miss_their_pictures(make_tree):
-    half = pair([("Training", pixel_text(1))], [f"Training,fer0000000.png,{HAPPY}"])
-    del half["fer2013.csv"]
-    found = rows_of(make_tree(half | LISTS))
-    assert [row.reason for row in found] == ["image_missing"] * 3
-
-
-@pytest.mark.parametrize(
-    ("votes", "message"),
-    [
-        ([f"Training,a.png,{HAPPY}"], "ends after 1"),
-        ([f"Training,a.png,{HAPPY}", f"Training,b.png,{HAPPY}"], r"fer2013new.csv:3: .*'Training'"),
-        ([f"Training,a.png,{HAPPY}", "PublicTest,b.png,1"], "expected 12 columns, got 3"),
-    ],
-)
-def test_tables_that_do_not_match_are_an_error(make_tree, votes, message):
-    pixels = [("Training", pixel_text(1)), ("PublicTest", pixel_text(2))]
-    with pytest.raises(UserError, match=message):
-        rows_of(make_tree(pair(pixels, votes)))
+@pytest.mark.parametrize("box", ['"(0,0,48,48)"', '"(0.0, 0.0, 48.0, 48.0)"'])
+def test_reported_the_whole_picture_is_its_box_however_it_is_written(make_tree, box):
+    tree = make_tree({"FER2013Test/a.png": b"x", "FER2013Test/label.csv": f"a.png,{box},{HAPPY}"})
+    assert [row.label for row in rows_of(tree)] == ["Happy"]
 
 
 # --- the real data -------------------------------------------------------------------------------

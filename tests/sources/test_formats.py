@@ -1,5 +1,6 @@
 """What holds for every format: the same rows, whatever the download went through."""
 
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from tests.sources.layouts import LAYOUTS, Tree
 
 TEXT = {".csv", ".txt", ".lst"}
 LITTER = {"__MACOSX/._label.csv": b"x", ".DS_Store": b"x", "train/Thumbs.db": b"x"}
+NUMBER = re.compile(r"\s*[0-9]+\s*")
 
 
 def rows_of(tree: RawTree, layout: str) -> list[Candidate | Reject]:
@@ -41,6 +43,32 @@ def rewritten(tree: Tree, change: Callable[[str], str]) -> Tree:
     }
 
 
+def with_decimals(tree: Tree) -> Tree:
+    """Every number of every table as pandas writes it where a column has a gap: 1.0 for 1."""
+
+    def change(name: str, line: str) -> str:
+        between = "," if PurePosixPath(name).suffix == ".csv" else " "
+        fields = line.split(between)
+        return between.join(f"{f.rstrip()}.0" if NUMBER.fullmatch(f) else f for f in fields)
+
+    return {
+        name: "\n".join(change(name, line) for line in content.decode().split("\n")).encode()
+        if PurePosixPath(name).suffix in TEXT
+        else content
+        for name, content in tree.items()
+    }
+
+
+def with_thumbnails(tree: Tree) -> Tree:
+    """As a Synology gives it back: thumbnails beside each file."""
+    paths = [PurePosixPath(name) for name in tree]
+    return {
+        **tree,
+        **{f"{p.parent}/@eaDir/{p.name}/SYNOPHOTO_THUMB_M.jpg": b"x" for p in paths},
+        **{f"{p.parent}/#recycle/{p.name}": b"x" for p in paths},
+    }
+
+
 def upper_case_suffixes(tree: Tree) -> Tree:
     return {name.replace(".jpg", ".JPG").replace(".png", ".PNG"): tree[name] for name in tree}
 
@@ -48,6 +76,8 @@ def upper_case_suffixes(tree: Tree) -> Tree:
 FORMS: dict[str, Callable[[Tree], Tree]] = {
     "below other folders": lambda tree: {f"my data/Download (1)/{n}": tree[n] for n in tree},
     "with litter": lambda tree: {**tree, **LITTER},
+    "with thumbnails of a NAS": with_thumbnails,
+    "with numbers as pandas writes them": with_decimals,
     "with a byte order mark": lambda tree: rewritten(tree, lambda text: f"\ufeff{text}"),
     "with carriage returns": lambda tree: rewritten(tree, lambda text: text.replace("\n", "\r\n")),
     "with old line ends": lambda tree: rewritten(tree, lambda text: text.replace("\n", "\r")),
