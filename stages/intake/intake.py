@@ -4,7 +4,7 @@ Every raw row ends as a face in a shard or as a line of rejects.csv.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -77,24 +77,37 @@ def check_source(folder: Path, *, name: str, max_reject_share: float) -> None:
     """Refuse a source without faces, or with more broken rows than the params allow.
 
     Raises:
-        UserError: with counts for each reason and the first examples of faults.
+        UserError: with counts for each reason and its first rows.
     """
     index = read_index(folder)
     counts: dict[str, int] = index["rejects"]
     where = f"look at {REJECTS} and {REJECTS_SHEET} in {folder}"
+    if not index["rows"]:
+        raise UserError(f"source {name}: expected faces, got none: its tables hold no rows")
     if not index["faces"]:
-        raise UserError(f"source {name}: expected faces, got none; rejects: {counts}; {where}")
+        raise UserError(
+            f"source {name}: expected faces, got none; rejects: {counts}; {where}; the first of "
+            f"each reason:\n{_examples(folder, counts)}"
+        )
     num_faults = sum(count for reason, count in counts.items() if reason in FAULTS)
     share = num_faults / index["rows"]
     if share > max_reject_share:
-        faults = [row for row in read_rejects(folder) if row["reason"] in FAULTS]
-        examples = [f"  {r['row']}: {r['reason']}: {r['detail']}" for r in faults[:_EXAMPLES]]
+        faults = [reason for reason in counts if reason in FAULTS]
         allowed = f"standardize.max_reject_share allows {max_reject_share:.1%}"
         raise UserError(
             f"source {name}: {share:.1%} of its rows are broken, {allowed}; "
-            f"faces: {index['faces']}, rejects: {counts}; {where}; the first:\n"
-            + "\n".join(examples)
+            f"faces: {index['faces']}, rejects: {counts}; {where}; the first of "
+            f"each reason:\n{_examples(folder, faults)}"
         )
+
+
+def _examples(folder: Path, reasons: Iterable[str]) -> str:
+    """The first rows of each of these reasons, a line each."""
+    rows: dict[str, list[str]] = {reason: [] for reason in reasons}
+    for row in read_rejects(folder):
+        if len(shown := rows.get(row["reason"], [])) < _EXAMPLES:
+            shown.append(f"  {row['row']}: {row['reason']}: {row['detail']}")
+    return "\n".join(chain.from_iterable(rows.values()))
 
 
 class _Tally:
