@@ -186,12 +186,6 @@ def open_tree(path: Path, *, key: str) -> RawTree:
     return tree
 
 
-def _kind(litter: str) -> str:
-    kind = litter_kind(posixpath.basename(litter))
-    assert kind is not None
-    return kind
-
-
 def _counts(tree: RawTree) -> str:
     """The kinds of litter in a tree, the most frequent first."""
     kinds = sorted(tree.litter.items(), key=lambda item: (-item[1], item[0]))
