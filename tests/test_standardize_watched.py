@@ -58,6 +58,7 @@ def test_incident_D11_a_linked_dataset_is_refused_and_a_linked_raw_is_watched(
     (project / "raw/toy").symlink_to(disk / "toy")
     output = failed_repro(repository)
     assert "params.yaml: standardize.sources.toy.path: raw/toy is a linked folder" in output
+    assert "`raw: /other/disk`" in output
     assert not (project / "standardized").exists()
     # What the message says to do instead.
     write_params(project, small_params(raw=str(disk)))

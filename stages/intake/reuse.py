@@ -33,6 +33,10 @@ _CODE = (
     "sources/*.py", "preprocessing/*.py", "intake/*.py", "records/faces.py", "runtime/draws.py",
 )  # fmt: skip
 _DETECTOR_KEY = "standardize.face_detector"
+_INSTEAD_OF_LINK = (
+    "name the other disk (`raw: /other/disk`), copy the folder, or link its files one by one "
+    "(`cp -rs`)"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +68,7 @@ def finished_source(
     source, key = settings.sources[name], f"standardize.sources.{name}.path"
     path = _below(raw, source.path, key=key)
     with open_tree(path, key=key) as tree:
-        check_watched(path, dep=raw, files=_files(tree), key=key)
+        check_watched(path, dep=raw, files=_files(tree), key=key, instead=_INSTEAD_OF_LINK)
         fingerprint = source_fingerprint(name, tree, settings=settings, framing=framing)
         folder = work_folder("standardize", name) / fingerprint
         reused = is_finished(folder)
@@ -148,7 +152,7 @@ def _detector(path: str | None, *, raw: Path) -> EyeDetector | None:
     file = _below(raw, path, key=_DETECTOR_KEY)
     if not file.is_file():
         raise UserError(f"params.yaml: {_DETECTOR_KEY}: expected an ONNX file, found none: {file}")
-    check_watched(file, dep=raw, files=[file], key=_DETECTOR_KEY)
+    check_watched(file, dep=raw, files=[file], key=_DETECTOR_KEY, instead=_INSTEAD_OF_LINK)
     return EyeDetector(file.read_bytes())
 
 

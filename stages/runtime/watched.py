@@ -10,17 +10,15 @@ from pathlib import Path
 
 from stages.runtime.errors import UserError
 
-_INSTEAD = (
-    "let the params name the other place itself (`raw: /other/disk`), copy the folder, or link "
-    "its files one by one (`cp -rs`)"
-)
 
-
-def check_watched(path: Path, *, dep: Path, files: Iterable[str | Path], key: str) -> None:
+def check_watched(
+    path: Path, *, dep: Path, files: Iterable[str | Path], key: str, instead: str
+) -> None:
     """Refuse files at or below `path` that DVC does not find when it looks through `dep`.
 
     DVC enters no linked folder but `dep` itself, no folder that is a DVC project of its own, and
-    nothing that .dvcignore names. Linked files it follows. `key` is the params key of `path`.
+    nothing that .dvcignore names. Linked files it follows. `key` is the params key of `path`,
+    `instead` what to do instead of linking a folder.
 
     Raises:
         UserError: with the first file, why DVC does not see it, and what to do.
@@ -28,7 +26,7 @@ def check_watched(path: Path, *, dep: Path, files: Iterable[str | Path], key: st
     seen = set(_seen_by_dvc(path, dep=dep))
     for file in files:
         if _absolute(file) not in seen:
-            raise UserError(f"params.yaml: {key}: {_why(Path(file), dep=dep)}")
+            raise UserError(f"params.yaml: {key}: {_why(Path(file), dep=dep, instead=instead)}")
 
 
 def _seen_by_dvc(path: Path, *, dep: Path) -> Iterator[str]:
@@ -60,13 +58,13 @@ def _dvc_root() -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
-def _why(file: Path, *, dep: Path) -> str:
+def _why(file: Path, *, dep: Path, instead: str) -> str:
     below = file.relative_to(dep)
     for folder in reversed([dep / above for above in below.parents if above != Path()]):
         if _is_linked(folder):
             return (
                 f"{folder.as_posix()} is a linked folder, and DVC does not look behind it: a file "
-                f"that changes there would go unseen; {_INSTEAD}"
+                f"that changes there would go unseen; {instead}"
             )
     return (
         f"DVC does not see {file.as_posix()}: .dvcignore names it, or it lies in a folder that is "

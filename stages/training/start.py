@@ -50,7 +50,8 @@ def find_start(models: Path, *, section: Stage, recipe: Recipe, teacher: str) ->
         backbone, key = Path(recipe.weights), f"teachers.{teacher}.weights"
         if not backbone.is_file():
             raise UserError(f"params.yaml: {key}: no file {recipe.weights}")
-        check_watched(backbone, dep=Path("weights"), files=[backbone], key=key)
+        instead = "copy the file, or link it alone"
+        check_watched(backbone, dep=Path("weights"), files=[backbone], key=key, instead=instead)
         return Start(None, backbone)
     published = models / section.init_from / teacher / WEIGHTS_FILE
     if not published.is_file():
