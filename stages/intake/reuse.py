@@ -18,7 +18,7 @@ import pyarrow as pa
 import simplejpeg
 
 from stages.config import Standardize
-from stages.intake.intake import COMPANIONS, check_source, write_source
+from stages.intake.intake import COMPANIONS, TURNED, check_source, write_source
 from stages.preprocessing.align import EyeDetector
 from stages.preprocessing.picture import Framing
 from stages.records.faces import INDEX, read_index
@@ -188,3 +188,13 @@ def _log(name: str, folder: Path, *, reused: bool, seconds: float) -> None:
         ", ".join(counts) or "none",
         "unchanged, reused" if reused else pace,
     )
+    for pixels, count in index["boxes_in_turned_photos"].items():
+        if count:
+            logger.warning(
+                "%s: EXIF turns the photos of %s boxes, which are taken for boxes of the %s "
+                "pixels; look at %r in sheet.png",
+                name,
+                f"{count:,}",
+                pixels,
+                TURNED,
+            )

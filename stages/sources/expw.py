@@ -6,7 +6,7 @@ from posixpath import basename
 
 from stages.config import ExpwSource
 from stages.runtime.errors import UserError
-from stages.sources.face import Box, Candidate, Reject
+from stages.sources.face import Box, Candidate, Pixels, Reject
 from stages.sources.labels import FER2013_CODES
 from stages.sources.tables import quoted, text_rows
 from stages.sources.tree import RawTree, without_jpg
@@ -14,6 +14,8 @@ from stages.sources.tree import RawTree, without_jpg
 _TABLE, _FOLDER = "label.lst", "origin"
 _COLUMNS = "image face_id top left right bottom confidence label"
 _WHOLE = re.compile(r"-?[0-9]{1,9}")
+# ExpW does not say. What found faces at its time read them so: MATLAB, OpenCV before 3.1.
+_PIXELS: Pixels = "stored"
 _DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]*)?")
 
 
@@ -69,4 +71,5 @@ def _numbers(fields: Sequence[str]) -> tuple[int, Box, float] | None:
     if not all(_WHOLE.fullmatch(field) for field in fields[:5]):
         return None
     face_id, top, left, right, bottom = map(int, fields[:5])
-    return face_id, Box(left=left, top=top, right=right, bottom=bottom), float(fields[5])
+    box = Box(left=left, top=top, right=right, bottom=bottom, pixels=_PIXELS)
+    return face_id, box, float(fields[5])
