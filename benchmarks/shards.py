@@ -112,4 +112,6 @@ def _write(folder: Path, faces: Iterator[Face]) -> None:
             writer.add(face)
             crops[face.crop] += 1
         facts = {"rows": crops.total(), "rejects": {}, "crops": dict(crops)}
-        writer.note(facts | {"boxes_partly_outside": 0, "face_detector": None})
+        writer.note(
+            facts | {"boxes_partly_outside": 0, "boxes_in_turned_photos": {}, "face_detector": None}
+        )

@@ -7,7 +7,7 @@ In: the path of a params file. Out: `Params`, checked whole. Every problem of th
 import difflib
 import json
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -531,7 +531,7 @@ def _is_below_weights(path: str) -> bool:
 
 
 def _shared_names(params: Params) -> Iterator[str]:
-    """Names that would stand for two things: sources as the manifest knows them, and groups."""
+    """Names that would stand for two things: sources as the manifest knows them, groups, views."""
     owner: dict[str, str] = {}
     for key, source in params.standardize.sources.items():
         names = [f"{key}_hq", f"{key}_lq"] if isinstance(source, ExpwSource) else [key]
@@ -543,6 +543,24 @@ def _shared_names(params: Params) -> Iterator[str]:
     for group in params.manifest.source_groups:
         if group in owner:
             yield f"manifest.source_groups.{group}: is the name of a source; choose another"
+    places = {name: f"standardize.sources.{name}" for name in params.standardize.sources}
+    places |= {name: f"standardize.sources.{key}" for name, key in owner.items()}
+    for group in params.manifest.source_groups:
+        places.setdefault(group, f"manifest.source_groups.{group}")
+    yield from _alike(places)
+    yield from _alike({name: f"manifest.views.{name}" for name in params.manifest.views})
+    yield from _alike({name: f"teachers.{name}" for name in params.teachers})
+
+
+def _alike(places: Mapping[str, str]) -> Iterator[str]:
+    """Names that differ by letter case alone; `places` says where each of them stands."""
+    first: dict[str, str] = {}
+    for name, place in places.items():
+        if (other := first.setdefault(name.lower(), name)) != name:
+            yield (
+                f"{place}: {name!r} and {other!r} differ by letter case alone; on Windows and "
+                "macOS they would be one folder; choose another name"
+            )
 
 
 def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:

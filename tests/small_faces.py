@@ -35,4 +35,8 @@ def write_faces(folder: Path, faces: Iterable[Face], **facts: Any) -> None:
             writer.add(each)
             crops[each.crop] += 1
         counted = {"rows": crops.total(), "rejects": {}, "crops": dict(crops)}
-        writer.note(counted | {"boxes_partly_outside": 0, "face_detector": None} | facts)
+        writer.note(
+            counted
+            | {"boxes_partly_outside": 0, "boxes_in_turned_photos": {}, "face_detector": None}
+            | facts
+        )

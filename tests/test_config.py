@@ -128,6 +128,37 @@ def test_impossible_values_are_refused(
     assert expected in message(edited(tmp_path, **changes))
 
 
+RN18 = {"backbone": "resnet18"}
+FOLDERS, EXPW = {"format": "folder7", "path": "x"}, {"format": "expw", "path": "x"}
+ALIKE = [
+    ({"teachers__rn18": RN18}, "teachers", "rn18", "RN18"),
+    ({"manifest__views__HQ_Train": {}}, "manifest.views", "HQ_Train", "hq_train"),
+    ({"standardize__sources__FERplus": FOLDERS}, "standardize.sources", "FERplus", "ferplus"),
+    ({"standardize__sources__EXPW": FOLDERS}, "standardize.sources", "EXPW", "expw"),
+    ({"standardize__sources__EXPW_HQ": FOLDERS}, "standardize.sources", "EXPW_HQ", "expw_hq"),
+    ({"standardize__sources__EXPW": EXPW}, "standardize.sources", "EXPW_lq", "expw_lq"),
+    ({"manifest__source_groups__Expw_Full": []}, "manifest.source_groups", "Expw_Full", "expw_full"),
+    ({"manifest__source_groups__Expw_HQ": []}, "manifest.source_groups", "Expw_HQ", "expw_hq"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "section", "one", "other"), ALIKE)
+def test_reported_names_that_differ_by_letter_case_alone_are_refused(
+    tmp_path: Path, changes: dict[str, Any], section: str, one: str, other: str
+) -> None:
+    lines = message(edited(tmp_path, **changes)).splitlines()
+    (line,) = [line for line in lines if f"{one!r}" in line and "letter case" in line]
+    assert line.startswith(f"params.yaml: {section}.")
+    assert f"{other!r}" in line
+
+
+def test_a_group_may_have_the_name_of_an_expw_source_and_names_of_two_kinds_may_be_alike(
+    tmp_path: Path,
+) -> None:
+    changes = {"manifest__source_groups__expw": ["expw_hq"], "manifest__views__EXPW": {}}
+    assert load_params(edited(tmp_path, **changes)).manifest.views
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -28,6 +28,7 @@ from stages.sources.labels import CLASSES
 from stages.sources.tree import RawTree
 
 SHEET = "sheet.png"
+TURNED = "turned by EXIF"
 # What a finished folder holds besides its shards and index.
 COMPANIONS = (REJECTS, REJECTS_SHEET, SHEET)
 _SHEET_COLUMNS, _TILE_PX = 12, 96
@@ -61,13 +62,16 @@ def write_source(
     results = _pictures(rows, tree, framing=framing, workers=workers)
     with one_opencv_thread(), ShardWriter(folder, shard_mb=shard_mb) as shards:
         for row, result in with_progress(zip(rows, results, strict=True), name=name):
+            if result.is_of_turned_photo:
+                tally.add_turned(row)
             if isinstance(result, Refused):
                 rejects.add(result)
-            else:
-                assert isinstance(row, Candidate)
-                shards.add(_face(row, result, raw=raw))
-                tally.add(result)
-                sheet.add(row.label, key=result.sha256, item=result.image)
+                continue
+            assert isinstance(row, Candidate)
+            shards.add(_face(row, result, raw=raw))
+            tally.add(result)
+            for kind in [row.label, TURNED] if result.is_of_turned_photo else [row.label]:
+                sheet.add(kind, key=result.sha256, item=result.image)
         rejects.write(folder, tree, name=name)
         write_bytes(folder / SHEET, _draw(sheet))
         shards.note(_facts(tally, rejects=rejects.counts(), framing=framing))
@@ -117,12 +121,19 @@ class _Tally:
         self.faces = 0
         self.boxes_partly_outside = 0
         self.crops: Counter[str] = Counter(none=0, box=0, aligned=0)
+        self.boxes_in_turned_photos: Counter[str] = Counter(stored=0, turned=0)
 
     def add(self, picture: Picture) -> None:
         """Count a face."""
         self.faces += 1
         self.crops[picture.crop] += 1
         self.boxes_partly_outside += picture.box_inside is False
+
+    def add_turned(self, row: Candidate | Reject) -> None:
+        """Count the box of a photo that EXIF turns, by the pixels that it counts."""
+        assert isinstance(row, Candidate)
+        assert row.box is not None
+        self.boxes_in_turned_photos[row.box.pixels] += 1
 
 
 def _pictures(
@@ -178,11 +189,11 @@ def _face(row: Candidate, picture: Picture, *, raw: str) -> Face:
 
 
 def _draw(sheet: FairDraw[bytes]) -> bytes:
-    """A row for each class."""
+    """A row for each class, and one for faces whose photo EXIF turns where there are any."""
     rows = {}
-    for label in CLASSES:
-        tiles = [fit(decode(image), _TILE_PX) for image in sheet.drawn(label)]
-        rows[f"{label}  {sheet.counts[label]:,}"] = tiles
+    for kind in [*CLASSES, TURNED] if sheet.counts[TURNED] else CLASSES:
+        tiles = [fit(decode(image), _TILE_PX) for image in sheet.drawn(kind)]
+        rows[f"{kind}  {sheet.counts[kind]:,}"] = tiles
     return contact_sheet(rows, tile_px=_TILE_PX)
 
 
@@ -192,5 +203,6 @@ def _facts(tally: _Tally, *, rejects: dict[str, int], framing: Framing) -> dict[
         "rejects": rejects,
         "crops": dict(tally.crops),
         "boxes_partly_outside": tally.boxes_partly_outside,
+        "boxes_in_turned_photos": dict(tally.boxes_in_turned_photos),
         "face_detector": None if framing.detector is None else framing.detector.sha256,
     }

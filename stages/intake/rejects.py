@@ -24,11 +24,15 @@ _SHEET_COLUMNS, _TILE_PX = 12, 96
 
 @dataclass(frozen=True)
 class Refused:
-    """A reject with what there is to see of it besides its member: encoded picture and box."""
+    """A reject with what there is to see of it besides its member: encoded picture and box.
+
+    The box is of the picture as seen. `is_of_turned_photo` is as in `Picture`.
+    """
 
     reject: Reject
     image: bytes | None = None
     box: BoxPx | BoxShare | None = None
+    is_of_turned_photo: bool = False
 
 
 class RejectWriter:

@@ -18,12 +18,13 @@ import pyarrow as pa
 import simplejpeg
 
 from stages.config import Standardize
-from stages.intake.intake import COMPANIONS, check_source, write_source
+from stages.intake.intake import COMPANIONS, TURNED, check_source, write_source
 from stages.preprocessing.align import EyeDetector
 from stages.preprocessing.picture import Framing
 from stages.records.faces import INDEX, read_index
 from stages.runtime.errors import UserError
 from stages.runtime.files import published_folder, remove, sha256_file, sha256_json, work_folder
+from stages.runtime.watched import check_watched
 from stages.sources.tree import RawTree, open_tree
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -32,6 +33,10 @@ _CODE = (
     "sources/*.py", "preprocessing/*.py", "intake/*.py", "records/faces.py", "runtime/draws.py",
 )  # fmt: skip
 _DETECTOR_KEY = "standardize.face_detector"
+_INSTEAD_OF_LINK = (
+    "name the other disk (`raw: /other/disk`), copy the folder, or link its files one by one "
+    "(`cp -rs`)"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +45,7 @@ def read_framing(settings: Standardize, *, raw: Path) -> Framing:
     """How faces are cut out, with the eye detector where the params name one.
 
     Raises:
-        UserError: if its file is missing, not below `raw`, or no such model.
+        UserError: if its file is missing, not below `raw`, not watched by DVC, or no such model.
     """
     return Framing(
         margin=settings.crop_margin,
@@ -55,12 +60,15 @@ def finished_source(
     """Read a source, unless its bytes and params are those of the last run; check and log it.
 
     Raises:
-        UserError: if it is missing, not laid out as its format says, without faces, or has more
-            broken rows than `max_reject_share`. The finished folder stays, to look at its rejects.
+        UserError: if it is missing, not watched by DVC, not laid out as its format says, without
+            faces, or has more broken rows than `max_reject_share`. The finished folder stays, to
+            look at its rejects.
     """
     start = time.perf_counter()
-    source = settings.sources[name]
-    with open_tree(_below(raw, source.path, key=_key(name)), key=_key(name)) as tree:
+    source, key = settings.sources[name], f"standardize.sources.{name}.path"
+    path = _below(raw, source.path, key=key)
+    with open_tree(path, key=key) as tree:
+        check_watched(path, dep=raw, files=_files(tree), key=key, instead=_INSTEAD_OF_LINK)
         fingerprint = source_fingerprint(name, tree, settings=settings, framing=framing)
         folder = work_folder("standardize", name) / fingerprint
         reused = is_finished(folder)
@@ -144,6 +152,7 @@ def _detector(path: str | None, *, raw: Path) -> EyeDetector | None:
     file = _below(raw, path, key=_DETECTOR_KEY)
     if not file.is_file():
         raise UserError(f"params.yaml: {_DETECTOR_KEY}: expected an ONNX file, found none: {file}")
+    check_watched(file, dep=raw, files=[file], key=_DETECTOR_KEY, instead=_INSTEAD_OF_LINK)
     return EyeDetector(file.read_bytes())
 
 
@@ -155,8 +164,11 @@ def _below(raw: Path, path: str, *, key: str) -> Path:
     return raw / parts
 
 
-def _key(name: str) -> str:
-    return f"standardize.sources.{name}.path"
+def _files(tree: RawTree) -> list[str | Path]:
+    """Paths of all files that are read."""
+    if tree.reader.path is not None:
+        return [tree.reader.path]
+    return [str(tree.place(member)) for member in tree.members]
 
 
 def _remove_others(folder: Path) -> None:
@@ -176,3 +188,13 @@ def _log(name: str, folder: Path, *, reused: bool, seconds: float) -> None:
         ", ".join(counts) or "none",
         "unchanged, reused" if reused else pace,
     )
+    for pixels, count in index["boxes_in_turned_photos"].items():
+        if count:
+            logger.warning(
+                "%s: EXIF turns the photos of %s boxes, which are taken for boxes of the %s "
+                "pixels; look at %r in sheet.png",
+                name,
+                f"{count:,}",
+                pixels,
+                TURNED,
+            )

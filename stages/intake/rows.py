@@ -1,14 +1,14 @@
 """Raw rows -> pictures to store, or why there is none; in any process."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple, cast
 
 from stages.intake.rejects import Refused
-from stages.preprocessing.crop import BoxPx, BoxShare
-from stages.preprocessing.decode import Image, decode
+from stages.preprocessing.crop import BoxPx, BoxShare, turned_box
+from stages.preprocessing.decode import Image, decode, orientation
 from stages.preprocessing.errors import UnusableImageError
 from stages.preprocessing.picture import Framing, Picture, frame
 from stages.sources.face import Box, Candidate, Fault, Reject, ShareBox
@@ -23,11 +23,14 @@ class PlacedRow(NamedTuple):
 
 
 class _Photo(NamedTuple):
+    """`orientation` is that of EXIF, by which the image is turned; 1 where no box asks for it."""
+
     encoded: bytes
     image: Image
+    orientation: int
 
 
-_PhotoOf = Callable[[str, Place | None, bytes | None], _Photo]
+_PhotoOf = Callable[[str, Place | None, bytes | None, bool], _Photo]
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,27 @@ class RowReader:
         row = placed.row
         if isinstance(row, Reject):
             return Refused(row)
-        box = _box(row.box)
+        box, is_turned, remark = None, False, ""
         try:
-            encoded, image = photo_of(row.member, placed.place, row.image)
-            return frame(image, encoded=encoded, box=box, framing=self.framing)
+            photo = photo_of(row.member, placed.place, row.image, row.box is not None)
+            if row.box is not None:
+                box, is_turned = _box_as_seen(row.box, photo), photo.orientation != 1
+                remark = f"; EXIF turns the photo, the row has {row.box}" if is_turned else ""
+            picture = frame(photo.image, encoded=photo.encoded, box=box, framing=self.framing)
+            return replace(picture, is_of_turned_photo=is_turned)
         except UnreadableMemberError as error:
             return Refused(Reject(row.row, "image_unreadable", str(error)))
         except UnusableImageError as error:
-            detail = f"{row.member}: {error.detail}"
+            detail = f"{row.member}: {error.detail}{remark}"
             reject = Reject(row.row, cast(Fault, error.reason), detail, row.picture)
-            return Refused(reject, image=row.image, box=box)
+            return Refused(reject, image=row.image, box=box, is_of_turned_photo=is_turned)
 
-    def _read(self, member: str, place: Place | None, image: bytes | None) -> _Photo:
+    def _read(self, member: str, place: Place | None, image: bytes | None, has_box: bool) -> _Photo:
         if image is None:
             assert place is not None
             image = self.members.read(member, place)
-        return _Photo(image, decode(image))
+        pixels = decode(image)
+        return _Photo(image, pixels, orientation(image, image=pixels) if has_box else 1)
 
 
 def batches(rows: Iterable[PlacedRow], *, at_least: int) -> Iterator[list[PlacedRow]]:
@@ -81,11 +89,13 @@ def batches(rows: Iterable[PlacedRow], *, at_least: int) -> Iterator[list[Placed
         yield batch
 
 
-def _box(box: Box | ShareBox | None) -> BoxPx | BoxShare | None:
-    match box:
-        case None:
-            return None
-        case Box():
-            return BoxPx(box.left, box.top, box.right, box.bottom)
-        case ShareBox():
-            return BoxShare(box.left, box.top, box.right, box.bottom)
+def _box_as_seen(box: Box | ShareBox, photo: _Photo) -> BoxPx | BoxShare:
+    """The box in the turned photo, whichever pixels it counts."""
+    turn = photo.orientation if box.pixels == "stored" else 1
+    edges = (box.left, box.top, box.right, box.bottom)
+    if isinstance(box, ShareBox):
+        return turned_box(BoxShare(*edges), orientation=turn, width=1, height=1)
+    height, width = photo.image.shape[:2]
+    if turn >= 5:
+        height, width = width, height
+    return turned_box(BoxPx(*map(int, edges)), orientation=turn, width=width, height=height)

@@ -1,7 +1,7 @@
 """The one crop: a face box in its photo -> a square picture of the face."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -28,6 +28,9 @@ class BoxShare(NamedTuple):
     bottom: float
 
 
+AnyBox = TypeVar("AnyBox", BoxPx, BoxShare)
+
+
 class Square(NamedTuple):
     """A square in or over the edges of a photo, px."""
 
@@ -46,6 +49,22 @@ def in_pixels(box: BoxShare, *, width: int, height: int) -> BoxPx:
     if not all(math.isfinite(edge) for edge in edges):
         raise UnusableImageError("box_outside", f"box {tuple(box)} is not finite")
     return BoxPx(*(round(edge) for edge in edges))
+
+
+def turned_box(box: AnyBox, *, orientation: int, width: int, height: int) -> AnyBox:
+    """A box of stored pixels as it lies in the picture that an EXIF orientation makes of them.
+
+    `width` and `height` are those of the stored picture, 1 for a box in shares. An empty box stays
+    one.
+    """
+    left, top, right, bottom = box
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    # From 5 on rows become columns.
+    edges = (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
+    return type(box)(*edges)
 
 
 def crop_square(image: Image, *, box: BoxPx, margin: float) -> Image:

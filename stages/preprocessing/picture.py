@@ -25,7 +25,8 @@ class Picture:
     `crop` is `none` where the raw picture is the face, `box` for a cut along the axes, `aligned`
     for one turned until the eyes are level. `box_inside` is None without a box, and False where
     part of it lies outside the photo. `native_px` is the shorter side of what the photo shows of
-    the face, before any scaling.
+    the face, before any scaling. `is_of_turned_photo` is True where there is a box, and an EXIF
+    orientation turns the photo.
     """
 
     image: bytes
@@ -37,6 +38,7 @@ class Picture:
     thumbnail: bytes
     crop: str
     box_inside: bool | None
+    is_of_turned_photo: bool = False
 
 
 @dataclass(frozen=True)

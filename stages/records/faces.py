@@ -157,7 +157,8 @@ def read_index(folder: Path) -> dict[str, Any]:
     """Read a source folder's `index.json`: `{"shards": {name: {"sha256", "rows"}}, "faces": n}`.
 
     Of a folder that standardize has filled it also says `rows` (faces and rejects), `rejects` by
-    reason, `crops` by kind, `boxes_partly_outside`, and the `face_detector`'s SHA-256 or None.
+    reason, `crops` by kind, `boxes_partly_outside`, `boxes_in_turned_photos` by the pixels that
+    they count, and the `face_detector`'s SHA-256 or None.
 
     Raises:
         UserError: if it or one of its shards is missing, or it is no JSON.

@@ -9,7 +9,7 @@ from typing import Literal
 from stages.config import AffectnetSource
 from stages.runtime.errors import UserError
 from stages.sources.columns import ColumnRow, column_rows
-from stages.sources.face import Box, Candidate, Reject, Split
+from stages.sources.face import Box, Candidate, Pixels, Reject, Split
 from stages.sources.members import UnreadableMemberError
 from stages.sources.numbers import code, whole
 from stages.sources.pairs import Layout, Pair, read_pairs
@@ -34,6 +34,8 @@ _COLUMNS = (
 _USED = (
     "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "expression",
 )  # fmt: skip
+# AffectNet does not say. What found faces at its time read them so: OpenCV before 3.1, dlib.
+_PIXELS: Pixels = "stored"
 _LAYOUT = Layout({"train_set": "train", "val_set": "val"}, labels="annotations", ending="_exp.npy")
 _FORMS = (
     "expected training.csv or validation.csv with the pictures that they name, "
@@ -197,7 +199,7 @@ def _box(fields: list[str]) -> Box | None:
     if len(numbers) != len(fields):
         return None
     x, y, width, height = numbers
-    return Box(left=x, top=y, right=x + width, bottom=y + height)
+    return Box(left=x, top=y, right=x + width, bottom=y + height, pixels=_PIXELS)
 
 
 def _from_pair(tree: RawTree, pair: Pair, *, name: str) -> Candidate | Reject:

@@ -8,7 +8,7 @@ import yaml
 
 from stages.config import AffectnetYoloSource, is_not_a_class
 from stages.runtime.errors import UserError
-from stages.sources.face import Candidate, Reject, ShareBox, Split
+from stages.sources.face import Candidate, Pixels, Reject, ShareBox, Split
 from stages.sources.labels import canonical
 from stages.sources.members import UnreadableMemberError
 from stages.sources.numbers import code, number, whole
@@ -26,6 +26,8 @@ _SPLITS: dict[str, Split] = {
 }
 # Annotation tools put the list of classes among the labels.
 _LAYOUT = Layout(_SPLITS, labels="labels", ending=".txt", no_labels=frozenset({"classes.txt"}))
+# No rule says so, but who trains on such files turns a photo before it looks at boxes: Ultralytics.
+_PIXELS: Pixels = "turned"
 _COLUMNS = "class cx cy w h"
 
 
@@ -131,4 +133,4 @@ def _box(fields: list[str]) -> ShareBox | None:
         return None
     x, y, width, height = shares
     edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    return ShareBox(*edges) if all(map(math.isfinite, edges)) else None
+    return ShareBox(*edges, pixels=_PIXELS) if all(map(math.isfinite, edges)) else None

@@ -5,7 +5,7 @@ from posixpath import basename
 
 from stages.config import ExpwSource
 from stages.runtime.errors import UserError
-from stages.sources.face import Box, Candidate, Reject
+from stages.sources.face import Box, Candidate, Pixels, Reject
 from stages.sources.labels import FER2013_CODES
 from stages.sources.numbers import code, number, whole
 from stages.sources.tables import quoted, text_rows
@@ -13,6 +13,8 @@ from stages.sources.tree import RawTree, without_jpg
 
 _TABLE, _FOLDER = "label.lst", "origin"
 _COLUMNS = "image face_id top left right bottom confidence label"
+# ExpW does not say. What found faces at its time read them so: MATLAB, OpenCV before 3.1.
+_PIXELS: Pixels = "stored"
 
 
 def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate | Reject]:
@@ -71,4 +73,5 @@ def _numbers(fields: Sequence[str]) -> tuple[int, Box, float] | None:
     if len(wholes) != 5 or confidence is None:
         return None
     face_id, top, left, right, bottom = wholes
-    return face_id, Box(left=left, top=top, right=right, bottom=bottom), confidence
+    box = Box(left=left, top=top, right=right, bottom=bottom, pixels=_PIXELS)
+    return face_id, box, confidence

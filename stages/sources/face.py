@@ -1,9 +1,11 @@
 """What an adapter says of each row of a dataset: a face to read, or why it is none."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
 Split = Literal["train", "val", "test"]
+# Which pixels a box counts: as the file stores them, or turned by its EXIF orientation, as seen.
+Pixels = Literal["stored", "turned"]
 
 # A row that is left out by rule: the dataset says so itself.
 Rule = Literal["not_a_class", "no_majority", "box_repeated", "box_missing", "photo_unlisted"]
@@ -32,6 +34,8 @@ class Box:
     top: int
     right: int
     bottom: int
+    _: KW_ONLY
+    pixels: Pixels
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,8 @@ class ShareBox:
     top: float
     right: float
     bottom: float
+    _: KW_ONLY
+    pixels: Pixels
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ Codes, and when they are given:
   less than half of their native_px. Where somebody enlarged pictures, native_px says how large the
   file is, not the face, and `min_native_px` lets them pass.
 - `boxes_outside`: more than 2 % of a source's boxes lie partly or wholly outside their photo.
+- `turned_boxes`: some of a source's boxes lie in photos that EXIF turns. No dataset says whether it
+  counted the stored pixels or the turned ones; docs/formats.md says what is assumed.
 - `large_group`: a group of more than 100 rows; the near threshold may chain unlike faces.
 - `label_conflicts`: more than 10 % of the duplicates, of `all` or between two sources, disagree
   about the class; counted from 20 duplicates on.
@@ -28,7 +30,7 @@ from stages.survey.survey import Survey
 
 CODES = (
     "exact_balance", "few_rows", "all_copies", "copied_source", "upscaled_source", "boxes_outside",
-    "large_group", "label_conflicts",
+    "turned_boxes", "large_group", "label_conflicts",
 )  # fmt: skip
 ALL = "all"
 
@@ -66,6 +68,7 @@ def find_warnings(survey: Survey) -> list[DataWarning]:
         *copies(frozen.drawn, survey.related),
         *upscaled_sources(frozen.drawn, frozen.duplicates),
         *boxes_outside(survey.indexes),
+        *turned_boxes(survey.indexes),
         *large_groups(frozen.drawn),
         *label_conflicts(survey.related),
     ]
@@ -148,6 +151,20 @@ def boxes_outside(indexes: Iterable[SourceIndex]) -> Iterator[DataWarning]:
                 f"{_share(outside, boxes)} of its boxes reach outside their photo, {wholly} of "
                 "them wholly: are they boxes of these very pictures?",
             )
+
+
+def turned_boxes(indexes: Iterable[SourceIndex]) -> Iterator[DataWarning]:
+    """`turned_boxes`, from the counts of standardize."""
+    for index in indexes:
+        for pixels, count in index.boxes_in_turned_photos.items():
+            if count:
+                yield DataWarning(
+                    "turned_boxes",
+                    index.name,
+                    f"{count:,} of its boxes lie in photos that EXIF turns; they are taken for "
+                    f"boxes of the {pixels} pixels: are the faces under `turned by EXIF` in "
+                    f"standardized/{index.name}/sheet.png whole?",
+                )
 
 
 def large_groups(drawn: pd.DataFrame) -> Iterator[DataWarning]:

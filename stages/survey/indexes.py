@@ -13,7 +13,9 @@ class SourceIndex:
     """Counts of one folder, which can hold the faces of several sources (`expw` does).
 
     `crops` says how many faces were cropped how: `none` (came as faces), `box`, `aligned`. Of the
-    last two, `boxes_partly_outside` reached over the edge of their photo.
+    last two, `boxes_partly_outside` reached over the edge of their photo. `boxes_in_turned_photos`,
+    rejects included, are those whose photo EXIF turns, by the pixels that they count: `stored` or
+    `turned`.
     """
 
     name: str
@@ -21,6 +23,7 @@ class SourceIndex:
     rejects: Mapping[str, int]
     crops: Mapping[str, int]
     boxes_partly_outside: int
+    boxes_in_turned_photos: Mapping[str, int]
 
 
 def read_indexes(standardized: Path) -> tuple[SourceIndex, ...]:

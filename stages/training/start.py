@@ -14,6 +14,7 @@ from stages.modeling.weights import WEIGHTS_FILE, load_state, read_card
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from stages.runtime.seed import derive_seed
+from stages.runtime.watched import check_watched
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,17 @@ def find_start(models: Path, *, section: Stage, recipe: Recipe, teacher: str) ->
     """The files that a run of `teacher` starts from.
 
     Raises:
-        UserError: if a file that is named does not exist; nothing starts from scratch instead.
+        UserError: if a file that is named does not exist, or is not watched by DVC; nothing starts
+            from scratch instead.
     """
     if section.init_from is None:
-        backbone = None if recipe.weights is None else Path(recipe.weights)
-        if backbone is not None and not backbone.is_file():
-            raise UserError(f"params.yaml: teachers.{teacher}.weights: no file {recipe.weights}")
+        if recipe.weights is None:
+            return Start(None, None)
+        backbone, key = Path(recipe.weights), f"teachers.{teacher}.weights"
+        if not backbone.is_file():
+            raise UserError(f"params.yaml: {key}: no file {recipe.weights}")
+        instead = "copy the file, or link it alone"
+        check_watched(backbone, dep=Path("weights"), files=[backbone], key=key, instead=instead)
         return Start(None, backbone)
     published = models / section.init_from / teacher / WEIGHTS_FILE
     if not published.is_file():

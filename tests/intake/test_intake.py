@@ -266,6 +266,7 @@ def test_the_index_says_how_faces_were_cut_and_what_was_refused(tmp_path: Path):
         "rejects": {"box_outside": 1, "image_missing": 1},
         "crops": {"none": 0, "box": 6, "aligned": 0},
         "boxes_partly_outside": 2,
+        "boxes_in_turned_photos": {"stored": 0, "turned": 0},
         "face_detector": None,
     }
 

@@ -25,7 +25,7 @@ PHOTOS = {
 
 
 def face(member: str, number: int) -> Candidate:
-    box = Box(number, number, number + 20, number + 20)
+    box = Box(number, number, number + 20, number + 20, pixels="stored")
     key = f"{member}#{number}"
     return Candidate(f"list:{key}", key, member, "Happy", None, photo=member, box=box)
 

@@ -70,13 +70,13 @@ def test_tables_name_pictures_below_any_folder(make_tree):
         label="Happy",
         split="train",
         photo="aff/689/abc",
-        box=Box(left=10, top=20, right=40, bottom=60),
+        box=Box(left=10, top=20, right=40, bottom=60, pixels="stored"),
     )
     assert [(row.id, row.label, row.split) for row in rows[1:]] == [
         ("aff/690/abc", "Angry", "train"),
         ("aff/1/é.png", "Neutral", "val"),
     ]
-    assert rows[2].box == Box(0, 0, 9, 8)
+    assert rows[2].box == Box(0, 0, 9, 8, pixels="stored")
 
 
 def test_a_table_without_header_has_affectnets_columns(make_tree):
@@ -95,7 +95,7 @@ def test_columns_are_found_by_name(make_tree):
         }
     )
     (row,) = rows_of(tree)
-    assert (row.label, row.box) == ("Fear", Box(left=1, top=2, right=4, bottom=6))
+    assert (row.label, row.box) == ("Fear", Box(left=1, top=2, right=4, bottom=6, pixels="stored"))
 
 
 def test_every_row_that_is_no_face_says_why(make_tree):
@@ -127,13 +127,13 @@ def test_every_row_that_is_no_face_says_why(make_tree):
 def test_a_box_that_went_through_pandas_is_a_box(make_tree):
     tree = make_tree({TRAIN: table(line("1/a.jpg", "1", box="1.0,2.0,3.0,4.0")), "1/a.jpg": b"x"})
     (row,) = rows_of(tree)
-    assert row.box == Box(left=1, top=2, right=4, bottom=6)
+    assert row.box == Box(left=1, top=2, right=4, bottom=6, pixels="stored")
 
 
 def test_a_box_that_cannot_be_is_left_to_the_crop(make_tree):
     tree = make_tree({TRAIN: table(line("1/a.jpg", "1", box="-5,2,-3,0")), "1/a.jpg": b"x"})
     (row,) = rows_of(tree)
-    assert row.box == Box(left=-5, top=2, right=-8, bottom=2)
+    assert row.box == Box(left=-5, top=2, right=-8, bottom=2, pixels="stored")
 
 
 def test_pictures_without_a_row_count_where_the_tables_look(make_tree):

@@ -63,7 +63,7 @@ def test_each_line_is_a_face_of_its_picture(make_tree, layout):
         label="Angry",
         split="train",
         photo="yolo/train/a_jpg.rf.1é",
-        box=ShareBox(left=0.375, top=0.25, right=0.625, bottom=0.75),
+        box=ShareBox(left=0.375, top=0.25, right=0.625, bottom=0.75, pixels="turned"),
     )
     second = rows["yolo/train/a_jpg.rf.1é#1"]
     assert (second.label, second.photo) == ("Happy", first.photo)
@@ -117,8 +117,8 @@ def test_boxes_outside_the_picture_are_left_to_the_crop(make_tree):
         }
     )
     assert [row.box for row in rows_of(tree)] == [
-        ShareBox(left=1.0, top=-1.0, right=2.0, bottom=-1.0),
-        ShareBox(left=0.75, top=0.25, right=0.25, bottom=0.75),
+        ShareBox(left=1.0, top=-1.0, right=2.0, bottom=-1.0, pixels="turned"),
+        ShareBox(left=0.75, top=0.25, right=0.25, bottom=0.75, pixels="turned"),
     ]
 
 

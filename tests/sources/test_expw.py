@@ -29,7 +29,7 @@ def test_faces_of_a_photo_share_it_and_confidence_names_the_source(make_tree):
         label="Happy",
         split=None,
         photo="expw/party 1",
-        box=Box(left=20, top=10, right=60, bottom=70),
+        box=Box(left=20, top=10, right=60, bottom=70, pixels="stored"),
         confidence=60.0,
     )
     assert (second.id, second.photo, second.label) == (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stages.sources.face import Box, Candidate, Reject
 from stages.sources.repeats import settle_repeats
 
-ONE, OTHER = Box(0, 0, 9, 9), Box(1, 1, 9, 9)
+ONE, OTHER = Box(0, 0, 9, 9, pixels="stored"), Box(1, 1, 9, 9, pixels="stored")
 
 
 def face(row: str, *, member: str = "a.jpg", **changes) -> Candidate:

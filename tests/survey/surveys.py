@@ -68,6 +68,7 @@ def index_of(name: str, **values: Any) -> SourceIndex:
         "rejects": {},
         "crops": {"none": 100, "box": 0, "aligned": 0},
         "boxes_partly_outside": 0,
+        "boxes_in_turned_photos": {"stored": 0, "turned": 0},
     }
     return SourceIndex(name=name, **(counts | values))
 

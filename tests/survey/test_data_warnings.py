@@ -10,6 +10,7 @@ from stages.survey.data_warnings import (
     find_warnings,
     label_conflicts,
     large_groups,
+    turned_boxes,
     upscaled_sources,
 )
 from stages.survey.relations import relations
@@ -141,6 +142,16 @@ def test_boxes_that_reach_outside() -> None:
     assert "3.0% (3 of 100)" in found.message
 
 
+def test_incident_D12_boxes_in_photos_that_exif_turns() -> None:
+    counts = {"stored": 12, "turned": 0}
+    indexes = [index_of("turned", boxes_in_turned_photos=counts), index_of("none")]
+    (found,) = turned_boxes(indexes)
+    assert (found.code, found.where) == ("turned_boxes", "turned")
+    assert found.message.startswith("12 of its boxes lie in photos that EXIF turns")
+    assert "boxes of the stored pixels" in found.message
+    assert "standardized/turned/sheet.png" in found.message
+
+
 def test_the_largest_of_large_groups_is_named(rows) -> None:
     sizes = {"small": 100, "large": 101, "larger": 102}
     drawn = rows(
@@ -177,9 +188,15 @@ def test_agreeing_duplicates_are_fine(rows) -> None:
 
 
 def test_the_table_has_every_warning_and_only_known_codes(rows) -> None:
-    index = index_of("s", crops={"none": 0, "box": 1, "aligned": 0}, boxes_partly_outside=1)
+    index = index_of(
+        "s",
+        crops={"none": 0, "box": 1, "aligned": 0},
+        boxes_partly_outside=1,
+        boxes_in_turned_photos={"stored": 0, "turned": 1},
+    )
     found = find_warnings(survey_of(frozen_of(with_counts(rows, [2] * 7)), indexes=[index]))
-    assert [one.code for one in found] == ["exact_balance", "few_rows", "few_rows", "boxes_outside"]
+    expected = ["exact_balance", "few_rows", "few_rows", "boxes_outside", "turned_boxes"]
+    assert [one.code for one in found] == expected
     table = as_table(found)
     assert list(table.columns) == ["code", "where", "message"]
     assert set(table["code"]) <= set(CODES)

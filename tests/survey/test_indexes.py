@@ -11,6 +11,7 @@ COUNTS = {
     "rejects": {"image_missing": 2},
     "crops": {"none": 0, "box": 1, "aligned": 0},
     "boxes_partly_outside": 1,
+    "boxes_in_turned_photos": {"stored": 1, "turned": 0},
 }
 
 
@@ -31,6 +32,6 @@ def test_counts_of_each_folder(tmp_path: Path) -> None:
 
 def test_a_folder_of_an_older_version_says_what_to_run(tmp_path: Path) -> None:
     write(tmp_path, "a", {"rejects": {}})
-    expected = r"a/index\.json: expected counts of \['crops', 'boxes_partly_outside'\].*standardize"
+    expected = r"a/index\.json: expected counts of \['crops', 'boxes_partly_outside', 'boxes_in_turned_photos'\].*standardize"
     with pytest.raises(UserError, match=expected):
         read_indexes(tmp_path)

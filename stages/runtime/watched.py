@@ -1,0 +1,79 @@
+"""What DVC watches: a file that it does not see can change, and no stage runs again.
+
+In: a path that a stage is about to read, below a folder that dvc.yaml names as a dep. Out: nothing,
+or a `UserError` that says what to do instead.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stages.runtime.errors import UserError
+
+
+def check_watched(
+    path: Path, *, dep: Path, files: Iterable[str | Path], key: str, instead: str
+) -> None:
+    """Refuse files at or below `path` that DVC does not find when it looks through `dep`.
+
+    DVC enters no linked folder but `dep` itself, no folder that is a DVC project of its own, and
+    nothing that .dvcignore names. Linked files it follows. `key` is the params key of `path`,
+    `instead` what to do instead of linking a folder.
+
+    Raises:
+        UserError: with the first file, why DVC does not see it, and what to do.
+    """
+    seen = set(_seen_by_dvc(path, dep=dep))
+    for file in files:
+        if _absolute(file) not in seen:
+            raise UserError(f"params.yaml: {key}: {_why(Path(file), dep=dep, instead=instead)}")
+
+
+def _seen_by_dvc(path: Path, *, dep: Path) -> Iterator[str]:
+    """Files at or below `path` as DVC's own walk of `dep` finds them, absolute."""
+    # Importing DVC takes a while and sets up its logging; few commands come here.
+    from dvc.fs import localfs
+    from dvc.ignore import DvcIgnoreFilter
+
+    wanted = Path(_absolute(path))
+    ignore = DvcIgnoreFilter(localfs, str(_dvc_root()))
+    for folder, subfolders, names in ignore.walk(localfs, _absolute(dep)):
+        here = Path(folder)
+        if here in wanted.parents:
+            subfolders[:] = [name for name in subfolders if _leads_to(here / name, wanted)]
+        yield from (os.path.join(folder, name) for name in names)  # noqa: PTH118 - for speed
+
+
+def _absolute(path: str | Path) -> str:
+    """As DVC spells it: links keep their own names."""
+    return os.path.abspath(path)  # noqa: PTH100 - `resolve` would follow them
+
+
+def _leads_to(folder: Path, wanted: Path) -> bool:
+    return folder == wanted or folder in wanted.parents
+
+
+def _dvc_root() -> Path:
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+
+
+def _why(file: Path, *, dep: Path, instead: str) -> str:
+    below = file.relative_to(dep)
+    for folder in reversed([dep / above for above in below.parents if above != Path()]):
+        if _is_linked(folder):
+            return (
+                f"{folder.as_posix()} is a linked folder, and DVC does not look behind it: a file "
+                f"that changes there would go unseen; {instead}"
+            )
+    return (
+        f"DVC does not see {file.as_posix()}: .dvcignore names it, or it lies in a folder that is "
+        "a DVC project of its own; a change of it would go unseen; change .dvcignore, or move the "
+        "file"
+    )
+
+
+def _is_linked(folder: Path) -> bool:
+    # Before Python 3.12 nothing tells a junction of Windows from a folder, and DVC enters it.
+    is_junction = getattr(os.path, "isjunction", None)
+    return folder.is_symlink() or bool(is_junction and is_junction(folder))
