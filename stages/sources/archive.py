@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.runtime.errors import UserError
-from stages.sources.members import UNREADABLE, MemberReader, Packed, Place, add_place
+from stages.sources.members import IN_UTF8, UNREADABLE, MemberReader, Packed, Place, add_place
 from stages.sources.names import composed
 
-_ENCRYPTED, _PATCHED, _STRONGLY_ENCRYPTED, _IN_UTF8 = 0x1, 0x20, 0x40, 0x800
+_ENCRYPTED, _PATCHED, _STRONGLY_ENCRYPTED = 0x1, 0x20, 0x40
 _NO_METHOD = -1
 _MOST_SHOWN = 5
 
@@ -89,7 +89,7 @@ def _packed(entry: zipfile.ZipInfo) -> Packed:
 def _name(info: zipfile.ZipInfo) -> str:
     """A member's name. Some tools write UTF-8 and do not say so, and Windows' backslashes."""
     name = info.filename
-    if not info.flag_bits & _IN_UTF8:
+    if not info.flag_bits & IN_UTF8:
         try:
             name = name.encode("cp437").decode("utf-8")
         except UnicodeError:

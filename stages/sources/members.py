@@ -18,8 +18,9 @@ UNREADABLE = (
     NotImplementedError, UnicodeDecodeError,
 )  # fmt: skip
 _MOST_BYTES = 256 * 2**20
-# A member's own header in a zip: signature, ..., method, ..., lengths of name and extra field.
-_HEADER = struct.Struct("<4s4xH16xHH")
+# A member's own header in a zip: signature, flags, method, lengths of name and extra field.
+_HEADER = struct.Struct("<4s2xHH16xHH")
+IN_UTF8 = 0x800
 _SIGNATURE, _MOST_EXTRA = b"PK\x03\x04", 64
 _RAW_DEFLATE = -15
 
@@ -119,8 +120,10 @@ class MemberReader:
         data = self._file.read(_HEADER.size + len(name) + _MOST_EXTRA + place.num_packed)
         if len(data) < _HEADER.size:
             return None
-        signature, method, num_name, num_extra = _HEADER.unpack_from(data)
+        signature, flags, method, num_name, num_extra = _HEADER.unpack_from(data)
         start = _HEADER.size + num_name
+        if not (flags & IN_UTF8 or name.isascii()):
+            return None
         if (signature, method, data[_HEADER.size : start]) != (_SIGNATURE, place.method, name):
             return None
         packed = data[start + num_extra : start + num_extra + place.num_packed]
