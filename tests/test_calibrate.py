@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages import calibrate
+from stages import calibrate, evaluate
 from stages.evaluation.metrics import score, softmax
 from stages.records.schema import targets_of
 from tests.evaluation.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
@@ -161,6 +161,44 @@ def test_crossfit_serves_a_manifest_without_test_rows(tmp_path, monkeypatch, cap
     assert (bins["high"] - bins["low"]).round(6).eq(0.1).all()
 
 
+def test_reported_val_that_is_all_right_is_said_and_stops_nothing(
+    tmp_path, monkeypatch, caplog, capsys
+):
+    build_run_folder(tmp_path, per_split=60)
+    monkeypatch.chdir(tmp_path)
+    rows = pd.read_csv("manifests/classification_manifest.csv").set_index("id")
+    for path in Path("models").glob("*/*/logits.parquet"):
+        table = pd.read_parquet(path)
+        targets = targets_of(rows.loc[table["id"]])
+        val = (rows.loc[table["id"], "split"] == "val").to_numpy()
+        logits = table[LOGITS].to_numpy(copy=True)
+        logits[val, targets[val]] = logits[val].max(axis=1) + 3
+        table[LOGITS] = logits
+        table.to_parquet(path, index=False)
+    assert calibrate.main([]) == 0
+    found = _json(Path("models/calibrated/calibration.json"))
+    for stage, n in (("stageA", 120), ("stageB", 60)):
+        entries = found["stages"][stage]
+        for one in (*entries["teachers"].values(), *entries["fused"].values()):
+            assert (one["temperature"], one["temperature_95"]) == (1, None)
+            assert one["temperature_no_fit"] == f"the logits are right on each of {n} rows"
+            assert one["class_bias"] == [0] * 7
+    assert "models/stageB: B3: no fit on val, temperature 1 and no bias: the logits" in caplog.text
+    # The crowd does not always choose the label, so its temperature has an optimum.
+    assert found["stages"]["stageA"]["teachers"]["RN18"]["votes_temperature_no_fit"] is None
+    numbers = _json(Path("metrics/teachers.json"))["stageA"]
+    assert numbers["B3"]["test"]["nll"] == numbers["B3"]["test"]["nll_raw"]
+    assert numbers["B3"]["test"]["about"][0]["fitted_on"] == "val (no fit: T = 1)"
+    by_folds = numbers["B3"]["val"]["about"][0]["fitted_on"]
+    assert by_folds == "val, other 4 of 5 folds (no fit in 5 of 5 folds: T = 1)"
+    for row in numbers["fused_fixed"]["leave_one_out"]:
+        assert [line["fitted_on"] for line in row["about"]] == ["val (no fit: T = 1)"] * 2
+    assert evaluate.main(["models/stageB/B3"]) == 0
+    printed = capsys.readouterr().out
+    assert "temperature 1: no fit, the logits are right on each of 60 rows" in printed
+    assert "fitted on val (no fit: T = 1)" in printed
+
+
 def test_user_problem_leaves_the_old_results_whole(copied, capsys):
     before = _bytes(copied)
     (copied / "models/stageB/B3/logits.parquet").unlink()
@@ -175,7 +213,17 @@ def test_dvc_would_show_numbers_and_no_tables(done):
     """DVC makes a column of every plain value, and passes over lists."""
     test = _json(done / "metrics/teachers.json")["stageA"]["RN18"]["test"]
     plain = [name for name, value in test.items() if not isinstance(value, list)]
-    assert plain == ["n", "accuracy", "macro_f1", "nll", "nll_raw", "ece", "ece_raw", "classes"]
+    assert plain == [
+        "n",
+        "accuracy",
+        "macro_f1",
+        "nll",
+        "nll_raw",
+        "ece",
+        "ece_floor",
+        "ece_raw",
+        "classes",
+    ]
     found = _json(done / "metrics/teachers.json")
     shown = {key for stage in TRUE_T for model in found[stage].values() for key in _plain(model)}
     assert not {

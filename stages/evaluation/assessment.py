@@ -4,6 +4,7 @@ A model is a teacher or a fusion of the teachers of one stage. Everything is fit
 val rows only; it is reported on test rows, val rows of other folds, or gate rows.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,15 @@ import numpy as np
 
 from stages.evaluation.blocks import Evidence, Reported
 from stages.evaluation.bootstrap import Interval
-from stages.evaluation.calibration import Calibration, Fitted, Observed, Pair, crossfit, fit
+from stages.evaluation.calibration import (
+    Calibration,
+    Fitted,
+    Observed,
+    Pair,
+    crossfit,
+    fit,
+    no_fits,
+)
 from stages.evaluation.fusion import fuse
 from stages.evaluation.metrics import Floats, log_probabilities
 from stages.evaluation.model import Model
@@ -23,12 +32,14 @@ from stages.records.folder import MANIFEST_FILE
 from stages.runtime.errors import UserError
 from stages.sources.labels import CLASSES
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TemperatureIntervals:
-    """95 % bootstrap intervals of the temperatures; `votes` is None where there is no such T."""
+    """95 % bootstrap intervals of the temperatures; None where there is no such T, or no fit."""
 
-    majority: Interval
+    majority: Interval | None
     votes: Interval | None
 
 
@@ -75,14 +86,17 @@ class Assessment:
 def assess(model: Model, *, rows: StageRows, protocol: Protocol) -> Assessment:
     """Fit the model on val and gather what it says of the rows it is reported on.
 
+    Temperatures that are no fit are warned about.
+
     Raises:
-        UserError: if the manifest lacks the rows, or a temperature touches a bound.
+        UserError: if the manifest lacks the rows.
     """
     val = _required(model.unseen(rows.val), split="val", model=model)
     observed = model.observed(val)
-    fitted = fit(observed, mixing=model.mixing, protocol=protocol, name=_fitted_as(model))
+    fitted = fit(observed, mixing=model.mixing, protocol=protocol)
     calibration = fitted.calibration
     by_folds = _by_folds(model, val, rows=rows, protocol=protocol)
+    _warn_of_no_fits(model, calibration, by_folds=by_folds.evidence)
     return Assessment(
         model=model,
         fitted=fitted,
@@ -120,7 +134,7 @@ def fitted_evidence(
 ) -> dict[str, Evidence]:
     """What the model, fitted on these val rows, says of other rows, by their name."""
     observed = model.observed(model.unseen(val))
-    fitted = fit(observed, mixing=model.mixing, protocol=protocol, name=_fitted_as(model))
+    fitted = fit(observed, mixing=model.mixing, protocol=protocol)
     return {
         name: _report(model, account, calibration=fitted.calibration, name=name).evidence
         for name, account in rows.items()
@@ -130,11 +144,9 @@ def fitted_evidence(
 def held_out_val(model: Model, *, rows: StageRows, protocol: Protocol) -> Evidence:
     """What the model says of its val rows, each calibrated by folds that it is not in."""
     val = model.unseen(rows.val)
-    pair = crossfit(
-        model.observed(val), mixing=model.mixing, protocol=protocol, name=_fitted_as(model)
-    )
+    pair, calibrations = crossfit(model.observed(val), mixing=model.mixing, protocol=protocol)
     fitted_on = f"val, other {protocol.folds - 1} of {protocol.folds} folds"
-    return Evidence(val.rows, pair, fitted_on, "val", model.weights_sha256)
+    return Evidence(val.rows, pair, fitted_on + no_fits(calibrations), "val", model.weights_sha256)
 
 
 def no_evidence(model: Model, account: Account, *, fitted_on: str, reported_on: str) -> Evidence:
@@ -160,7 +172,8 @@ def _on_test(model: Model, rows: StageRows, *, calibration: Calibration) -> Repo
 
 def _report(model: Model, account: Account, *, calibration: Calibration, name: str) -> Reported:
     pair = calibration.apply(model.members(account))
-    whole = Evidence(account.rows, pair, "val", name, model.weights_sha256)
+    fitted_on = f"val{no_fits([calibration])}"
+    whole = Evidence(account.rows, pair, fitted_on, name, model.weights_sha256)
     left_out = model.unseen(account).left_out
     return Reported(whole.only(~model.seen(account)), whole, left_out)
 
@@ -171,7 +184,7 @@ def _temperature_intervals(
     mixed = fuse(observed.members, calibration.weights, space=calibration.space)
     logits = log_probabilities(mixed)
     majority = _majority_interval(observed, logits, calibration=calibration, protocol=protocol)
-    if calibration.votes_temperature is None:
+    if calibration.votes_temperature is None or calibration.votes_temperature_no_fit:
         return TemperatureIntervals(majority, None)
     voted = observed.has_votes
     to_votes = temperature_interval(
@@ -185,7 +198,9 @@ def _temperature_intervals(
 
 def _majority_interval(
     observed: Observed, logits: Floats, *, calibration: Calibration, protocol: Protocol
-) -> Interval:
+) -> Interval | None:
+    if calibration.temperature_no_fit:
+        return None
     resamples = protocol.resamples(observed.groups.tolist())
     if calibration.class_bias != NO_BIAS:
         scaling = Scaling(calibration.temperature, calibration.class_bias)
@@ -198,8 +213,14 @@ def _majority_interval(
     )
 
 
-def _fitted_as(model: Model) -> str:
-    return f"models/{model.stage}: {model.name} on val"
+def _warn_of_no_fits(model: Model, calibration: Calibration, *, by_folds: Evidence) -> None:
+    place = f"models/{model.stage}: {model.name}"
+    if reason := calibration.temperature_no_fit:
+        logger.warning("%s: no fit on val, temperature 1 and no bias: %s", place, reason)
+    elif "no fit" in by_folds.fitted_on:
+        logger.warning("%s: val by folds: fitted on %s", place, by_folds.fitted_on)
+    if reason := calibration.votes_temperature_no_fit:
+        logger.warning("%s: no fit to the votes of val, temperature 1: %s", place, reason)
 
 
 def _required(account: Account, *, split: str, model: Model) -> Account:

@@ -46,7 +46,7 @@ class LeftOut(Promise):
 
 
 class Score(Promise):
-    """Every metric with its 95 % interval, but for the class-wise error."""
+    """Every metric with its 95 % interval, and mean and 95th percentile of the ECE's floor."""
 
     n: Rows
     accuracy: Share
@@ -61,11 +61,8 @@ class Score(Promise):
     brier_95: Interval
     ece: Share
     ece_95: Interval
-    ece_equal_mass: Share
-    ece_equal_mass_95: Interval
-    ece_classwise: Share
-    ece_debiased: Share
-    ece_debiased_95: Interval
+    ece_floor: Share
+    ece_floor_95: Share
 
 
 class NamedScore(Score):
@@ -99,13 +96,12 @@ class RowSet(Part):
 
 
 class ClassScore(Promise):
-    """F1 and calibration error of a class; no F1 without rows."""
+    """F1 of a class; no F1 without rows."""
 
     name: str = Field(alias="class")
     n: Count
     f1: Share | None
     f1_95: Interval | None
-    ece: Share
 
     @model_validator(mode="after")
     def _has_f1_if_it_has_rows(self) -> "ClassScore":
@@ -139,6 +135,7 @@ class FullBlock(Promise):
     nll: float
     nll_raw: float
     ece: Share
+    ece_floor: Share
     ece_raw: Share
     about: Annotated[list[About], Field(min_length=1)]
     left_out: list[LeftOut]
@@ -183,8 +180,6 @@ class VoteScore(Promise):
     n: Rows
     kl: float
     kl_95: Interval
-    soft_ece: Share
-    soft_ece_95: Interval
 
 
 class VotesBlock(Promise):
@@ -193,8 +188,6 @@ class VotesBlock(Promise):
     n: Rows
     kl: float
     kl_raw: float
-    soft_ece: Share
-    soft_ece_raw: Share
     about: list[About]
     scores: Annotated[list[VoteScore], Field(min_length=3, max_length=3)]
 

@@ -13,11 +13,10 @@ import pandas as pd
 
 from stages.evaluation.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates
 from stages.evaluation.calibration import Mask, Pair
-from stages.evaluation.debiased import debiased_calibration_error
 from stages.evaluation.metrics import Floats, Ints
+from stages.evaluation.noise_floor import ece_floor
 from stages.evaluation.protocol import Protocol
-from stages.evaluation.reliability import class_calibration_errors
-from stages.evaluation.votes import shares_of, vote_estimates
+from stages.evaluation.votes import kl_estimate, shares_of
 from stages.records.schema import targets_of
 from stages.sources.labels import CLASSES
 
@@ -113,6 +112,7 @@ def headline(raw: Block, scaled: Block) -> Block:
         "nll": scaled["nll"],
         "nll_raw": raw["nll"],
         "ece": scaled["ece"],
+        "ece_floor": scaled["ece_floor"],
         "ece_raw": raw["ece"],
     }
 
@@ -124,9 +124,10 @@ def held_out_row(reported: Reported, *, protocol: Protocol) -> Block:
     if evidence.rows.empty:
         return {"n": 0} | frame
     draws = protocol.resamples(evidence.rows["group"].tolist())
-    row = score_row(evidence.pair.scaled, evidence.targets, resamples=draws, bins=protocol.bins)
-    kept = {name: row[name] for metric in CHOOSING for name in (metric, f"{metric}_95")}
-    return {"n": row["n"], "classes": num_classes(evidence)} | kept | frame
+    drawn = draw(evidence.pair.scaled, evidence.targets, resamples=draws, bins=protocol.bins)
+    found = estimates(drawn)
+    kept = _with_intervals({metric: found[metric] for metric in CHOOSING})
+    return {"n": len(evidence.rows), "classes": num_classes(evidence)} | kept | frame
 
 
 def num_classes(evidence: Evidence) -> int:
@@ -146,44 +147,33 @@ def votes_block(evidence: Evidence, *, protocol: Protocol) -> Block:
     pair = voted.pair
     scores = [
         {"probabilities": name, "n": len(shares)}
-        | _with_intervals(
-            vote_estimates(probabilities, shares, resamples=draws, bins=protocol.bins)
-        )
+        | _with_intervals({"kl": kl_estimate(probabilities, shares, resamples=draws)})
         for name, probabilities in (
             ("raw", pair.raw), ("scaled", pair.to_votes), ("scaled_to_majority", pair.scaled),
         )
     ]  # fmt: skip
     raw, scaled, _ = scores
     plain = {"kl": scaled["kl"], "kl_raw": raw["kl"]}
-    plain |= {"soft_ece": scaled["soft_ece"], "soft_ece_raw": raw["soft_ece"]}
     return {"n": len(shares)} | plain | {"about": about, "scores": scores}
 
 
 def score_row(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int) -> Block:
-    """n and every metric with its 95 % interval; `ece_classwise` has none that holds its rate."""
-    drawn = draw(probabilities, targets, resamples=resamples, bins=bins)
-    found = estimates(drawn)
-    debiased = debiased_calibration_error(probabilities, targets, bins=bins)
-    low, high = found["ece"].interval
-    found["ece_debiased"] = Estimate(debiased, (min(low, debiased), high))
-    classwise = float(class_calibration_errors(probabilities, targets, bins=bins).mean())
-    return {"n": len(targets)} | _with_intervals(found) | {"ece_classwise": classwise}
+    """n, every metric with its 95 % interval, and the floor of the ECE."""
+    found = estimates(draw(probabilities, targets, resamples=resamples, bins=bins))
+    floor = ece_floor(probabilities, bins=bins)
+    floors = {"ece_floor": floor.mean, "ece_floor_95": floor.percentile_95}
+    return {"n": len(targets)} | _with_intervals(found) | floors
 
 
 def class_table(evidence: Evidence, *, resamples: Resamples, bins: int) -> list[Block]:
-    """Rows, F1 and calibration error of each class, after calibration.
-
-    A class without rows has no F1. The calibration error has no interval that holds its rate.
-    """
+    """Rows and F1 of each class, after calibration; a class without rows has no F1."""
     targets = evidence.targets
     drawn = draw(evidence.pair.scaled, targets, resamples=resamples, bins=bins)
     count = np.bincount(targets, minlength=len(CLASSES))
-    ece = class_calibration_errors(evidence.pair.scaled, targets, bins=bins)
     absent: Block = {"f1": None, "f1_95": None}
     return [
         {"class": name, "n": int(count[c])}
         | (_with_intervals({"f1": found}) if count[c] else absent)
-        | {"ece": float(ece[c])}
         for c, (name, found) in enumerate(zip(CLASSES, f1_estimates(drawn), strict=True))
     ]
 

@@ -1,9 +1,11 @@
 """Members' probabilities on val -> fusion weights, temperature and class bias; once or by folds.
 
 A single teacher is a fusion of one. First the members are mixed, then the mixture is scaled, then
-the bias is added where it was adopted.
+the bias is added where it was adopted. Rows that fit no temperature are no error: T is 1, without a
+bias, and what is calibrated so says why.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,14 +16,15 @@ from stages.evaluation.metrics import Floats, Ints, log_probabilities
 from stages.evaluation.protocol import Protocol
 from stages.evaluation.refinement import (
     NO_BIAS,
-    TOUCHED,
+    NO_OPTIMUM,
     ClassBias,
     Scaling,
     Trial,
     fit_scaling,
     try_bias,
+    untried,
 )
-from stages.evaluation.temperature import fit_temperature, one_hot, scale
+from stages.evaluation.temperature import Temperature, fit_temperature, one_hot, scale
 from stages.runtime.errors import UserError
 
 Mask = npt.NDArray[np.bool_]
@@ -47,7 +50,8 @@ class Pair:
 class Calibration:
     """What was fitted: `p = softmax(log(mixture) / temperature + class_bias)`.
 
-    `votes_temperature` is fitted to the crowd's votes instead; None where there are too few.
+    `votes_temperature` is fitted to the crowd's votes instead; None where there are too few. Where
+    a temperature is no fit it is 1, and its `no_fit` says why.
     """
 
     weights: Weights
@@ -55,6 +59,8 @@ class Calibration:
     space: Space = "probabilities"
     class_bias: ClassBias = NO_BIAS
     votes_temperature: float | None = None
+    temperature_no_fit: str | None = None
+    votes_temperature_no_fit: str | None = None
 
     def apply(self, members: Floats) -> Pair:
         """Mix, then scale, any rows (M, N, 7) of the same members."""
@@ -111,38 +117,62 @@ class Fitted:
     trial: Trial
 
 
-def fit(observed: Observed, *, mixing: Mixing, protocol: Protocol, name: str) -> Fitted:
-    """Fit weights, temperatures and bias on these rows and no others.
-
-    Raises:
-        UserError: if the temperature touches a bound; `name` says of which model and rows.
-    """
+def fit(observed: Observed, *, mixing: Mixing, protocol: Protocol) -> Fitted:
+    """Fit weights, temperatures and bias on these rows and no others."""
     weights = mixing.weights_for(observed.members, observed.targets)
     mixed = fuse(observed.members, weights, space=mixing.space)
     logits = log_probabilities(mixed)
-    scaling, trial = _scaling(observed, logits, protocol=protocol, name=name)
-    votes = _votes_temperature(observed, logits, protocol=protocol, name=name)
-    calibration = Calibration(weights, scaling.temperature, mixing.space, scaling.class_bias, votes)
+    majority = fit_temperature(logits, one_hot(observed.targets))
+    scaling, trial = _scaling(observed, logits, temperature=majority, protocol=protocol)
+    votes = _votes_temperature(observed, logits, protocol=protocol)
+    calibration = Calibration(
+        weights=weights,
+        temperature=scaling.temperature,
+        space=mixing.space,
+        class_bias=scaling.class_bias,
+        votes_temperature=None if votes is None else votes.value,
+        temperature_no_fit=majority.no_fit,
+        votes_temperature_no_fit=None if votes is None else votes.no_fit,
+    )
     return Fitted(calibration, trial)
 
 
-def crossfit(observed: Observed, *, mixing: Mixing, protocol: Protocol, name: str) -> Pair:
-    """Calibrate each fold of the rows by what was fitted on the other folds.
+def crossfit(
+    observed: Observed, *, mixing: Mixing, protocol: Protocol
+) -> tuple[Pair, list[Calibration]]:
+    """Calibrate each fold of the rows by what was fitted on the other folds, with all these fits.
+
+    A fold whose other folds fit no temperature is calibrated with T = 1, as such rows always are.
 
     Raises:
-        UserError: if there are fewer groups than folds, or a temperature touches a bound.
+        UserError: if there are fewer groups than folds.
     """
     require_folds(observed.groups, protocol=protocol)
     fold = protocol.fold_of(observed.groups)
     raw, scaled, to_votes = np.empty((3, *observed.members[0].shape))
+    calibrations = []
     for held in np.unique(fold):
         out = fold == held
-        fitted = fit(
-            observed.only(~out), mixing=mixing, protocol=protocol, name=f"{name}, fold {held}"
-        )
-        pair = fitted.calibration.apply(observed.members[:, out])
+        calibration = fit(observed.only(~out), mixing=mixing, protocol=protocol).calibration
+        pair = calibration.apply(observed.members[:, out])
         raw[out], scaled[out], to_votes[out] = pair.raw, pair.scaled, pair.to_votes
-    return Pair(raw, scaled, to_votes)
+        calibrations.append(calibration)
+    return Pair(raw, scaled, to_votes), calibrations
+
+
+def no_fits(calibrations: Sequence[Calibration]) -> str:
+    """Which temperatures are no fit, of one calibration or of those by folds; empty if all fit."""
+    num = len(calibrations)
+    lacking = {
+        "no fit": sum(one.temperature_no_fit is not None for one in calibrations),
+        "no fit to votes": sum(one.votes_temperature_no_fit is not None for one in calibrations),
+    }
+    told = [
+        what if num == 1 else f"{what} in {count} of {num} folds"
+        for what, count in lacking.items()
+        if count
+    ]
+    return f" ({', '.join(told)}: T = 1)" if told else ""
 
 
 def require_folds(groups: npt.NDArray[np.str_], *, protocol: Protocol) -> None:
@@ -159,29 +189,29 @@ def require_folds(groups: npt.NDArray[np.str_], *, protocol: Protocol) -> None:
 
 
 def _scaling(
-    observed: Observed, logits: Floats, *, protocol: Protocol, name: str
+    observed: Observed, logits: Floats, *, temperature: Temperature, protocol: Protocol
 ) -> tuple[Scaling, Trial]:
     """The temperature of all rows; with a bias beside it if the trial by folds adopts one."""
-    temperature = fit_temperature(logits, one_hot(observed.targets), name=name)
+    if temperature.no_fit:
+        return Scaling(temperature.value), untried(f"no temperature: {temperature.no_fit}")
     trial = try_bias(
         logits,
         observed.targets,
         fold=protocol.fold_of(observed.groups),
         resamples=protocol.resamples(observed.groups),
-        name=name,
     )
     if not trial.adopted:
-        return Scaling(temperature), trial
-    refined = fit_scaling(logits, observed.targets, start=temperature)
+        return Scaling(temperature.value), trial
+    refined = fit_scaling(logits, observed.targets, start=temperature.value)
     if refined is None:
-        return Scaling(temperature), replace(trial, adopted=False, reason=TOUCHED)
+        return Scaling(temperature.value), replace(trial, adopted=False, reason=NO_OPTIMUM)
     return refined, trial
 
 
 def _votes_temperature(
-    observed: Observed, logits: Floats, *, protocol: Protocol, name: str
-) -> float | None:
+    observed: Observed, logits: Floats, *, protocol: Protocol
+) -> Temperature | None:
     voted = observed.has_votes
     if len(np.unique(observed.groups[voted])) < protocol.folds:
         return None
-    return fit_temperature(logits[voted], observed.shares[voted], name=f"{name}, to its votes")
+    return fit_temperature(logits[voted], observed.shares[voted])

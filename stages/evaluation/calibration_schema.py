@@ -17,12 +17,14 @@ from stages.evaluation.block_schema import (
 
 
 class Fitted(Promise):
-    """The calibration of a model."""
+    """The calibration of a model; a temperature that is no fit is 1 and says why."""
 
     temperature: Positive
-    temperature_95: Interval
+    temperature_95: Interval | None
+    temperature_no_fit: str | None
     class_bias: Bias
     votes_temperature: Positive | None
+    votes_temperature_no_fit: str | None
     fitted_rows: Rows
 
 

@@ -69,7 +69,8 @@ def _search_of_logits(members: Floats, targets: Ints) -> Weights:
     """The weights with the least NLL of the mixture of logits, whatever its temperature.
 
     `sum_i b_i z_i` with `b_i >= 0` holds both, `w = b / sum b` and `T = 1 / sum b`, and is convex.
-    To three digits.
+    To three digits. Where a mixture is right on every row the scales have no end; their proportions
+    serve all the same, and that there is no temperature is found where it is fitted.
     """
     logits = log_probabilities(members)
     of_target = logits[:, np.arange(len(targets)), targets]

@@ -43,25 +43,21 @@ def _head_lines(found: Block) -> Iterator[str]:
     if not found["fit"]:
         yield f"temperature {found['temperature']:.4f}, as the file says"
     for fit in found["fit"]:
-        low, high = fit["temperature_95"]
-        yield (
-            f"temperature {fit['temperature']:.4f} [{low:.3f} {high:.3f}], "
-            f"fitted on {fit['n']} {fit['fitted_on']} rows"
-        )
+        rows = f"fitted on {fit['n']} {fit['fitted_on']} rows"
+        yield f"temperature {_temperature(fit, 'temperature', rows=rows)}"
         if fit["votes_temperature"] is not None:
-            low, high = fit["votes_temperature_95"]
-            yield (
-                f"temperature for votes {fit['votes_temperature']:.4f} [{low:.3f} {high:.3f}], "
-                f"fitted on {fit['votes_n']} rows with votes"
-            )
+            rows = f"fitted on {fit['votes_n']} rows with votes"
+            yield f"temperature for votes {_temperature(fit, 'votes_temperature', rows=rows)}"
         refinement = fit["refinement"]
         word = "adopted" if refinement["adopted"] else "not adopted"
-        yield f"bias per class: {word}, {refinement['reason']}{_errors_of(refinement)}"
+        yield f"bias per class: {word}, {refinement['reason']}"
 
 
-def _errors_of(refinement: Block) -> str:
-    without, refined = (refinement[f"ece_debiased_{one}"] for one in ("without", "with"))
-    return "" if refined is None else f"; debiased ECE {without:.3f} without, {refined:.3f} with it"
+def _temperature(fit: Block, name: str, *, rows: str) -> str:
+    if fit[f"{name}_no_fit"] is not None:
+        return f"{fit[name]:g}: no fit, {fit[f'{name}_no_fit']}"
+    low, high = fit[f"{name}_95"]
+    return f"{fit[name]:.4f} [{low:.3f} {high:.3f}], {rows}"
 
 
 def _block_lines(title: str, entry: Block) -> Iterator[str]:
@@ -75,7 +71,7 @@ def _block_lines(title: str, entry: Block) -> Iterator[str]:
     if entry.get("in_domain"):
         yield f"{title}: {entry['in_domain']} rows are in domain: they are no other data"
     header = "".join(f"{_TITLES[name]:<{width}}" for name, width in _COLUMNS)
-    yield f"  {'':<{_TITLE_WIDTH}}{header}".rstrip()
+    yield f"  {'':<{_TITLE_WIDTH}}{header}ECE floor (95 %)"
     for row in entry["scores"]:
         yield _score_line(row["probabilities"], row)
     for key in ("per_source", "per_native_px", "row_sets"):
@@ -111,13 +107,12 @@ def _vote_lines(votes: Block) -> Iterator[str]:
     yield ""
     yield f"votes of {votes['about'][0]['reported_on']}: {votes['n']} rows"
     for row in votes["scores"]:
-        cells = (f"{name} {_with_interval(row, name)}" for name in ("kl", "soft_ece"))
-        yield f"  {row['probabilities']:<{_TITLE_WIDTH}}{', '.join(cells)}"
+        yield f"  {row['probabilities']:<{_TITLE_WIDTH}}KL {_with_interval(row, 'kl')}"
 
 
 def _score_line(title: str, row: Block) -> str:
     cells = "".join(f"{_with_interval(row, name):<{width}}" for name, width in _COLUMNS)
-    return f"  {title:<{_TITLE_WIDTH}}{cells}".rstrip()
+    return f"  {title:<{_TITLE_WIDTH}}{cells}{row['ece_floor']:.3f} ({row['ece_floor_95']:.3f})"
 
 
 def _with_interval(row: Block, name: str) -> str:

@@ -9,16 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.evaluation.bootstrap import Interval, Resamples, draw, mean_interval, percentiles
-from stages.evaluation.debiased import debiased_calibration_error
 from stages.evaluation.metrics import Floats, Ints, row_nll, softmax
-from stages.evaluation.temperature import HIGHEST, LOWEST, fit_temperature, one_hot
+from stages.evaluation.temperature import (
+    HIGHEST,
+    LOWEST,
+    fit_temperature,
+    largest_at_zero,
+    one_hot,
+)
 
 ClassBias = tuple[float, ...]
 NO_BIAS: ClassBias = (0.0,) * 7
-TOUCHED = "the temperature beside a bias touches a bound"
+NO_OPTIMUM = "temperature and bias have no optimum together"
 
-_MAX_STEPS = 200
-_FLAT = 1e-9
+_MAX_STEPS = 100
+_SMALL_STEP = 1e-8
+_LEAST_INFORMATION = 1e-6  # of n rows in any direction: less is a standard error above 1,000
 _REPORTED = ("nll", "accuracy", "macro_f1")
 
 
@@ -52,8 +58,7 @@ class Trial:
 class Refinement:
     """What a bias per class changes on held-out folds, and whether it is used.
 
-    Changes are with the bias minus without; they are None if it could not be tried. The debiased
-    ECEs have no interval of their change that holds its rate.
+    Changes are with the bias minus without; they are None if it could not be tried.
     """
 
     adopted: bool
@@ -65,38 +70,36 @@ class Refinement:
     accuracy_change_95: Interval | None = None
     macro_f1_change: float | None = None
     macro_f1_change_95: Interval | None = None
-    ece_debiased_without: float | None = None
-    ece_debiased_with: float | None = None
 
 
-def try_bias(
-    logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples, name: str
-) -> Trial:
+def try_bias(logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples) -> Trial:
     """Try a bias per class by folds (N,); adopt it if the interval of its NLL change is below 0.
 
     The ECE has no say: NLL is a proper score and holds calibration already, while the ECE also
-    falls for a model that says less, and its change has no interval that holds its rate.
-
-    Raises:
-        UserError: if a temperature without a bias touches a bound; `name` says of which model.
+    falls for a model that says less, and its change has no interval that holds its rate. It is not
+    tried if the rows outside of some fold have no optimum, with a bias or without.
     """
     if reason := _obstacle(targets, fold):
-        return _untried(reason)
+        return untried(reason)
     without, refined = np.empty_like(logits), np.empty_like(logits)
     for held in np.unique(fold):
         out = fold == held
-        temperature = fit_temperature(
-            logits[~out], one_hot(targets[~out]), name=f"{name}, without fold {held}"
-        )
-        scaling = fit_scaling(logits[~out], targets[~out], start=temperature)
-        if scaling is None:
-            return _untried(TOUCHED)
-        without[out] = Scaling(temperature).apply(logits[out])
+        temperature = fit_temperature(logits[~out], one_hot(targets[~out]))
+        scaling = fit_scaling(logits[~out], targets[~out], start=temperature.value)
+        if temperature.no_fit or scaling is None:
+            return untried(f"{NO_OPTIMUM} without fold {held}")
+        without[out] = Scaling(temperature.value).apply(logits[out])
         refined[out] = scaling.apply(logits[out])
     change = row_nll(refined, targets) - row_nll(without, targets)
     adopted = mean_interval(change, resamples=resamples)[1] < 0
     reason = "the NLL of held-out folds falls" if adopted else "no real gain on held-out folds"
     return Trial(adopted, reason, targets, without, refined)
+
+
+def untried(reason: str) -> Trial:
+    """A trial that could not be made."""
+    nothing = np.empty((0, 7))
+    return Trial(False, reason, np.empty(0, dtype=np.int64), nothing, nothing)
 
 
 def changes(trial: Trial, *, n: int, resamples: Resamples, bins: int) -> Refinement:
@@ -109,10 +112,6 @@ def changes(trial: Trial, *, n: int, resamples: Resamples, bins: int) -> Refinem
     )
     value = {name: float((after.found[name] - before.found[name])[0]) for name in _REPORTED}
     interval = {name: percentiles(after.draws[name] - before.draws[name]) for name in _REPORTED}
-    ece_without, ece_with = (
-        debiased_calibration_error(found, trial.targets, bins=bins)
-        for found in (trial.without, trial.refined)
-    )
     return Refinement(
         adopted=trial.adopted,
         reason=trial.reason,
@@ -123,25 +122,26 @@ def changes(trial: Trial, *, n: int, resamples: Resamples, bins: int) -> Refinem
         accuracy_change_95=interval["accuracy"],
         macro_f1_change=value["macro_f1"],
         macro_f1_change_95=interval["macro_f1"],
-        ece_debiased_without=ece_without,
-        ece_debiased_with=ece_with,
     )
 
 
 def fit_scaling(logits: Floats, targets: Ints, *, start: float) -> Scaling | None:
-    """The T and the bias with the least NLL together, from T = `start`; None if T leaves 0.05..50.
+    """The T and the bias with the least NLL together, from T = `start`; None without an optimum.
 
-    Convex in 1/T and bias, and finite where each class has a row and no T parts the classes: there
-    the mean probability of each class becomes its share of the rows (bias-corrected temperature
-    scaling, Alexandari 2020).
+    Convex in 1/T and bias: at its optimum the mean probability of each class is its share of the
+    rows (bias-corrected temperature scaling, Alexandari 2020). There is an optimum if no bias is
+    right on every row, and it counts if its T lies in 0.05..50. Newton's steps shrink towards it.
+    Without one the slope shrinks too, but each step is about as long as the last.
     """
-    by_class = _by_class(logits)
+    by_class = largest_at_zero(logits)
+    if _is_parted(by_class, targets):
+        return None
     here = _at(by_class, targets, np.array([1 / start, *NO_BIAS]))
     for _ in range(_MAX_STEPS):
-        if np.abs(here.slope).max() < _FLAT:
-            return _scaling_at(here.place)
-        here = _descend(by_class, targets, here)
-    assert _scaling_at(here.place) is None, "a convex problem with a minimum, by Newton's method"
+        step = _newton_step(here)
+        if np.abs(step).max() < _SMALL_STEP:
+            return _scaling_at(here)
+        here = _descend(by_class, targets, here, step=step)
     return None
 
 
@@ -151,20 +151,15 @@ def scaling_interval(
     """The 95 % bootstrap interval of a T that was fitted with a bias.
 
     Each draw goes one Newton step from it, with the curvature of all rows, so none is fitted anew.
+    An end at a bound is open.
     """
     beta = 1 / scaling.temperature
-    here = _at(_by_class(logits), targets, np.array([beta, *scaling.class_bias]))
+    here = _at(largest_at_zero(logits), targets, np.array([beta, *scaling.class_bias]))
     slopes = resamples.totals(here.slopes.T) / len(targets)
-    steps = slopes @ np.linalg.pinv(here.curvature, hermitian=True)
-    low, high = percentiles(steps[:, 0] / beta)
+    steps = slopes @ np.linalg.inv(here.curvature)
+    bounds = np.log([LOWEST * beta, HIGHEST * beta])
+    low, high = percentiles(np.clip(steps[:, 0] / beta, *bounds))
     return float(scaling.temperature * np.exp(low)), float(scaling.temperature * np.exp(high))
-
-
-def _scaling_at(place: Floats) -> Scaling | None:
-    if not 1 / HIGHEST < place[0] < 1 / LOWEST:
-        return None
-    bias = place[1:] - place[1:].mean()
-    return Scaling(float(1 / place[0]), tuple(float(value) for value in bias))
 
 
 @dataclass(frozen=True)
@@ -183,9 +178,29 @@ class _Point:
         return result
 
 
-def _by_class(logits: Floats) -> Floats:
-    """Logits (7, N) with the largest of each row at 0: sums over a few classes are faster so."""
-    return np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T)
+def _is_parted(by_class: Floats, targets: Ints) -> bool:
+    """Whether some bias is right on every row: then T -> 0 with that bias lowers the NLL for ever.
+
+    Bias d is right where `d_k - d_y <= m_yk`, the least margin of the rows of class y over class k.
+    These have a solution if no cycle of margins has a sum below 0 (Floyd and Warshall).
+    """
+    paths = np.full((len(by_class), len(by_class)), np.inf)
+    for target in np.unique(targets):
+        rows = by_class[:, targets == target]
+        paths[target] = (rows[target] - rows).min(axis=1)
+    for via in range(len(paths)):
+        paths = np.minimum(paths, paths[:, [via]] + paths[[via], :])
+    return bool((np.diag(paths) >= 0).all())
+
+
+def _scaling_at(here: _Point) -> Scaling | None:
+    """The scaling at an optimum; None if its T is out of bounds or the rows leave it open."""
+    place = here.place
+    information = len(here.slopes.T) * np.linalg.eigvalsh(here.curvature)[0]
+    if not (1 / HIGHEST < place[0] < 1 / LOWEST and information > _LEAST_INFORMATION):
+        return None
+    bias = place[1:] - place[1:].mean()
+    return Scaling(float(1 / place[0]), tuple(float(value) for value in bias))
 
 
 def _at(by_class: Floats, targets: Ints, place: Floats) -> _Point:
@@ -200,18 +215,23 @@ def _at(by_class: Floats, targets: Ints, place: Floats) -> _Point:
     curvature = np.empty((len(place), len(place)))
     curvature[0, 0] = ((shares * by_class**2).sum(axis=0) - expected**2).mean()
     curvature[0, 1:] = curvature[1:, 0] = (shares * (by_class - expected)).mean(axis=1)
-    curvature[1:, 1:] = np.diag(shares.mean(axis=1)) - shares @ shares.T / len(rows)
+    # An equal bias for all classes changes nothing: the last term makes it cost something.
+    curvature[1:, 1:] = np.diag(shares.mean(axis=1)) - shares @ shares.T / len(rows) + 1 / 7
     wrong = shares
     wrong[targets, rows] -= 1
     slopes = np.concatenate([(wrong * by_class).sum(axis=0)[None], wrong])
     return _Point(place, nll, slopes, curvature)
 
 
-def _descend(by_class: Floats, targets: Ints, here: _Point) -> _Point:
+def _newton_step(here: _Point) -> Floats:
+    """To be taken off; the sum of its biases is 0."""
+    step, *_ = np.linalg.lstsq(here.curvature, here.slope, rcond=None)
+    return np.asarray(step, dtype=np.float64)
+
+
+def _descend(by_class: Floats, targets: Ints, here: _Point, *, step: Floats) -> _Point:
     """After the longest of 1, 1/2, 1/4, ... of Newton's step that lowers the NLL enough."""
-    slope = here.slope
-    step = np.linalg.lstsq(here.curvature, slope, rcond=None)[0]
-    gain, share = float(slope @ step), 1.0
+    gain, share = float(here.slope @ step), 1.0
     there = _at(by_class, targets, here.place - step)
     while there.nll > here.nll - 1e-4 * share * gain + 1e-12:
         share /= 2
@@ -225,8 +245,3 @@ def _obstacle(targets: Ints, fold: Ints) -> str:
         return "too few groups"
     counts = (np.bincount(targets[fold != held], minlength=7) for held in np.unique(fold))
     return "a class has too few rows" if any((count == 0).any() for count in counts) else ""
-
-
-def _untried(reason: str) -> Trial:
-    nothing = np.empty((0, 7))
-    return Trial(False, reason, np.empty(0, dtype=np.int64), nothing, nothing)

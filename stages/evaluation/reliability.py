@@ -38,13 +38,3 @@ def expected_calibration_error(probabilities: Floats, targets: Ints, *, bins: in
     table = reliability_table(probabilities, targets, bins=bins)
     gaps = (table["accuracy"] - table["confidence"]).abs() * table["count"]
     return float(gaps.sum() / table["count"].sum())
-
-
-def class_calibration_errors(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
-    """ECE of each class (C,), with its probability for confidence (Nixon 2019); 0 without a row."""
-    n, classes = probabilities.shape
-    position = np.arange(classes) * bins + bin_of(probabilities, bins=bins)
-    gap = probabilities - (np.arange(classes) == targets[:, None])
-    gaps = np.bincount(position.ravel(), weights=gap.ravel(), minlength=classes * bins)
-    result: Floats = np.abs(gaps).reshape(classes, bins).sum(axis=1) / max(n, 1)
-    return result

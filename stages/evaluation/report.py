@@ -101,9 +101,11 @@ def fit_row(one: Assessment) -> Block:
         "n": len(one.val.rows),
         "left_out": [{"reason": why, "rows": rows} for why, rows in one.val.left_out.items()],
         "temperature": calibration.temperature,
-        "temperature_95": list(intervals.majority),
+        "temperature_95": intervals.majority,
+        "temperature_no_fit": calibration.temperature_no_fit,
         "votes_temperature": calibration.votes_temperature,
-        "votes_temperature_95": None if intervals.votes is None else list(intervals.votes),
+        "votes_temperature_95": intervals.votes,
+        "votes_temperature_no_fit": calibration.votes_temperature_no_fit,
         "votes_n": one.votes_n,
         "class_bias": list(calibration.class_bias),
         "refinement": asdict(one.refinement),
@@ -158,8 +160,10 @@ def _fused(one: Assessment) -> Block:
 def _fitted(one: Assessment) -> Block:
     return {
         "temperature": one.calibration.temperature,
-        "temperature_95": list(one.intervals.majority),
+        "temperature_95": one.intervals.majority,
+        "temperature_no_fit": one.calibration.temperature_no_fit,
         "class_bias": list(one.calibration.class_bias),
         "votes_temperature": one.calibration.votes_temperature,
+        "votes_temperature_no_fit": one.calibration.votes_temperature_no_fit,
         "fitted_rows": len(one.val.rows),
     }

@@ -44,8 +44,6 @@ class Refinement(Promise):
     accuracy_change_95: Interval | None
     macro_f1_change: float | None
     macro_f1_change_95: Interval | None
-    ece_debiased_without: Share | None
-    ece_debiased_with: Share | None
 
     @model_validator(mode="after")
     def _has_all_changes_or_none(self) -> "Refinement":
@@ -62,9 +60,11 @@ class Fit(Promise):
     n: Rows
     left_out: list[LeftOut]
     temperature: Positive
-    temperature_95: Interval
+    temperature_95: Interval | None
+    temperature_no_fit: str | None
     votes_temperature: Positive | None
     votes_temperature_95: Interval | None
+    votes_temperature_no_fit: str | None
     votes_n: Count
     class_bias: Bias
     refinement: Refinement
@@ -73,6 +73,12 @@ class Fit(Promise):
     def _counts_votes_if_fitted_to_them(self) -> "Fit":
         if (self.votes_temperature is None) != (self.votes_n == 0):
             raise ValueError("votes_n: expected rows with a votes_temperature, and 0 without")
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_interval_or_says_why_it_is_no_fit(self) -> "Fit":
+        if (self.temperature_95 is None) != (self.temperature_no_fit is not None):
+            raise ValueError("expected a temperature_95, or a temperature_no_fit that says why")
         return self
 
 

@@ -51,8 +51,8 @@ def study(
     `init_from` names the stage whose weights each stage started from, if any.
 
     Raises:
-        UserError: if rows are missing, filters differ within a stage, a stage did not start from
-            what is said, or a temperature touches a bound.
+        UserError: if rows are missing, filters differ within a stage, or a stage did not start
+            from what is said.
     """
     protocol = protocol_of(settings, seed=seed)
     rows = {

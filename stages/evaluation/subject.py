@@ -11,6 +11,7 @@ import pandas as pd
 from stages.config import Machine, Preprocess
 from stages.evaluation.assessment import Assessment, assess
 from stages.evaluation.blocks import Block, Evidence, Reported, block, rounded, votes_block
+from stages.evaluation.calibration import no_fits
 from stages.evaluation.metrics import softmax
 from stages.evaluation.model import TRAINED_ON, single
 from stages.evaluation.onnx_model import predict_onnx, read_onnx
@@ -78,7 +79,8 @@ def teacher_numbers(folder: Path, rows_file: Path, *, place: Place) -> Block:
     batches = place.faces(rows, image_size=card.image_size, preprocess=preprocess)
     logits = predict(model.to(device), batches, finish=batches.finish, device=device, dtype=dtype)
     pair = one.calibration.apply(softmax(logits)[None])
-    evidence = Evidence(rows, pair, "val", rows_file.stem, one.model.weights_sha256)
+    fitted_on = f"val{no_fits([one.calibration])}"
+    evidence = Evidence(rows, pair, fitted_on, rows_file.stem, one.model.weights_sha256)
     found: Block = {"temperature": one.calibration.temperature, "fit": [fit_row(one)]}
     found |= _numbers(evidence, place=place)
     numbers = _head(card.stage, card.teacher, place=place) | _rounded(found)
@@ -92,7 +94,9 @@ def onnx_numbers(path: Path, rows_file: Path, *, place: Place) -> Block:
     batches = place.faces(rows, image_size=model.image_size, preprocess=model.preprocess)
     finished = (batches.finish(batch)["image"].cpu().numpy() for batch in batches)
     pair = predict_onnx(model, ({"image": images} for images in finished))
-    evidence = Evidence(rows, pair, f"val ({path.name})", rows_file.stem, model.weights_sha256)
+    no_fit = ", no fit: T = 1" if model.metadata.get("temperature_no_fit") else ""
+    fitted_on = f"val ({path.name}{no_fit})"
+    evidence = Evidence(rows, pair, fitted_on, rows_file.stem, model.weights_sha256)
     found: Block = {"temperature": float(model.metadata["temperature"]), "fit": []}
     found |= _numbers(evidence, place=place)
     head = _head(model.metadata["stage"], path.stem, place=place) | {"file": [model.about()]}

@@ -11,7 +11,7 @@ from stages.evaluation.metrics import Floats, Ints, row_brier, row_nll
 from stages.evaluation.reliability import bin_of
 
 # Metrics that have an interval; `f1_of_class` (B, C) comes besides.
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 
 Draws = dict[str, Floats]
 
@@ -29,23 +29,18 @@ class Layout:
         return slice(0, self.classes**2)
 
     @property
-    def width(self) -> slice:
+    def gaps(self) -> slice:
         """Confidence minus hits in each bin of equal width."""
         return slice(self.classes**2, self.classes**2 + self.bins)
 
     @property
-    def mass(self) -> slice:
-        """Confidence minus hits in each bin of equal mass."""
-        return slice(self.width.stop, self.width.stop + self.bins)
-
-    @property
     def num_columns(self) -> int:
         """All of them; the last two are NLL and Brier score."""
-        return int(self.mass.stop) + 2
+        return int(self.gaps.stop) + 2
 
 
 def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
-    """What each row adds, (N, K), by `Layout`; the bins of equal mass are those of these rows."""
+    """What each row adds, (N, K), by `Layout`."""
     n, classes = probabilities.shape
     layout = Layout(classes, bins)
     rows, predicted = np.arange(n), probabilities.argmax(axis=1)
@@ -53,23 +48,16 @@ def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
     gap = confidence - (predicted == targets)
     sums = np.zeros((n, layout.num_columns))
     sums[rows, targets * classes + predicted] = 1
-    sums[rows, layout.width.start + bin_of(confidence, bins=bins)] = gap
-    sums[rows, layout.mass.start + mass_bin_of(confidence, bins=bins)] = gap
+    sums[rows, layout.gaps.start + bin_of(confidence, bins=bins)] = gap
     sums[:, -2] = row_nll(probabilities, targets)
     sums[:, -1] = row_brier(probabilities, targets)
     return sums
 
 
-def mass_bin_of(confidence: Floats, *, bins: int) -> Ints:
-    """The bin 0..bins-1 of each confidence, about as many rows in each; equal ones share a bin."""
-    inner_edges = np.quantile(confidence, np.linspace(0, 1, bins + 1)[1:-1])
-    return np.searchsorted(inner_edges, confidence, side="left").astype(np.int64)
-
-
 def metrics_of(totals: Floats, *, layout: Layout) -> Draws:
     """The metrics (B,) and (B, C) of sums (B, K) over rows; NaN for a draw without rows.
 
-    Macro-F1 runs over all classes, balanced accuracy over those that are there. The ECEs are
+    Macro-F1 runs over all classes, balanced accuracy over those that are there. The ECE is
     `sum_b |confidence_b - hits_b| / n` (Guo 2017).
     """
     classes = layout.classes
@@ -87,7 +75,6 @@ def metrics_of(totals: Floats, *, layout: Layout) -> Draws:
         "macro_f1": np.where(np.isnan(n), np.nan, f1.mean(axis=1)),
         "nll": totals[:, -2] / n,
         "brier": totals[:, -1] / n,
-        "ece": np.abs(totals[:, layout.width]).sum(axis=1) / n,
-        "ece_equal_mass": np.abs(totals[:, layout.mass]).sum(axis=1) / n,
+        "ece": np.abs(totals[:, layout.gaps]).sum(axis=1) / n,
         "f1_of_class": np.where(np.isnan(n)[:, None], np.nan, f1),
     }

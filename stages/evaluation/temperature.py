@@ -4,15 +4,23 @@ This is the temperature that makes confidence honest; it is not a distillation t
 are shares (N, C) of the classes: one-hot for the majority label, the crowd's votes else.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq
 
 from stages.evaluation.bootstrap import Interval, Resamples, percentiles
 from stages.evaluation.metrics import Floats, Ints, log_probabilities, softmax
-from stages.runtime.errors import UserError
 
 LOWEST, HIGHEST = 0.05, 50.0
-_TOUCHED = 1e-3  # nearer to a bound than this, in log T, is a clamp and not a minimum
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A temperature; where the rows fit none it is 1, and `no_fit` says why."""
+
+    value: float
+    no_fit: str | None = None
 
 
 def one_hot(targets: Ints) -> Floats:
@@ -25,34 +33,30 @@ def scale(probabilities: Floats, temperature: float) -> Floats:
     return softmax(log_probabilities(probabilities) / temperature)
 
 
-def fit_temperature(logits: Floats, shares: Floats, *, name: str) -> float:
+def fit_temperature(logits: Floats, shares: Floats) -> Temperature:
     """The T in 0.05..50 with the least cross-entropy of shares to `softmax(logits / T)` (Guo 2017).
 
-    For one-hot shares that is the NLL. It is convex in 1/T, so it has one minimum in log T, where
-    the search runs.
-
-    Raises:
-        UserError: when the search ends at a bound; `name` says of which model and rows.
+    For one-hot shares that is the NLL. It is convex in `b = 1 / T` with the slope `E_p[z] - E_s[z]`
+    over all rows, so an optimum lies inside if the slope changes its sign between the bounds. If it
+    does not, there is no fit and T is 1.
     """
-    low, high = np.log(LOWEST), np.log(HIGHEST)
-    # With the largest logit at 0 nothing overflows; classes first, as sums over them are faster.
-    shifted = np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T)
-    wanted = float((shares.T * shifted).sum(axis=0).mean())
+    by_class = largest_at_zero(logits)
+    wanted = (shares.T * by_class).sum(axis=0)
 
-    def cross_entropy(log_t: float) -> float:
-        beta = np.exp(-log_t)
-        return float(np.log(np.exp(shifted * beta).sum(axis=0)).mean() - wanted * beta)
+    def slope(inverse: float) -> float:
+        return float(_row_slopes(by_class, wanted, inverse=inverse).mean())
 
-    found = minimize_scalar(
-        cross_entropy, bounds=(low, high), method="bounded", options={"xatol": 1e-6}
-    )
-    if min(found.x - low, high - found.x) < _TOUCHED:
-        raise UserError(
-            f"{name}: no calibration temperature: expected a minimum of the NLL between "
-            f"{LOWEST:g} and {HIGHEST:g}, got the bound {np.exp(found.x):.3g} "
-            f"(NLL {found.fun:.4f}, {len(shares)} rows); {_reason(found.x > 0)}"
-        )
-    return float(np.exp(found.x))
+    n = len(shares)
+    if slope(0) >= 0:
+        return Temperature(1.0, f"the logits say nothing of the labels of these {n} rows")
+    if (wanted == 0).all():
+        return Temperature(1.0, f"the logits are right on each of {n} rows")
+    if slope(1 / HIGHEST) >= 0:
+        return Temperature(1.0, f"the optimum of {n} rows lies above {HIGHEST:g}")
+    if slope(1 / LOWEST) <= 0:
+        return Temperature(1.0, f"the optimum of {n} rows lies below {LOWEST:g}")
+    found = brentq(lambda log_t: slope(np.exp(-log_t)), np.log(LOWEST), np.log(HIGHEST), xtol=1e-10)
+    return Temperature(float(np.exp(found)))
 
 
 def temperature_interval(
@@ -60,19 +64,40 @@ def temperature_interval(
 ) -> Interval:
     """The 95 % bootstrap interval of a fitted T: each draw goes one Newton step from it in log T.
 
-    Slope and curvature of the cross-entropy are sums over rows, so no draw is fitted anew.
+    Slope and curvature of the cross-entropy are sums over rows, so no draw is fitted anew. A draw
+    that has no optimum inside counts as the bound it runs to: an end at a bound is open.
     """
-    beta = 1 / temperature
-    probabilities = softmax(logits * beta)
-    expected = (probabilities * logits).sum(axis=1)
-    slope = expected - (shares * logits).sum(axis=1)
-    curvature = (probabilities * logits**2).sum(axis=1) - expected**2
-    slopes, curvatures = resamples.totals(np.column_stack([slope, curvature])).T
-    low, high = percentiles(slopes / (beta * curvatures))
+    by_class = largest_at_zero(logits)
+    wanted = (shares.T * by_class).sum(axis=0)
+    inverse = 1 / temperature
+    at_lowest, here, at_highest = (
+        _row_slopes(by_class, wanted, inverse=one) for one in (1 / LOWEST, inverse, 1 / HIGHEST)
+    )
+    probabilities = softmax(logits * inverse).T
+    expected = (probabilities * by_class).sum(axis=0)
+    curvature = (probabilities * by_class**2).sum(axis=0) - expected**2
+    columns = np.column_stack([here, curvature, at_lowest, at_highest])
+    slopes, curvatures, lowest, highest = resamples.totals(columns).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = slopes / (inverse * curvatures)
+    steps[lowest <= 0] = -np.inf
+    steps[highest >= 0] = np.inf
+    low, high = percentiles(np.clip(steps, *np.log([LOWEST * inverse, HIGHEST * inverse])))
     return float(temperature * np.exp(low)), float(temperature * np.exp(high))
 
 
-def _reason(is_high: bool) -> str:
-    if is_high:
-        return "the logits say nothing of these labels"
-    return "the logits are right on every row, or these rows were trained on"
+def largest_at_zero(logits: Floats) -> Floats:
+    """Logits by class (C, N), shifted until the largest of each row is exactly 0.
+
+    So nothing overflows, and where the label has the largest logit all terms of the slope have one
+    sign: no rounding makes an optimum. Sums over a few classes are faster in this order.
+    """
+    assert np.isfinite(logits).all(), "logits are checked when they are read"
+    return np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T)
+
+
+def _row_slopes(by_class: Floats, wanted: Floats, *, inverse: float) -> Floats:
+    """Slope (N,) of each row's cross-entropy in 1 / T; `wanted` (N,) are the means by shares."""
+    weights = np.exp(by_class * inverse)
+    slopes: Floats = (weights * by_class).sum(axis=0) / weights.sum(axis=0) - wanted
+    return slopes

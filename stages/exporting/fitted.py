@@ -71,4 +71,6 @@ def _calibration(
         space=space,
         class_bias=tuple(entry["class_bias"]),
         votes_temperature=entry["votes_temperature"],
+        temperature_no_fit=entry["temperature_no_fit"],
+        votes_temperature_no_fit=entry["votes_temperature_no_fit"],
     )

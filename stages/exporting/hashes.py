@@ -24,6 +24,7 @@ def write_hash_manifest(
             "fusion": bundle.fusion,
             "calibration": {
                 "temperature": bundle.calibration.temperature,
+                "temperature_no_fit": bundle.calibration.temperature_no_fit,
                 "class_bias": list(bundle.calibration.class_bias),
                 "mixture_of": bundle.calibration.space,
             },
@@ -32,6 +33,7 @@ def write_hash_manifest(
                     "backbone": member.card.backbone,
                     "weight": bundle.weights[name],
                     "temperature": member.calibration.temperature,
+                    "temperature_no_fit": member.calibration.temperature_no_fit,
                     "weights_sha256": member.card.weights_sha256,
                 }
                 for name, member in sorted(bundle.members.items())
@@ -43,9 +45,11 @@ def write_hash_manifest(
                 "calibration_temperature is applied already. distillation_temperature is not: a "
                 "student divides these logits and its own by it in the KD and DKD terms. "
                 "votes_temperature is what the crowd's votes would have asked for instead of "
-                "calibration_temperature; null where too few rows have votes",
+                "calibration_temperature; null where too few rows have votes. A temperature "
+                "that is no fit is 1, and its no_fit says why",
                 "calibration_temperature": bundle.calibration.temperature,
                 "votes_temperature": bundle.calibration.votes_temperature,
+                "votes_temperature_no_fit": bundle.calibration.votes_temperature_no_fit,
                 **soft_labels,
             },
             "files": {

@@ -48,7 +48,7 @@ class HeldOut:
 
 
 def accuracy_of(
-    probabilities: Floats, held: HeldOut, *, weights_sha256: Sequence[str]
+    probabilities: Floats, held: HeldOut, *, weights_sha256: Sequence[str], fitted_on: str
 ) -> dict[str, Any]:
     """Accuracy and mean top probability on the rows held out, and of which weights."""
     targets = targets_of(held.rows)
@@ -63,7 +63,7 @@ def accuracy_of(
             {
                 "weights_sha256": list(weights_sha256),
                 "label_rule": MAJORITY,
-                "fitted_on": "val",
+                "fitted_on": fitted_on,
                 "reported_on": held.split,
                 "n": len(targets),
             }

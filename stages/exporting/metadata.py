@@ -57,6 +57,7 @@ def describe(
         "class_order": list(card.classes),
         "preprocess": preprocess_block(card.preprocess, size=card.image_size, cut=cut),
         "temperature": calibration.temperature,
+        "temperature_no_fit": calibration.temperature_no_fit,
         "class_bias": list(calibration.class_bias),
         "weights": dict(zip(names, calibration.weights, strict=True)),
         "mixture": {"of": calibration.space},

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.config import ExpwSource, Source
+from stages.evaluation.calibration import Calibration
 from stages.exporting.bundle import ENSEMBLE, Bundle
 from stages.exporting.scores import Block, Scores
 from stages.runtime.files import write_text
@@ -17,6 +18,7 @@ from stages.runtime.files import write_text
 CARD_FILE = "model_card.md"
 
 _METRICS = ("accuracy", "macro_f1", "nll", "ece")
+_COLUMNS = (*_METRICS, "ece floor (95 %)")
 
 
 @dataclass(frozen=True)
@@ -47,17 +49,20 @@ def _models(facts: Facts) -> Iterator[str]:
     yield (
         f"From {bundle.stage}, recipe version {card.recipe_version}, manifest "
         f"`{card.manifest_sha256[:12]}`, calibration `{bundle.calibration_sha256[:12]}` "
-        f"(temperature {bundle.calibration.temperature:.3f}, mixture of "
+        f"(temperature {_temperature(bundle.calibration)}, mixture of "
         f"{bundle.calibration.space}, fusion `{bundle.fusion}`)."
     )
     yield f"Why this stage: {bundle.verdict}"
+    if reason := bundle.calibration.temperature_no_fit:
+        yield ""
+        yield f"**The probabilities are not calibrated**: no temperature could be fitted, {reason}."
     yield ""
     yield from _table(
         ("teacher", "backbone", "weight in the ensemble", "temperature alone", "weights SHA-256"),
         (
             (
                 name, member.card.backbone, f"{bundle.weights[name]:g}",
-                f"{member.calibration.temperature:.3f}", f"`{member.card.weights_sha256[:12]}`",
+                _temperature(member.calibration), f"`{member.card.weights_sha256[:12]}`",
             )
             for name, member in bundle.members.items()
         ),
@@ -107,15 +112,16 @@ def _numbers(facts: Facts) -> Iterator[str]:
     yield (
         f"On {about['n']:,} rows of {about['reported_on']}, by {about['label_rule']} labels; "
         f"calibrated on {about['fitted_on']}. In brackets 95 % bootstrap intervals by duplicate "
-        "group."
+        "group. The floor is the mean ECE of a perfectly calibrated model with these confidences, "
+        "with its 95th percentile: an ECE below that may be noise alone."
     )
     yield ""
     rows = (
-        (name, one["probabilities"], *(_with_interval(one, metric) for metric in _METRICS))
+        (name, one["probabilities"], *_values(one))
         for name, scores in facts.scores.items()
         for one in scores.in_domain["scores"]
     )
-    yield from _table(("model", "probabilities", *_METRICS), rows)
+    yield from _table(("model", "probabilities", *_COLUMNS), rows)
     yield ""
     yield f"The {ENSEMBLE} by class:"
     yield ""
@@ -142,7 +148,7 @@ def _gates(facts: Facts) -> Iterator[str]:
     )
     yield ""
     yield from _table(
-        ("gate", "n", "in domain", *_METRICS), (_gate(*gate) for gate in gates.items())
+        ("gate", "n", "in domain", *_COLUMNS), (_gate(*gate) for gate in gates.items())
     )
     for name, block in gates.items():
         if block["in_domain"]:
@@ -155,10 +161,9 @@ def _gates(facts: Facts) -> Iterator[str]:
 
 def _gate(name: str, block: Block) -> Sequence[object]:
     if not block["n"]:
-        return (name, 0, 0, *("" for _ in _METRICS))
+        return (name, 0, 0, *("" for _ in _COLUMNS))
     scaled = next(one for one in block["scores"] if one["probabilities"] == "scaled")
-    values = (_with_interval(scaled, metric) for metric in _METRICS)
-    return (name, block["n"], block["in_domain"], *values)
+    return (name, block["n"], block["in_domain"], *_values(scaled))
 
 
 def _variants(facts: Facts) -> Iterator[str]:
@@ -206,7 +211,8 @@ def _limits(facts: Facts) -> Iterator[str]:
     yield f"- {scarce['class']} has the fewest rows behind its numbers: {scarce['n']:,}."
     yield "- Labels are what annotators chose, and datasets disagree on them."
     yield "- Not measured: differences by age, sex, skin colour or culture, video, occlusion."
-    yield "- Probabilities are calibrated for faces like those above, cropped as the metadata says."
+    if not facts.bundle.calibration.temperature_no_fit:
+        yield "- Probabilities are calibrated for faces like those above, cut as the metadata say."
     if train := facts.labels["by_split"].get("train"):
         yield f"- {train['n']:,} soft labels are of train rows: the teachers may have seen them."
 
@@ -220,6 +226,18 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[st
 
 def _line(cells: Sequence[object]) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _temperature(calibration: Calibration) -> str:
+    if calibration.temperature_no_fit:
+        return f"{calibration.temperature:g}, no fit"
+    return f"{calibration.temperature:.3f}"
+
+
+def _values(row: Mapping[str, Any]) -> list[str]:
+    """The cells of `_COLUMNS`."""
+    floor = f"{row['ece_floor']:.3f} ({row['ece_floor_95']:.3f})"
+    return [*(_with_interval(row, metric) for metric in _METRICS), floor]
 
 
 def _with_interval(row: Mapping[str, Any], metric: str) -> str:

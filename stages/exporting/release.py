@@ -97,7 +97,12 @@ def _export(
     report["bytes"] = path.stat().st_size
     full = evidence.held.probabilities(path)
     hashes = list(metadata["weights_sha256"].values())
-    report["held_out"] = accuracy_of(full, evidence.held, weights_sha256=hashes)
+    report["held_out"] = accuracy_of(
+        full,
+        evidence.held,
+        weights_sha256=hashes,
+        fitted_on="val (no fit: T = 1)" if metadata["temperature_no_fit"] else "val",
+    )
     files = {"onnx": path}
     for name in settings.variants:
         files[name] = path.with_suffix(f".{name}.onnx")

@@ -1,9 +1,9 @@
 """What each teacher adds to the model that is exported, and to the other fusions."""
 
 from stages.reporting.elements import paragraph, section, table
-from stages.reporting.finished import Finished, in_domain
+from stages.reporting.finished import Finished
 from stages.reporting.markup import Markup
-from stages.reporting.wording import counted, difference, number, short
+from stages.reporting.wording import counted, difference, fitted_on, number, short, temperature
 
 
 def additions_section(run: Finished) -> Markup:
@@ -26,7 +26,7 @@ def additions_section(run: Finished) -> Markup:
             ("teacher", "weights", "weight", "temperature alone"),
             [
                 (m["teacher"], short(m["weights_sha256"]), number(m["weight"]),
-                 number(run.models[m["teacher"]]["temperature"]))
+                 temperature(*run.models[m["teacher"]]["fit"]))
                 for m in run.best["members"]
             ],
             words=2,
@@ -34,10 +34,13 @@ def additions_section(run: Finished) -> Markup:
         table(
             "With a teacher minus without it.",
             "What is left is fitted anew. A macro-F1 gain above 0 and an NLL change below 0 speak "
-            f"for the teacher. Fitted on {in_domain(run.best)['about'][0]['fitted_on']}; majority "
-            "labels.",
+            f"for the teacher. Fitted on {_fitted_on(run)}; majority labels.",
             ("fusion", "teacher", "n", "rows of", "macro-F1 gain", "NLL change"),
             rows,
             words=2,
         ),
     )  # fmt: skip
+
+
+def _fitted_on(run: Finished) -> str:
+    return fitted_on(row for numbers in run.models.values() for row in numbers["leave_one_out"])

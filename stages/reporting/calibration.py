@@ -6,7 +6,15 @@ from stages.evaluation.published import STAGES
 from stages.reporting.elements import paragraph, section, table, wrapped
 from stages.reporting.finished import Block, Finished, in_domain
 from stages.reporting.markup import Content, Markup
-from stages.reporting.wording import counted, difference, estimate, number, scored, with_interval
+from stages.reporting.wording import (
+    counted,
+    difference,
+    fitted_on,
+    floor,
+    scored,
+    temperature,
+    with_interval,
+)
 
 Rows = Callable[[Block], Iterator[Sequence[Content]]]
 
@@ -31,21 +39,26 @@ def calibration_section(run: Finished) -> Markup:
             "What was fitted.",
             "On rows of val that no teacher was trained on, by majority labels and by votes. A "
             "class bias is adopted, and fitted together with the temperature, only if it lowers "
-            "cross-validated NLL; what it changes is of val rows by folds. The other fusions stand "
-            "in metrics/teachers.json.",
+            "cross-validated NLL; what it changes is of val rows by folds. Rows that fit no "
+            "temperature leave it at 1, without a bias. The other fusions stand in "
+            "metrics/teachers.json.",
             (
                 "stage", "model", "n", "temperature (majority)", "n with votes",
-                "temperature (votes)", "accuracy by a bias", "macro-F1 by a bias",
-                "debiased ECE by a bias", "class bias",
+                "temperature (votes)", "accuracy by a bias", "macro-F1 by a bias", "class bias",
             ),
             _everyone(run, _fit),
             words=2,
         ),
         table(
             "Against majority labels.",
-            f"Fitted on {in_domain(run.best)['about'][0]['fitted_on']}, reported on "
-            f"{in_domain(run.best)['about'][0]['reported_on']}; majority labels.",
-            ("stage", "model", "n", "ECE, raw", "ECE, scaled", "NLL, raw", "NLL, scaled"),
+            f"Fitted on {fitted_on(in_domain(one) for one in _models(run))}, reported on "
+            f"{in_domain(run.best)['about'][0]['reported_on']}; majority labels. The floor is the "
+            "mean ECE of a perfectly calibrated model with these confidences, with its 95th "
+            "percentile: an ECE below that may be noise alone. Rows are taken as independent.",
+            (
+                "stage", "model", "n", "ECE, raw", "its floor (95 %)", "ECE, scaled",
+                "its floor (95 %)", "NLL, raw", "NLL, scaled",
+            ),
             _everyone(run, _hard),
             words=2,
         ),
@@ -54,18 +67,23 @@ def calibration_section(run: Finished) -> Markup:
 
 
 def _votes(run: Finished) -> Markup:
-    if not any(one["votes"]["n"] for stage in STAGES for one in run.numbers[stage].values()):
+    if not any(one["votes"]["n"] for one in _models(run)):
         return paragraph("No row that is reported on has votes: crowd calibration does not apply.")
     (line,) = run.best["votes"]["about"]
     return table(
         "Against the crowd's votes.",
-        f"Rows with votes; fitted on {line['fitted_on']}, reported on {line['reported_on']}. KL of "
-        "the votes to the probabilities in nats; the soft ECE takes the share of votes for the "
-        "predicted class as its truth.",
-        ("stage", "model", "probabilities", "n", "KL", "soft ECE"),
+        f"Rows with votes; fitted on {fitted_on(one['votes'] for one in _models(run))}, reported "
+        f"on {line['reported_on']}. KL of "
+        "the votes to the probabilities in nats.",
+        ("stage", "model", "probabilities", "n", "KL"),
         _everyone(run, _crowd),
         words=3,
     )
+
+
+def _models(run: Finished) -> Iterator[Block]:
+    """All that are shown, of both stages."""
+    return (run.numbers[stage][name] for stage in STAGES for name in run.shown)
 
 
 def _everyone(run: Finished, rows_of: Rows) -> Iterator[Sequence[Content]]:
@@ -80,18 +98,13 @@ def _fit(model: Block) -> Iterator[Sequence[Content]]:
     refinement = fit["refinement"]
     votes: Content = "no such fit"
     if fit["votes_temperature"] is not None:
-        votes = estimate(fit["votes_temperature"], fit["votes_temperature_95"])
-    changes: list[Content] = ["not tried"] * 3
+        votes = temperature(fit, "votes_temperature")
+    changes: list[Content] = ["not tried"] * 2
     if refinement["accuracy_change"] is not None:
-        without, refined = (refinement[f"ece_debiased_{one}"] for one in ("without", "with"))
-        changes = [
-            difference(refinement, "accuracy_change"),
-            difference(refinement, "macro_f1_change"),
-            f"{number(without)} to {number(refined)}",
-        ]
+        changes = [difference(refinement, f"{one}_change") for one in ("accuracy", "macro_f1")]
     yield (
         counted(fit["n"]),
-        estimate(fit["temperature"], fit["temperature_95"]),
+        temperature(fit),
         counted(fit["votes_n"]),
         votes,
         *changes,
@@ -102,14 +115,15 @@ def _fit(model: Block) -> Iterator[Sequence[Content]]:
 def _hard(model: Block) -> Iterator[Sequence[Content]]:
     block = in_domain(model)
     raw, scaled = scored(block, "raw"), scored(block, "scaled")
-    cells = [with_interval(row, metric) for metric in ("ece", "nll") for row in (raw, scaled)]
-    yield (counted(block["n"]), *cells)
+    errors = [cell for row in (raw, scaled) for cell in (with_interval(row, "ece"), floor(row))]
+    losses = [with_interval(row, "nll") for row in (raw, scaled)]
+    yield (counted(block["n"]), *errors, *losses)
 
 
 def _crowd(model: Block) -> Iterator[Sequence[Content]]:
     if not model["votes"]["n"]:
-        yield ("", 0, "no rows", "no rows")
+        yield ("", 0, "no rows")
         return
     for row in model["votes"]["scores"]:
-        cells = (with_interval(row, metric) for metric in ("kl", "soft_ece"))
-        yield (_VOTES[row["probabilities"]], counted(row["n"]), *cells)
+        kl = with_interval(row, "kl")
+        yield (_VOTES[row["probabilities"]], counted(row["n"]), kl)

@@ -36,6 +36,9 @@ def _of_this_run(run: Finished, *, recipe: Mapping[str, Any]) -> Iterator[str]:
         told = ", ".join(f"{name} {counted(n)}" for name, n in scarce.items())
         place = block["about"][0]["reported_on"]
         yield f"Classes with fewer than {_FEW} rows of {place} behind their numbers: {told}."
+    (fit,) = run.best["fit"]
+    if (reason := fit["temperature_no_fit"]) is not None:
+        yield f"The probabilities are not calibrated: no temperature could be fitted, {reason}."
     if not run.best["gates"]:
         yield "No gate: all numbers are in domain."
     for name, gate in run.best["gates"].items():

@@ -19,7 +19,7 @@ from stages.reporting.figures import (
 )
 from stages.reporting.finished import Finished, in_domain
 from stages.reporting.mistakes import A_CLASS, mistakes_sheet
-from stages.reporting.wording import about, counted, number, scored
+from stages.reporting.wording import about, counted, floor, number, scored
 from stages.runtime.files import write_bytes
 
 # Column of a training curve, and what it is called.
@@ -72,7 +72,8 @@ def _of_model(run: Finished, stage: str, model: str) -> Iterator[Picture]:
         "reliability", name, reliability_figure(table, colour=colour),
         f"Reliability diagram of {model}, {stage}: ECE {number(raw['ece'])} before calibration and "
         f"{number(scaled['ece'])} after.",
-        f"{stage} {model}: ECE {number(raw['ece'])} before (grey), {number(scaled['ece'])} after. "
+        f"{stage} {model}: ECE {number(raw['ece'])} before (grey), {number(scaled['ece'])} after; "
+        f"a calibrated model would have {floor(scaled)}. "
         f"{about(block)}. Bars: 95 % by Wilson's formula, rows taken as independent.",
     )  # fmt: skip
     yield Picture(

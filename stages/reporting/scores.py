@@ -5,18 +5,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from stages.reporting.elements import paragraph, section, table, wrapped
 from stages.reporting.finished import Block, Finished, in_domain
 from stages.reporting.markup import Content, Markup
-from stages.reporting.wording import about, counted, left_out, number, scored, with_interval
+from stages.reporting.wording import (
+    about,
+    counted,
+    fitted_on,
+    floor,
+    left_out,
+    scored,
+    with_interval,
+)
 
 _MAIN = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"), ("ece", "ECE"))
 _CHOOSING = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"))
 _SCORES = (
     ("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy"), ("macro_f1", "macro-F1"),
-    ("nll", "NLL"), ("brier", "Brier"),
+    ("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE"),
 )  # fmt: skip
-_ERRORS = (
-    ("ece", "ECE"), ("ece_equal_mass", "equal mass"), ("ece_classwise", "class-wise"),
-    ("ece_debiased", "debiased"),
-)  # fmt: skip
+_FLOOR = "ECE floor (95 %)"
 _ROW_SETS = {
     "all": "all",
     "duplicate_free": "duplicate-free",
@@ -45,20 +50,16 @@ def tables_section(run: Finished) -> Markup:
     block = in_domain(run.best)
     model = f"{run.verdict['model']} of {run.verdict['stage']}, calibrated."
     note = f"{about(block)}. Left out: {left_out(block['left_out'])}."
-    names = [name for _, name in _MAIN]
+    names = [*(name for _, name in _MAIN), _FLOOR]
     return section(
         "tables",
         "Tables",
-        _models(run, "Scores of all models", _SCORES),
-        _models(run, "Calibration errors of all models", _ERRORS),
+        _models(run),
         _by_folds(run),
         table(
-            "By class.", f"{model} {note}", ("class", "n", "F1", "ECE of the class"),
+            "By class.", f"{model} {note}", ("class", "n", "F1"),
             [
-                (
-                    r["class"], counted(r["n"]),
-                    with_interval(r, "f1") if r["n"] else "no rows", number(r["ece"]),
-                )
+                (r["class"], counted(r["n"]), with_interval(r, "f1") if r["n"] else "no rows")
                 for r in block["per_class"]
             ],
         ),
@@ -85,9 +86,10 @@ def tables_section(run: Finished) -> Markup:
 def _gate_table(run: Finished) -> Markup:
     return table(
         "Gates beside in-domain.",
-        f"{run.verdict['stage']}, calibrated on {in_domain(run.best)['about'][0]['fitted_on']}; "
-        "majority labels.",
-        ("model", "rows of", "n", "in domain", *(name for _, name in _MAIN), "ECE, raw"),
+        f"{run.verdict['stage']}, calibrated on {fitted_on(block for *_, block in _places(run))}; "
+        "majority labels. The floor is the mean ECE of a perfectly calibrated model with these "
+        "confidences, with its 95th percentile: an ECE below that may be noise alone.",
+        ("model", "rows of", "n", "in domain", *(name for _, name in _MAIN), _FLOOR, "ECE, raw"),
         [_row(*place) for place in _places(run)],
         words=2,
     )
@@ -117,31 +119,33 @@ def _places(run: Finished) -> Iterator[tuple[str, str, Block]]:
 
 def _row(model: str, place: str, block: Block) -> Sequence[Content]:
     if not block["n"]:
-        return (model, place, 0, 0, *("no rows" for _ in (*_MAIN, "ECE, raw")))
+        return (model, place, 0, 0, *("no rows" for _ in (*_MAIN, _FLOOR, "ECE, raw")))
     scaled = scored(block, "scaled")
     values = (with_interval(scaled, metric) for metric, _ in _MAIN)
     # All of the rows in domain are; a gate's are counted.
     counts = (counted(block["n"]), counted(block.get("in_domain", block["n"])))
-    return (model, place, *counts, *values, with_interval(scored(block, "raw"), "ece"))
+    raw = with_interval(scored(block, "raw"), "ece")
+    return (model, place, *counts, *values, floor(scaled), raw)
 
 
-def _models(run: Finished, title: str, metrics: Sequence[tuple[str, str]]) -> Markup:
+def _models(run: Finished) -> Markup:
     block = in_domain(run.best)
     rows = [
         (
             name,
             one["probabilities"],
             counted(one["n"]),
-            *(with_interval(one, m) if f"{m}_95" in one else number(one[m]) for m, _ in metrics),
+            *(with_interval(one, metric) for metric, _ in _SCORES),
+            floor(one),
         )
         for name, numbers in run.models.items()
         for one in in_domain(numbers)["scores"]
     ]
     return table(
-        f"{title} of {run.verdict['stage']}.",
+        f"Scores of all models of {run.verdict['stage']}.",
         f"Raw, and calibrated (scaled). Rows of {block['about'][0]['reported_on']}; fitted on "
-        f"{block['about'][0]['fitted_on']}; majority labels.",
-        ("model", "probabilities", "n", *(name for _, name in metrics)),
+        f"{fitted_on(in_domain(one) for one in run.models.values())}; majority labels.",
+        ("model", "probabilities", "n", *(name for _, name in _SCORES), _FLOOR),
         rows,
         words=2,
     )
@@ -161,17 +165,13 @@ def _by_folds(run: Finished) -> Markup:
     return table(
         f"Models of {run.verdict['stage']} on val.",
         "calibrate.fusion and recipes are to be chosen by these, never by test. Calibrated; fitted "
-        f"on {_held_out_on(run)}; majority labels.",
+        f"on {fitted_on(one['val'] for one in run.models.values())}; majority labels.",
         ("model", "n", *(name for _, name in _CHOOSING)),
         rows,
     )
 
 
-def _held_out_on(run: Finished) -> str:
-    return str(run.best["val"]["about"][0]["fitted_on"])
-
-
 def _parts(rows: Iterable[Block], key: str) -> Iterator[Sequence[Content]]:
     for row in rows:
         values = (with_interval(row, metric) for metric, _ in _MAIN)
-        yield (row[key], f"{row['classes']} of 7", counted(row["n"]), *values)
+        yield (row[key], f"{row['classes']} of 7", counted(row["n"]), *values, floor(row))

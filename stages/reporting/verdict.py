@@ -10,9 +10,11 @@ from stages.reporting.wording import (
     about,
     counted,
     difference,
-    estimate,
+    fitted_on,
+    floor,
     number,
     scored,
+    temperature,
     with_interval,
 )
 
@@ -59,15 +61,20 @@ def _headline(run: Finished) -> Iterator[tuple[str, Content, str]]:
     raw, scaled, note = scored(block, "raw"), scored(block, "scaled"), about(block)
     yield "Accuracy", with_interval(scaled, "accuracy"), note
     yield "Macro-F1", with_interval(scaled, "macro_f1"), note
-    yield "ECE, calibrated", with_interval(scaled, "ece"), note
-    yield "ECE, raw", with_interval(raw, "ece"), f"before calibration; {_raw(note)}"
+    yield "ECE, calibrated", with_interval(scaled, "ece"), f"{_floor(scaled)}; {note}"
+    yield "ECE, raw", with_interval(raw, "ece"), f"{_floor(raw)}; before calibration; {_raw(note)}"
     yield "NLL, calibrated", with_interval(scaled, "nll"), f"raw {number(raw['nll'])}; {note}"
     (fit,) = run.best["fit"]
+    done = "fitted" if fit["temperature_no_fit"] is None else "tried"
     yield (
         "Temperature",
-        estimate(fit["temperature"], fit["temperature_95"]),
-        f"fitted on {counted(fit['n'])} rows of {fit['fitted_on']}; majority labels",
+        temperature(fit),
+        f"{done} on {counted(fit['n'])} rows of {fit['fitted_on']}; majority labels",
     )
+
+
+def _floor(row: Block) -> str:
+    return f"a calibrated model would have {floor(row)}"
 
 
 def _raw(note: str) -> str:
@@ -103,7 +110,7 @@ def _places(compared: Block) -> Iterator[tuple[str, Block]]:
 
 
 def _difference(model: str, name: str, block: Block) -> tuple[Content, ...]:
-    fitted = block["about"][0]["fitted_on"]
+    fitted = fitted_on([block])
     if not block["n"]:
         return (model, name, 0, fitted, "no rows", "no rows")
     gains = (difference(block, "macro_f1_gain"), difference(block, "nll_change"))

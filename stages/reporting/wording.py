@@ -1,9 +1,11 @@
 """Numbers of metrics/*.json -> what a reader sees, always in the same form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stages.reporting.markup import Markup, join, tag
+from stages.evaluation.temperature import HIGHEST, LOWEST
+from stages.reporting.elements import wrapped
+from stages.reporting.markup import Content, Markup, join, tag
 
 Block = Mapping[str, Any]
 
@@ -33,6 +35,20 @@ def with_interval(row: Block, metric: str) -> Markup:
     return estimate(row[metric], row[f"{metric}_95"])
 
 
+def floor(row: Block) -> str:
+    """Mean and 95th percentile of the ECE of a perfectly calibrated model."""
+    return f"{number(row['ece_floor'])} ({number(row['ece_floor_95'])})"
+
+
+def temperature(fit: Block, name: str = "temperature") -> Content:
+    """A fitted temperature and its 95 % interval, open where it ends at a bound; or no fit."""
+    if (reason := fit[f"{name}_no_fit"]) is not None:
+        return wrapped(f"{fit[name]:g}: no fit, {reason}")
+    low, high = fit[f"{name}_95"]
+    ends = ("open" if end in (LOWEST, HIGHEST) else number(end) for end in (low, high))
+    return _pair(number(fit[name]), *ends)
+
+
 def difference(row: Block, metric: str) -> Markup:
     """A difference and its 95 % interval, both with signs."""
     low, high = (signed(end) for end in row[f"{metric}_95"])
@@ -52,6 +68,11 @@ def about(block: Block) -> str:
         f"n = {counted(line['n'])} rows of {line['reported_on']}; fitted on {line['fitted_on']}; "
         f"{line['label_rule']} labels"
     )
+
+
+def fitted_on(blocks: Iterable[Block]) -> str:
+    """What the models of a table were fitted on: all that is said of some model."""
+    return " or ".join(dict.fromkeys(line["fitted_on"] for one in blocks for line in one["about"]))
 
 
 def scored(block: Block, probabilities: str) -> Block:

@@ -7,6 +7,7 @@ from stages.evaluation.calibration import (
     Observed,
     crossfit,
     fit,
+    no_fits,
     require_folds,
 )
 from stages.evaluation.metrics import row_nll, softmax
@@ -26,17 +27,27 @@ def _observed(members, targets, *, shares=None, groups=None):
 
 
 def _fit(observed, mixing=SINGLE):
-    return fit(observed, mixing=mixing, protocol=PROTOCOL, name="x")
+    return fit(observed, mixing=mixing, protocol=PROTOCOL)
 
 
 def _crossfit(observed, mixing=SINGLE):
-    return crossfit(observed, mixing=mixing, protocol=PROTOCOL, name="x")
+    pair, _ = crossfit(observed, mixing=mixing, protocol=PROTOCOL)
+    return pair
+
+
+def _right_but(wrong, n=1_000):
+    """Logits that are right but on the first rows; those are wrong by as much."""
+    targets = np.arange(n) % 7
+    logits = np.random.default_rng(0).normal(size=(n, 7))
+    logits[np.arange(n), targets] += 8
+    logits[:wrong] = np.roll(logits[:wrong], 1, axis=1)
+    return logits, targets
 
 
 def test_single_teacher_is_a_fusion_of_one(draw):
     logits, targets = draw(300)
     found = _fit(_observed([softmax(logits * 2)], targets)).calibration
-    expected = fit_temperature(logits * 2, one_hot(targets), name="x")
+    expected = fit_temperature(logits * 2, one_hot(targets)).value
     assert found.temperature == pytest.approx(expected)
     pair = found.apply(softmax(logits * 2)[None])
     assert pair.raw == pytest.approx(softmax(logits * 2))
@@ -67,7 +78,7 @@ def test_votes_have_a_temperature_of_their_own_where_there_are_enough(draw):
     targets = shares.argmax(axis=1)
     shares[600:] = np.nan
     found = _fit(_observed([softmax(logits * 3)], targets, shares=shares)).calibration
-    expected = fit_temperature(logits[:600] * 3, shares[:600], name="x")
+    expected = fit_temperature(logits[:600] * 3, shares[:600]).value
     assert found.votes_temperature == pytest.approx(expected)
     assert found.temperature < 0.7 * found.votes_temperature
     pair = found.apply(softmax(logits * 3)[None])
@@ -95,7 +106,7 @@ def test_incident_N3_a_fold_is_scaled_by_what_the_others_were_fitted_on(draw):
     fold = PROTOCOL.fold_of(observed.groups)
     logits[fold == 0] *= 5  # only this fold is overconfident
     pair = _crossfit(_observed([softmax(logits)], targets))
-    others = fit_temperature(logits[fold != 0], one_hot(targets[fold != 0]), name="x")
+    others = fit_temperature(logits[fold != 0], one_hot(targets[fold != 0])).value
     assert pair.scaled[fold == 0] == pytest.approx(softmax(logits[fold == 0] / others))
     assert others == pytest.approx(1, abs=0.15)
 
@@ -117,3 +128,40 @@ def test_incident_N3_labels_and_votes_of_a_fold_do_not_reach_its_own_numbers(dra
         one, other = getattr(first, name), getattr(second, name)
         assert np.array_equal(one[is_one], other[is_one]), name
         assert not np.array_equal(one[~is_one], other[~is_one]), name
+
+
+def test_reported_fold_without_an_optimum_stops_nothing():
+    """Without its one wrong row there is none, so that row alone is scaled by T = 1."""
+    logits, targets = _right_but(1)
+    observed = _observed([softmax(logits)], targets)
+    whole = _fit(observed)
+    assert (whole.calibration.temperature_no_fit, whole.trial.adopted) == (None, False)
+    assert "no optimum together without fold" in whole.trial.reason
+    pair, calibrations = crossfit(observed, mixing=SINGLE, protocol=PROTOCOL)
+    held = PROTOCOL.fold_of(observed.groups)[0]
+    no_fit = [one.temperature_no_fit is not None for one in calibrations]
+    assert no_fit == [number == held for number in range(3)]
+    out = PROTOCOL.fold_of(observed.groups) == held
+    assert pair.scaled[out] == pytest.approx(pair.raw[out])
+    assert (pair.scaled[~out] != pair.raw[~out]).any(axis=1).all()
+    assert no_fits(calibrations) == " (no fit in 1 of 3 folds: T = 1)"
+
+
+def test_incident_N2_rows_that_are_all_right_are_left_as_they_are():
+    logits, targets = _right_but(0)
+    shares = np.where(np.arange(1_000)[:, None] < 500, one_hot(targets), np.nan)
+    found = _fit(_observed([softmax(logits)], targets, shares=shares))
+    calibration = found.calibration
+    assert (calibration.temperature, calibration.votes_temperature) == (1, 1)
+    assert calibration.temperature_no_fit == "the logits are right on each of 1000 rows"
+    assert calibration.votes_temperature_no_fit == "the logits are right on each of 500 rows"
+    assert found.trial.reason == f"no temperature: {calibration.temperature_no_fit}"
+    assert no_fits([calibration]) == " (no fit, no fit to votes: T = 1)"
+    pair = calibration.apply(softmax(logits)[None])
+    assert pair.scaled == pytest.approx(pair.raw)
+    assert pair.to_votes == pytest.approx(pair.raw)
+
+
+def test_fits_are_not_said_to_be_lacking(draw):
+    logits, targets = draw(300)
+    assert no_fits([_fit(_observed([softmax(logits)], targets)).calibration]) == ""

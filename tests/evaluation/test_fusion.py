@@ -49,7 +49,7 @@ def test_search_of_logits_beats_every_grid_point_after_scaling(draw):
 
     def nll(weights):
         mixed = fuse(members, weights, space="logits")
-        temperature = fit_temperature(np.log(mixed), one_hot(targets), name="x")
+        temperature = fit_temperature(np.log(mixed), one_hot(targets)).value
         return row_nll(scale(mixed, temperature), targets).mean()
 
     found = search_weights(members, targets, space="logits")

@@ -8,12 +8,13 @@ from sklearn.frozen import FrozenEstimator
 from stages.evaluation.bootstrap import resample
 from stages.evaluation.metrics import row_nll, softmax
 from stages.evaluation.temperature import (
+    HIGHEST,
+    LOWEST,
     fit_temperature,
     one_hot,
     scale,
     temperature_interval,
 )
-from stages.runtime.errors import UserError
 
 
 class _Logits(ClassifierMixin, BaseEstimator):
@@ -30,8 +31,25 @@ class _Logits(ClassifierMixin, BaseEstimator):
         return logits
 
 
-def _fit(logits, targets, name="x"):
-    return fit_temperature(logits, one_hot(targets), name=name)
+def _fit(logits, targets):
+    found = fit_temperature(logits, one_hot(targets))
+    assert found.no_fit is None
+    return found.value
+
+
+def _no_fit(logits, shares):
+    found = fit_temperature(logits, shares)
+    assert found.value == 1
+    return found.no_fit
+
+
+def _all_right(n, *, margin, seed=0):
+    """Logits that are right on every row, by this margin or more."""
+    random = np.random.default_rng(seed)
+    targets = np.arange(n) % 7
+    logits = random.normal(scale=0.3, size=(n, 7))
+    logits[np.arange(n), targets] = logits.max(axis=1) + margin + random.uniform(0, 3, n)
+    return logits, targets
 
 
 @pytest.mark.parametrize("true_t", [0.1, 0.7, 1.0, 4.0, 30.0])
@@ -69,19 +87,45 @@ def test_scaling_probabilities_is_scaling_logits(draw):
 def test_votes_and_their_majority_have_temperatures_of_their_own(draw):
     logits, _ = draw(5_000)
     shares = np.random.default_rng(1).multinomial(10, softmax(logits)) / 10
-    to_votes = fit_temperature(logits * 3, shares, name="x")
+    to_votes = fit_temperature(logits * 3, shares).value
     to_majority = _fit(logits * 3, shares.argmax(axis=1))
     assert to_votes == pytest.approx(3, rel=0.03)
     assert to_majority < 0.6 * to_votes
 
 
-def test_incident_N2_touched_bound_is_an_error_and_not_a_temperature(draw):
+def test_incident_N2_touched_bound_is_no_fit_and_no_temperature(draw):
     logits, targets = draw(300)
-    always_right = np.eye(7)[targets]
-    with pytest.raises(UserError, match=r"RN18 on val: no calibration temp.*got the bound 0\.05"):
-        _fit(always_right * 0.01, targets, name="RN18 on val")
-    with pytest.raises(UserError, match=r"between 0\.05 and 50, got the bound 50.*300 rows"):
-        _fit(-logits, targets, name="RN18 on val")
+    shares = one_hot(targets)
+    assert _no_fit(-logits, shares) == "the logits say nothing of the labels of these 300 rows"
+    assert "say nothing" in _no_fit(np.zeros((300, 7)), shares)
+    assert _no_fit(logits * 100, shares) == "the optimum of 300 rows lies above 50"
+    assert _no_fit(logits * 0.01, shares) == "the optimum of 300 rows lies below 0.05"
+
+
+@pytest.mark.parametrize("n", [70, 300, 3_000])
+@pytest.mark.parametrize("margin", [0, 0.1, 1, 1.8, 2, 3, 5, 9, 14, 300])
+def test_incident_N10_rows_that_are_all_right_fit_no_temperature(n, margin):
+    """Their NLL underflows to a flat 0 inside the bounds."""
+    logits, targets = _all_right(n, margin=margin)
+    shares = one_hot(targets)
+    for form in (logits, np.log(np.maximum(softmax(logits), 1e-300))):
+        assert _no_fit(form, shares) == f"the logits are right on each of {n} rows"
+
+
+def test_reported_one_wrong_row_is_enough_for_a_temperature_and_its_interval_is_open():
+    """A third of the draws does without that row and has no optimum."""
+    logits, targets = _all_right(1_000, margin=5)
+    logits[0] = np.roll(logits[0], 1)
+    temperature = _fit(logits, targets)
+    assert 0.3 < temperature < 3
+    resamples = resample(
+        [f"g{n}" for n in range(1_000)], samples=300, random=np.random.default_rng(0)
+    )
+    low, high = temperature_interval(
+        logits, one_hot(targets), temperature=temperature, resamples=resamples
+    )
+    assert low == pytest.approx(LOWEST)
+    assert temperature < high < HIGHEST
 
 
 def test_incident_N2_temperature_above_the_old_clamp_is_found(draw):
@@ -101,7 +145,7 @@ def test_interval_holds_the_known_temperature_at_the_stated_rate(draw, voters):
         random = np.random.default_rng(seed)
         shares = random.multinomial(voters, softmax(logits)) / voters
         resamples = resample([f"g{n}" for n in range(300)], samples=300, random=random)
-        found = fit_temperature(logits * 2.5, shares, name="x")
+        found = fit_temperature(logits * 2.5, shares).value
         low, high = temperature_interval(
             logits * 2.5, shares, temperature=found, resamples=resamples
         )

@@ -29,10 +29,7 @@ from tests.exporting.tiny import (
 )
 
 ROOT = Path(__file__).parents[2]
-METRICS = (
-    "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "ece_equal_mass",
-    "ece_classwise", "ece_debiased",
-)  # fmt: skip
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 
 
 def make_project(root: Path) -> None:
@@ -141,13 +138,12 @@ def model_metrics(weights: list[str]) -> dict[str, Any]:
     empty = {"n": 0, "about": [about | {"reported_on": "votes", "n": 0}], "left_out": []}
     fit = {
         "fitted_on": "val", "n": 30, "left_out": [], "temperature": 1.6,
-        "temperature_95": [1.5, 1.7], "votes_temperature": None, "votes_temperature_95": None,
-        "votes_n": 0, "class_bias": [0.0] * 7,
+        "temperature_95": [1.5, 1.7], "temperature_no_fit": None, "votes_temperature": None,
+        "votes_temperature_95": None, "votes_temperature_no_fit": None, "votes_n": 0, "class_bias": [0.0] * 7,
         "refinement": {
             "adopted": False, "reason": "no gain", "n": 30,
             "nll_change": None, "nll_change_95": None, "accuracy_change": None,
             "accuracy_change_95": None, "macro_f1_change": None, "macro_f1_change_95": None,
-            "ece_debiased_without": None, "ece_debiased_with": None,
         },
     }  # fmt: skip
     return {
@@ -168,10 +164,10 @@ def block(about: dict[str, Any], *, n: int) -> dict[str, Any]:
     row = score_row(n)
     return {
         "n": n, "classes": 7, "accuracy": 0.5, "macro_f1": 0.5, "nll": 0.5, "nll_raw": 0.5, "ece": 0.5,
-        "ece_raw": 0.5, "about": [about | {"n": n}], "left_out": [],
+        "ece_floor": 0.3, "ece_raw": 0.5, "about": [about | {"n": n}], "left_out": [],
         "scores": [{"probabilities": name} | row for name in ("raw", "scaled")],
         "per_class": [
-            {"class": name, "n": 40 - k, "f1": 0.5, "f1_95": [0.4, 0.6], "ece": 0.1}
+            {"class": name, "n": 40 - k, "f1": 0.5, "f1_95": [0.4, 0.6]}
             for k, name in enumerate(CLASSES)
         ],
         "per_source": [{"source": "expw_hq", "classes": 7} | row],
@@ -185,5 +181,4 @@ def score_row(n: int) -> dict[str, Any]:
     for k, metric in enumerate(METRICS):
         value = 0.5 + k / 100
         values |= {metric: value, f"{metric}_95": [value - 0.125, value + 0.125]}
-    del values["ece_classwise_95"]
-    return values
+    return values | {"ece_floor": 0.3, "ece_floor_95": 0.4}

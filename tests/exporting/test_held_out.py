@@ -57,7 +57,7 @@ def test_the_loss_is_the_difference_of_two_accuracies_on_the_same_rows() -> None
     low, high = found["accuracy_loss_95"]
     assert low < found["accuracy_loss"] < high
     assert high - low < 0.2
-    scores = accuracy_of(full, held_out(targets), weights_sha256=["a" * 64])
+    scores = accuracy_of(full, held_out(targets), weights_sha256=["a" * 64], fitted_on="val")
     low, high = scores.pop("accuracy_95")
     assert low < right[0] < high < low + 0.2
     about = {"weights_sha256": ["a" * 64], "label_rule": "majority", "fitted_on": "val"}

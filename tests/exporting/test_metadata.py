@@ -29,6 +29,10 @@ def test_incident_X1_classes_calibration_and_shapes_are_stated(card: TeacherCard
     meta = describe([card], calibration=calibration, cut=CUT, opset=20)
     assert meta["class_order"] == list(CLASSES)
     assert (meta["temperature"], meta["class_bias"], meta["opset"]) == (1.4, list(bias), 20)
+    assert meta["temperature_no_fit"] is None
+    lacking = Calibration((1.0,), 1.0, temperature_no_fit="all right")
+    said = describe([card], calibration=lacking, cut=CUT, opset=20)
+    assert said["temperature_no_fit"] == "all right"
     assert meta["input"] == {"image": "float32 (N, 3, 32, 32), any N, preprocessed"}
     assert meta["preprocess"]["clahe"]["clip_limit"] == 2.0
 

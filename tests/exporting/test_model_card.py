@@ -66,14 +66,26 @@ def test_numbers_carry_intervals_rows_and_what_they_were_fitted_on(
     text = card_of(tmp_path, facts)
     assert "On 290 rows of test, by majority labels; calibrated on val." in text
     assert text.count("0.500 [0.375, 0.625]") == 3 * 2 + 1
+    assert text.count("| 0.300 (0.400) |") == 3 * 2 + 1
+    assert "no fit" not in text
     assert "| expw_lq_gate | 77 | 0 | 0.500 [0.375, 0.625] |" in text
     assert "| `B3.int8.onnx` | 2.0 | 0.010 [0.000, 0.020] | 3 |" in text
+
+
+def test_reported_temperature_that_is_no_fit_is_said(tmp_path: Path, facts: Facts) -> None:
+    no_fit = {"temperature": 1.0, "temperature_no_fit": "the logits are right on each of 9 rows"}
+    calibration = replace(facts.bundle.calibration, **no_fit)
+    bundle = replace(facts.bundle, calibration=calibration)
+    text = card_of(tmp_path, replace(facts, bundle=bundle))
+    assert "(temperature 1, no fit, mixture of probabilities" in text
+    assert "**The probabilities are not calibrated**: no temperature could be fitted, the" in text
+    assert "Probabilities are calibrated for" not in text
 
 
 def test_a_gate_without_rows_and_no_gate_at_all_are_said(tmp_path: Path, facts: Facts) -> None:
     block = facts.scores["ensemble"].in_domain
     empty = {"ensemble": Scores(block, {"lost": {"n": 0, "in_domain": 0}})}
-    assert "| lost | 0 | 0 |  |  |  |  |" in card_of(tmp_path, replace(facts, scores=empty))
+    assert "| lost | 0 | 0 |  |  |  |  |  |" in card_of(tmp_path, replace(facts, scores=empty))
     none = {"ensemble": Scores(block, {})}
     assert "Not measured: the recipe has no gate view." in card_of(
         tmp_path, replace(facts, scores=none)

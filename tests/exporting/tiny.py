@@ -91,7 +91,8 @@ def choose_fusion(models: Path, fusion: str) -> None:
 def fitted(temperature: float) -> dict[str, object]:
     return {
         "temperature": temperature, "temperature_95": [temperature - 0.1, temperature + 0.1],
-        "class_bias": [0.0] * 7, "votes_temperature": None, "fitted_rows": 30,
+        "temperature_no_fit": None, "class_bias": [0.0] * 7, "votes_temperature": None,
+        "votes_temperature_no_fit": None, "fitted_rows": 30,
     }  # fmt: skip
 
 

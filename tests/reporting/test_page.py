@@ -7,7 +7,7 @@ import pytest
 from stages.reporting.finished import in_domain, read_finished
 from stages.reporting.page import render_page
 from stages.reporting.pictures import Picture, draw_pictures, write_pictures
-from stages.reporting.wording import number
+from stages.reporting.wording import number, signed
 from stages.runtime.errors import UserError
 from tests.reporting.project import WARNING, make_finished
 
@@ -125,17 +125,46 @@ def test_numbers_of_val_by_folds_are_not_told_twice(run, recipe):
         model["val"] = model.pop("test")
     changed = dataclasses.replace(run, numbers=numbers)
     text = _text(_part(render_page(changed, pictures=[], recipe=recipe), "tables"))
-    assert "on val." not in text.split("Calibration errors")[0]
+    assert "on val." not in text.split("By class")[0]
     assert "calibrate.fusion is to be chosen by them." in text
 
 
 def test_what_a_bias_changes_is_told_with_the_rows_that_the_votes_fit_has(run, page):
     text = _text(_part(page, "calibration"))
-    assert "ECE by a bias" in text
+    assert "macro-F1 by a bias" in text
     (fit,) = run.best["fit"]
     assert fit["votes_n"] == 80
-    without, refined = (fit["refinement"][f"ece_debiased_{one}"] for one in ("without", "with"))
-    assert f"{number(without)} to {number(refined)}" in text
+    assert signed(fit["refinement"]["accuracy_change"]) in text
+
+
+def test_reported_floor_stands_beside_every_ece(run, page, pictures):
+    block = in_domain(run.best)
+    raw, scaled = (f"{one['ece_floor']:.3f} ({one['ece_floor_95']:.3f})" for one in block["scores"])
+    note = f"a calibrated model would have {scaled}; n = 160 rows"
+    assert note in _text(_part(page, "verdict"))
+    for anchor in ("gates", "tables"):
+        text = _text(_part(page, anchor))
+        assert text.count("ECE floor (95 %)") >= 1
+        assert scaled in text
+    assert "its floor (95 %)" in _part(page, "calibration")
+    assert raw in _part(page, "calibration")
+    drawn = [one for one in pictures if one.kind == "reliability"]
+    assert all("after; a calibrated model would have 0." in one.caption for one in drawn)
+    # Each table with an ECE among its columns has a floor.
+    for head in re.findall(r"<thead>(.*?)</thead>", page):
+        assert ("ECE" in head) == ("floor" in head)
+
+
+def test_reported_no_fit_is_said_wherever_the_temperature_stands(run, recipe):
+    numbers = copy.deepcopy(dict(run.numbers))
+    reason = "the logits are right on each of 160 rows"
+    (fit,) = numbers[run.verdict["stage"]]["fused_fixed"]["fit"]
+    fit |= {"temperature": 1.0, "temperature_95": None, "temperature_no_fit": reason}
+    changed = dataclasses.replace(run, numbers=numbers)
+    page = render_page(changed, pictures=[], recipe=recipe)
+    for anchor in ("verdict", "calibration"):
+        assert f"1: no fit, {reason}" in _text(_part(page, anchor))
+    assert f"not calibrated: no temperature could be fitted, {reason}." in _part(page, "limits")
 
 
 def test_incident_N4_a_run_without_gates_says_so(tmp_path, recipe):

@@ -2,10 +2,12 @@ from stages.reporting.wording import (
     about,
     counted,
     difference,
+    fitted_on,
     left_out,
     number,
     scored,
     short,
+    temperature,
     with_interval,
 )
 
@@ -18,6 +20,19 @@ def test_numbers_carry_their_interval_in_one_form():
         == '\N{MINUS SIGN}0.012 <span class="interval">[\N{MINUS SIGN}0.050, +0.020]</span>'
     )
     assert (number(-1.5), counted(12345)) == ("\N{MINUS SIGN}1.500", "12,345")
+
+
+def test_temperature_has_its_interval_open_at_a_bound_or_is_no_fit():
+    fit = {"temperature": 0.4, "temperature_95": [0.05, 1.25], "temperature_no_fit": None}
+    assert temperature(fit) == '0.400 <span class="interval">[open, 1.250]</span>'
+    lacking = {"votes_temperature": 1.0, "votes_temperature_no_fit": "all right"}
+    expected = '<span class="wrap">1: no fit, all right</span>'
+    assert temperature(lacking, "votes_temperature") == expected
+
+
+def test_all_that_models_were_fitted_on_is_told_once():
+    blocks = [{"about": [{"fitted_on": one}]} for one in ("val", "val (no fit: T = 1)", "val")]
+    assert fitted_on(blocks) == "val or val (no fit: T = 1)"
 
 
 def test_about_names_rows_protocol_and_label_rule():
