@@ -64,7 +64,7 @@ def work() -> None:
         faces = preparation.faces(labelled)
         logits = [faces.logits(member.model) for member in bundle.members.values()]
         labels = write_soft_labels(
-            folder, labelled, bundle.probabilities(logits), settings=settings
+            folder, labelled, bundle.probabilities(logits), seen=evidence.seen, settings=settings
         )
         facts = Facts(bundle, settings.opset, cutting.sources, rows, scores, report, labels)
         write_model_card(folder, facts)

@@ -2,11 +2,14 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages import export
@@ -120,6 +124,95 @@ def test_kd_is_dkd_with_the_weight_of_the_rest_that_the_teacher_gives_it(
         dkd(own, theirs, y, alpha=1, beta=weight).item()
     )
     assert kd(theirs, theirs, y).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_reported_the_student_reads_batches_and_never_all_rows(
+    folder: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The view's rows 50 times over: 1,850 rows are 23 MB of model input.
+    shutil.copytree(folder, tmp_path / "project")
+    export_folder = tmp_path / "project" / "models" / "export"
+    lines = (export_folder / "softlabels_index.jsonl").read_text("utf-8")
+    (export_folder / "softlabels_index.jsonl").write_text(50 * lines, encoding="utf-8")
+    arrays = dict(np.load(export_folder / "softlabels.npz"))
+    np.savez(
+        export_folder / "softlabels.npz",
+        logits=np.tile(arrays["logits"], (50, 1)),
+        y=np.tile(arrays["y"], 50),
+    )
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "argv", [student.name, "1"])
+    sizes: list[int] = []
+    monkeypatch.setattr(nn.Conv2d, "forward", _noting_sizes(nn.Conv2d.forward, sizes))
+    tracemalloc.start()
+    try:
+        runpy.run_path(str(student), run_name="__main__")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert max(sizes) == 64
+    assert peak_bytes < 12e6  # imports included
+
+
+def _noting_sizes(forward: Callable[..., Tensor], sizes: list[int]) -> Callable[..., Tensor]:
+    def noting(module: nn.Module, images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        return forward(module, images)
+
+    return noting
+
+
+FAKE_CAMERA = """
+import runpy, sys
+import cv2, numpy as np
+
+class Camera:
+    def __init__(self, source):
+        rng = np.random.default_rng(0)
+        frame = cv2.blur(rng.integers(0, 256, (120, 160, 3), np.uint8), (9, 9))
+        self.frames = [frame] * {frames}
+
+    def read(self):
+        return (True, self.frames.pop()) if self.frames else (False, None)
+
+class Detector:
+    @staticmethod
+    def create(*arguments):
+        return Detector()
+
+    def setInputSize(self, size):
+        assert tuple(size) == (160, 120)
+
+    def detect(self, frame):
+        boxes = [[10, 10, 80, 80], [150, 100, 60, 60], [400, 400, 50, 50], [20, 20, 0, 0],
+                 [float("nan"), 0, 9, 9], [30, 20, 60, 70]]
+        points = [30, 40, 60, 40, 45, 55, 35, 70, 55, 70, 0.9]
+        return 1, np.array([box + points for box in boxes], np.float32)
+
+cv2.VideoCapture, cv2.FaceDetectorYN = Camera, Detector
+sys.argv = ["webcam.py", "models/export/ensemble.onnx", "yunet.onnx", "0"]
+runpy.run_path("webcam.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("frames", [0, 2])
+def test_reported_webcam_skips_boxes_outside_and_says_that_no_camera_is_there(
+    folder: Path, frames: int
+) -> None:
+    (text,) = blocks("webcam", "python")
+    (folder / "webcam.py").write_text(text, encoding="utf-8")
+    code = FAKE_CAMERA.replace("{frames}", str(frames))
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    if frames == 0:
+        assert done.returncode == 1
+        assert done.stderr == "camera 0: expected frames, got none; is it there, and free?\n"
+        return
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * frames
+    assert {line.split()[0] for line in lines} <= set(CLASSES)
+    assert done.stderr.count("skipped: ") == 4 * frames
 
 
 @pytest.mark.skipif(

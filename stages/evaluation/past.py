@@ -75,7 +75,7 @@ def _pictures(rows: pd.DataFrame, *, manifest: Manifest) -> Pictures:
 def _folders(models: Path) -> Mapping[str, Sequence[Path]]:
     """The folders that hold each weights: 0 epochs pass those of an earlier stage through."""
     folders = defaultdict(list)
-    for card in sorted(models.glob("*/*/teacher.json")):
+    for card in sorted(path for stage in STAGES for path in models.glob(f"{stage}/*/teacher.json")):
         folders[str(read_json(card)["weights_sha256"])].append(card.parent)
     return folders
 

@@ -12,10 +12,16 @@ from typing import Any
 from stages.config import ExpwSource, Source
 from stages.evaluation.calibration import Calibration
 from stages.exporting.bundle import ENSEMBLE, Bundle
+from stages.exporting.onnx_file import lowest_ir_version
 from stages.exporting.scores import Block, Scores
 from stages.runtime.files import write_text
 
 CARD_FILE = "model_card.md"
+
+# The oldest onnxruntime in which files of this opset gave the same probabilities. Layer
+# normalisation of half floats came with 1.17.
+_TRIED_OPSET = 18
+_RUNTIMES = ", for onnxruntime 1.14 or later; fp16 files for 1.17 or later"
 
 _METRICS = ("accuracy", "macro_f1", "nll", "ece")
 _COLUMNS = (*_METRICS, "ece floor (95 %)")
@@ -74,6 +80,7 @@ def _use(_facts: Facts) -> Iterator[str]:
     yield ""
     yield "Teaching smaller models, and research on and demonstrations of expression recognition."
     yield "`reference.py` beside this card uses a file as its metadata say, from photo and box on."
+    yield "It needs Python 3.8 or later."
     yield ""
     yield "Not for decisions about people. The models name the expression that annotators saw in a"
     yield "picture; what a person feels is not in it."
@@ -171,7 +178,8 @@ def _variants(facts: Facts) -> Iterator[str]:
     yield "## Files"
     yield ""
     yield (
-        f"Opset {facts.opset}, any batch size. Losses are against the fp32 file, on "
+        f"Opset {facts.opset}, IR version {lowest_ir_version(facts.opset)}, any batch size"
+        f"{_RUNTIMES if facts.opset == _TRIED_OPSET else ''}. Losses are against the fp32 file, on "
         f"{held['n']:,} {held['split']} rows of all sources (below 0 is a gain); speeds are in "
         "`metrics/export.json`."
     )
@@ -212,9 +220,13 @@ def _limits(facts: Facts) -> Iterator[str]:
     yield "- Labels are what annotators chose, and datasets disagree on them."
     yield "- Not measured: differences by age, sex, skin colour or culture, video, occlusion."
     if not facts.bundle.calibration.temperature_no_fit:
-        yield "- Probabilities are calibrated for faces like those above, cut as the metadata say."
-    if train := facts.labels["by_split"].get("train"):
-        yield f"- {train['n']:,} soft labels are of train rows: the teachers may have seen them."
+        yield "- Probabilities are calibrated for faces like those above, cut as the metadata says."
+    if seen := facts.labels["by_seen"].get("seen"):
+        yield (
+            f"- {seen['n']:,} soft labels are of rows that a teacher has learnt (`seen` in their "
+            "index). The temperature was fitted on other rows: labels of learnt rows are "
+            f"over-confident. Their mean top probability is {seen['mean_top_probability']:.3f}."
+        )
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:

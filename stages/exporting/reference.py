@@ -3,24 +3,31 @@
     python reference.py ensemble.onnx face.png
     python reference.py ensemble.onnx photo.jpg --box 40 30 160 170
 
-Needs numpy, opencv-python (or -headless) and onnxruntime, and nothing else of the project that made
-the file: this script travels with it.
+Needs Python 3.8 or later, numpy, opencv-python (or -headless) and onnxruntime, and nothing else of
+the project that made the file: this script travels with it.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import math
-from collections.abc import Sequence
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-Box = Sequence[int]
+# Python 3.8 cannot evaluate these types; it need not, for annotations are not evaluated here.
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Image = NDArray[np.uint8]
+    Box = Sequence[int]
 
 _METADATA_VERSION = 1
 
@@ -37,7 +44,7 @@ class Expressions:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
+            str(path), options, providers=["CPUExecutionProvider"]
         )
         texts = self._session.get_modelmeta().custom_metadata_map
         self.metadata: dict[str, Any] = {key: json.loads(text) for key, text in texts.items()}
@@ -47,7 +54,13 @@ class Expressions:
         self.classes: list[str] = self.metadata["class_order"]
 
     def probabilities(self, faces: Sequence[Image]) -> NDArray[np.float32]:
-        """Calibrated probabilities (N, 7), in the order of `classes`, of faces RGB (H, W, 3)."""
+        """Calibrated probabilities (N, 7), in the order of `classes`, of faces RGB (H, W, 3).
+
+        Raises:
+            ValueError: if there is no face, or one is not what `prepare` takes.
+        """
+        if not len(faces):
+            raise ValueError("faces: expected at least one face, got none")
         batch = np.stack([self.prepare(face) for face in faces])
         found: NDArray[np.float32] = self._session.run(["probabilities"], {"image": batch})[0]
         return found
@@ -55,15 +68,18 @@ class Expressions:
     def cut(
         self, photo: Image, *, box: Box, eyes: Sequence[tuple[float, float]] | None = None
     ) -> Image:
-        """The face in a box (left, top, right, bottom, px) of a photo, RGB (H, W, 3).
+        """The face in a box (left, top, right, bottom, px) of a photo, uint8 RGB (H, W, 3).
 
+        The box counts in the rows and columns of `photo`; `read_picture` has turned them.
         `eyes` are the subject's right and left eye, (x, y) in the photo; they count for a model
         whose faces were levelled, and are refused for any other.
 
         Raises:
-            ValueError: for a box without area or mostly outside the photo.
+            ValueError: for a box without area or mostly outside the photo, another kind of array,
+                or eyes that are no numbers.
         """
         rules = self.metadata["preprocess"]["face"]
+        _check_image(photo, name="photo")
         _check_box(photo, box)
         angle = None if eyes is None else _angle(rules["levelled"], eyes)
         left, top, right, bottom = box
@@ -75,8 +91,13 @@ class Expressions:
         return _turned(photo, corner=corner, side=side, angle=angle)
 
     def prepare(self, face: Image) -> NDArray[np.float32]:
-        """The model's input (3, S, S) of a face RGB (H, W, 3), as the metadata says."""
+        """The model's input (3, S, S) of a face, uint8 RGB (H, W, 3), as the metadata says.
+
+        Raises:
+            ValueError: for another kind of array. BGR, OpenCV's order, cannot be told from RGB.
+        """
         rules = self.metadata["preprocess"]
+        _check_image(face, name="face")
         face = _limited(face, max_side_px=rules["face"]["max_side_px"])
         size, resize = rules["size"], rules["resize"]
         if face.shape[:2] != (size, size):
@@ -90,16 +111,12 @@ class Expressions:
 
 
 def read_picture(path: str | Path) -> Image:
-    """A picture file as RGB (H, W, 3), turned as its EXIF data say.
+    """A picture file as RGB (H, W, 3), turned as its EXIF data say: as a viewer shows it.
 
     Raises:
         ValueError: if it is no picture.
     """
-    # Not cv2.imread, which knows no umlauts in names on Windows.
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{Path(path).name}: not a picture")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return _decoded(path, flags=cv2.IMREAD_COLOR)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -107,7 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Calibrated probabilities of one face.")
     parser.add_argument("model", help="an exported .onnx file")
     parser.add_argument("picture", help="a face that is cut already, or a photo with --box")
-    parser.add_argument("--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"))
+    parser.add_argument(
+        "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        help="px of the picture as a viewer shows it, turned as its EXIF data say",
+    )  # fmt: skip
     parser.add_argument(
         "--eyes", type=float, nargs=4, metavar=("RX", "RY", "LX", "LY"),
         help="the subject's right and left eye, for a model whose faces were levelled",
@@ -116,17 +136,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.eyes and not arguments.box:
         parser.error("--eyes needs --box")
     model = Expressions(arguments.model)
-    face = read_picture(arguments.picture)
-    if arguments.box:
-        x = arguments.eyes
-        eyes = None if x is None else [(x[0], x[1]), (x[2], x[3])]
-        face = model.cut(face, box=arguments.box, eyes=eyes)
-    (found,) = model.probabilities([face]).tolist()
-    print(json.dumps(dict(zip(model.classes, found, strict=True)), indent=2))
+    try:
+        face = read_picture(arguments.picture)
+        if arguments.box:
+            _say_if_turned(arguments.picture, face)
+            x = arguments.eyes
+            eyes = None if x is None else [(x[0], x[1]), (x[2], x[3])]
+            face = model.cut(face, box=arguments.box, eyes=eyes)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    found = model.probabilities([face])[0].tolist()
+    print(json.dumps({name: found[k] for k, name in enumerate(model.classes)}, indent=2))
     return 0
 
 
+def _decoded(path: str | Path, *, flags: int) -> Image:
+    # Not cv2.imread, which knows no umlauts in names on Windows.
+    data = np.fromfile(path, np.uint8)
+    try:
+        image = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ValueError(f"{Path(path).name}: expected a picture, got {data.size:,} bytes of none")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _say_if_turned(path: str | Path, shown: Image) -> None:
+    """Tell on stderr that a box drawn on the stored pixels would take another region."""
+    stored = _decoded(path, flags=cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if not np.array_equal(stored, shown):
+        shapes = [f"{one.shape[1]} x {one.shape[0]} px" for one in (shown, stored)]
+        print(
+            f"{Path(path).name}: turned as its EXIF data say: --box and --eyes count in the "
+            f"picture as shown ({shapes[0]}), not as stored ({shapes[1]})",
+            file=sys.stderr,
+        )
+
+
+def _check_image(image: Image, *, name: str) -> None:
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+            return
+        found = f"{image.dtype} {image.shape}"
+    else:
+        found = type(image).__name__
+    raise ValueError(
+        f"{name}: expected RGB of 0 to 255 as a uint8 array (height, width, 3), got {found}; scale "
+        "and round other numbers first, repeat a grey channel three times"
+    )
+
+
 def _check_box(photo: Image, box: Box) -> None:
+    if len(box) != 4 or not all(isinstance(edge, (int, np.integer)) for edge in box):
+        raise ValueError(f"box: expected four whole numbers: left, top, right, bottom; got {box}")
     left, top, right, bottom = box
     height, width = photo.shape[:2]
     if right <= left or bottom <= top:
@@ -141,6 +204,8 @@ def _angle(levelled: dict[str, Any] | None, eyes: Sequence[tuple[float, float]])
     if levelled is None:
         raise ValueError("eyes: the faces of this model were not levelled; leave them out")
     (right_x, right_y), (left_x, left_y) = eyes
+    if not all(map(math.isfinite, (right_x, right_y, left_x, left_y))):
+        raise ValueError(f"eyes: expected numbers, got {eyes}")
     angle = round(math.degrees(math.atan2(left_y - right_y, left_x - right_x)), 1)
     return angle if abs(angle) <= levelled["max_angle"] else None
 
@@ -188,7 +253,7 @@ def _resized(face: Image, size: tuple[int, int], *, way: str) -> Image:
 
 def _equalized(face: Image, clahe: dict[str, Any]) -> Image:
     planes = cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb)
-    equalizer = cv2.createCLAHE(clahe["clip_limit"], clahe["tiles"])
+    equalizer = cv2.createCLAHE(clahe["clip_limit"], tuple(clahe["tiles"]))
     planes[:, :, 0] = equalizer.apply(np.ascontiguousarray(planes[:, :, 0]))
     return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB), np.uint8)
 

@@ -23,7 +23,7 @@ from stages.exporting.latency import measure_latency
 from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import to_onnx, write_onnx
 from stages.exporting.parity import ParityError, check_parity, check_reference
-from stages.exporting.variants import VARIANTS
+from stages.exporting.variants import VARIANTS, require_smaller
 from stages.modeling.weights import load_teacher, save_teacher
 from stages.runtime.files import write_bytes
 
@@ -40,6 +40,7 @@ def export_models(
     Raises:
         ParityError: if a file does not say what torch says.
         LossError: if a variant loses more accuracy than the recipe allows.
+        SizeError: if a variant is hardly smaller than the fp32 file.
     """
     models: dict[str, tuple[nn.Module, Report]] = {
         name: (
@@ -107,6 +108,7 @@ def _export(
     for name in settings.variants:
         files[name] = path.with_suffix(f".{name}.onnx")
         write_onnx(files[name], VARIANTS[name](proto), metadata=metadata | {"precision": name})
+        require_smaller(name, files[name], full=path)
         report[name] = _weigh(files[name], full, evidence.held, settings)
     return report | measure_latency(files, model, evidence.images)
 

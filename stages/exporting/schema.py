@@ -1,6 +1,6 @@
 """What metrics/export.json must have, to the last key."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -74,8 +74,8 @@ class ExportNumbers(Promise):
         return self
 
 
-class SplitLabels(Promise):
-    """Soft labels of the rows of one split."""
+class PartLabels(Promise):
+    """Soft labels of the rows that a teacher has learnt, or of those that none has."""
 
     n: Rows
     mean_top_probability: Share
@@ -90,12 +90,12 @@ class SoftLabels(Promise):
     nearly_one_hot: bool
     distillation_temperature: Positive
     mean_top_probability_distilled: Share
-    by_split: Annotated[dict[str, SplitLabels], Field(min_length=1)]
+    by_seen: Annotated[dict[Literal["seen", "unseen"], PartLabels], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _has_each_row_in_one_split(self) -> "SoftLabels":
-        if sum(split.n for split in self.by_split.values()) != self.n:
-            raise ValueError("by_split: expected every row in one split")
+    def _has_each_row_in_one_part(self) -> "SoftLabels":
+        if sum(part.n for part in self.by_seen.values()) != self.n:
+            raise ValueError("by_seen: expected every row in one part")
         return self
 
 

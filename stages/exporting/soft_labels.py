@@ -1,14 +1,15 @@
 """Calibrated probabilities of a view -> the files a distillation student reads.
 
-`softlabels.npz` (`logits` (N, 7), `y` (N,) int64), `softlabels_index.jsonl` (i, id, source, y: one
-line per row i of the arrays) and `classorder.json`. softmax(logits) is the calibrated probability:
-no temperature is left to apply.
+`softlabels.npz` (`logits` (N, 7), `y` (N,) int64), `softlabels_index.jsonl` (i, id, source, y,
+split, seen: one line per row i of the arrays) and `classorder.json`. softmax(logits) is the
+calibrated probability: no temperature is left to apply.
 """
 
 import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,18 @@ def join_by_id(predictions: Array, *, ids: Sequence[str], wanted: Sequence[str])
 
 
 def write_soft_labels(
-    folder: Path, rows: pd.DataFrame, probabilities: Floats, *, settings: Export
+    folder: Path,
+    rows: pd.DataFrame,
+    probabilities: Floats,
+    *,
+    seen: AbstractSet[str],
+    settings: Export,
 ) -> dict[str, Any]:
     """Write the three files for the rows of a view, and describe them.
 
     `probabilities` (N, 7) are calibrated and in the order of `rows`. Their logarithms are precise
     where it matters: the nearer to 1 a probability, the nearer to 0, where half floats are dense.
+    `seen` holds the ids that a teacher has learnt: of those it is surer than calibration knows.
     """
     assert probabilities.shape == (len(rows), len(CLASSES))
     targets = targets_of(rows)
@@ -64,15 +71,17 @@ def write_soft_labels(
     )
     # numpy stamps the members of an npz with 1980, so equal labels are equal bytes.
     write_with(folder / "softlabels.npz", lambda path: _save(path, logits=logits, y=targets))
-    write_text(folder / "softlabels_index.jsonl", _index(rows, targets))
+    is_seen = rows["id"].isin(seen).to_numpy()
+    write_text(folder / "softlabels_index.jsonl", _index(rows, targets, is_seen))
     write_json(folder / "classorder.json", list(CLASSES))
     temperature = settings.distillation_temperature
     return _summary(probabilities, targets) | {
         "distillation_temperature": temperature,
         "mean_top_probability_distilled": _mean_top(scale(probabilities, temperature)),
-        "by_split": {
-            str(split): {"n": len(part), "mean_top_probability": _mean_top(probabilities[part])}
-            for split, part in rows.reset_index(drop=True).groupby("split").groups.items()
+        "by_seen": {
+            name: {"n": int(part.sum()), "mean_top_probability": _mean_top(probabilities[part])}
+            for name, part in (("seen", is_seen), ("unseen", ~is_seen))
+            if part.any()
         },
     }
 
@@ -82,11 +91,11 @@ def _save(path: Path, **arrays: Array) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _index(rows: pd.DataFrame, targets: Ints) -> str:
-    entries = zip(rows["id"], rows["source"], targets.tolist(), strict=True)
+def _index(rows: pd.DataFrame, targets: Ints, is_seen: Array) -> str:
+    entries = rows[["id", "source"]].assign(y=targets, split=rows["split"], seen=is_seen)
     lines = [
-        json.dumps({"i": i, "id": name, "source": source, "y": y}, ensure_ascii=False)
-        for i, (name, source, y) in enumerate(entries)
+        json.dumps({"i": i} | entry, ensure_ascii=False)
+        for i, entry in enumerate(entries.to_dict("records"))
     ]
     return "".join(f"{line}\n" for line in lines)
 

@@ -1,6 +1,7 @@
 """A project up to and including calibrate: two tiny teachers, 60 drawn faces, several a photo."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 import yaml
 from small_faces import small_face, write_faces
 
-from stages.config import Preprocess
+from stages.config import Filter, Preprocess
 from stages.preprocessing.decode import decode, encode_png
 from stages.preprocessing.model_input import to_model_input
 from stages.records.faces import Face
@@ -117,10 +118,11 @@ def write_manifests(folder: Path, rows: pd.DataFrame) -> str:
 
 
 def write_training_report(folder: Path, rows: pd.DataFrame) -> None:
-    """What training leaves of its rows: 30 were trained on, and one test row by accident."""
+    """What training leaves of its rows: which were trained on, and one test row by accident."""
     counts = {"before": {"rows": 40, "by_source": {"expw_hq": 40}}}
     counts["after"] = {"rows": 30, "by_source": {"expw_hq": 30}}
-    write_json(folder / "alignmentreport.json", {"train": counts})
+    chosen = Filter(max_per_class=1).model_dump(mode="json")
+    write_json(folder / "alignmentreport.json", {"filter": chosen, "train": counts})
     scored = rows[rows["split"] == "test"]["id"]
     seen = scored == scored.iloc[0]
     pd.DataFrame({"id": scored, "seen": seen}).to_parquet(folder / "logits.parquet")
@@ -182,3 +184,26 @@ def score_row(n: int) -> dict[str, Any]:
         value = 0.5 + k / 100
         values |= {metric: value, f"{metric}_95": [value - 0.125, value + 0.125]}
     return values | {"ece_floor": 0.3, "ece_floor_95": 0.4}
+
+
+def set_params(root: Path, section: str, **changes: Any) -> None:
+    params = yaml.safe_load((root / "params.yaml").read_text("utf-8"))
+    params[section] |= changes
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def assert_nothing_published(root: Path) -> None:
+    """Only the older result that `copy_before_export` put there is in place."""
+    assert [path.name for path in (root / "models" / "export").iterdir()] == ["old.txt"]
+    assert sorted(path.name for path in (root / "models").iterdir()) == [
+        "calibrated", "export", "stageA", "stageB",
+    ]  # fmt: skip
+    assert not (root / "metrics" / "export.json").exists()
+
+
+def copy_before_export(project: Path, root: Path) -> None:
+    """A copy of the project at `root`, with an older result in place."""
+    shutil.copytree(project, root)
+    old = root / "models" / "export" / "old.txt"
+    old.parent.mkdir()
+    old.write_text("old")

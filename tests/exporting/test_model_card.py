@@ -26,7 +26,7 @@ HELD = {
 REPORT = {"bytes": 8_000_000, "held_out": HELD, "int8": LOSS}
 LABELS = {
     "n": 900, "mean_top_probability": 0.85, "distillation_temperature": 2.0,
-    "nearly_one_hot": False, "by_split": {"train": {"n": 900}},
+    "nearly_one_hot": False, "by_seen": {"seen": {"n": 800, "mean_top_probability": 0.9}},
 }  # fmt: skip
 
 
@@ -131,6 +131,26 @@ def test_scores_that_are_missing_name_the_stage_that_makes_them(
     write_json(path, {"stageB": {}})
     with pytest.raises(UserError, match=r"stageB: 'fused_fixed' is missing; run"):
         read_scores(path, read_bundle(models))
+
+
+def test_reported_the_card_says_what_the_files_and_the_script_need(
+    tmp_path: Path, facts: Facts
+) -> None:
+    text = card_of(tmp_path, facts)
+    assert "It needs Python 3.8 or later." in text
+    assert "Opset 18, IR version 8, any batch size, for onnxruntime 1.14 or later; fp16" in text
+    other = card_of(tmp_path, replace(facts, opset=20))
+    assert "Opset 20, IR version 9, any batch size. Losses" in other
+
+
+def test_reported_soft_labels_of_learnt_rows_are_called_over_confident(
+    tmp_path: Path, facts: Facts
+) -> None:
+    text = card_of(tmp_path, facts)
+    assert "- 800 soft labels are of rows that a teacher has learnt (`seen` in their index)" in text
+    assert "over-confident. Their mean top probability is 0.900." in text
+    unseen = {"by_seen": {"unseen": {"n": 900, "mean_top_probability": 0.8}}}
+    assert "learnt" not in card_of(tmp_path, replace(facts, labels=LABELS | unseen))[-900:]
 
 
 def test_rows_are_those_of_the_stage_and_of_all_before_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stages.exporting import onnx_file
-from stages.exporting.onnx_file import to_onnx, write_onnx
+from stages.exporting.onnx_file import lowest_ir_version, to_onnx, write_onnx
 from stages.runtime.errors import UserError
 
 
@@ -48,6 +48,21 @@ def test_incident_D9_no_path_of_this_machine_is_in_the_file(proto: onnx.ModelPro
     for place in (Path(torch.__file__).parent.parent, Path(__file__).parent):
         assert str(place).encode() not in data
     assert b"stack_trace" not in data
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(18, 8), (20, 9)])
+def test_reported_files_carry_the_lowest_ir_version_of_their_opset(
+    opset: int, ir_version: int
+) -> None:
+    # onnxruntime refuses files of a later IR version than its own.
+    class Two(nn.Module):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            logits = image.mean(dim=(2, 3))
+            return logits, logits.softmax(1)
+
+    proto = to_onnx(Two(), image_size=8, opset=opset)
+    assert (proto.ir_version, proto.opset_import[0].version) == (ir_version, opset)
+    assert lowest_ir_version(opset) == ir_version
 
 
 def test_weights_beyond_one_file_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from stages.sources.labels import CLASSES
 
 HALF = Export(soft_labels_view="view", distillation_temperature=4.0)
 FULL = Export(soft_labels_view="view", float32_logits=True)
+SEEN = frozenset({"expw_hq/photo#0", "rafdb/é"})
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_incident_X5_faces_of_one_photo_keep_their_own_rows(
     tmp_path: Path, view: pd.DataFrame
 ) -> None:
     expected = draw_probabilities(scale=3)
-    write_soft_labels(tmp_path, view, expected, settings=FULL)
+    write_soft_labels(tmp_path, view, expected, seen=SEEN, settings=FULL)
     arrays = np.load(tmp_path / "softlabels.npz")
     lines = (tmp_path / "softlabels_index.jsonl").read_text(encoding="utf-8").splitlines()
     index = [json.loads(line) for line in lines]
@@ -76,7 +77,7 @@ def test_incident_X5_faces_of_one_photo_keep_their_own_rows(
 def test_half_precision_keeps_the_probabilities(tmp_path: Path, view: pd.DataFrame) -> None:
     for scale in (1, 30, 600):
         expected = draw_probabilities(scale=scale)
-        write_soft_labels(tmp_path, view, expected, settings=HALF)
+        write_soft_labels(tmp_path, view, expected, seen=SEEN, settings=HALF)
         logits = np.load(tmp_path / "softlabels.npz")["logits"]
         assert logits.dtype == np.float16
         assert np.isfinite(logits).all()
@@ -86,7 +87,9 @@ def test_half_precision_keeps_the_probabilities(tmp_path: Path, view: pd.DataFra
 
 def test_equal_labels_are_equal_bytes(tmp_path: Path, view: pd.DataFrame) -> None:
     for name in ("a", "b"):
-        write_soft_labels(tmp_path / name, view, draw_probabilities(scale=3), settings=HALF)
+        write_soft_labels(
+            tmp_path / name, view, draw_probabilities(scale=3), seen=SEEN, settings=HALF
+        )
     first = (tmp_path / "a" / "softlabels.npz").read_bytes()
     assert first == (tmp_path / "b" / "softlabels.npz").read_bytes()
 
@@ -97,7 +100,7 @@ def test_incident_N7_nearly_one_hot_labels_are_warned_of(
 ) -> None:
     expected = draw_probabilities(scale=scale)
     with caplog.at_level(logging.WARNING):
-        summary = write_soft_labels(tmp_path, view, expected, settings=HALF)
+        summary = write_soft_labels(tmp_path, view, expected, seen=SEEN, settings=HALF)
     assert summary["mean_top_probability"] == pytest.approx(expected.max(1).mean())
     assert summary["nearly_one_hot"] is warned
     assert ("nearly one-hot" in caplog.text) is warned
@@ -107,7 +110,7 @@ def test_incident_N2_the_temperature_for_students_is_reported_and_not_applied(
     tmp_path: Path, view: pd.DataFrame
 ) -> None:
     expected = draw_probabilities(scale=3)
-    summary = write_soft_labels(tmp_path, view, expected, settings=HALF)
+    summary = write_soft_labels(tmp_path, view, expected, seen=SEEN, settings=HALF)
     logits = np.load(tmp_path / "softlabels.npz")["logits"].astype(np.float64)
     np.testing.assert_allclose(softmax(logits, axis=1), expected, atol=1e-3)
     assert summary["distillation_temperature"] == 4.0
@@ -116,11 +119,24 @@ def test_incident_N2_the_temperature_for_students_is_reported_and_not_applied(
     assert summary["mean_top_probability"] == pytest.approx(expected.max(axis=1).mean())
 
 
-def test_rows_of_each_split_are_told_apart(tmp_path: Path, view: pd.DataFrame) -> None:
+def test_reported_rows_that_a_teacher_has_learnt_are_told_apart(
+    tmp_path: Path, view: pd.DataFrame
+) -> None:
     expected = draw_probabilities(scale=3)
-    summary = write_soft_labels(tmp_path, view, expected, settings=HALF)
+    summary = write_soft_labels(tmp_path, view, expected, seen=SEEN, settings=HALF)
     top = expected.max(axis=1)
-    assert summary["by_split"] == {
-        "test": {"n": 1, "mean_top_probability": pytest.approx(top[2])},
-        "train": {"n": 3, "mean_top_probability": pytest.approx(top[[0, 1, 3]].mean())},
+    assert summary["by_seen"] == {
+        "seen": {"n": 2, "mean_top_probability": pytest.approx(top[[0, 3]].mean())},
+        "unseen": {"n": 2, "mean_top_probability": pytest.approx(top[[1, 2]].mean())},
     }
+    lines = (tmp_path / "softlabels_index.jsonl").read_text(encoding="utf-8").splitlines()
+    index = [json.loads(line) for line in lines]
+    assert list(index[0]) == ["i", "id", "source", "y", "split", "seen"]
+    assert [row["split"] for row in index] == ["train", "train", "test", "train"]
+    assert [row["seen"] for row in index] == [True, False, False, True]
+
+
+def test_a_part_without_rows_is_left_out(tmp_path: Path, view: pd.DataFrame) -> None:
+    probabilities = draw_probabilities(scale=3)
+    summary = write_soft_labels(tmp_path, view, probabilities, seen=frozenset(), settings=HALF)
+    assert list(summary["by_seen"]) == ["unseen"]

@@ -140,7 +140,7 @@ def _write_export(root: Path) -> None:
     labels = {
         "n": 80, "label_agreement": 0.8, "mean_top_probability": 0.7, "nearly_one_hot": False,
         "distillation_temperature": 2.0, "mean_top_probability_distilled": 0.5,
-        "by_split": {"train": {"n": 80, "mean_top_probability": 0.7}},
+        "by_seen": {"seen": {"n": 80, "mean_top_probability": 0.7}},
     }  # fmt: skip
     hashes = {
         "stage": stage,
