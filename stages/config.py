@@ -7,9 +7,9 @@ In: the path of a params file. Out: `Params`, checked whole. Every problem of th
 import difflib
 import json
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -476,8 +476,10 @@ def _problem(error: Any, data: Any) -> str:
         parts.append(str(part))
     key = ".".join(parts)
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(parts[-1], _field_names(), n=1)
-        return f"{key}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+        known = _keys_at(error["loc"])
+        near = difflib.get_close_matches(parts[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {known}"
+        return f"{key}: unknown key; {hint}"
     if error["type"] == "missing":
         return f"{key}: missing"
     if error["type"].startswith("union_tag"):
@@ -485,9 +487,34 @@ def _problem(error: Any, data: Any) -> str:
     return f"{key}: {error['msg']}, got {data!r}"
 
 
-def _field_names() -> list[str]:
-    sections: list[type[Section]] = [*Section.__subclasses__(), *RawDataset.__subclasses__(), View]
-    return sorted({name for section in sections for name in section.model_fields})
+def _keys_at(place: Sequence[str | int]) -> list[str]:
+    """The keys of the section in which the key at a pydantic location stands.
+
+    Keys of other sections are no help there: a hint would name what is refused again.
+    """
+    kind: Any = Params
+    for part in place[:-1]:
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+        elif len(sections := _sections(kind)) > 1:
+            kind = next(one for one in sections if part in _tags(one))
+        else:
+            kind = sections[0].model_fields[str(part)].annotation
+    return sorted(_sections(kind)[0].model_fields)
+
+
+def _sections(kind: Any) -> list[type[Section]]:
+    """The sections that a value of the type can be."""
+    if isinstance(kind, type):
+        return [kind] if issubclass(kind, Section) else []
+    return [section for part in get_args(kind) for section in _sections(part)]
+
+
+def _tags(section: type[Section]) -> tuple[str, ...]:
+    """What a section's `format` or `kind` can be, by which a union chooses it."""
+    fields = section.model_fields
+    tagged = [fields[name].annotation for name in ("format", "kind") if name in fields]
+    return tuple(tag for annotation in tagged for tag in get_args(annotation))
 
 
 def _contradictions(params: Params) -> Iterator[str]:
@@ -540,9 +567,11 @@ def _shared_names(params: Params) -> Iterator[str]:
                 other = owner[name]
                 yield f"standardize.sources.{key}: its faces and those of {other} are {name!r}"
             owner[name] = key
-    for group in params.manifest.source_groups:
+    for group, members in params.manifest.source_groups.items():
         if group in owner:
             yield f"manifest.source_groups.{group}: is the name of a source; choose another"
+        if not members:
+            yield f"manifest.source_groups.{group}: an empty list names no source"
     places = {name: f"standardize.sources.{name}" for name in params.standardize.sources}
     places |= {name: f"standardize.sources.{key}" for name, key in owner.items()}
     for group in params.manifest.source_groups:

@@ -1,7 +1,7 @@
 """`python -m stages.manifest`: standardized faces -> manifests/, metrics/manifest.json and plots.
 
-Splits are decided here, once, and frozen in the CSVs. Params: `seed`, `manifest`, and the filters
-of both training stages, so that their rows are counted and a misspelt source stops here.
+Splits are decided here, once, and frozen in the CSVs. Params: `seed`, `manifest`, the filters of
+both training stages and `calibrate.report`: a source, class or split without rows stops here.
 """
 
 import argparse
@@ -43,15 +43,16 @@ def work() -> None:
     from stages.survey.indexes import read_indexes
     from stages.survey.plot_data import write_plot_data
     from stages.survey.sheets import write_pair_sheets
-    from stages.survey.survey import take_survey
+    from stages.survey.survey import require_rows_to_report_on, take_survey
 
     params = load_params()
     section = params.manifest
     filters = {"stageA": params.stageA.filter, "stageB": params.stageB.filter}
     indexes = read_indexes(STANDARDIZED)
     frozen = freeze(read_all_faces(STANDARDIZED), section=section, seed=params.seed)
-    groups = section.source_groups
+    groups, report_on = section.source_groups, params.calibrate.report
     survey = take_survey(frozen, filters=filters, source_groups=groups, indexes=indexes)
+    require_rows_to_report_on(frozen.rows, filters=filters, source_groups=groups, report=report_on)
     warnings = find_warnings(survey)
     files = publish(MANIFESTS, frozen, warnings=as_table(warnings), section=section)
     metrics = report(survey, warnings=warnings, files=files)

@@ -64,6 +64,25 @@ def test_misspelt_key_is_named_with_a_suggestion(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # Keys of another prior, of another section, and of a format that is not this source's.
+        ({"stageA__prior": {"kind": "none", "tau": 1.0}}, "stageA.prior.tau: unknown key; known here: ['kind']"),
+        ({"preprocess__tiles": 8}, "preprocess.tiles: unknown key; known here: ['clahe', 'mean', 'std']"),
+        ({"standardize__sources__rafdb_basic__label_rule": "majority"}, "rafdb_basic.label_rule: unknown key; known here: ['format', 'licence', 'path']"),
+        ({"machine__learning_rat": 1}, "machine.learning_rat: unknown key; known here: ['checkpoint_minutes', "),
+        ({"stageA__prior": {"kind": "class_weights", "bata_": 0.9}}, "stageA.prior.bata_: unknown key; did you mean 'beta'?"),
+        ({"preprocess__clahe__tile": 8}, "preprocess.clahe.tile: unknown key; did you mean 'tiles'?"),
+        ({"manifest__views__hq_train__gates": True}, "hq_train.gates: unknown key; did you mean 'gate'?"),
+    ],
+)  # fmt: skip
+def test_reported_a_hint_names_a_key_that_is_known_there(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    assert expected in message(edited(tmp_path, **changes))
+
+
 def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
     path = edited(tmp_path, stageA__epochs="many", seed=..., calibrate__bin=3)
     lines = message(path).splitlines()
@@ -120,6 +139,7 @@ def test_reported_a_numbered_folder_may_mean_what_is_no_class(tmp_path: Path, me
         ({"stageA__arcface__ramp_end_epoch": 1}, "stageA.arcface.ramp_end_epoch: lies before warmup_epochs"),
         ({"standardize__sources__expw_hq": {"format": "folder7", "path": "x"}}, "standardize.sources.expw_hq: its faces and those of expw are 'expw_hq'"),
         ({"manifest__source_groups": {"ferplus": ["expw_hq"]}}, "manifest.source_groups.ferplus: is the name of a source; choose another"),
+        ({"manifest__source_groups__nothing": []}, "manifest.source_groups.nothing: an empty list names no source"),
     ],
 )  # fmt: skip
 def test_impossible_values_are_refused(

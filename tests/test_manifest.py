@@ -248,6 +248,7 @@ def test_incident_D4_native_size_leaves_out_upscaled_sources(here: Path) -> None
         small_face(f"uniform/{n:03d}", native_px=48, width=224, height=224, split="train")
         for n in range(60)
     ]
+    sharp += [small_face(f"sharp/{s}", native_px=200, split=s) for s in ("val", "test")]
     lay_out(here, {"sharp": sharp, "uniform": upscaled}, val_share=0.0, test_share=0.0)
     params = read_yaml(here / "params.yaml")
     params["stageB"]["filter"]["min_native_px"] = 64

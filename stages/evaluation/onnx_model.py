@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from stages.config import Preprocess
 from stages.evaluation.calibration import Pair
 from stages.evaluation.metrics import Floats, softmax
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
+from stages.runtime.foreign import describe_file
 from stages.sources.labels import CLASSES
 
 # The one form of metadata that is understood, as in `reference.py` of an export.
@@ -21,6 +23,11 @@ METADATA_VERSION = 1
 
 _METADATA = (
     "class_order", "preprocess", "temperature", "weights", "weights_sha256", "stage", "precision",
+)  # fmt: skip
+
+_REFUSALS = (
+    refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf,
+    refusals.NotImplemented, refusals.RuntimeException,
 )  # fmt: skip
 
 
@@ -61,11 +68,20 @@ def read_onnx(path: Path) -> OnnxModel:
     """Read an exported file's metadata.
 
     Raises:
-        UserError: if it is missing, lacks metadata or has them in another form or class order.
+        UserError: if it is missing or no such file, lacks metadata or has them in another form or
+            class order.
     """
     if not path.is_file():
         raise UserError(f"{path.name}: no such file; `dvc repro export` makes it")
-    found = _session(path).get_modelmeta().custom_metadata_map
+    try:
+        session = _session(path)
+    except _REFUSALS as error:
+        reason = " ".join(str(error).split()).replace(str(path), path.name)
+        raise UserError(
+            f"{path.name}: expected an ONNX file, got {describe_file(path)} that onnxruntime "
+            f"cannot load: {reason}"
+        ) from None
+    found = session.get_modelmeta().custom_metadata_map
     if missing := [key for key in _METADATA if key not in found]:
         raise UserError(f"{path.name}: metadata: {missing} missing; was it exported here?")
     metadata = {key: json.loads(text) for key, text in found.items()}

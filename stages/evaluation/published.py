@@ -19,6 +19,7 @@ from stages.records.folder import MANIFEST_FILE, read_folder
 from stages.records.views import select
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
+from stages.runtime.foreign import describe_file
 from stages.sources.labels import CLASSES
 
 STAGES = ("stageA", "stageB")
@@ -111,8 +112,7 @@ def read_teacher(folder: Path, *, manifest: Manifest) -> PublishedTeacher:
     _check_card(card, shown=f"{shown}/teacher.json", manifest=manifest, made_by=made_by)
     report = _read(folder / "alignmentreport.json", made_by=made_by)
     history = _read(folder / "history.json", made_by=made_by)
-    _require(folder / "logits.parquet", made_by=made_by)
-    logits = pd.read_parquet(folder / "logits.parquet")
+    logits = _read(folder / "logits.parquet", made_by=made_by)
     _check_logits(logits, shown=f"{shown}/logits.parquet", manifest=manifest)
     return PublishedTeacher(
         stage=stage,
@@ -124,15 +124,19 @@ def read_teacher(folder: Path, *, manifest: Manifest) -> PublishedTeacher:
     )
 
 
-def _require(path: Path, *, made_by: str) -> None:
-    if not path.is_file():
-        shown = "/".join(path.parts[-4:])
-        raise UserError(f"{shown}: expected a file, found none; `{made_by}` makes it")
-
-
 def _read(path: Path, *, made_by: str) -> Any:
-    _require(path, made_by=made_by)
-    return read_json(path)
+    """The content of a table or a JSON file."""
+    shown = "/".join(path.parts[-4:])
+    if not path.is_file():
+        raise UserError(f"{shown}: expected a file, found none; `{made_by}` makes it")
+    try:
+        return pd.read_parquet(path) if path.suffix == ".parquet" else read_json(path)
+    except (ValueError, OSError) as error:  # pyarrow raises both for what is no Parquet
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{shown}: expected {path.suffix[1:]}, got {describe_file(path)} ({reason}); "
+            f"`{made_by}` makes it"
+        ) from None
 
 
 def _check_card(card: dict[str, Any], *, shown: str, manifest: Manifest, made_by: str) -> None:

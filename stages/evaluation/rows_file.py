@@ -23,7 +23,7 @@ def read_rows(path: Path) -> pd.DataFrame:
         UserError: if its class order is another, it is missing, malformed or empty.
     """
     if path.is_file():
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             columns = file.readline().strip().split(",")
         order = [name for name in columns if name in SHARE_COLUMNS]
         if order and order != list(SHARE_COLUMNS):

@@ -4,6 +4,7 @@ Every number is taken from a file that a stage wrote; none of them is of this ma
 exports have equal cards.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ CARD_FILE = "model_card.md"
 # normalisation of half floats came with 1.17.
 _TRIED_OPSET = 18
 _RUNTIMES = ", for onnxruntime 1.14 or later; fp16 files for 1.17 or later"
-
+_MARKS = re.compile(r"[\\`\[\]<>|&]")
 _METRICS = ("accuracy", "macro_f1", "nll", "ece")
 _COLUMNS = (*_METRICS, "ece floor (95 %)")
 
@@ -95,7 +96,7 @@ def _data(facts: Facts) -> Iterator[str]:
     yield from _table(
         ("dataset", "format", *(f"{stage}, rows" for stage in stages), "licence"),
         (
-            (name, source.format, *counts, source.licence or "**not declared**")
+            (name, source.format, *counts, _plain(source.licence) or "**not declared**")
             for name, source, counts in (
                 (name, source, [f"{_rows_of(name, source, facts.rows[s]):,}" for s in stages])
                 for name, source in facts.sources.items()
@@ -237,7 +238,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[st
 
 
 def _line(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def _plain(text: str | None) -> str:
+    """Text from elsewhere as a table's cell: in one line; no cell, link or HTML begins in it."""
+    return _MARKS.sub(lambda mark: f"&#{ord(mark[0])};", " ".join((text or "").split()))
 
 
 def _temperature(calibration: Calibration) -> str:

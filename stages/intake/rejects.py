@@ -11,6 +11,7 @@ from stages.preprocessing.crop import BoxPx, BoxShare, in_pixels
 from stages.preprocessing.decode import Image, decode
 from stages.preprocessing.errors import UnusableImageError
 from stages.preprocessing.sheet import contact_sheet, draw_box, fit
+from stages.records.tables import inert
 from stages.runtime.draws import FairDraw
 from stages.runtime.files import write_bytes, write_text
 from stages.sources.face import Reject
@@ -64,7 +65,7 @@ class RejectWriter:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(_COLUMNS)
-        writer.writerows((name, r.row, r.reason, r.detail) for r in self._rejects)
+        writer.writerows((name, inert(r.row), r.reason, inert(r.detail)) for r in self._rejects)
         return text.getvalue()
 
     def _sheet(self, tree: RawTree) -> bytes:

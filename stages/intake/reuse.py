@@ -30,7 +30,8 @@ from stages.sources.tree import RawTree, open_tree
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What decides over the bytes of a source folder, below the package.
 _CODE = (
-    "sources/*.py", "preprocessing/*.py", "intake/*.py", "records/faces.py", "runtime/draws.py",
+    "sources/*.py", "preprocessing/*.py", "intake/*.py", "records/faces.py", "records/tables.py",
+    "runtime/draws.py",
 )  # fmt: skip
 _DETECTOR_KEY = "standardize.face_detector"
 _INSTEAD_OF_LINK = (

@@ -8,11 +8,11 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from timm.models import get_pretrained_cfg, is_model, is_model_pretrained, load_state_dict
+from timm.models import get_pretrained_cfg, is_model, is_model_pretrained
 from torch import Tensor, nn
 
 from stages import config
+from stages.modeling.weights_file import read_state
 from stages.runtime.errors import UserError
 
 _LISTED = 5
@@ -102,10 +102,7 @@ def _load_weights(backbone: nn.Module, path: Path, *, key: str) -> None:
     if not path.is_file():
         raise UserError(f"{key}: expected a weights file, found none at {path.as_posix()}")
     source = f"{key}: {path.name}"
-    try:
-        state = load_state_dict(str(path))
-    except (RuntimeError, SafetensorError, EOFError) as error:
-        raise UserError(f"{source}: not a readable weights file: {error}") from None
+    state = read_state(path, source=source)
     load_strictly(backbone, _without_classifier(backbone, fitted(backbone, state)), source=source)
 
 

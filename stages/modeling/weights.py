@@ -1,19 +1,19 @@
 """Published teachers: `best.safetensors` and `teacher.json`, all that a loader needs."""
 
-import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from stages import config
 from stages.modeling.backbone import fitted, load_strictly
 from stages.modeling.teacher import Teacher, build_teacher
+from stages.modeling.weights_file import read_state
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, sha256_file, write_bytes, write_json
+from stages.runtime.foreign import describe_file
 
 WEIGHTS_FILE = "best.safetensors"
 CARD_FILE = "teacher.json"
@@ -82,7 +82,7 @@ def read_card(folder: Path) -> TeacherCard:
         raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
     try:
         values = read_json(path)
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{_shown(path)}: not readable JSON: {error}") from None
     expected = {field.name for field in fields(TeacherCard)}
     if differing := sorted(expected.symmetric_difference(values)):
@@ -98,10 +98,7 @@ def load_state(teacher: Teacher, path: Path) -> None:
     """
     if not path.is_file():
         raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{_shown(path)}: not a readable weights file: {error}") from None
+    state = read_state(path, source=_shown(path))
     load_strictly(teacher, _fitted(teacher, state), source=_shown(path))
 
 
@@ -118,7 +115,7 @@ def _check_hash(path: Path, card: TeacherCard) -> None:
     if (found := sha256_file(path)) != card.weights_sha256:
         raise UserError(
             f"{_shown(path)}: changed since it was published: expected SHA-256 "
-            f"{card.weights_sha256}, got {found}"
+            f"{card.weights_sha256}, got {found} of {describe_file(path)}"
         )
 
 

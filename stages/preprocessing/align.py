@@ -7,6 +7,7 @@ import hashlib
 import math
 import threading
 from collections.abc import Sequence
+from io import BytesIO
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from stages.preprocessing.crop import BoxPx, square_around, square_to_cut, visible_px
 from stages.preprocessing.decode import Image
 from stages.runtime.errors import UserError
+from stages.runtime.foreign import describe
 
 MIN_SCORE = 0.6
 MIN_OVERLAP = 0.3
@@ -51,7 +53,7 @@ class EyeDetector:
         except cv2.error as error:
             raise UserError(
                 "params.yaml: standardize.face_detector: expected YuNet's ONNX file, got "
-                f"{len(model)} bytes that OpenCV cannot run: {' '.join(error.err.split())}"
+                f"{describe(BytesIO(model))} that OpenCV cannot run: {' '.join(error.err.split())}"
             ) from None
 
     def __reduce__(self) -> tuple[type["EyeDetector"], tuple[bytes]]:

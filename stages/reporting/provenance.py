@@ -10,6 +10,13 @@ from stages.reporting.finished import Finished
 from stages.reporting.markup import Markup, tag
 from stages.reporting.wording import counted, short
 
+# What decides over numbers; environment.json of each run names all packages.
+_SHOWN = (
+    "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow", "opencv-python",
+    "opencv-python-headless", "simplejpeg", "scikit-learn", "scipy", "onnx", "onnxruntime", "dvc",
+)  # fmt: skip
+_COMPUTING = {"cuda": "CUDA", "cudnn": "cuDNN", "driver": "driver"}
+
 
 def provenance_section(run: Finished, *, recipe: Mapping[str, Any]) -> Markup:
     """What names the data, the weights, the code and the recipe beyond doubt."""
@@ -55,10 +62,16 @@ def _weights(run: Finished) -> Markup:
 def _machines(run: Finished) -> Markup:
     rows = []
     for (stage, teacher), found in run.environments.items():
-        packages = ", ".join(f"{name} {v}" for name, v in found["packages"].items() if v)
+        versions = found["packages"]
+        packages = ", ".join(f"{name} {versions[name]}" for name in _SHOWN if versions.get(name))
         commit = tag("span", tag("code", found["commit"] or "not known"), class_="wrap")
         place = f"{found['system']} {found['machine']}, {found['device']}, {found['dtype']}"
+        if found["device"] != "cpu":
+            place += "".join(
+                f", {word} {found[k]}" for k, word in _COMPUTING.items() if found.get(k)
+            )
         python = f"Python {found['python']}, {packages}"
         rows.append((stage, teacher, commit, wrapped(place), wrapped(python)))
     headers = ("stage", "teacher", "commit", "machine", "packages")
-    return table("Code and machine.", "Of each training run.", headers, rows, words=5)
+    note = "Of each training run; its environment.json has every package."
+    return table("Code and machine.", note, headers, rows, words=5)

@@ -1,13 +1,16 @@
 """All that the manifest's numbers, warnings and pictures are drawn from, put together once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
 from stages.config import Filter
 from stages.records.frozen import FrozenManifest
+from stages.records.schema import SPLITS
 from stages.records.views import SourceGroups, require_classes, select
+from stages.runtime.errors import UserError
 from stages.survey.indexes import SourceIndex
 from stages.survey.relations import relations
 
@@ -49,6 +52,62 @@ def take_survey(
         indexes=indexes,
         related=relations(frozen.drawn, frozen.duplicates),
     )
+
+
+def require_rows_to_report_on(
+    rows: pd.DataFrame,
+    *,
+    filters: Mapping[str, Filter],
+    source_groups: SourceGroups,
+    report: Literal["test", "val_crossfit"],
+) -> None:
+    """Refuse what calibrate would refuse, but only after the nights of training.
+
+    Rows that share a group with train rows do not count: a teacher has learnt from them.
+
+    Raises:
+        UserError: for every stage whose filter admits no val rows, too few to hold some of them out
+            where `report` is `val_crossfit`, or no test rows where it is `test`.
+    """
+    problems = [
+        problem
+        for name, chosen in filters.items()
+        for problem in _missing_rows(
+            select(
+                rows,
+                chosen.model_copy(update={"max_per_class": None}),
+                key=f"{name}.filter",
+                source_groups=source_groups,
+            ),
+            key=f"{name}.filter",
+            report=report,
+        )
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
+
+
+def _missing_rows(
+    found: pd.DataFrame, *, key: str, report: Literal["test", "val_crossfit"]
+) -> Iterator[str]:
+    """What calibrate will miss among the rows that a stage's filter admits."""
+    seen = found["group"].isin(found.loc[found["split"] == "train", "group"])
+    admitted = {name: int((found["split"] == name).sum()) for name in SPLITS}
+    unseen = found[~seen].groupby("split")["group"].nunique()
+    copies = int(seen.sum()) - admitted["train"]
+    got = f"it admits {admitted}" + (f", {copies} of them in groups of train rows" * bool(copies))
+    # One group cannot be both fitted and reported on.
+    if unseen.get("val", 0) < (least := 1 if report == "test" else 2):
+        few = "" if least == 1 else f" of {least} groups or more"
+        yield (
+            f"params.yaml: {key}: expected val rows{few}, by which the best epoch is chosen and "
+            f"temperatures are fitted; {got}; raise manifest.val_share or widen the filter"
+        )
+    if report == "test" and "test" not in unseen:
+        yield (
+            f"params.yaml: calibrate.report: test, but {key} leaves no test rows to report on; "
+            f"{got}; raise manifest.test_share, widen the filter, or set val_crossfit"
+        )
 
 
 def _train_rows(

@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 def record_process(folder: Path, *, step: int, computing: Mapping[str, Any]) -> None:
     """Keep what the process that begins the run computes with, and what each later one has changed.
 
-    A process that finds no step done begins the run.
+    A process that finds no step done begins the run. Of a later one's packages those are kept whose
+    version has changed.
 
     Args:
         step: the optimizer step that this process goes on with.
@@ -32,7 +33,9 @@ def record_process(folder: Path, *, step: int, computing: Mapping[str, Any]) -> 
     later = recorded.get("later_processes", [])
     before = dict(recorded)
     for process in later:
-        before |= process
+        before |= process | {"packages": before["packages"] | process.get("packages", {})}
+    now["packages"] = _moved(before["packages"], now["packages"])
+    before["packages"] = {}
     changed = {name: value for name, value in now.items() if value != before.get(name)}
     if not changed:
         return
@@ -47,3 +50,9 @@ def record_process(folder: Path, *, step: int, computing: Mapping[str, Any]) -> 
             step,
             ", ".join(moved),
         )
+
+
+def _moved(before: Mapping[str, str | None], now: Mapping[str, str]) -> dict[str, str | None]:
+    """The packages whose version has changed; None for one that is gone."""
+    names = sorted({*before, *now})
+    return {name: now.get(name) for name in names if now.get(name) != before.get(name)}

@@ -89,3 +89,25 @@ def test_missing_file_names_the_command_that_makes_it(root, name):
     (root / "models/stageA/RN18" / name).unlink()
     with pytest.raises(UserError, match=rf"models/stageA/RN18/{name}.*`dvc repro stageA@RN18`"):
         _read(root)
+
+
+@pytest.mark.parametrize(
+    "name", ["teacher.json", "alignmentreport.json", "history.json", "logits.parquet"]
+)
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer"),
+        (b"", "an empty file"),
+        (b"PAR1\xff\xfe", "6 bytes of no known kind"),
+    ],
+)
+def test_reported_a_file_that_is_something_else_is_called_what_it_is(root, name, data, kind):
+    (root / "models/stageA/RN18" / name).write_bytes(data)
+    with pytest.raises(UserError) as caught:
+        _read(root)
+    message = str(caught.value)
+    assert message.startswith(
+        f"models/stageA/RN18/{name}: expected {name.split('.')[1]}, got {kind}"
+    )
+    assert message.endswith("`dvc repro stageA@RN18` makes it")

@@ -54,9 +54,23 @@ def card_of(folder: Path, facts: Facts) -> str:
     return (folder / "model_card.md").read_text("utf-8")
 
 
+def test_reported_a_licence_of_several_lines_with_html_leaves_the_table_whole(
+    tmp_path: Path, facts: Facts
+) -> None:
+    licence = "for\n\nresearch\\|\r\n<script>alert('x & y')</script> [a](javascript:b) `c`\u2028d"
+    mine = Folder7Source(format="folder7", path="mine", licence=licence)
+    text = card_of(tmp_path, replace(facts, sources=dict(facts.sources) | {"mine": mine}))
+    (line,) = [line for line in text.splitlines() if line.startswith("| mine ")]
+    assert line.endswith(
+        "| for research&#92;&#124; &#60;script&#62;alert('x &#38; y')&#60;/script&#62; "
+        "&#91;a&#93;(javascript:b) &#96;c&#96; d |"
+    )
+    assert line.count("|") == 6
+
+
 def test_data_are_named_with_rows_of_each_stage_and_licence(tmp_path: Path, facts: Facts) -> None:
     text = card_of(tmp_path, facts)
-    assert "| expw | expw | 1,234 | 1,200 | research \\| only |" in text
+    assert "| expw | expw | 1,234 | 1,200 | research &#124; only |" in text
     assert "| mine | folder7 | 5 | 0 | **not declared** |" in text
 
 

@@ -21,6 +21,7 @@ def package(tmp_path: Path) -> Path:
         "preprocessing/crop.py",
         "intake/intake.py",
         "records/faces.py",
+        "records/tables.py",
         "runtime/draws.py",
     ],
 )

@@ -87,13 +87,13 @@ def test_a_missing_weights_file_is_an_error(tmp_path: Path) -> None:
 def test_an_unreadable_weights_file_is_an_error(tmp_path: Path, suffix) -> None:
     path = tmp_path / f"weights.{suffix}"
     path.write_bytes(b"not weights at all")
-    with pytest.raises(UserError, match=rf"weights\.{suffix}: not a readable weights file"):
+    with pytest.raises(UserError, match=rf"weights\.{suffix}: expected a state_dict"):
         _built(SMALL, path)
 
 
 def test_a_pickle_is_not_run(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": Path("x")}}, tmp_path / "weights.pt")
-    with pytest.raises(UserError, match="not a readable weights file"):
+    with pytest.raises(UserError, match="expected a state_dict"):
         _built(SMALL, tmp_path / "weights.pt")
 
 

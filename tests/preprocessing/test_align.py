@@ -160,11 +160,21 @@ def another_network() -> bytes:
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
 
 
-@pytest.mark.parametrize("model", [b"", b"not a model", bytes(2000), another_network()])
-def test_a_file_that_is_not_yunet_says_which_key_to_mend(model):
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        (b"", "an empty file"),
+        (b"not a model", "text that begins with 'not a model'"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer in place of the file"),
+        (bytes(2000), "2,000 bytes of no known kind"),
+        (another_network(), "an ONNX file"),
+    ],
+)
+def test_reported_a_file_that_is_not_yunet_is_called_what_it_is(model, kind):
     with pytest.raises(UserError, match=r"^params\.yaml: standardize\.face_detector: ") as caught:
         EyeDetector(model)
-    assert f"expected YuNet's ONNX file, got {len(model)} bytes" in str(caught.value)
+    assert f"expected YuNet's ONNX file, got {kind}" in str(caught.value)
+    assert "that OpenCV cannot run: " in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -180,6 +180,14 @@ def test_text_of_the_data_is_escaped(page):
     assert "&lt;Disgust&gt; &amp; 8" in _part(page, "data")
 
 
+def test_reported_a_licence_of_two_lines_with_a_script_is_escaped(run, recipe):
+    source = {"format": "folder7", "path": "x", "licence": "research\n<script>alert('x')</script>"}
+    sources = dict.fromkeys(recipe["standardize"]["sources"], source)
+    page = render_page(run, pictures=[], recipe={"standardize": {"sources": sources}})
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(" in _part(page, "data")
+
+
 def test_limits_are_those_of_this_run(page):
     text = _text(_part(page, "limits"))
     assert "No licence is declared for ferplus." in text

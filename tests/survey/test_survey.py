@@ -2,7 +2,7 @@ import pytest
 
 from stages.config import Filter
 from stages.runtime.errors import UserError
-from stages.survey.survey import Survey, take_survey
+from stages.survey.survey import Survey, require_rows_to_report_on, take_survey
 from tests.records.conftest import CLASSES
 from tests.survey.surveys import frozen_of
 
@@ -42,3 +42,59 @@ def test_a_stage_without_a_class_to_train_on_stops_here(rows) -> None:
     drawn.loc[drawn["label"] == "Fear", "split"] = "val"
     with pytest.raises(UserError, match=r"stageB\.filter: expected train rows .* \['Fear'\]"):
         survey(frozen_of(drawn), {"stageB": Filter()})
+
+
+def _refusal(rows, report: str, **filters: Filter) -> str:
+    with pytest.raises(UserError) as caught:
+        require_rows_to_report_on(rows, filters=filters, source_groups={}, report=report)
+    return str(caught.value)
+
+
+def test_reported_no_rows_in_the_split_that_is_reported_on_stop_here(rows) -> None:
+    """It was said by calibrate, after the nights of training."""
+    drawn = rows(
+        [
+            {"id": "a/1", "native_px": 100},
+            {"id": "a/2", "native_px": 100, "split": "val"},
+            {"id": "a/3", "native_px": 100, "split": "val"},
+            {"id": "b/4", "native_px": 48, "split": "test"},
+        ]
+    )
+    filters = {"stageA": Filter(), "stageB": Filter(min_native_px=64)}
+    # One stage is enough, and its row of test is one that its own filter leaves out.
+    assert _refusal(drawn, "test", **filters) == (
+        "params.yaml: calibrate.report: test, but stageB.filter leaves no test rows to report on; "
+        "it admits {'train': 1, 'val': 2, 'test': 0}; raise manifest.test_share, widen the filter, "
+        "or set val_crossfit"
+    )
+    require_rows_to_report_on(drawn, filters=filters, source_groups={}, report="val_crossfit")
+    # What thins training is no filter of what is reported on.
+    kept = {"stageA": Filter(max_per_class=1)}
+    require_rows_to_report_on(drawn, filters=kept, source_groups={}, report="test")
+
+
+def test_reported_val_rows_that_calibrate_needs_are_asked_for_here(rows) -> None:
+    drawn = rows(
+        [{"id": "a/1"}, {"id": "a/2", "split": "val"}, {"id": "a/3", "split": "test"}],
+    )
+    require_rows_to_report_on(drawn, filters={"stageA": Filter()}, source_groups={}, report="test")
+    one_group = _refusal(drawn, "val_crossfit", stageA=Filter())
+    assert "params.yaml: stageA.filter: expected val rows of 2 groups or more" in one_group
+    no_val = _refusal(drawn[drawn["split"] != "val"], "test", stageA=Filter(), stageB=Filter())
+    assert [line.split(" expected")[0] for line in no_val.splitlines()] == [
+        "params.yaml: stageA.filter:",
+        "params.yaml: stageB.filter:",
+    ]
+
+
+def test_reported_rows_that_a_teacher_has_learnt_from_are_none_to_report_on(rows) -> None:
+    """With `policy: report_only` copies of train rows stay in test."""
+    drawn = rows(
+        [
+            {"id": "a/1", "group": "one"},
+            {"id": "a/2", "split": "val"},
+            {"id": "a/3", "group": "one", "split": "test"},
+        ]
+    )
+    message = _refusal(drawn, "test", stageA=Filter())
+    assert "'test': 1}, 1 of them in groups of train rows" in message

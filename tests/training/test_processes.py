@@ -37,6 +37,28 @@ def test_another_package_is_recorded_without_a_warning(
     assert caplog.text == ""
 
 
+def test_of_later_packages_those_are_recorded_that_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = [
+        {"torch": "2.11", "timm": "1.0"},
+        {"torch": "2.12", "timm": "1.0"},
+        {"torch": "2.12", "timm": "1.0"},
+        {"torch": "2.12", "new": "3"},
+        {"torch": "2.12", "new": "3"},
+    ]
+    for step, packages in enumerate(installed):
+        known = {"python": "3.11", "packages": packages}
+        monkeypatch.setattr("stages.training.processes.environment", known.copy)
+        record_process(tmp_path, step=step, computing={})
+    recorded = read_json(tmp_path / ENVIRONMENT_FILE)
+    assert recorded["packages"] == installed[0]
+    assert [(one["step"], one["packages"]) for one in recorded["later_processes"]] == [
+        (1, {"torch": "2.12"}),
+        (3, {"new": "3", "timm": None}),
+    ]
+
+
 def test_a_run_that_has_done_no_step_begins_anew(tmp_path: Path) -> None:
     for device in ("cpu", "H100"):
         record_process(tmp_path, step=0, computing={"device": device, "dtype": "torch.float32"})

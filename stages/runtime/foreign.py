@@ -1,0 +1,113 @@
+"""What a file is that should have been another one: what downloads and clones leave in its place.
+
+In: a file's first bytes, and a zip's list of members. Out: words for a message.
+"""
+
+import codecs
+import io
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import IO
+
+SAFETENSORS, TORCH = "a safetensors file", "a file of torch.save"
+
+_HEAD_BYTES = 512
+_SHOWN = 40
+_LFS = b"version https://git-lfs.github.com/spec/"
+_PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")
+# The version of its form, then the name of its producer, its opset or its graph.
+_ONNX = re.compile(rb"\x08[\x03-\x20][\x12\x3a\x42]")
+_TAR_MARK = slice(257, 262)
+# By their first bytes.
+_KINDS = {
+    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"BZh": "a bzip2 archive; unpack it",
+    b"\xfd7zXZ\0": "an xz archive; unpack it",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    b"Rar!": "a rar archive; unpack it",
+    b"\x89HDF": "an HDF5 file, as Keras and MATLAB write them",
+    b"\x93NUMPY": "a numpy array",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"%PDF": "a PDF",
+    b"\x80\x02\x8a\x0a": TORCH,
+    b"\x80": "a pickle of Python objects",
+}
+
+
+def describe_file(path: Path) -> str:
+    """Say what a file is and, where that is known, how the right one is had."""
+    with path.open("rb") as file:
+        return describe(file)
+
+
+def describe(file: IO[bytes]) -> str:
+    """Say what the content of an open file is, as `describe_file`."""
+    num_bytes = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    head = file.read(_HEAD_BYTES)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not num_bytes:
+        return "an empty file"
+    if head.startswith(_LFS):
+        return "a git-LFS pointer in place of the file; `git lfs pull` fetches it"
+    if text.startswith(_PAGES):
+        return "a web page, as a download leaves it that was refused; download the file itself"
+    if head.startswith(b"PK\x03\x04"):
+        return _zip(file, num_bytes)
+    if is_safetensors(head):
+        return _safetensors(file, num_bytes)
+    if head[_TAR_MARK] == b"ustar":
+        return "a tar archive; unpack it"
+    for start, kind in _KINDS.items():
+        if head.startswith(start):
+            return kind
+    if _ONNX.match(head):
+        return "an ONNX file"
+    return _text(head) or f"{num_bytes:,} bytes of no known kind"
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file begins as safetensors do: the length of a header, and its opening brace."""
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
+
+
+def _zip(file: IO[bytes], num_bytes: int) -> str:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return f"a zip (or a file of torch.save) that is cut off after {num_bytes:,} bytes"
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "a TorchScript archive, which is a program; save the model's state_dict instead"
+    if any(name.endswith("/data.pkl") for name in names):
+        return TORCH
+    shown = f", such as {names[0][:_SHOWN]!r}" if names else ""
+    return f"a zip archive of {len(names)} files{shown}; unpack it"
+
+
+def _safetensors(file: IO[bytes], num_bytes: int) -> str:
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    try:
+        header = json.loads(file.read(length))
+        ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        # Also of a file that ends within its header.
+        return f"a safetensors file whose header is cut off or damaged, of {num_bytes:,} bytes"
+    if (expected := 8 + length + max(ends, default=0)) > num_bytes:
+        return f"a safetensors file that is cut off after {num_bytes:,} of {expected:,} bytes"
+    return SAFETENSORS
+
+
+def _text(head: bytes) -> str:
+    try:
+        # Not final: the last character may be cut.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return ""
+    first = text.strip().partition("\n")[0].strip()
+    is_text = all(letter.isprintable() or letter in "\r\n\t" for letter in text)
+    return f"text that begins with {first[:_SHOWN]!r}" if first and is_text else ""

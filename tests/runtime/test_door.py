@@ -1,0 +1,103 @@
+"""What is not installed is one line and exit code 2; no text from strangers controls a terminal."""
+
+import ast
+import io
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.runtime import door
+from stages.runtime.door import not_installed, printable, run_door
+from stages.runtime.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+LIBGL = "libGL.so.1: cannot open shared object file: No such file or directory"
+
+
+def raising(error: BaseException):
+    def work() -> None:
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ImportError(LIBGL, name="cv2"), f"opencv-python (cv2) is installed and does not load: {LIBGL}; opencv-python wants libraries of a display: on Debian and Ubuntu `apt-get install libgl1 libglib2.0-0`, or `pip uninstall opencv-python` and then `pip install opencv-python-headless`"),
+        (ImportError("DLL load failed while importing cv2", name="cv2"), "opencv-python (cv2) is installed and does not load: DLL load"),
+        (ModuleNotFoundError("No module named 'nope'", name="nope.part"), "the Python package nope is not installed; `pip install -r requirements.txt -c constraints.txt`"),
+        (ImportError("libgomp.so.1: cannot open shared object file", name="sklearn.x"), "sklearn needs the system library libgomp.so.1, which is missing"),
+    ],
+)  # fmt: skip
+def test_reported_what_is_not_installed_is_one_line(
+    error: ImportError, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_door(raising(error)) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {expected}")
+    assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("cannot import name 'x' from 'torch'", name="torch"),
+        ModuleNotFoundError("No module named 'stages.nope'", name="stages.nope"),
+        ModuleNotFoundError("No module named 'json.nope'", name="json.nope"),
+        ModuleNotFoundError("?"),
+    ],
+)
+def test_an_import_that_is_a_bug_keeps_its_traceback(error: ImportError) -> None:
+    assert not_installed(error) is None
+    with pytest.raises(ImportError):
+        run_door(raising(error))
+
+
+def test_reported_without_libgl_a_door_ends_with_one_line(tmp_path: Path) -> None:
+    """As in slim images, where opencv-python is installed and its libraries are not."""
+    (tmp_path / "cv2").mkdir()
+    (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({LIBGL!r}, name='cv2')")
+    paths = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]"
+    code = f"{paths}; from stages.standardize import main; raise SystemExit(main([]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: opencv-python (cv2) is installed and does not load: lib")
+    assert done.stderr.count("\n") == 1
+
+
+def test_doors_import_nothing_that_can_be_missing_before_they_run() -> None:
+    """Else it would be a traceback, and `--help` would wait for torch."""
+    for path in (ROOT / "stages").glob("*.py"):
+        if path.stem == "config":
+            continue
+        for node in ast.parse(path.read_text("utf-8")).body:
+            modules = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom):
+                modules = [str(node.module)]
+            for name in modules:
+                known = name.partition(".")[0] in sys.stdlib_module_names
+                assert known or name == "stages.runtime.door", (path.name, name)
+
+
+def test_reported_names_control_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "=1+1/\x1b[2J\x9b31m\rdone\u202egpj.exe\x00"
+    shown = "=1+1/\\x1b[2J\\x9b31m\\rdone\\u202egpj.exe\\x00"
+    assert printable(name) == shown
+    assert printable("Übung 1,\n\tzwei “x” 顔") == "Übung 1,\n\tzwei “x” 顔"
+    assert run_door(raising(UserError(f"{name}: no"))) == 2
+    assert capsys.readouterr().err == f"error: {shown}: no\n"
+    stream, root = io.StringIO(), logging.Logger("root")
+    monkeypatch.setattr(door.logging, "root", root)
+    monkeypatch.setattr(door.sys, "stderr", stream)
+    assert run_door(lambda: root.warning("%s", name)) == 0
+    assert stream.getvalue().rstrip("\n").endswith(f"WARNING {shown}")

@@ -1,0 +1,61 @@
+"""Every recipe's views and stages mean the same rows by the same words."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.config import ExpwSource, Filter, Params, load_params
+from stages.records.views import select, select_view
+from stages.sources.labels import CLASSES
+
+ROOT = Path(__file__).parents[1]
+RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
+
+
+def every_kind_of_row(params: Params) -> pd.DataFrame:
+    """A row for each source, split, class, native size and confidence that a filter could part."""
+    sources = [
+        name
+        for key, source in params.standardize.sources.items()
+        for name in ([f"{key}_hq", f"{key}_lq"] if isinstance(source, ExpwSource) else [key])
+    ]
+    axes = [sources, ("train", "val", "test"), CLASSES, (24, 48, 63, 64, 100, 224), (10.0, 90.0)]
+    names = ["source", "split", "label", "native_px", "confidence"]
+    rows = pd.MultiIndex.from_product(axes, names=names).to_frame(index=False)
+    return rows.assign(id=[f"{source}/{n}" for n, source in enumerate(rows["source"])])
+
+
+def trained_on(params: Params, rows: Filter) -> set[str]:
+    groups = params.manifest.source_groups
+    found = select(every_kind_of_row(params), rows, key="filter", source_groups=groups)
+    return set(found.loc[found["split"] == "train", "id"])
+
+
+def in_view(params: Params, name: str) -> set[str]:
+    view, groups = params.manifest.views[name], params.manifest.source_groups
+    return set(select_view(every_kind_of_row(params), view, key=name, source_groups=groups)["id"])
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_reported_hq_train_is_what_stage_b_learns_from(path: Path) -> None:
+    """It held `expw_lq`, which Stage B leaves out, and soft labels were made of it."""
+    params = load_params(path)
+    if "hq_train" not in params.manifest.views:
+        pytest.skip("no such view")
+    view, trained = in_view(params, "hq_train"), trained_on(params, params.stageB.filter)
+    if params.stageB.epochs:
+        assert view == trained
+    else:  # Stage A's weights pass through, which have learnt from every row.
+        assert view < trained
+        assert not [id_ for id_ in view if id_.startswith(("ferplus/", "expw_lq/"))]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_reported_soft_labels_are_of_rows_that_a_stage_learns_from(path: Path) -> None:
+    params = load_params(path)
+    view = params.manifest.views[params.export.soft_labels_view]
+    everything = Filter(**view.model_dump(include=set(Filter.model_fields))) == Filter()
+    learnt = trained_on(params, params.stageA.filter) | trained_on(params, params.stageB.filter)
+    # A view that leaves nothing out says by its name that it is all rows.
+    assert everything or in_view(params, params.export.soft_labels_view) <= learnt

@@ -1,0 +1,63 @@
+"""Folders and files named to harm who looks at them: every table that a person opens is inert."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from stages import manifest, standardize
+from stages.records.schema import read_manifest
+
+NAMES = ("=1+1", "@cmd", "+x", "-x", "=cmd|' _C calc'!A0", "<script>alert(1)<", "a;b|c`$x$")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def picture(path: Path, *, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 40, 3), np.uint8)
+    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+
+
+def test_reported_tables_of_strange_names_are_inert(project: Callable[..., Path]) -> None:
+    root = project(standardize__max_reject_share=1.0)
+    toy = root / "raw" / "toy"
+    for number, name in enumerate(NAMES):
+        # As a class that nobody knows, as one that is known not to be a class, and as a face's name.
+        picture(toy / "train" / name / "x.png", seed=number)
+        picture(toy / "train" / f"{name[0]}contempt" / f"{number}.png", seed=100 + number)
+        picture(toy / "train" / "Happy" / f"{name}.png", seed=200 + number)
+    copy = toy / "test" / "Happy" / "=copy.png"
+    copy.write_bytes((toy / "train" / "Happy" / "=1+1.png").read_bytes())
+    assert standardize.main([]) == 0
+    assert manifest.main([]) == 0
+    tables = [
+        p for place in ("standardized", "manifests", "plots") for p in (root / place).rglob("*.csv")
+    ]
+    assert len(tables) > 10
+    for path in tables:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.reader(file):
+                assert not [
+                    cell for cell in row if cell.startswith(FORMULA) and not _number(cell)
+                ], path
+    # The reason stands there, in an apostrophe; what rows are joined by is as it was.
+    rejects = pd.read_csv(root / "standardized" / "toy" / "rejects.csv")
+    assert "'=contempt" in set(rejects["detail"])
+    rows = read_manifest(root / "manifests" / "classification_manifest.csv")
+    faces = pd.read_feather(root / "standardized" / "toy" / "faces-00000.arrow", columns=["id"])
+    assert set(rows["id"]) <= set(faces["id"])
+    assert "toy/train/Happy/@cmd.png" in set(rows["id"])
+    excluded = pd.read_csv(root / "manifests" / "excluded.csv")
+    assert excluded["id"].to_list() == ["toy/train/Happy/=1+1.png"]
+    assert excluded["detail"].to_list() == ["toy/test/Happy/=copy.png"]
+
+
+def _number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
