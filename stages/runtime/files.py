@@ -20,14 +20,24 @@ from stages.runtime.errors import UserError
 
 _CHUNK = 1 << 20
 _TRIES = 20
+_COPIES = (".dvc", "tmp", "exps")
 _TEMPORARY = "**/.*.tmp-*"
 _ASIDE = ".old~"
 _OWN_TEMPORARY = re.compile(r"\..+\.tmp-(?P<home>[0-9a-f]{8})-(?P<pid>\d+)")
 
 
 def project_root() -> Path:
-    """The repository that owns `.work`: DVC's root, also inside `dvc exp run --temp`; else here."""
-    return Path(os.environ.get("DVC_ROOT", "."))
+    """The project that owns `.work`: the current folder, where every door runs.
+
+    `dvc exp run --temp` and queues run in a copy of the git repository, which they remove: there it
+    is the project that was copied. DVC_ROOT does not say: below a stage of another project it is
+    that one's.
+    """
+    here = Path.cwd()
+    copies = [folder for folder in here.parents if folder.parts[-3:] == _COPIES]
+    if not copies:
+        return Path()
+    return _repository(copies[-1]) / here.relative_to(_repository(here))
 
 
 def work_folder(*parts: str) -> Path:
@@ -131,6 +141,11 @@ def sha256_json(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _repository(folder: Path) -> Path:
+    """The git repository that a folder is part of."""
+    return next(one for one in (folder, *folder.parents) if (one / ".git").exists())
 
 
 def _json_lines(value: Any, *, margin: str) -> str:
