@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from stages.runtime.cores import limit_threads
 from stages.runtime.errors import InterruptedRunError, LockHeldError, LostProcessError, UserError
 
 DONE = 0
@@ -26,6 +27,7 @@ def run_door(work: Callable[[], int | None]) -> int:
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
+    limit_threads()
     try:
         return work() or DONE
     except (UserError, LockHeldError, LostProcessError) as error:
