@@ -143,6 +143,15 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+def pid_space() -> str:
+    """The machine, and among containers the one, whose process ids these are."""
+    names = [socket.gethostname()]
+    namespace = Path("/proc/self/ns/pid")
+    if namespace.is_symlink():
+        names.append(str(namespace.readlink()))
+    return sha256_json(names)[:8]
+
+
 def _repository(folder: Path) -> Path:
     """The git repository that a folder is part of."""
     return next(one for one in (folder, *folder.parents) if (one / ".git").exists())
@@ -185,7 +194,7 @@ def _temporary_for(path: Path) -> Path:
 
 
 def _beside(path: Path, name: str) -> Path:
-    return path.with_name(f".{name}.tmp-{_home()}-{os.getpid()}")
+    return path.with_name(f".{name}.tmp-{pid_space()}-{os.getpid()}")
 
 
 def _aside(target: Path) -> Path:
@@ -231,22 +240,13 @@ def _patiently(act: Callable[[], object]) -> None:
             time.sleep(0.1)
 
 
-def _home() -> str:
-    """The machine, and among containers the one, whose process ids these are."""
-    names = [socket.gethostname()]
-    namespace = Path("/proc/self/ns/pid")
-    if namespace.is_symlink():
-        names.append(str(namespace.readlink()))
-    return sha256_json(names)[:8]
-
-
 def _writer_runs(temporary: Path) -> bool | None:
     """Whether the process that writes it still runs; None where only another machine can say.
 
     A process that has been given the pid of a dead one hides what that one left.
     """
     own = _OWN_TEMPORARY.fullmatch(temporary.name)
-    if own is None or own["home"] != _home():
+    if own is None or own["home"] != pid_space():
         return None
     return bool(psutil.pid_exists(int(own["pid"])))
 
