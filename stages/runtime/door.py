@@ -4,8 +4,10 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from stages.runtime.cores import limit_threads
+from stages.runtime.disk import disk_full_error
 from stages.runtime.errors import InterruptedRunError, LockHeldError, LostProcessError, UserError
 
 DONE = 0
@@ -31,9 +33,20 @@ def run_door(work: Callable[[], int | None]) -> int:
     try:
         return work() or DONE
     except (UserError, LockHeldError, LostProcessError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(error)
         return error.exit_code
     except InterruptedRunError as error:
         if rank == 0:
-            print(f"error: {error}", file=sys.stderr)
+            _tell(error)
         return error.exit_code
+    except (OSError, RuntimeError) as error:
+        if (told := disk_full_error(error)) is None:
+            raise
+        _tell(told)
+        return told.exit_code
+
+
+def _tell(error: Exception) -> None:
+    # The log may be a file on the disk that is full.
+    with suppress(OSError):
+        print(f"error: {error}", file=sys.stderr)

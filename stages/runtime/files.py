@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+from stages.runtime.disk import is_disk_full
 from stages.runtime.errors import UserError
 
 _CHUNK = 1 << 20
@@ -77,9 +78,10 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_for(path)
     try:
-        write(temporary)
-        _sync(temporary)
-        replace(temporary, path)
+        with _full_disk_named(path, temporary=temporary):
+            write(temporary)
+            _sync(temporary)
+            replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -94,12 +96,13 @@ def published_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_for(target)
-    temporary.mkdir()
     try:
-        yield temporary
-        if target.exists():
-            replace(target, _aside(target))
-        replace(temporary, target)
+        with _full_disk_named(target, temporary=temporary):
+            temporary.mkdir()
+            yield temporary
+            if target.exists():
+                replace(target, _aside(target))
+            replace(temporary, target)
     finally:
         _settle(target)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -141,6 +144,21 @@ def sha256_json(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@contextmanager
+def _full_disk_named(path: Path, *, temporary: Path) -> Iterator[None]:
+    """Let the error of a full disk say what was being written, by the name that it was to have."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            # Of a write the system names nothing, of a copy both.
+            named = Path(error.filename2 or error.filename or temporary)
+            if named.is_relative_to(temporary):
+                named = path / named.relative_to(temporary)
+            error.filename, error.filename2 = str(named), None
+        raise
 
 
 def pid_space() -> str:

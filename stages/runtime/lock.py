@@ -19,6 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
+from stages.runtime.disk import is_disk_full
 from stages.runtime.errors import LockHeldError, UserError
 from stages.runtime.files import leftovers, pid_space, remove, sha256_json, write_json
 
@@ -148,6 +149,8 @@ def _plain_errors(folder: Path) -> Iterator[None]:
     except (Timeout, FileNotFoundError, FileExistsError):
         raise
     except (OSError, NotImplementedError) as error:
+        if is_disk_full(error):
+            raise
         raise UserError(
             f"{folder.as_posix()}: cannot be locked: {error}; "
             "`.work` must lie on a file system that can be written and has locks"
