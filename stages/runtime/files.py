@@ -45,9 +45,13 @@ def work_folder(*parts: str) -> Path:
     """The folder `.work/<parts>` of the project, made if needed.
 
     Raises:
-        UserError: if it cannot be made, as on a read-only file system.
+        UserError: if it cannot be made, as on a read-only file system, or `.work` links to nothing.
     """
-    folder = project_root().joinpath(".work", *parts)
+    work = project_root() / ".work"
+    if work.is_symlink() and not work.exists():
+        there = work.readlink()
+        raise UserError(f"{work.as_posix()}: links to {there}, which is gone; make it, or unlink")
+    folder = work.joinpath(*parts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import pytest
 from stages import standardize
 from stages.runtime.disk import disk_full_error
 from stages.runtime.door import run_door
-from stages.runtime.files import published_folder, write_bytes, write_with
+from stages.runtime.errors import UserError
+from stages.runtime.files import published_folder, work_folder, write_bytes, write_with
 
 ROOT = Path(__file__).parents[2]
 # As a full disk does, a limit fails a write in its midst.
@@ -115,3 +117,18 @@ def test_other_errors_keep_their_traceback(tmp_path: Path) -> None:
 
     with pytest.raises(IsADirectoryError):
         run_door(work)
+
+
+@posix
+def test_reported_work_as_a_link_is_used_and_a_broken_one_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / ".work").symlink_to(tmp_path / "scratch")
+    write_bytes(work_folder("stageA") / "state", b"")
+    assert (tmp_path / "scratch" / "stageA" / "state").exists()
+    assert (tmp_path / ".work").is_symlink()
+    shutil.rmtree(tmp_path / "scratch")
+    with pytest.raises(UserError, match=r"\.work: links to .*scratch, which is gone"):
+        work_folder("stageA")
