@@ -1,12 +1,13 @@
 """What a measurement ran on, and how much memory it took."""
 
-import os
 import platform
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+
+from stages.runtime.cores import num_cores
 
 _LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "dvc")
 _GIB = 1 << 30
@@ -24,13 +25,6 @@ def describe_machine() -> dict[str, str | int | float]:
         "python": platform.python_version(),
         "opencv": cv2.__version__,
     } | {name: version(name) for name in _LIBRARIES}
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def peak_gib() -> float:

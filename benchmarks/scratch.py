@@ -46,7 +46,7 @@ class Repository:
         return output
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command of this environment in the repository, without any outer one's DVC."""
+        """Start a command of this environment in the repository."""
         tools = Path(sys.executable).parent
         environment = os.environ | {
             "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
@@ -55,7 +55,6 @@ class Repository:
             "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
             "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org",
         }  # fmt: skip
-        environment.pop("DVC_ROOT", None)
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True, stderr=subprocess.STDOUT,

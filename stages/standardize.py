@@ -48,7 +48,9 @@ def work() -> None:
             )
             # Never a hard link: DVC makes what it links read-only, and a file that is edited in
             # standardized/ must not change the copy that later runs reuse.
-            shutil.copytree(finished, folder / name)
+            (folder / name).mkdir()
+            for path in finished.iterdir():
+                shutil.copy2(path, folder / name)
     logger.info("%s/: %d sources", OUT, len(settings.sources))
 
 

@@ -18,7 +18,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     """A function that makes the project's params; the current folder is the project."""
     draw(tmp_path / "raw" / "toy", images=IMAGES)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
 
     def configure(**changes: Any) -> Path:
         write_params(tmp_path, small_params(**changes))

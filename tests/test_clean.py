@@ -35,7 +35,6 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(folder, small_params(stageA__epochs=2))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.delenv("DVC_ROOT", raising=False)
         assert standardize.main([]) == 0
         assert manifest.main([]) == 0
         assert train.main(["stageA", "RN18"]) == 0
@@ -64,8 +63,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
 
 
 def environment() -> dict[str, str]:
-    known = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
-    return known | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def wait_for(is_true: Callable[[], bool]) -> None:
@@ -101,7 +99,6 @@ def test_without_work_there_is_nothing_to_do(
     options: list[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
     assert clean.main(options) == 0
     assert capsys.readouterr().out == "nothing in .work\n"
     assert list(tmp_path.iterdir()) == []

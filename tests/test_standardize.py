@@ -79,7 +79,6 @@ def write_params(
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     write_raw(tmp_path / "raw")
     write_params(tmp_path)
@@ -242,7 +241,6 @@ def test_incident_D6_another_listing_order_changes_no_byte(project: Path, monkey
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 def test_workers_folder_and_listing_order_change_no_byte(tmp_path: Path, monkeypatch, workers: int):
-    monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.chdir(tmp_path)
     folders = [tmp_path / "here", tmp_path / "elsewhere" / "and deeper"]
     for folder in folders:

@@ -1,7 +1,6 @@
 """The door on a repository with real experiments of DVC."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,8 +44,7 @@ stages:
 
 
 def _run(*command: str, folder: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")

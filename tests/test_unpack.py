@@ -60,7 +60,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     write_params(folder, params)
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("DVC_ROOT", raising=False)
         patch.chdir(folder)
         assert standardize.main([]) == 0
         assert manifest.main([]) == 0

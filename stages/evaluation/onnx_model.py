@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from stages.config import Preprocess
@@ -108,4 +109,6 @@ def predict_onnx(model: OnnxModel, batches: Iterable[Mapping[str, Any]]) -> Pair
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

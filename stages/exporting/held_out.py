@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from stages.evaluation.blocks import MAJORITY
 from stages.evaluation.bootstrap import Resamples, mean_interval, resample
@@ -38,7 +39,7 @@ class HeldOut:
         Raises:
             LossError: if that is not finite.
         """
-        session = open_session(path, threads=0)
+        session = open_session(path, threads=torch.get_num_threads())
         found = np.concatenate(
             [run_session(session, images.numpy()) for images in self.faces.batches()]
         ).astype(np.float64)

@@ -34,7 +34,7 @@ def check_parity(
     Raises:
         ParityError: if the largest absolute difference is above `tolerance`, or not a number.
     """
-    session = open_session(path, threads=0)
+    session = open_session(path, threads=torch.get_num_threads())
     expected = torch_probabilities(model, images)
     found = np.concatenate([run_session(session, batch.numpy()) for batch in _batches(images)])
     max_abs_diff = float(np.abs(expected - found).max())
@@ -56,7 +56,7 @@ def check_reference(
     Raises:
         ParityError: if a probability differs by more than `REFERENCE_TOLERANCE`, or is none.
     """
-    found = Expressions(path).probabilities(faces)
+    found = Expressions(path, threads=torch.get_num_threads()).probabilities(faces)
     max_abs_diff = float(np.abs(torch_probabilities(model, images) - found).max())
     if not max_abs_diff <= REFERENCE_TOLERANCE:
         raise ParityError(

@@ -12,7 +12,7 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
-    """The file, ready to run on so many cores; 0 means all."""
+    """The file, ready to run on so many cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # An idle pool that spins takes the cores that torch, measured in turns with it, needs.

@@ -1,6 +1,5 @@
 """Work on items by several processes; what comes out is the same for any number of them."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -10,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import cv2
 
+from stages.runtime.cores import num_cores
 from stages.runtime.errors import UserError
 from stages.runtime.workers import WorkerContext
 
@@ -25,11 +25,7 @@ _work: Callable[[Any], Any]
 
 def num_threads(wanted: int | Literal["auto"]) -> int:
     """How many processes or threads work; `auto` is one for each core that this process may use."""
-    if wanted != "auto":
-        return wanted
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return num_cores() if wanted == "auto" else wanted
 
 
 def map_in_order(

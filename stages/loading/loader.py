@@ -9,7 +9,6 @@ state, and never outlive the trainer.
 
 import atexit
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from stages.loading.dataset import Batch, FaceDataset, Unfinished
 from stages.loading.finishing import Finish
 from stages.loading.prefetch import prefetched
 from stages.loading.sampler import BatchOrder, Draw, EpochSampler, RowOrder
+from stages.runtime.cores import num_cores
 from stages.runtime.errors import UserError
 from stages.runtime.signals import ignore_stop_signals
 from stages.runtime.team import ALONE, Team
@@ -119,7 +119,7 @@ def choose_workers(
         return wanted
     if device.type == "cpu":
         return 0
-    return max(1, min(_MAX_WORKERS, (os.cpu_count() or 1) // team.local_size - 1))
+    return max(1, min(_MAX_WORKERS, num_cores() // team.local_size - 1))
 
 
 def _loader(

@@ -13,7 +13,6 @@ machine finds the same pairs, with any number of threads.
 """
 
 import logging
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from stages.preprocessing.fingerprint import THUMBNAIL_SIDE
+from stages.runtime.cores import num_cores
 from stages.runtime.errors import UserError
 
 Thumbnails = npt.NDArray[np.uint8]
@@ -81,7 +81,7 @@ def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
         return _join(pictures.correlate(*pairs, at_least=at_least) for pairs in found)
 
     # One BLAS thread for each of ours: blocks are small, and compared where they were made.
-    with threadpool_limits(1), ThreadPoolExecutor(_num_cores()) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(num_cores()) as pool:
         pairs = _join(_counted(pool.map(search, range(0, len(short), _ROWS))))
     order = np.lexsort((pairs.second, pairs.first))
     return Pairs(
@@ -195,9 +195,3 @@ def _counted(parts: Iterable[Pairs]) -> Iterable[Pairs]:
                 "alike, found more; is one picture in the data thousands of times?"
             )
         yield part
-
-
-def _num_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -5,8 +5,11 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 
+from stages.runtime.cores import limit_threads
+from stages.runtime.disk import disk_full_error
 from stages.runtime.errors import InterruptedRunError, LockHeldError, LostProcessError, UserError
 
 DONE = 0
@@ -38,20 +41,26 @@ def run_door(work: Callable[[], int | None]) -> int:
         _PrintableFormatter(f"%(asctime)s %(levelname)s {process}%(message)s", "%H:%M:%S")
     )
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, handlers=[handler])
+    limit_threads()
     try:
         return work() or DONE
     except (UserError, LockHeldError, LostProcessError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        _tell(error)
         return error.exit_code
     except InterruptedRunError as error:
         if rank == 0:
-            print(f"error: {error}", file=sys.stderr)
+            _tell(error)
         return error.exit_code
     except ImportError as error:
         if (message := not_installed(error)) is None:
             raise
-        print(f"error: {printable(message)}", file=sys.stderr)
+        _tell(UserError(message))
         return UserError.exit_code
+    except (OSError, RuntimeError) as error:
+        if (told := disk_full_error(error)) is None:
+            raise
+        _tell(told)
+        return told.exit_code
 
 
 def printable(text: str) -> str:
@@ -80,3 +89,9 @@ class _PrintableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+def _tell(error: Exception) -> None:
+    # The log may be a file on the disk that is full.
+    with suppress(OSError):
+        print(f"error: {printable(str(error))}", file=sys.stderr)

@@ -16,27 +16,42 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
+from stages.runtime.disk import is_disk_full
 from stages.runtime.errors import UserError
 
 _CHUNK = 1 << 20
 _TRIES = 20
+_COPIES = (".dvc", "tmp", "exps")
 _TEMPORARY = "**/.*.tmp-*"
 _ASIDE = ".old~"
 _OWN_TEMPORARY = re.compile(r"\..+\.tmp-(?P<home>[0-9a-f]{8})-(?P<pid>\d+)")
 
 
 def project_root() -> Path:
-    """The repository that owns `.work`: DVC's root, also inside `dvc exp run --temp`; else here."""
-    return Path(os.environ.get("DVC_ROOT", "."))
+    """The project that owns `.work`: the current folder, where every door runs.
+
+    `dvc exp run --temp` and queues run in a copy of the git repository, which they remove: there it
+    is the project that was copied. DVC_ROOT does not say: below a stage of another project it is
+    that one's.
+    """
+    here = Path.cwd()
+    copies = [folder for folder in here.parents if folder.parts[-3:] == _COPIES]
+    if not copies:
+        return Path()
+    return _repository(copies[-1]) / here.relative_to(_repository(here))
 
 
 def work_folder(*parts: str) -> Path:
     """The folder `.work/<parts>` of the project, made if needed.
 
     Raises:
-        UserError: if it cannot be made, as on a read-only file system.
+        UserError: if it cannot be made, as on a read-only file system, or `.work` links to nothing.
     """
-    folder = project_root().joinpath(".work", *parts)
+    work = project_root() / ".work"
+    if work.is_symlink() and not work.exists():
+        there = work.readlink()
+        raise UserError(f"{work.as_posix()}: links to {there}, which is gone; make it, or unlink")
+    folder = work.joinpath(*parts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,9 +82,10 @@ def write_with(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_for(path)
     try:
-        write(temporary)
-        _sync(temporary)
-        replace(temporary, path)
+        with _full_disk_named(path, temporary=temporary):
+            write(temporary)
+            _sync(temporary)
+            replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -84,12 +100,13 @@ def published_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_for(target)
-    temporary.mkdir()
     try:
-        yield temporary
-        if target.exists():
-            replace(target, _aside(target))
-        replace(temporary, target)
+        with _full_disk_named(target, temporary=temporary):
+            temporary.mkdir()
+            yield temporary
+            if target.exists():
+                replace(target, _aside(target))
+            replace(temporary, target)
     finally:
         _settle(target)
         shutil.rmtree(temporary, ignore_errors=True)
@@ -133,6 +150,35 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+@contextmanager
+def _full_disk_named(path: Path, *, temporary: Path) -> Iterator[None]:
+    """Let the error of a full disk say what was being written, by the name that it was to have."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            # Of a write the system names nothing, of a copy both.
+            named = Path(error.filename2 or error.filename or temporary)
+            if named.is_relative_to(temporary):
+                named = path / named.relative_to(temporary)
+            error.filename, error.filename2 = str(named), None
+        raise
+
+
+def pid_space() -> str:
+    """The machine, and among containers the one, whose process ids these are."""
+    names = [socket.gethostname()]
+    namespace = Path("/proc/self/ns/pid")
+    if namespace.is_symlink():
+        names.append(str(namespace.readlink()))
+    return sha256_json(names)[:8]
+
+
+def _repository(folder: Path) -> Path:
+    """The git repository that a folder is part of."""
+    return next(one for one in (folder, *folder.parents) if (one / ".git").exists())
+
+
 def _json_lines(value: Any, *, margin: str) -> str:
     if not value or not isinstance(value, (dict, list)):
         return _json_line(value)
@@ -170,7 +216,7 @@ def _temporary_for(path: Path) -> Path:
 
 
 def _beside(path: Path, name: str) -> Path:
-    return path.with_name(f".{name}.tmp-{_home()}-{os.getpid()}")
+    return path.with_name(f".{name}.tmp-{pid_space()}-{os.getpid()}")
 
 
 def _aside(target: Path) -> Path:
@@ -216,22 +262,13 @@ def _patiently(act: Callable[[], object]) -> None:
             time.sleep(0.1)
 
 
-def _home() -> str:
-    """The machine, and among containers the one, whose process ids these are."""
-    names = [socket.gethostname()]
-    namespace = Path("/proc/self/ns/pid")
-    if namespace.is_symlink():
-        names.append(str(namespace.readlink()))
-    return sha256_json(names)[:8]
-
-
 def _writer_runs(temporary: Path) -> bool | None:
     """Whether the process that writes it still runs; None where only another machine can say.
 
     A process that has been given the pid of a dead one hides what that one left.
     """
     own = _OWN_TEMPORARY.fullmatch(temporary.name)
-    if own is None or own["home"] != _home():
+    if own is None or own["home"] != pid_space():
         return None
     return bool(psutil.pid_exists(int(own["pid"])))
 

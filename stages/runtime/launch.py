@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from stages.runtime.cores import limit_threads
 from stages.runtime.errors import UserError
 from stages.runtime.signals import STOP_SIGNALS
 
@@ -35,8 +36,7 @@ def launch(command: Sequence[str], *, processes: int, device: torch.device) -> i
         UserError: if there are fewer GPUs than processes, or on Windows.
     """
     _check(processes, device=device)
-    cores = os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    limit_threads(processes=processes)
     # A stop waits for an evaluation that has begun.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
     for name in ("", ".agent.server.api"):

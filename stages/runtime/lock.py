@@ -1,4 +1,10 @@
-"""One writer per folder, held by the operating system."""
+"""One writer per folder, held by the operating system, and named in a file beside the lock.
+
+Some network file systems grant every lock (NFS with `nolock`). So a lock that is free is taken only
+if the holder whom the file names is known to be gone: its process is dead, or it ran under this
+kernel, which holds it to its locks. A holder on another machine may be alive for all that can be
+seen here; after a clean end or a caught signal the file is gone.
+"""
 
 import contextlib
 import os
@@ -9,15 +15,31 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
+from stages.runtime.disk import is_disk_full
 from stages.runtime.errors import LockHeldError, UserError
-from stages.runtime.files import leftovers, read_json, remove, write_json
+from stages.runtime.files import leftovers, pid_space, remove, sha256_json, write_json
 
 LOCK, HOLDER = ".run.lock", "holder.json"
 # `is_held` takes a free lock for a moment, which must turn no starting run away.
 _PATIENCE_S = 1.0
 _TRIES = 5
+# A clock may have been set since: it dates processes anew, not the holder's file.
+_CLOCK_STEP_S = 60.0
+
+
+class Holder(BaseModel):
+    """Who took a lock; `pid_space` says where the pid means something."""
+
+    pid: int
+    host: str
+    command: str
+    start: datetime
+    pid_space: str = ""
+    kernel: str = ""
 
 
 @contextlib.contextmanager
@@ -27,7 +49,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     What killed processes left half-written in the folder is removed first: no one else writes here.
 
     Raises:
-        LockHeldError: within seconds, naming the holder, when another process has it.
+        LockHeldError: within seconds, naming the holder, when another process has it or may have.
         UserError: when the file system is read-only or knows no locks.
     """
     lock = _take(folder)
@@ -63,7 +85,7 @@ def removal_lock(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the lock of `folder` now.
+    """Whether a process holds the lock of `folder` now, or may do so on another machine.
 
     Raises:
         UserError: when the file system is read-only or knows no locks.
@@ -76,18 +98,18 @@ def is_held(folder: Path) -> bool:
             lock.acquire(timeout=0)
     except Timeout:
         return True
-    lock.release()
-    return False
+    try:
+        return _may_live(folder)
+    finally:
+        lock.release()
 
 
 def describe_holder(folder: Path) -> str:
     """Who took the lock of `folder` last, in words; it counts only while the lock is held."""
-    try:
-        holder = read_json(folder / HOLDER)
-    except (FileNotFoundError, PermissionError):
-        # Not written yet, or, on Windows, being replaced.
+    holder = _read_holder(folder)
+    if holder is None:
         return "holder unknown (it is just starting)"
-    return f"pid {holder['pid']} on {holder['host']} since {holder['start']}: {holder['command']}"
+    return f"pid {holder.pid} on {holder.host} since {holder.start.isoformat()}: {holder.command}"
 
 
 def _take(folder: Path) -> FileLock:
@@ -102,7 +124,15 @@ def _take(folder: Path) -> FileLock:
             continue
         except Timeout:
             break
-        write_json(folder / HOLDER, _holder())
+        if _may_live(folder):
+            lock.release()
+            raise LockHeldError(
+                folder,
+                f"{describe_holder(folder)}; its lock is free, as where locks do not reach other "
+                "machines, and from here it cannot be ruled out that it is at work: if it is gone "
+                f"for good, remove {(folder / HOLDER).as_posix()} and start again",
+            )
+        write_json(folder / HOLDER, _own_holder().model_dump(mode="json"))
         return lock
     raise LockHeldError(folder, describe_holder(folder))
 
@@ -119,6 +149,8 @@ def _plain_errors(folder: Path) -> Iterator[None]:
     except (Timeout, FileNotFoundError, FileExistsError):
         raise
     except (OSError, NotImplementedError) as error:
+        if is_disk_full(error):
+            raise
         raise UserError(
             f"{folder.as_posix()}: cannot be locked: {error}; "
             "`.work` must lie on a file system that can be written and has locks"
@@ -132,10 +164,63 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _holder() -> dict[str, str | int]:
-    return {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "start": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def _own_holder() -> Holder:
+    host = socket.gethostname()
+    return Holder(
+        pid=os.getpid(),
+        host=host,
+        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        start=datetime.now(UTC).replace(microsecond=0),
+        pid_space=pid_space(),
+        kernel=_kernel(host),
+    )
+
+
+def _read_holder(folder: Path) -> Holder | None:
+    try:
+        return Holder.model_validate_json((folder / HOLDER).read_bytes())
+    except (FileNotFoundError, PermissionError, ValidationError):
+        # Not written yet; on Windows being replaced; or cut by a power failure.
+        return None
+
+
+def _may_live(folder: Path) -> bool:
+    """Whether the holder that the file names may be at work although its lock is free."""
+    holder = _read_holder(folder)
+    if holder is None:
+        return False
+    if holder.host == socket.gethostname() and holder.pid_space in ("", pid_space()):
+        return _is_at_work(holder)
+    # Elsewhere a pid says nothing. What runs under this kernel has lost a lock that is free.
+    is_of_this_kernel = holder.kernel != "" and holder.kernel == _kernel(holder.host)
+    return not (is_of_this_kernel and _locks_lock(folder))
+
+
+def _is_at_work(holder: Holder) -> bool:
+    """Whether its process runs; one that has got the number of a dead one began after the lock."""
+    if holder.pid == os.getpid():
+        return False
+    try:
+        process = psutil.Process(holder.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(process.create_time() <= holder.start.timestamp() + _CLOCK_STEP_S)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _locks_lock(folder: Path) -> bool:
+    """Whether the lock of `folder`, which this process has, is refused to who asks again."""
+    second = _lock_of(folder)
+    try:
+        second.acquire(timeout=0)
+    except Timeout:
+        return True
+    second.release()
+    return False
+
+
+def _kernel(host: str) -> str:
+    """One start of the machine that calls itself `host`; its containers share it. Linux only."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return sha256_json([host, boot.read_text("ascii")])[:16] if boot.exists() else ""

@@ -116,12 +116,12 @@ def test_what_processes_make_of_their_rows_comes_together_in_order(dataset: Face
     ],
 )
 def test_workers_chosen(wanted, device, cores, expected, monkeypatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    monkeypatch.setattr("stages.loading.loader.num_cores", lambda: cores)
     assert choose_workers(wanted, device=torch.device(device)) == expected
 
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("stages.loading.loader.num_cores", lambda: 16)
     team = Team(rank=5, size=8, local_size=4)
     assert choose_workers("auto", device=torch.device("cuda"), team=team) == 3
 

@@ -1,5 +1,3 @@
-import os
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,8 +65,7 @@ def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_number_of_cores_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     thumbnails = smooth(np.random.default_rng(4), 1500)
     two = similar_pairs(thumbnails, at_least=0.9)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(similarity, "num_cores", lambda: 1)
     one = similar_pairs(thumbnails, at_least=0.9)
     assert all(np.array_equal(getattr(one, n), getattr(two, n)) for n in vars(one))
 

@@ -212,7 +212,7 @@ def test_hash_of_json_ignores_the_order_of_keys(value: dict[str, object]) -> Non
 def test_a_folder_that_cannot_be_made_is_said_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     (tmp_path / ".work").touch()
     with pytest.raises(UserError, match=r"\.work/stageA: cannot be made: "):
         work_folder("stageA")

@@ -1,0 +1,108 @@
+"""Whose `.work` a door uses: that of the project it runs in, however DVC came to start it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.runtime.files import work_folder
+
+ROOT = Path(__file__).parents[1]
+# A door in small: it leaves its param in `.work`.
+DOOR = """\
+from pathlib import Path
+from stages.runtime.files import work_folder
+
+(work_folder() / Path("params.yaml").read_text().split()[-1]).touch()
+"""
+PIPELINE = """\
+stages:
+  door:
+    cmd: python door.py
+    params: [v]
+"""
+AROUND = """\
+stages:
+  night:
+    cmd: cd own && dvc repro --force
+"""
+ENVIRONMENT = {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def around(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DVC project with two projects in it: `own` is one for DVC, too, `plain` is a folder."""
+    folder = tmp_path_factory.mktemp("around").resolve()
+    run(folder, "git init -q -b main && dvc init -q")
+    (folder / "dvc.yaml").write_text(AROUND, encoding="utf-8")
+    for name in ("own", "plain"):
+        (folder / name).mkdir()
+        (folder / name / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+        (folder / name / "door.py").write_text(DOOR, encoding="utf-8")
+        (folder / name / "params.yaml").write_text("v: 0", encoding="utf-8")
+        (folder / name / ".gitignore").write_text(".work\n", encoding="utf-8")
+    run(folder / "own", "dvc init -q --subdir")
+    run(folder, "git add -A && git commit -q -m start")
+    return folder
+
+
+@pytest.mark.pipeline
+@pytest.mark.parametrize(
+    ("where", "command", "made"),
+    [
+        (".", "dvc repro dvc.yaml:night", "own/.work/0"),
+        (".", "dvc exp run --temp --force dvc.yaml:night", "own/.work/0"),
+        ("own", "dvc repro --force", "own/.work/0"),
+        ("own", "dvc exp run -S v=1", "own/.work/1"),
+        ("own", "dvc exp run --temp -S v=2", "own/.work/2"),
+        ("own", "dvc exp run --queue -S v=3 && dvc queue start", "own/.work/3"),
+        ("plain", "dvc repro --force", "plain/.work/0"),
+        ("plain", "dvc exp run --temp -S v=4", "plain/.work/4"),
+        ("plain", "dvc exp run --queue -S v=5 && dvc queue start", "plain/.work/5"),
+    ],
+)
+def test_reported_dvc_root_of_a_parent(
+    around: Path, monkeypatch: pytest.MonkeyPatch, where: str, command: str, made: str
+) -> None:
+    # As a stage of some other project leaves it.
+    monkeypatch.setenv("DVC_ROOT", str(around))
+    run(around / where, command)
+    while "queue" in command and "Success" not in run(around / where, "dvc queue status"):
+        time.sleep(0.2)
+    found = [path for work in around.rglob(".work") for path in work.iterdir()]
+    run(around, "git checkout -q --force main")
+    for path in found:
+        path.unlink()
+    assert found == [around / made]
+
+
+def test_work_is_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "parent"))
+    monkeypatch.chdir(tmp_path)
+    assert work_folder("stageA").resolve() == tmp_path / ".work" / "stageA"
+    assert [path.name for path in tmp_path.iterdir()] == [".work"]
+
+
+def run(folder: Path, command: str) -> str:
+    """What a command line prints; it must succeed."""
+    # Into a file: a queue's worker outlives who started it.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        done = subprocess.run(
+            command, shell=True, cwd=folder, env=os.environ | ENVIRONMENT, timeout=120,
+            stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        output.seek(0)
+        text = output.read()
+    assert done.returncode == 0, text
+    assert "Failed" not in text, text
+    return text
