@@ -25,6 +25,7 @@ from stages.training.preflight import Scoring, preflight
 from stages.training.processes import record_process
 from stages.training.progress import Progress, Scores
 from stages.training.session import Session
+from stages.training.sharing import require_images
 from stages.training.staffing import staff
 from stages.training.start import build_model
 
@@ -79,6 +80,7 @@ def _build_engine(
 ) -> Engine:
     section, recipe = session.section, session.recipe
     batches = session.faces.to_train_on(session.rows.train)
+    require_images(batches.sizes, model=model, key=session.run.stage, team=session.team)
     plan = build_plan(
         section,
         recipe=recipe,

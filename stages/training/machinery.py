@@ -1,6 +1,7 @@
 """What learns: the model, what updates it, and one optimizer step."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from stages.runtime.seed import derive_seed
 from stages.runtime.team import ALONE, Team
 from stages.training.compilation import CompilableEmbed
 from stages.training.outcomes import Outcome
+from stages.training.prior import Loss
 
 # image float32 (N, 3, H, W), target int64 (N,); index int64 (N,), the row of the training set
 Batch = Mapping[str, Tensor]
@@ -39,7 +41,7 @@ class Machinery:
     training_logits: TrainingLogits
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     average: ModelEmaV3 | None
     max_grad_norm: float
     device: torch.device
@@ -126,14 +128,22 @@ class Machinery:
     def _backward(self, group: Sequence[Batch], *, num_images: int, margin_rad: float) -> Tensor:
         """Gradients of the mean loss over all images of the group; this process's part of it."""
         total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(group, start=1):
+        shares = self._shares(group, num_images=num_images)
+        for number, (batch, share) in enumerate(zip(group, shares, strict=True), start=1):
             with nullcontext() if number == len(group) else self._gradients_to_itself():
-                loss = self._loss(batch, margin_rad=margin_rad)
-                loss = loss * (len(batch["target"]) / num_images)
+                loss = self._loss(batch, margin_rad=margin_rad) * share
                 # Processes give each other the mean of their gradients, and the sum is wanted.
                 self.scaler.scale(loss * self.team.size).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _shares(self, group: Sequence[Batch], *, num_images: int) -> Sequence[float | Tensor]:
+        """What the mean of each batch counts in the mean over the group, in all processes."""
+        if (weight := self.loss.weight) is None:
+            return [len(batch["target"]) / num_images for batch in group]
+        sums = [weight[batch["target"]].sum() for batch in group]
+        whole = self.team.total(torch.stack(sums).sum())
+        return [part / whole for part in sums]
 
     def _gradients_to_itself(self) -> AbstractContextManager[None]:
         """Where a process adds up gradients that it shares with the last batch of a group."""
