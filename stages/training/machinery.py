@@ -102,6 +102,14 @@ class Machinery:
             "scaler": self.scaler.state_dict(),
         }
 
+    def state_bytes(self) -> int:
+        """Of all tensors of the state as it is now: an optimizer has none before its first step."""
+        return sum(tensor.nbytes for tensor in _tensors(self.state()))
+
+    def weights_bytes(self) -> int:
+        """Of the weights that count."""
+        return sum(tensor.nbytes for tensor in self.weights().state_dict().values())
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
         self.model.load_state_dict(state["model"])
@@ -154,6 +162,16 @@ class Machinery:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.training_logits(batch["image"], batch["target"], margin_rad=margin_rad)
         return self.loss(logits, batch["target"])
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All that a state holds."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from itertools.chain.from_iterable(map(_tensors, value.values()))
+    elif isinstance(value, list):
+        yield from itertools.chain.from_iterable(map(_tensors, value))
 
 
 def _copied(value: Any) -> Any:
