@@ -606,6 +606,13 @@ def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:
     low, high = stage.augmentation.crop_scale
     if not low <= high <= 1:
         yield f"{key}.augmentation.crop_scale: expected low <= high <= 1, got [{low:g}, {high:g}]"
+    if stage.label_smoothing and isinstance(stage.prior, ClassWeights | LogitAdjustment):
+        yield (
+            f"{key}.label_smoothing: {stage.label_smoothing:g} with prior.kind {stage.prior.kind}: "
+            "the smoothed share is equal for all classes, and the correction of the prior would "
+            "multiply it for the rare ones, which then win where a picture says nothing; use 0, or "
+            "prior.kind sampler_fill"
+        )
     if isinstance(stage.prior, SamplerFill):
         needed = NUM_CLASSES * stage.prior.min_per_class
         if stage.batch_size < needed:

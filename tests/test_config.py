@@ -123,6 +123,11 @@ def test_reported_a_numbered_folder_may_mean_what_is_no_class(tmp_path: Path, me
             {"stageA__prior": {"kind": "sampler_fill", "min_per_class": 5}},
             "stageA.batch_size: 32 cannot hold 5 of each of 7 classes; expected at least 35",
         ),
+        ({"stageA__label_smoothing": 0.1}, "stageA.label_smoothing: 0.1 with prior.kind logit_adjustment: "),
+        (
+            {"stageB__label_smoothing": 0.1, "stageB__prior": {"kind": "class_weights", "beta": 0.99}},
+            "stageB.label_smoothing: 0.1 with prior.kind class_weights: ",
+        ),
         ({"calibrate__weights": {"RN18": 1.0}}, "calibrate.weights: expected one per teacher ['B3', 'RN18']"),
         ({"calibrate__weights": {"RN18": 0.7, "B3": 0.7}}, "calibrate.weights: must sum to 1, got 1.4"),
         ({"export__soft_labels_view": "hq"}, "export.soft_labels_view: 'hq' is no view; known: "),

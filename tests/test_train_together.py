@@ -16,13 +16,8 @@ import psutil
 import pytest
 
 from stages import manifest, standardize, train
-from stages.config import ClassWeights, NoCorrection
-from stages.loading.sampler import EpochSampler
-from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 from stages.runtime.lock import run_lock
-from stages.runtime.team import Team
-from stages.training.assembly import _require_shares
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = Path("models/stageA/RN18")
@@ -55,9 +50,19 @@ def losses() -> list[float]:
     return [record["train_loss"] for record in read_json(PUBLISHED / "history.json")]
 
 
-def test_two_processes_learn_what_one_does_and_score_every_row_once(prepared: Project) -> None:
+@pytest.mark.parametrize(
+    "prior",
+    [
+        pytest.param({"kind": "logit_adjustment", "tau": 1.0}, id="logit_adjustment"),
+        pytest.param({"kind": "class_weights", "beta": 0.9}, id="reported_class_weights"),
+    ],
+)
+def test_two_processes_learn_what_one_does_and_score_every_row_once(
+    prepared: Project, prior: dict[str, object]
+) -> None:
     # By SGD and without a limit on its norm: a factor in the gradient would change the losses.
     recipe = {
+        "stageA__prior": prior,
         "stageA__accumulate": 2, "stageA__batch_size": 9, "teachers__RN18__optimizer": "sgd",
         "stageA__learning_rate": 0.02, "stageA__max_grad_norm": 1e6,
     }  # fmt: skip
@@ -131,18 +136,6 @@ def test_wrong_data_are_said_once_before_any_process_is_started(
     printed = capfd.readouterr().err
     assert printed.count("error: ") == 1
     assert "starting 2 processes" not in printed
-
-
-def test_batches_that_leave_a_process_less_than_two_images_are_refused() -> None:
-    sampler = EpochSampler(np.arange(70) % 7, batch_size=10, seed=7)
-    free = NoCorrection(kind="none")
-    _require_shares(sampler, prior=free, team=Team(0, 5))
-    with pytest.raises(UserError, match=r"machine.processes: 6 processes share batches of 10"):
-        _require_shares(sampler, prior=free, team=Team(0, 6))
-    with pytest.raises(UserError, match="would weigh its share of a batch by itself"):
-        _require_shares(
-            sampler, prior=ClassWeights(kind="class_weights", beta=0.9), team=Team(0, 2)
-        )
 
 
 def _wait_for_step(work: Path, step: int, launcher: "subprocess.Popen[bytes]") -> None:

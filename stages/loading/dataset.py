@@ -59,7 +59,7 @@ class FaceDataset(Dataset[Batch]):
         self.preprocess = preprocess
         self._store = store
         self._positions = positions
-        self._size = image_size
+        self.size = image_size
         self._augmentation = augmentation
         self._seed = seed
         self._levels = _normalized_levels(preprocess)
@@ -68,14 +68,19 @@ class FaceDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._positions)
 
+    @property
+    def image_bytes(self) -> int:
+        """Of each image of a batch."""
+        return 3 * self.size**2 * np.dtype(np.float32).itemsize
+
     def __getitem__(self, draws: list[Draw]) -> Batch:
         """The batch of these draws.
 
         Raises:
             UserError: naming the face, if its image cannot be decoded.
         """
-        pixels = self._memory.take(len(draws), self._size, self._size, 3, dtype=np.float32)
-        square = np.empty((self._size, self._size, 3), np.uint8)
+        pixels = self._memory.take(len(draws), self.size, self.size, 3, dtype=np.float32)
+        square = np.empty((self.size, self.size, 3), np.uint8)
         variations = self._variations(draws)
         faces = zip(self._decoded(draws), variations, strict=True)
         for slot, (face, variation) in enumerate(faces):
@@ -90,7 +95,7 @@ class FaceDataset(Dataset[Batch]):
         Raises:
             UserError: naming the face, if its image cannot be decoded.
         """
-        images = self._memory.take(len(draws), self._size, self._size, 3, dtype=np.uint8)
+        images = self._memory.take(len(draws), self.size, self.size, 3, dtype=np.uint8)
         variations = self._variations(draws)
         faces = zip(self._decoded(draws), variations, strict=True)
         for slot, (face, variation) in enumerate(faces):
@@ -137,6 +142,11 @@ class Unfinished(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self._faces)
+
+    @property
+    def image_bytes(self) -> int:
+        """Of each image of a batch."""
+        return 3 * self._faces.size**2
 
     def __getitem__(self, draws: list[Draw]) -> Batch:
         return self._faces.unfinished(draws)

@@ -9,21 +9,25 @@ state, and never outlive the trainer.
 
 import atexit
 import multiprocessing
+import multiprocessing.connection
+import multiprocessing.queues
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
 import torch
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Sampler
 
 from stages.loading.dataset import Batch, FaceDataset, Unfinished
 from stages.loading.finishing import Finish
 from stages.loading.prefetch import prefetched
 from stages.loading.sampler import BatchOrder, Draw, EpochSampler, RowOrder
+from stages.loading.shared_memory import AHEAD, require_shared_memory, too_small
 from stages.runtime.cores import num_cores
 from stages.runtime.errors import UserError
 from stages.runtime.signals import ignore_stop_signals
@@ -31,6 +35,10 @@ from stages.runtime.team import ALONE, Team
 from stages.runtime.workers import Worker, WorkerContext
 
 _MAX_WORKERS = 16
+_IN_WORKER = "in DataLoader worker process"
+# Exit codes of a worker that found less memory behind a mapping than it was given.
+_BUS_ERRORS = {-signal.SIGBUS} if sys.platform != "win32" else set()
+_END_SECONDS = 5.0
 
 
 class TrainLoader:
@@ -50,7 +58,10 @@ class TrainLoader:
     ) -> None:
         self._sampler = sampler
         self._order = BatchOrder(sampler, team=team)
-        self._loader = _loader(dataset, self._order, workers=workers, device=device)
+        largest = -(-max(sampler.sizes) // team.size)
+        self._loader = _loader(
+            dataset, self._order, workers=workers, device=device, largest=largest, team=team
+        )
         self.finish = Finish(dataset.preprocess, device=device)
         self.sizes = sampler.sizes
         self.effective_counts = sampler.effective_counts
@@ -84,7 +95,10 @@ class EvalLoader:
         team: Team = ALONE,
     ) -> None:
         self._order = RowOrder(len(dataset), batch_size=batch_size, team=team)
-        self._loader = _loader(dataset, self._order, workers=workers, device=device)
+        largest = min(batch_size, len(dataset))
+        self._loader = _loader(
+            dataset, self._order, workers=workers, device=device, largest=largest, team=team
+        )
         self.finish = Finish(dataset.preprocess, device=device)
 
     def __len__(self) -> int:
@@ -123,24 +137,55 @@ def choose_workers(
 
 
 def _loader(
-    dataset: FaceDataset, order: Sampler[list[Draw]], *, workers: int, device: torch.device
+    dataset: FaceDataset,
+    order: Sampler[list[Draw]],
+    *,
+    workers: int,
+    device: torch.device,
+    largest: int,
+    team: Team,
 ) -> DataLoader[Batch]:
+    """Batches of the order, of `largest` images at most."""
+    faces = dataset if device.type == "cpu" else Unfinished(dataset)
     if workers == 0:
         cv2.setNumThreads(1)
+    else:
+        require_shared_memory(
+            largest * faces.image_bytes, workers=workers, processes=team.local_size
+        )
     return DataLoader(
-        dataset if device.type == "cpu" else Unfinished(dataset),
+        faces,
         # An item is a whole batch, so torch must neither group draws nor collate.
         sampler=order,
         batch_size=None,
         collate_fn=_as_it_is,
         num_workers=workers,
-        multiprocessing_context=WorkerContext() if workers else None,
+        prefetch_factor=AHEAD if workers else None,
+        multiprocessing_context=_LoaderContext() if workers else None,
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
         pin_memory=device.type == "cuda",
         # DataLoader draws a seed for its workers; not from the generator that training uses.
         generator=torch.Generator(),
     )
+
+
+class _Queue(multiprocessing.queues.Queue):  # type: ignore[type-arg]
+    """Says what kept a worker from handing a batch over; else the trainer would wait for ever."""
+
+    def _on_queue_feeder_error(self, error: Exception, item: Any) -> None:
+        if isinstance(item, tuple):
+            number, _ = item
+            said = ExceptionWrapper((type(error), error, None), where=_IN_WORKER)  # type: ignore[no-untyped-call]
+            self.put((number, said))
+        # Else it was ready to be sent: then nobody listens.
+
+
+class _LoaderContext(WorkerContext):
+    """Starts workers with queues that lose nothing."""
+
+    def Queue(self, maxsize: int = 0) -> _Queue:  # noqa: N802 - the name in multiprocessing
+        return _Queue(maxsize, ctx=self.get_context())
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -162,32 +207,54 @@ def _kill_workers() -> None:
 
 
 def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    with _death_explained(), _child_signal_kept():
+    with _death_explained([]), _child_signal_kept():
         batches = iter(loader)
     return _explained(batches) if loader.num_workers else prefetched(_explained(batches))
 
 
 def _explained(batches: Iterator[Batch]) -> Iterator[Batch]:
-    with _death_explained():
+    with _death_explained(getattr(batches, "_workers", [])):
         yield from batches
 
 
 @contextmanager
-def _death_explained() -> Iterator[None]:
+def _death_explained(workers: Sequence[Worker]) -> Iterator[None]:
     try:
         yield
+    except UserError as error:
+        if _IN_WORKER not in str(error):
+            raise
+        # Torch has put the worker's traceback before it.
+        raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2].strip()) from None
     except RuntimeError as error:
+        if "unable to allocate shared memory" in str(error):
+            raise too_small(f"a worker could not hand over a batch: {_last_line(error)}") from error
         if not str(error).startswith("DataLoader worker (pid"):
             raise
-        raise _death(error) from error
+        raise _death(error, workers) from error
     except (ConnectionError, EOFError) as error:
         # A worker's connection ends before the worker does: torch may still take it for alive.
-        if "in DataLoader worker process" in str(error):
+        if _IN_WORKER in str(error):
             raise
-        raise _death(f"DataLoader worker exited while it sent a batch ({error})") from error
+        _await_end_of_one(workers)
+        reason = f"DataLoader worker exited while it sent a batch ({error})"
+        raise _death(reason, workers) from error
 
 
-def _death(of: object) -> UserError:
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _await_end_of_one(workers: Sequence[Worker]) -> None:
+    """Wait until the system knows what ended a worker whose pipes are closed already."""
+    ending = {worker.sentinel: worker for worker in workers}
+    for sentinel in multiprocessing.connection.wait(list(ending), timeout=_END_SECONDS):
+        ending[cast(int, sentinel)].join(_END_SECONDS)
+
+
+def _death(of: object, workers: Sequence[Worker]) -> UserError:
+    if any(worker.exitcode in _BUS_ERRORS for worker in workers):
+        return too_small(f"{of}: by a bus error, for want of shared memory?")
     return UserError(
         f"params.yaml: machine.workers: {of}: killed by the system for want of memory? "
         "Use fewer workers, or 0; run again to go on from the last checkpoint"

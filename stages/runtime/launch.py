@@ -16,7 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from stages.runtime.cores import limit_threads
 from stages.runtime.errors import UserError
-from stages.runtime.signals import STOP_SIGNALS
+from stages.runtime.signals import heeded
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +72,7 @@ def _config(processes: int, *, logs: str) -> LaunchConfig:
         max_restarts=0,
         # Torch's own choice is a folder that it leaves behind.
         logs_specs=DefaultLogsSpecs(log_dir=logs),
-        # What is ignored, as `nohup` does a hang-up, stays ignored.
-        signals_to_handle=",".join(
-            number.name for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN
-        ),
+        signals_to_handle=",".join(number.name for number in heeded()),
     )
 
 

@@ -1,25 +1,29 @@
 """Stop signals as a question that a loop asks, so that it stops where its state is whole.
 
 They are SIGINT, SIGTERM and, when a terminal is closed, SIGHUP; on Windows Ctrl-Break (SIGBREAK),
-the only one there that can be sent to a group.
+the only one there that can be sent to a group. Job schedulers warn of the end by SIGUSR1, SIGUSR2
+or SIGXCPU.
 """
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = tuple(
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    if hasattr(signal, name)
-)
-_HANG_UP = getattr(signal, "SIGHUP", None)
+
+def _known(*names: str) -> tuple[signal.Signals, ...]:
+    """Those that this system has."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+WARNINGS = _known("SIGUSR1", "SIGUSR2", "SIGXCPU")
+STOP_SIGNALS = (*_known("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"), *WARNINGS)
+_HANG_UP = _known("SIGHUP")
 
 
 class StopRequest:
-    """Which signal asked this process to stop; 0 while none did."""
+    """Which signal asked this process to stop first; 0 while none did."""
 
     def __init__(self) -> None:
         self.signal_number = 0
@@ -28,31 +32,43 @@ class StopRequest:
         return self.signal_number != 0
 
 
+def heeded() -> list[signal.Signals]:
+    """The stop signals but a SIGHUP that is ignored, as `nohup` has it: that one stays ignored.
+
+    Others that are ignored are heeded: a shell may keep a warning from what it starts in between.
+    """
+    return [
+        number
+        for number in STOP_SIGNALS
+        if number not in _HANG_UP or signal.getsignal(number) != signal.SIG_IGN
+    ]
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Note the first stop signal; a second one acts as it would without this block.
 
-    A SIGHUP that is ignored, as `nohup` has it, stays ignored.
+    A warning may come again and again, as SIGXCPU does every second, and before the signal that it
+    warns of: warnings are only noted, and are no first one.
     """
     request = StopRequest()
-    previous = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    if previous.get(_HANG_UP) == signal.SIG_IGN:
-        del previous[_HANG_UP]
+    previous = {number: signal.getsignal(number) for number in heeded()}
 
     def note(number: int, _frame: FrameType | None) -> None:
-        request.signal_number = number
-        _restore()
+        request.signal_number = request.signal_number or number
+        if number not in WARNINGS:
+            _restore(set(previous) - set(WARNINGS))
 
-    def _restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    def _restore(numbers: Iterable[signal.Signals]) -> None:
+        for number in numbers:
+            signal.signal(number, previous[number])
 
     for number in previous:
         signal.signal(number, note)
     try:
         yield request
     finally:
-        _restore()
+        _restore(previous)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from stages.runtime.errors import LostProcessError, UserError, exit_code
 
@@ -74,6 +74,12 @@ class Team:
         parts[self.rank] = value
         dist.all_reduce(parts)
         return float(sum(parts.tolist()))
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, on the device where the parts lie."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
 
     def gather(self, value: T) -> list[T]:
         """Every process's value, by rank."""

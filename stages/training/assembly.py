@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from stages.config import Augmentation, ClassWeights, Preprocess, Prior, SamplerFill, Stage
+from stages.config import Augmentation, Preprocess, SamplerFill, Stage
 from stages.config import Teacher as Recipe
 from stages.evaluation.metrics import score, softmax
 from stages.evaluation.predict import predict
@@ -22,7 +22,6 @@ from stages.loading.shards import FaceStore
 from stages.modeling.arcface import margin_at
 from stages.modeling.teacher import Teacher
 from stages.records.schema import targets_of
-from stages.runtime.errors import UserError
 from stages.runtime.team import Team
 from stages.training.compilation import CompilableEmbed
 from stages.training.engine import Plan
@@ -66,7 +65,7 @@ class Faces:
         """Shuffled, augmented batches, each class filled up where the section says so.
 
         Raises:
-            UserError: if a batch is too small for the rule, or to be shared by the processes.
+            UserError: if a batch is too small for the rule.
         """
         prior = self._section.prior
         sampler = EpochSampler(
@@ -75,7 +74,6 @@ class Faces:
             min_per_class=prior.min_per_class if isinstance(prior, SamplerFill) else 0,
             seed=self._seed,
         )
-        _require_shares(sampler, prior=prior, team=self._team)
         dataset = self._dataset(rows, self._section.augmentation)
         return TrainLoader(
             dataset, sampler, workers=self.workers, device=self._device, team=self._team
@@ -200,19 +198,3 @@ def predict_together(
     team.align(model)
     mine = predict(model, loader, finish=loader.finish, device=device, dtype=dtype)
     return loader.in_order(team.gather(mine))
-
-
-def _require_shares(sampler: EpochSampler, *, prior: Prior, team: Team) -> None:
-    if team.size == 1:
-        return
-    if isinstance(prior, ClassWeights):
-        raise UserError(
-            "params.yaml: machine.processes: with prior.kind class_weights each process would "
-            "weigh its share of a batch by itself; use another prior, or one process"
-        )
-    # Batch norm needs two images, or it has no variance.
-    if min(sampler.sizes) < (needed := 2 * team.size):
-        raise UserError(
-            f"params.yaml: machine.processes: {team.size} processes share batches of "
-            f"{min(sampler.sizes)} images; expected at least {needed}"
-        )

@@ -6,6 +6,7 @@ stays as `checkpoint_prev.pt` and is used, with a warning, when the last is unre
 """
 
 import logging
+import os
 import pickle
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,7 +31,12 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     last = folder / LAST
 
     def write(temporary: Path) -> None:
-        torch.save(dict(state), temporary)
+        # By a file of Python's: torch's own says nothing of a full disk.
+        with temporary.open("wb") as file:
+            torch.save(dict(state), file)
+            # Before the last one is moved: some file systems say here that they are full.
+            file.flush()
+            os.fsync(file.fileno())
         if last.exists():
             replace(last, folder / PREVIOUS)
 
@@ -59,6 +65,14 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     if found:
         raise RuntimeError(f"no readable checkpoint in {folder.name}: {[p.name for p in found]}")
     return None
+
+
+def describe_kept(folder: Path) -> str:
+    """Which checkpoint a run can go on from."""
+    state = load_checkpoint(folder)
+    if state is None:
+        return "there is no checkpoint yet"
+    return f"the checkpoint of step {state['progress']['step']} is kept"
 
 
 def _status(state: Mapping[str, Any]) -> dict[str, Any]:

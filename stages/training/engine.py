@@ -9,8 +9,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import nn
 
@@ -18,15 +19,17 @@ from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import StopRequest
 from stages.runtime.team import Team
 from stages.runtime.transfer import Prepare, prepared
-from stages.training.checkpoint import load_checkpoint, save_checkpoint
+from stages.training.checkpoint import describe_kept, load_checkpoint, save_checkpoint
 from stages.training.machinery import Batch, Machinery
 from stages.training.memory import peak_gpu_bytes, reset_peak
 from stages.training.outcomes import Outcomes
 from stages.training.pace import Pace, PaceLine, describe_epoch
 from stages.training.progress import Progress, Scores, keep_best, remove_superseded
+from stages.training.saving import saved
 from stages.training.schedule import CosineSchedule
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Batches(Protocol):
@@ -217,15 +220,10 @@ class Engine:
 
     def _keep_best(self, progress: Progress, scores: Scores, *, epoch: int) -> None:
         start = time.monotonic()
-        progress.best = self.team.lead(
-            lambda: keep_best(
-                self.machinery.weights(),
-                scores,
-                epoch=epoch,
-                folder=self.folder,
-                before=progress.best.get("file", ""),
-            )
-        )
+        weights = self.machinery.weights()
+        before = progress.best.get("file", "")
+        keep = partial(keep_best, weights, scores, epoch=epoch, folder=self.folder, before=before)
+        progress.best = self._lead_saving(keep, num_bytes=self.machinery.weights_bytes())
         progress.checkpoint_seconds += time.monotonic() - start
 
     def _save(self, progress: Progress) -> float:
@@ -234,5 +232,12 @@ class Engine:
         start = time.monotonic()
         extent = {"epochs": self.plan.epochs, "num_batches": self.num_batches}
         state = self.machinery.state() | {"progress": asdict(progress), "extent": extent}
-        self.team.lead(lambda: save_checkpoint(self.folder, state))
+        num_bytes = self.machinery.state_bytes()
+        self._lead_saving(lambda: save_checkpoint(self.folder, state), num_bytes=num_bytes)
         return time.monotonic() - start
+
+    def _lead_saving(self, write: Callable[[], T], *, num_bytes: int) -> T:
+        kept = partial(describe_kept, self.folder)
+        return self.team.lead(
+            lambda: saved(write, path=self.folder, num_bytes=num_bytes, kept=kept)
+        )

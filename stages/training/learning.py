@@ -17,7 +17,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file, write_json
 from stages.runtime.signals import StopRequest
 from stages.training.assembly import build_evaluation, build_machinery, build_plan
-from stages.training.checkpoint import load_checkpoint
+from stages.training.checkpoint import describe_kept
 from stages.training.engine import Engine
 from stages.training.memory import fit_explained
 from stages.training.outcomes import NonFiniteError
@@ -25,6 +25,7 @@ from stages.training.preflight import Scoring, preflight
 from stages.training.processes import record_process
 from stages.training.progress import Progress, Scores
 from stages.training.session import Session
+from stages.training.sharing import require_images
 from stages.training.staffing import staff
 from stages.training.start import build_model
 
@@ -79,6 +80,7 @@ def _build_engine(
 ) -> Engine:
     section, recipe = session.section, session.recipe
     batches = session.faces.to_train_on(session.rows.train)
+    require_images(batches.sizes, model=model, key=session.run.stage, team=session.team)
     plan = build_plan(
         section,
         recipe=recipe,
@@ -122,6 +124,7 @@ def _train(session: Session, engine: Engine, progress: Progress, *, val: EvalLoa
         engine,
         progress,
         scoring=Scoring(val, num_val=len(rows.val), num_scored=len(rows.scored)),
+        models=session.folders.models,
         section=session.section,
         key=session.run.stage,
         max_hours=session.machine.max_hours,
@@ -147,15 +150,10 @@ def _explain(session: Session, error: NonFiniteError) -> NoReturn:
             "ids": ids,
         },
     )
-    state = load_checkpoint(run.folder)
-    kept = (
-        "there is no checkpoint yet"
-        if state is None
-        else f"the checkpoint of step {state['progress']['step']} is kept, and `dvc repro "
-        f"{run.stage}@{run.teacher}` goes on from it with the same faces"
-    )
     raise UserError(
-        f"{error.what}; nothing of it is kept: {kept}. Should it come back: machine.precision "
+        f"{error.what}; nothing of it is kept: {describe_kept(run.folder)}, and `dvc repro "
+        f"{run.stage}@{run.teacher}` goes on with the same faces. Should it come back: "
+        f"machine.precision "
         f"fp32, a lower {run.stage}.learning_rate or max_grad_norm, or a look at these {len(ids)} "
         f"faces (also in .work/{run.stage}/{run.teacher}/{run.folder.name}/{NONFINITE_FILE}): "
         f"{', '.join(ids)}"

@@ -1,6 +1,7 @@
 """What learns: the model, what updates it, and one optimizer step."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from stages.runtime.seed import derive_seed
 from stages.runtime.team import ALONE, Team
 from stages.training.compilation import CompilableEmbed
 from stages.training.outcomes import Outcome
+from stages.training.prior import Loss
 
 # image float32 (N, 3, H, W), target int64 (N,); index int64 (N,), the row of the training set
 Batch = Mapping[str, Tensor]
@@ -39,7 +41,7 @@ class Machinery:
     training_logits: TrainingLogits
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     average: ModelEmaV3 | None
     max_grad_norm: float
     device: torch.device
@@ -100,6 +102,14 @@ class Machinery:
             "scaler": self.scaler.state_dict(),
         }
 
+    def state_bytes(self) -> int:
+        """Of all tensors of the state as it is now: an optimizer has none before its first step."""
+        return sum(tensor.nbytes for tensor in _tensors(self.state()))
+
+    def weights_bytes(self) -> int:
+        """Of the weights that count."""
+        return sum(tensor.nbytes for tensor in self.weights().state_dict().values())
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` returned."""
         self.model.load_state_dict(state["model"])
@@ -126,14 +136,22 @@ class Machinery:
     def _backward(self, group: Sequence[Batch], *, num_images: int, margin_rad: float) -> Tensor:
         """Gradients of the mean loss over all images of the group; this process's part of it."""
         total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(group, start=1):
+        shares = self._shares(group, num_images=num_images)
+        for number, (batch, share) in enumerate(zip(group, shares, strict=True), start=1):
             with nullcontext() if number == len(group) else self._gradients_to_itself():
-                loss = self._loss(batch, margin_rad=margin_rad)
-                loss = loss * (len(batch["target"]) / num_images)
+                loss = self._loss(batch, margin_rad=margin_rad) * share
                 # Processes give each other the mean of their gradients, and the sum is wanted.
                 self.scaler.scale(loss * self.team.size).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def _shares(self, group: Sequence[Batch], *, num_images: int) -> Sequence[float | Tensor]:
+        """What the mean of each batch counts in the mean over the group, in all processes."""
+        if (weight := self.loss.weight) is None:
+            return [len(batch["target"]) / num_images for batch in group]
+        sums = [weight[batch["target"]].sum() for batch in group]
+        whole = self.team.total(torch.stack(sums).sum())
+        return [part / whole for part in sums]
 
     def _gradients_to_itself(self) -> AbstractContextManager[None]:
         """Where a process adds up gradients that it shares with the last batch of a group."""
@@ -144,6 +162,16 @@ class Machinery:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.training_logits(batch["image"], batch["target"], margin_rad=margin_rad)
         return self.loss(logits, batch["target"])
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All that a state holds."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from itertools.chain.from_iterable(map(_tensors, value.values()))
+    elif isinstance(value, list):
+        yield from itertools.chain.from_iterable(map(_tensors, value))
 
 
 def _copied(value: Any) -> Any:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from stages.config import Stage
+from stages.config import NUM_CLASSES, SamplerFill, Stage
 from stages.runtime.errors import UserError
 
 _GIB = 2**30
+# With fewer, a last batch of one image may be left, before batch norm.
+_LEAST_BATCH = 3
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,19 @@ def fit_explained(section: Stage, *, key: str) -> Iterator[None]:
 
 def too_large(section: Stage, *, key: str, reason: str) -> UserError:
     """The error that names what to change in section `key` of params.yaml."""
+    least, way = _LEAST_BATCH, f"a smaller {key}.image_size"
+    note = "batch norm then sees the smaller batches"
+    if isinstance(section.prior, SamplerFill):
+        least = NUM_CLASSES * section.prior.min_per_class
+        note += ", and each of them is filled up, so rare classes are repeated more often"
+    if section.batch_size > least:
+        way = (
+            f"a smaller batch_size, of {least} at least, with more {key}.accumulate takes steps of "
+            f"as many images ({note}); else {way}"
+        )
     return UserError(
         f"params.yaml: {key}.batch_size: {section.batch_size} images of {key}.image_size "
-        f"{section.image_size} px do not fit the GPU: {reason}; a smaller batch_size with more "
-        f"{key}.accumulate makes a step of as many images"
+        f"{section.image_size} px do not fit the GPU: {reason}; {way}"
     )
 
 

@@ -11,29 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 from stages.config import Stage
 from stages.evaluation.predict import predict
 from stages.runtime.errors import InterruptedRunError, UserError
-from stages.training.compilation import (
-    Wanted,
-    compile_for_good,
-    is_worth_trying,
-    take_faster,
-)
+from stages.training.compilation import Wanted, compile_for_good, is_worth_trying, take_faster
 from stages.training.engine import Engine
 from stages.training.machinery import Batch
-from stages.training.memory import (
-    Memory,
-    fit_explained,
-    peak_memory,
-    reset_peak,
-    too_large,
-)
+from stages.training.memory import Memory, fit_explained, peak_memory, reset_peak, too_large
 from stages.training.outcomes import Outcomes
 from stages.training.pace import describe_duration, for_a_while
 from stages.training.progress import Progress
+from stages.training.saving import require_room
 
 # Steps are measured until there are this many and they took this long, or took the longest time.
 ENOUGH_STEPS, ENOUGH_SECONDS, MAX_SECONDS = 12, 5.0, 20.0
@@ -41,6 +32,8 @@ ENOUGH_SCORING_SECONDS = 2.0
 WARMUP_STEPS = 2
 # Of the steps and batches that are left to do.
 MAX_SHARE = 0.02
+# Of logits.parquet: seven numbers and the face's name.
+_BYTES_OF_A_ROW = 100
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +86,7 @@ def preflight(
     scoring: Scoring,
     section: Stage,
     key: str,
+    models: Path,
     max_hours: float | None,
     compiling: Wanted,
 ) -> dict[str, Any]:
@@ -100,13 +94,15 @@ def preflight(
 
     Args:
         key: the section's name in params.yaml, for messages.
+        models: where the teacher will be published.
         compiling: `machine.compile`; from here on the machinery is compiled, or not.
 
     Returns:
         What history.json keeps of it; `took_s` is empty until `settle`.
 
     Raises:
-        UserError: if a batch does not fit the GPU, or the forecast is above `max_hours`.
+        UserError: if a batch does not fit the GPU, a checkpoint the disk, or the forecast is above
+            `max_hours`.
         NonFiniteError: if the loss or gradient of a step is not finite.
         InterruptedRunError: when a stop was requested.
     """
@@ -118,6 +114,15 @@ def preflight(
         together = replace(mine, scoring_img_s=mine.scoring_img_s * engine.team.size)
         rates = engine.team.lead(lambda: together)
         memory = peak_memory(engine.machinery.device)
+        room = partial(
+            require_room,
+            engine.folder,
+            models=models,
+            checkpoint_bytes=engine.machinery.state_bytes(),
+            weights_bytes=engine.machinery.weights_bytes(),
+            table_bytes=scoring.num_scored * _BYTES_OF_A_ROW,
+        )
+    engine.team.lead(room)
     forecast = rates.seconds(left)
     _log(rates, left, memory, forecast)
     if memory is not None and engine.machinery.device.type == "cuda" and memory.peak > memory.total:

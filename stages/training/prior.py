@@ -1,6 +1,6 @@
 """The loss with the stage's one correction of the class prior."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,13 +9,34 @@ from torch import Tensor
 
 from stages.config import ClassWeights, LogitAdjustment, Prior
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross entropy, float32.
+
+    Args:
+        offset: (7,), added to the logits.
+        weight: (7,), how much a row of each class counts in a mean; None: all rows the same.
+    """
+
+    offset: Tensor
+    weight: Tensor | None
+    label_smoothing: float
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean over the rows of logits (N, 7) and targets (N,)."""
+        return F.cross_entropy(
+            logits.float() + self.offset,
+            targets,
+            weight=self.weight,
+            label_smoothing=self.label_smoothing,
+        )
 
 
 def build_loss(
     prior: Prior, *, counts: np.ndarray, label_smoothing: float, device: torch.device
 ) -> Loss:
-    """Cross entropy of logits (N, 7) and targets (N,), a mean over the batch, float32.
+    """The loss of a stage.
 
     Args:
         prior: which correction is active. Sampler fill and none leave the loss as it is.
@@ -26,13 +47,7 @@ def build_loss(
         weight = torch.tensor(effective_number_weights(counts, beta=prior.beta), device=device)
     if isinstance(prior, LogitAdjustment):
         offset = torch.tensor(prior_offsets(counts, tau=prior.tau), device=device)
-
-    def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits.float() + offset, targets, weight=weight, label_smoothing=label_smoothing
-        )
-
-    return loss
+    return Loss(offset, weight, label_smoothing)
 
 
 def effective_number_weights(counts: np.ndarray, *, beta: float) -> np.ndarray:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from stages.runtime.files import remove, sha256_file, write_with
+from stages.runtime.files import remove, sha256_file, write_bytes
 
 # What the clock and the device decide in an epoch's record: it differs between two equal runs.
 CLOCK_KEYS = (
@@ -96,7 +96,7 @@ def keep_best(
     """Write the weights under a name of their own; `before` names the best that they replace."""
     path = folder / f"best-{epoch:04d}.safetensors"
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    write_with(path, lambda temporary: save_file(tensors, temporary))
+    write_bytes(path, save(tensors))
     return {
         "epoch": epoch,
         "file": path.name,

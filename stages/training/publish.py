@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stages.training.preflight import settle
 from stages.training.processes import ENVIRONMENT_FILE
 from stages.training.progress import Progress
 from stages.training.run import RECIPE_VERSION
+from stages.training.saving import saved
 from stages.training.selection import alignment_report
 from stages.training.session import Session
 
@@ -57,9 +59,10 @@ def publish_teacher(session: Session, model: Teacher, *, progress: Progress) -> 
     seen = rows.seen() | session.start.seen(rows.scored["id"])
     table = _logits_table(rows.scored["id"], logits=logits, seen=seen)
     target = session.folders.models / run.stage / run.teacher
-    session.team.lead(
-        lambda: _publish(target, model=model, card=card, logits=table, documents=documents)
-    )
+    publish = partial(_publish, target, model=model, card=card, logits=table, documents=documents)
+    num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+    kept = f"the run is done and kept in {run.folder.as_posix()}, from which it is published"
+    session.team.lead(lambda: saved(publish, path=target, num_bytes=num_bytes, kept=lambda: kept))
     logger.info("published %s: epoch %d", target.as_posix(), progress.best["epoch"])
 
 

@@ -1,6 +1,7 @@
 """The way to a model's training logits: compilable, and shared by several processes."""
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from timm.layers.norm_act import convert_sync_batchnorm
@@ -9,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from stages.modeling.teacher import Teacher
+from stages.runtime.errors import UserError
 from stages.runtime.team import Team
 from stages.training.compilation import CompilableEmbed
 from stages.training.machinery import TrainingLogits
@@ -29,9 +31,39 @@ def shared_logits(
         return path
     if device.type == "cuda":
         convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    elif team.leads and any(isinstance(module, _BatchNorm) for module in model.modules()):
+    elif team.leads and _has_batch_norm(model):
         logger.warning("each of %d processes on CPUs has batch norm of its own", team.size)
     return DistributedDataParallel(path)
+
+
+def require_images(sizes: Sequence[int], *, model: nn.Module, key: str, team: Team) -> None:
+    """Refuse batches of which some process would get too few images.
+
+    Args:
+        sizes: images of each batch of an epoch, in all processes.
+        key: the section's name in params.yaml.
+
+    Raises:
+        UserError: if one leaves a process with none, or with a single one before batch norm, which
+            has no variance then.
+    """
+    needed = (2 if _has_batch_norm(model) else 1) * team.size
+    if (least := min(sizes)) >= needed:
+        return
+    # Sizes differ by one at most: with twice the number, less one, the smallest is large enough.
+    ways = f"use {2 * needed - 1} or more"
+    if needed > team.size:
+        ways += ", or a backbone without batch norm, which needs 2 images at once in each process"
+    if team.size > 1:
+        ways += f", or fewer than {team.size} machine.processes, which share each batch"
+    raise UserError(
+        f"params.yaml: {key}.batch_size: {sum(sizes)} images in {len(sizes)} batches leave some of "
+        f"{least}, expected at least {needed}; {ways}"
+    )
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 class _TrainingPath(nn.Module):

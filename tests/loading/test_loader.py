@@ -172,9 +172,13 @@ def test_a_batch_cut_off_is_the_death_of_a_worker_though_torch_takes_it_for_aliv
 
 
 @posix
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", pytest.param("SIGUSR1", id="reported_warning_of_a_job_scheduler")]
+)
 def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
-    project: Project, caplog: pytest.LogCaptureFixture
+    project: Project, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
+    number = signal.Signals[name]
     folder = _prepare(project, workers=0)
     assert train.main(["stageA", "RN18"]) == 0
     undisturbed = _published(folder)
@@ -182,9 +186,9 @@ def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
     _prepare(project, workers=2)
     with _trainer(folder) as trainer:
         _wait(lambda: _checkpoint(folder) is not None, folder)
-        os.killpg(trainer.pid, signal.SIGTERM)
-        assert trainer.wait(120) == 128 + signal.SIGTERM, _said(folder)
-    assert "interrupted by signal 15; state saved" in _said(folder)
+        os.killpg(trainer.pid, number)
+        assert trainer.wait(120) == 128 + number, _said(folder)
+    assert f"interrupted by signal {number:d}; state saved" in _said(folder)
     assert "Traceback" not in _said(folder)
     _prepare(project, workers=0)
     with caplog.at_level("INFO"):

@@ -11,6 +11,8 @@ import pytest
 
 from stages.runtime.signals import (
     STOP_SIGNALS,
+    WARNINGS,
+    heeded,
     stop_on_signals,
     stop_signals_held_back,
 )
@@ -21,7 +23,7 @@ CHILD = "import time; print('up', flush=True); time.sleep(60)"
 
 
 @posix
-@pytest.mark.parametrize("number", STOP_SIGNALS)
+@pytest.mark.parametrize("number", [n for n in STOP_SIGNALS if n not in WARNINGS])
 def test_a_signal_is_noted_and_a_second_one_acts(number: int) -> None:
     heard: list[int] = []
     before = signal.signal(number, lambda received, _frame: heard.append(received))
@@ -35,6 +37,51 @@ def test_a_signal_is_noted_and_a_second_one_acts(number: int) -> None:
             assert heard == [number]
     finally:
         signal.signal(number, before)
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_reported_a_schedulers_warning_is_noted_however_often_it_comes(name: str) -> None:
+    number, heard = signal.Signals[name], []
+    before = signal.signal(number, lambda received, _frame: heard.append(received))
+    try:
+        with stop_on_signals() as stop:
+            for _ in range(3):
+                os.kill(os.getpid(), number)
+            assert (stop.signal_number, heard) == (number, [])
+        os.kill(os.getpid(), number)
+        assert heard == [number]
+    finally:
+        signal.signal(number, before)
+
+
+@posix
+def test_reported_the_end_that_was_warned_of_is_noted_too_and_its_repeat_acts() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda received, _frame: heard.append(received))
+    try:
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (stop.signal_number, heard) == (signal.SIGUSR1, [])
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard == [signal.SIGTERM]
+            os.kill(os.getpid(), signal.SIGUSR1)  # would end the process
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@posix
+def test_a_warning_that_a_shell_has_ignored_is_heeded() -> None:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        assert signal.SIGUSR1 in heeded()
+        with stop_on_signals() as stop:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert stop.signal_number == signal.SIGUSR1
+        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @posix

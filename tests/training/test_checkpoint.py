@@ -62,6 +62,23 @@ def test_a_status_is_never_ahead_of_its_checkpoint(
     assert read_json(tmp_path / STATUS)["epoch"] == 1
 
 
+def test_reported_a_file_system_that_is_full_at_the_sync_takes_no_checkpoint_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, state(1))
+    save_checkpoint(tmp_path, state(2))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full_disk(_file: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full_disk)
+        with pytest.raises(OSError, match="quota"):
+            save_checkpoint(tmp_path, state(3))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize("keep_bytes", [0, 100, 900])
 def test_incident_R5_a_truncated_checkpoint_falls_back_to_the_one_before(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, keep_bytes: int

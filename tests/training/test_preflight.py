@@ -11,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.config import load_params
+from stages.config import SamplerFill, load_params
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import StopRequest
 from stages.training import preflight as preflights
 from stages.training.compilation import Wanted
 from stages.training.engine import Engine
-from stages.training.memory import peak_gpu_bytes, peak_memory
+from stages.training.memory import peak_gpu_bytes, peak_memory, too_large
 from stages.training.outcomes import NonFiniteError
 from stages.training.preflight import Left, Rates, Scoring, preflight, quota, settle
 from stages.training.progress import Progress
@@ -40,12 +40,13 @@ def fly(
     progress: Progress,
     *,
     scoring: Scoring = SCORING,
+    models: Path = Path("models"),
     max_hours: float | None = None,
     compiling: Wanted = "auto",
 ) -> dict[str, Any]:
     return preflight(
-        engine, progress, scoring=scoring, section=SECTION, key="stageA", max_hours=max_hours,
-        compiling=compiling,
+        engine, progress, scoring=scoring, section=SECTION, key="stageA", models=models,
+        max_hours=max_hours, compiling=compiling,
     )  # fmt: skip
 
 
@@ -187,6 +188,29 @@ def test_incident_T4_a_batch_that_does_not_fit_the_gpu_names_what_to_change(tmp_
     ):
         fly(engine, Progress())
     assert_same(copied(engine), before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "do not fit the GPU: it; a smaller batch_size, of 3 at least, with more stageA.accumulate"),
+        ({"batch_size": 3}, "do not fit the GPU: it; a smaller stageA.image_size"),
+        (
+            {"prior": SamplerFill(kind="sampler_fill", min_per_class=2)},
+            "of 14 at least, with more stageA.accumulate takes steps of as many images (batch norm "
+            "then sees the smaller batches, and each of them is filled up, so rare classes are",
+        ),
+        (
+            {"prior": SamplerFill(kind="sampler_fill", min_per_class=4), "batch_size": 28},
+            "do not fit the GPU: it; a smaller stageA.image_size",
+        ),
+    ],
+)  # fmt: skip
+def test_reported_what_does_not_fit_the_gpu_is_told_only_what_helps(
+    changes: dict[str, Any], expected: str
+) -> None:
+    section = SECTION.model_copy(update=changes)
+    assert expected in str(too_large(section, key="stageA", reason="it"))
 
 
 def test_a_non_finite_first_loss_stops_before_the_first_epoch(tmp_path: Path) -> None:

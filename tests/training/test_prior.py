@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.config import ClassWeights, LogitAdjustment, NoCorrection, SamplerFill
+from stages.config import ClassWeights, LogitAdjustment, NoCorrection, Prior, SamplerFill
 from stages.training.prior import build_loss, effective_number_weights
 
 COUNTS = np.array([100, 10, 20, 800, 300, 200, 1000])
@@ -53,3 +53,42 @@ def test_weighted_loss_uses_the_weights(batch) -> None:  # type: ignore[no-untyp
     weights = torch.tensor(effective_number_weights(COUNTS, beta=0.99))
     prior = ClassWeights(kind="class_weights", beta=0.99)
     torch.testing.assert_close(loss_of(prior, batch), F.cross_entropy(*batch, weight=weights))
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        LogitAdjustment(kind="logit_adjustment", tau=1.0),
+        ClassWeights(kind="class_weights", beta=1 - 1e-9),
+        NoCorrection(kind="none"),
+    ],
+    ids=lambda prior: prior.kind,
+)
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_reported_smoothing_with_a_correction_favours_the_rarest_class(
+    prior: Prior, label_smoothing: float
+) -> None:
+    """What a picture that says nothing is best called; the params check refuses the two together.
+
+    Corrected, all classes should be as likely; .1 of smoothing makes the rarest win.
+    """
+    targets = torch.repeat_interleave(torch.arange(7), torch.tensor(COUNTS))
+    loss = build_loss(prior, counts=COUNTS, label_smoothing=label_smoothing, device=CPU)
+    logits = torch.zeros(7, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+    def close() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(logits.expand(len(targets), 7), targets)
+        value.backward()
+        return value
+
+    optimizer.step(close)
+    found = logits.detach().softmax(0).numpy()
+    if prior.kind == "none":
+        assert found.argmax() == COUNTS.argmax()
+    elif label_smoothing == 0:
+        np.testing.assert_allclose(found, np.full(7, 1 / 7), atol=2e-3)
+    else:
+        assert found.argmax() == COUNTS.argmin()
+        assert found.max() > 0.25

@@ -1,0 +1,123 @@
+"""Shared memory that is too small is said, before the workers start and when one meets it."""
+
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.loading import shared_memory
+from stages.loading.dataset import FaceDataset
+from stages.loading.loader import EvalLoader, TrainLoader
+from stages.loading.sampler import EpochSampler
+from stages.loading.shared_memory import require_shared_memory
+from stages.runtime.errors import UserError
+from stages.runtime.team import Team
+from tests.loading.test_loader import make_dataset
+
+# Any device but a CPU leaves batches unfinished; this one is everywhere.
+CPU, GPU = torch.device("cpu"), torch.device("meta")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="no shared memory of a size of its own")
+
+
+@pytest.fixture(scope="module")
+def dataset(standardized: Path) -> FaceDataset:
+    return make_dataset(standardized)
+
+
+def refuse(_storage: object) -> None:
+    raise RuntimeError(
+        "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+    )
+
+
+class FullOnceStarted(FaceDataset):
+    """Faces of a worker that finds shared memory full at its third batch."""
+
+    batches = 0
+
+    def __getitem__(self, draws):  # type: ignore[no-untyped-def]
+        self.batches += 1
+        if self.batches == 3:
+            torch.UntypedStorage._share_fd_cpu_ = refuse  # type: ignore[method-assign]
+        return super().__getitem__(draws)
+
+
+@posix
+def test_reported_a_batch_that_shared_memory_has_no_room_for_ends_the_run(
+    dataset: FaceDataset,
+) -> None:
+    full = make_dataset_of(FullOnceStarted, dataset)
+    loader = EvalLoader(full, batch_size=4, workers=1, device=CPU)
+    with pytest.raises(UserError, match=r"hand over a batch: .*No space left.*--shm-size") as said:
+        list(loader)
+    assert "machine.workers: 0" in str(said.value)
+    assert "Traceback" not in str(said.value)
+
+
+@posix
+def test_reported_a_worker_killed_by_a_bus_error_names_shared_memory(dataset: FaceDataset) -> None:
+    before = multiprocessing.active_children()
+    batches = iter(EvalLoader(dataset, batch_size=4, workers=1, device=CPU))
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - set(before)
+    os.kill(worker.pid or 0, signal.SIGBUS)
+    with pytest.raises(UserError, match=r"bus error.*--shm-size"):
+        list(batches)
+
+
+def test_reported_shared_memory_is_asked_for_before_workers_start(
+    dataset: FaceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = 16 * 32 * 32 * 3
+    monkeypatch.setattr(shared_memory, "_free_bytes", lambda: 5 * batch)
+    sampler = EpochSampler(dataset.targets, batch_size=16, seed=5)
+    TrainLoader(dataset, sampler, workers=2, device=GPU)
+    # Bytes for a GPU, float32 for a CPU.
+    for loader in (
+        lambda: TrainLoader(dataset, sampler, workers=2, device=CPU),
+        lambda: EvalLoader(dataset, batch_size=16, workers=2, device=CPU),
+        lambda: EvalLoader(dataset, batch_size=16, workers=2, device=GPU, team=Team(0, 2, 2)),
+    ):
+        with pytest.raises(UserError, match=r"2 workers need .*--shm-size"):
+            loader()
+    TrainLoader(dataset, sampler, workers=2, device=CPU, team=Team(0, 4, 1))
+    EvalLoader(dataset, batch_size=16, workers=0, device=CPU)
+    monkeypatch.setattr(shared_memory, "_free_bytes", lambda: None)
+    EvalLoader(dataset, batch_size=16, workers=2, device=CPU)
+
+
+def test_what_is_missing_is_said_with_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_memory, "_free_bytes", lambda: 67_000_000)
+    require_shared_memory(9_600_000, workers=2, processes=1)
+    with pytest.raises(UserError) as said:
+        require_shared_memory(38_500_000, workers=2, processes=1)
+    assert str(said.value) == (
+        "params.yaml: machine.workers: 2 workers need 192 MB of shared memory for batches of "
+        "38.5 MB, 67 MB of /dev/shm are free; give the container more (`docker run "
+        "--shm-size=1g`, or `--ipc=host`), or set machine.workers: 0, or fewer"
+    )
+
+
+def test_reported_what_a_worker_says_comes_without_its_traceback(
+    dataset: FaceDataset,
+) -> None:
+    damaged = make_dataset_of(Damaged, dataset)
+    with pytest.raises(UserError) as said:
+        list(EvalLoader(damaged, batch_size=4, workers=1, device=CPU))
+    assert str(said.value) == "toy/faces-00000.arrow: damaged at toy/x"
+
+
+class Damaged(FaceDataset):
+    def __getitem__(self, draws):  # type: ignore[no-untyped-def]
+        raise UserError("toy/faces-00000.arrow: damaged at toy/x")
+
+
+def make_dataset_of(kind: type[FaceDataset], faces: FaceDataset) -> FaceDataset:
+    """The same faces as another kind of dataset."""
+    other = kind.__new__(kind)
+    other.__dict__.update(faces.__dict__)
+    return other
