@@ -104,6 +104,9 @@ def published_folder(target: Path) -> Iterator[Path]:
         with _full_disk_named(target, temporary=temporary):
             temporary.mkdir()
             yield temporary
+            for path in temporary.rglob("*"):
+                if path.is_file():
+                    _sync(path)
             if target.exists():
                 replace(target, _aside(target))
             replace(temporary, target)

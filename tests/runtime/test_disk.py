@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from stages import standardize
+from stages.runtime import files as runtime_files
 from stages.runtime.disk import disk_full_error
 from stages.runtime.door import run_door
 from stages.runtime.errors import UserError
@@ -132,3 +133,15 @@ def test_reported_work_as_a_link_is_used_and_a_broken_one_is_said(
     shutil.rmtree(tmp_path / "scratch")
     with pytest.raises(UserError, match=r"\.work: links to .*scratch, which is gone"):
         work_folder("stageA")
+
+
+def test_a_folder_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(runtime_files, "_sync", lambda path: done.append(path.name))
+    monkeypatch.setattr(runtime_files, "replace", lambda *_: done.append("in place"))
+    with published_folder(tmp_path / "teacher") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "weights").write_bytes(b"w")
+    assert done == ["weights", "in place"]
