@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import sys
 import threading
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 from stages.runtime.signals import ignore_stop_signals, stop_signals_held_back
@@ -34,6 +36,14 @@ class WorkerContext(SpawnContext):
     """Starts workers."""
 
     Process = Worker
+
+    def __init__(self) -> None:
+        super().__init__()
+        if sys.platform != "win32":
+            # Python starts a process that counts semaphores. By itself that one ignores SIGINT and
+            # SIGTERM only, and its death is a traceback.
+            with stop_signals_held_back():
+                resource_tracker.ensure_running()
 
 
 def _end_with_parent() -> None:

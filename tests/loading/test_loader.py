@@ -164,6 +164,8 @@ def test_a_batch_cut_off_is_the_death_of_a_worker_though_torch_takes_it_for_aliv
     batches = iter(spawned)
     (worker,) = multiprocessing.active_children()
     next(batches)
+    # A batch lies in the pipe, its memory still with the worker: without one torch would wait.
+    assert spawned._loader._iterator._worker_result_queue._reader.poll(60)
     worker.kill()
     worker.join()
     with monkeypatch.context() as patch, pytest.raises(UserError, match="exited while it sent a"):

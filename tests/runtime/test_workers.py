@@ -53,3 +53,18 @@ def test_a_stop_signal_ends_no_worker(number: signal.Signals):
         os.kill(pid, number)
         assert slow.result() is None
         assert pool.submit(os.getpid).result() == pid
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such process there")
+def test_reported_no_stop_signal_ends_the_process_that_counts_semaphores():
+    code = (
+        "import os, time; from multiprocessing import resource_tracker\n"
+        "from stages.runtime.signals import STOP_SIGNALS\n"
+        "from stages.runtime.workers import WorkerContext\n"
+        "WorkerContext(); resource_tracker.ensure_running()\n"
+        "pid = resource_tracker._resource_tracker._pid\n"
+        "for number in STOP_SIGNALS: os.kill(pid, number)\n"
+        "time.sleep(1); print(os.waitpid(pid, os.WNOHANG))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "(0, 0)\n"), done.stderr
