@@ -30,9 +30,14 @@ ClassName = Literal["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neu
 NOT_A_CLASS = ("contempt", "contemptuous", "none", "uncertain", "noface", "unknown", "nf")
 
 
+def letters(name: str) -> str:
+    """What of a dataset's name for a class counts: its letters, in lower case."""
+    return re.sub(r"[^a-z]", "", name.lower())
+
+
 def is_not_a_class(name: str) -> bool:
     """Whether a dataset's name means something that is none of the seven, such as contempt."""
-    return re.sub(r"[^a-z]", "", name.lower()) in NOT_A_CLASS
+    return letters(name) in NOT_A_CLASS
 
 
 def _meaning(value: Any) -> Any:

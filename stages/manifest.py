@@ -1,7 +1,7 @@
 """`python -m stages.manifest`: standardized faces -> manifests/, metrics/manifest.json and plots.
 
 Splits are decided here, once, and frozen in the CSVs. Params: `seed`, `manifest`, the filters of
-both training stages and `calibrate.report`: a source, class or split without rows stops here.
+both training stages, what calibrate reports on. A source, class or split without rows stops here.
 """
 
 import argparse
@@ -50,9 +50,11 @@ def work() -> None:
     filters = {"stageA": params.stageA.filter, "stageB": params.stageB.filter}
     indexes = read_indexes(STANDARDIZED)
     frozen = freeze(read_all_faces(STANDARDIZED), section=section, seed=params.seed)
-    groups, report_on = section.source_groups, params.calibrate.report
+    groups, chosen = section.source_groups, params.calibrate
     survey = take_survey(frozen, filters=filters, source_groups=groups, indexes=indexes)
-    require_rows_to_report_on(frozen.rows, filters=filters, source_groups=groups, report=report_on)
+    require_rows_to_report_on(
+        frozen.rows, filters=filters, source_groups=groups, report=chosen.report, folds=chosen.folds
+    )
     warnings = find_warnings(survey)
     files = publish(MANIFESTS, frozen, warnings=as_table(warnings), section=section)
     metrics = report(survey, warnings=warnings, files=files)

@@ -77,7 +77,9 @@ def test_reported_dvc_root_of_a_parent(
     # As a stage of some other project leaves it.
     monkeypatch.setenv("DVC_ROOT", str(around))
     run(around / where, command)
-    while "queue" in command and "Success" not in run(around / where, "dvc queue status"):
+    deadline = time.monotonic() + 300
+    while "queue" in command and "Success" not in (told := run(around / where, "dvc queue status")):
+        assert time.monotonic() < deadline, told
         time.sleep(0.2)
     found = [path for work in around.rglob(".work") for path in work.iterdir()]
     run(around, "git checkout -q --force main")

@@ -39,8 +39,11 @@ class Expressions:
         """Load a file; `threads` is the number of cores to use, 0 for all.
 
         Raises:
-            ValueError: if the file does not say how it is used, or in a form unknown here.
+            ValueError: if there is no such file, or it does not say how it is used, or in a form
+                unknown here.
         """
+        if not Path(path).is_file():
+            raise ValueError(f"{path}: expected an exported .onnx file, found none")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(
@@ -135,8 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.eyes and not arguments.box:
         parser.error("--eyes needs --box")
-    model = Expressions(arguments.model)
     try:
+        model = Expressions(arguments.model)
         face = read_picture(arguments.picture)
         if arguments.box:
             _say_if_turned(arguments.picture, face)

@@ -17,7 +17,7 @@ import PIL
 import pyarrow as pa
 import simplejpeg
 
-from stages.config import Standardize
+from stages.config import NOT_A_CLASS, Standardize
 from stages.intake.intake import COMPANIONS, TURNED, check_source, write_source
 from stages.preprocessing.align import EyeDetector
 from stages.preprocessing.picture import Framing
@@ -99,6 +99,7 @@ def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, frami
     return sha256_json(
         {
             "code": code_sha256(_PACKAGE),
+            "not_a_class": NOT_A_CLASS,
             "libraries": {
                 "opencv": cv2.__version__,
                 "simplejpeg": simplejpeg.__version__,

@@ -15,7 +15,7 @@ from stages.runtime.errors import InterruptedRunError, LockHeldError, LostProces
 DONE = 0
 
 # Control characters but tab and line feed, and those that turn the direction of text: a file's
-# name could clear a terminal or write a line of its own.
+# name could clear a terminal. Messages have lines of their own, so a line feed passes.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LIBRARY = re.compile(r"(\S+\.so[.\d]*): cannot open shared object file")
 _INSTALL = "pip install -r requirements.txt -c constraints.txt"

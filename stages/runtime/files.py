@@ -179,7 +179,10 @@ def pid_space() -> str:
 
 def _repository(folder: Path) -> Path:
     """The git repository that a folder is part of."""
-    return next(one for one in (folder, *folder.parents) if (one / ".git").exists())
+    places = (folder, *folder.parents)
+    if (found := next((one for one in places if (one / ".git").exists()), None)) is None:
+        raise UserError(f"{folder.as_posix()}: expected a git repository, found none around it")
+    return found
 
 
 def _json_lines(value: Any, *, margin: str) -> str:

@@ -11,7 +11,7 @@ from stages.runtime.errors import UserError
 from stages.sources.columns import ColumnRow, column_rows
 from stages.sources.face import Box, Candidate, Pixels, Reject, Split
 from stages.sources.members import UnreadableMemberError
-from stages.sources.numbers import code, whole
+from stages.sources.numbers import code, is_gap, whole
 from stages.sources.pairs import Layout, Pair, read_pairs
 from stages.sources.tables import quoted
 from stages.sources.tree import PICTURE_SUFFIXES, RawTree, suffix, without_jpg
@@ -179,7 +179,7 @@ def _from_row(
         return _no_class(row.row, expression, picture)
     if picture is None:
         return Reject(row.row, "image_missing", quoted(path))
-    if all(field.lower() in {"", "null"} for field in box_fields):
+    if all(map(is_gap, box_fields)):
         return Reject(row.row, "box_missing", "no box", picture)
     box = _box(box_fields)
     if box is None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.runtime.errors import UserError
+from stages.runtime.foreign import describe_file
 from stages.sources.members import IN_UTF8, UNREADABLE, MemberReader, Packed, Place, add_place
 from stages.sources.names import composed
 
@@ -20,7 +21,7 @@ def open_zip(path: Path, *, below: str) -> tuple[MemberReader, dict[str, Place]]
         UserError: if it is no zip, one that cannot be trusted, or without that folder.
     """
     if not zipfile.is_zipfile(path):
-        raise UserError("is neither a folder nor a whole zip")
+        raise UserError(f"is neither a folder nor a whole zip; it is {describe_file(path)}")
     reader = MemberReader(path)
     try:
         entries = reader.archive.infolist()

@@ -11,7 +11,7 @@ from stages.sources.columns import column_rows
 from stages.sources.face import Candidate, Reject, Split
 from stages.sources.fer_csv import SIDE_PX, USAGES, as_png, find_pixels, row_name
 from stages.sources.labels import canonical
-from stages.sources.numbers import whole
+from stages.sources.numbers import is_gap, whole
 from stages.sources.tables import csv_rows, quoted
 from stages.sources.tree import RawTree
 from stages.sources.votes import VOTE_COLUMNS, class_votes, winner
@@ -25,8 +25,6 @@ _MISNAMED = {
     15835: "fer0008403.png",
     34334: "fer0033120.png",
 }
-# A gap, and as pandas may write one.
-_NO_NAMES = {"", "nan", "null", "none"}
 _FORMS = (
     f"expected the folders {', '.join(_FOLDERS)} with pictures and label.csv, "
     "or fer2013.csv (or icml_face_data.csv) with fer2013new.csv"
@@ -118,7 +116,7 @@ def _read_pair(
                 f"{vote.row}: expected one Usage of {list(USAGES)} in both tables, "
                 f"got {same!r} and, in {pixel.row}, {usage!r}"
             )
-        if image_name.lower() in _NO_NAMES:
+        if is_gap(image_name):
             image_name = ""
         if image_name and _MISNAMED.get(number) != image_name:
             first = first_named.setdefault(image_name.lower(), vote.row)

@@ -1,8 +1,8 @@
 """The seven classes, in the order that holds everywhere, and the names seen for them."""
 
-import re
 from functools import lru_cache
 
+from stages.config import letters
 from stages.sources.face import Split
 
 CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
@@ -40,13 +40,9 @@ _SPLITS: dict[str, Split] = {
 @lru_cache(maxsize=1024)
 def canonical(name: str) -> str | None:
     """The class meant by a folder or column name (`01_Happiness` is Happy); None if none is."""
-    return _NAMES.get(_letters(name))
+    return _NAMES.get(letters(name))
 
 
 def split_of(name: str) -> Split | None:
     """The split that a folder's name means; None if it is no split's name."""
     return _SPLITS.get(name.strip().lower())
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z]", "", name.lower())

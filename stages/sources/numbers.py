@@ -8,6 +8,15 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LARGEST = 10**9
 
 
+# As AffectNet, numpy, pandas and spreadsheets write that there is no value.
+_GAPS = {"", "nan", "none", "null"}
+
+
+def is_gap(text: str) -> bool:
+    """Whether a field says that it has no value."""
+    return text.strip().lower() in _GAPS
+
+
 def number(text: str) -> float | None:
     """The finite number that a field holds; None for anything else, such as `nan` or `1_0`."""
     text = text.strip()

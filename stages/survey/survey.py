@@ -60,13 +60,14 @@ def require_rows_to_report_on(
     filters: Mapping[str, Filter],
     source_groups: SourceGroups,
     report: Literal["test", "val_crossfit"],
+    folds: int,
 ) -> None:
     """Refuse what calibrate would refuse, but only after the nights of training.
 
     Rows that share a group with train rows do not count: a teacher has learnt from them.
 
     Raises:
-        UserError: for every stage whose filter admits no val rows, too few to hold some of them out
+        UserError: for every stage whose filter admits no val rows, fewer groups of them than folds
             where `report` is `val_crossfit`, or no test rows where it is `test`.
     """
     problems = [
@@ -80,7 +81,8 @@ def require_rows_to_report_on(
                 source_groups=source_groups,
             ),
             key=f"{name}.filter",
-            report=report,
+            least_groups=folds if report == "val_crossfit" else 1,
+            wants_test=report == "test",
         )
     ]
     if problems:
@@ -88,7 +90,7 @@ def require_rows_to_report_on(
 
 
 def _missing_rows(
-    found: pd.DataFrame, *, key: str, report: Literal["test", "val_crossfit"]
+    found: pd.DataFrame, *, key: str, least_groups: int, wants_test: bool
 ) -> Iterator[str]:
     """What calibrate will miss among the rows that a stage's filter admits."""
     seen = found["group"].isin(found.loc[found["split"] == "train", "group"])
@@ -96,14 +98,13 @@ def _missing_rows(
     unseen = found[~seen].groupby("split")["group"].nunique()
     copies = int(seen.sum()) - admitted["train"]
     got = f"it admits {admitted}" + (f", {copies} of them in groups of train rows" * bool(copies))
-    # One group cannot be both fitted and reported on.
-    if unseen.get("val", 0) < (least := 1 if report == "test" else 2):
-        few = "" if least == 1 else f" of {least} groups or more"
+    if unseen.get("val", 0) < least_groups:
+        few = "" if least_groups == 1 else f" of {least_groups} groups (calibrate.folds) or more"
         yield (
             f"params.yaml: {key}: expected val rows{few}, by which the best epoch is chosen and "
             f"temperatures are fitted; {got}; raise manifest.val_share or widen the filter"
         )
-    if report == "test" and "test" not in unseen:
+    if wants_test and "test" not in unseen:
         yield (
             f"params.yaml: calibrate.report: test, but {key} leaves no test rows to report on; "
             f"{got}; raise manifest.test_share, widen the filter, or set val_crossfit"

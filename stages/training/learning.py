@@ -25,7 +25,7 @@ from stages.training.preflight import Scoring, preflight
 from stages.training.processes import record_process
 from stages.training.progress import Progress, Scores
 from stages.training.session import Session
-from stages.training.sharing import require_images
+from stages.training.sharing import least_batch_size, require_images
 from stages.training.staffing import staff
 from stages.training.start import build_model
 
@@ -48,7 +48,9 @@ def learn(session: Session, *, stop: StopRequest) -> tuple[Teacher, Progress]:
     )
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if session.machine.workers == "auto":
-        with fit_explained(section, key=session.run.stage):
+        with fit_explained(
+            section, key=session.run.stage, least=least_batch_size(model, team=team)
+        ):
             staff(session.faces, rows.val, model=model, device=device, dtype=dtype)
     val = session.faces.to_score(rows.val)
     evaluate = build_evaluation(val, rows=rows.val, device=device, dtype=dtype, team=team)

@@ -12,8 +12,6 @@ from stages.config import NUM_CLASSES, SamplerFill, Stage
 from stages.runtime.errors import UserError
 
 _GIB = 2**30
-# With fewer, a last batch of one image may be left, before batch norm.
-_LEAST_BATCH = 3
 
 
 @dataclass(frozen=True)
@@ -47,21 +45,24 @@ def peak_memory(device: torch.device) -> Memory | None:
 
 
 @contextmanager
-def fit_explained(section: Stage, *, key: str) -> Iterator[None]:
+def fit_explained(section: Stage, *, key: str, least: int) -> Iterator[None]:
     """Raise `too_large` where a GPU runs out of memory."""
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
         reason = str(error).split(". ")[0]
-        raise too_large(section, key=key, reason=reason) from None
+        raise too_large(section, key=key, least=least, reason=reason) from None
 
 
-def too_large(section: Stage, *, key: str, reason: str) -> UserError:
-    """The error that names what to change in section `key` of params.yaml."""
-    least, way = _LEAST_BATCH, f"a smaller {key}.image_size"
+def too_large(section: Stage, *, key: str, least: int, reason: str) -> UserError:
+    """The error that names what to change in section `key` of params.yaml.
+
+    `least` is the smallest batch size that the model and the processes allow.
+    """
+    way = f"a smaller {key}.image_size"
     note = "batch norm then sees the smaller batches"
     if isinstance(section.prior, SamplerFill):
-        least = NUM_CLASSES * section.prior.min_per_class
+        least = max(least, NUM_CLASSES * section.prior.min_per_class)
         note += ", and each of them is filled up, so rare classes are repeated more often"
     if section.batch_size > least:
         way = (

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from stages.config import Stage
 from stages.evaluation.predict import predict
 from stages.runtime.errors import InterruptedRunError, UserError
+from stages.training.checkpoint import describe_kept
 from stages.training.compilation import Wanted, compile_for_good, is_worth_trying, take_faster
 from stages.training.engine import Engine
 from stages.training.machinery import Batch
@@ -25,6 +26,7 @@ from stages.training.outcomes import Outcomes
 from stages.training.pace import describe_duration, for_a_while
 from stages.training.progress import Progress
 from stages.training.saving import require_room
+from stages.training.sharing import least_batch_size
 
 # Steps are measured until there are this many and they took this long, or took the longest time.
 ENOUGH_STEPS, ENOUGH_SECONDS, MAX_SECONDS = 12, 5.0, 20.0
@@ -108,7 +110,8 @@ def preflight(
     """
     left, start = _left(engine, progress, scoring), time.monotonic()
     reset_peak(engine.machinery.device)
-    with fit_explained(section, key=key), engine.machinery.rehearsal():
+    least = least_batch_size(engine.machinery.model, team=engine.team)
+    with fit_explained(section, key=key, least=least), engine.machinery.rehearsal():
         mine = _rehearse(engine, progress, scoring=scoring, left=left, compiling=compiling)
         # Each process scores its share of the rows, all at the same time.
         together = replace(mine, scoring_img_s=mine.scoring_img_s * engine.team.size)
@@ -121,13 +124,14 @@ def preflight(
             checkpoint_bytes=engine.machinery.state_bytes(),
             weights_bytes=engine.machinery.weights_bytes(),
             table_bytes=scoring.num_scored * _BYTES_OF_A_ROW,
+            kept=partial(describe_kept, engine.folder),
         )
     engine.team.lead(room)
     forecast = rates.seconds(left)
     _log(rates, left, memory, forecast)
     if memory is not None and engine.machinery.device.type == "cuda" and memory.peak > memory.total:
         # Windows lends a GPU the machine's memory instead of failing, at a tenth of the speed.
-        raise too_large(section, key=key, reason=f"it needs {memory}")
+        raise too_large(section, key=key, least=least, reason=f"it needs {memory}")
     engine.team.lead(lambda: _require_hours(forecast, max_hours=max_hours))
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -17,7 +17,6 @@ from stages.training.assembly import predict_together
 from stages.training.preflight import settle
 from stages.training.processes import ENVIRONMENT_FILE
 from stages.training.progress import Progress
-from stages.training.run import RECIPE_VERSION
 from stages.training.saving import saved
 from stages.training.selection import alignment_report
 from stages.training.session import Session
@@ -48,7 +47,7 @@ def publish_teacher(session: Session, model: Teacher, *, progress: Progress) -> 
         metric={"split": "val", "selected_by": section.select_by, **progress.best["val"]},
         fingerprint=run.fingerprint,
         manifest_sha256=rows.manifest_sha256,
-        recipe_version=RECIPE_VERSION,
+        recipe_version=run.identity["recipe_version"],
         weights_sha256="",
     )
     documents = {

@@ -1,8 +1,8 @@
 """The identity of a run and the folder in which it works.
 
 Same stage, teacher, params, data and starting weights: the same run, resumed. Anything else:
-another fingerprint, another folder, a fresh start. Code is left out on purpose; `RECIPE_VERSION` is
-raised when the meaning of the params changes.
+another fingerprint, another folder, a fresh start. Code is left out on purpose; the version of the
+training rules is raised when the meaning of the params changes.
 """
 
 import logging
@@ -16,10 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from stages.config import ClassWeights, Stage
 from stages.runtime.files import read_json, replace, sha256_json, work_folder, write_json
 from stages.runtime.lock import HOLDER, LOCK, run_lock
 
-RECIPE_VERSION = 1
 # Files of a run's folder, besides the best weights and its lock.
 IDENTITY, STATUS = "identity.json", "status.json"
 LAST, PREVIOUS = "checkpoint_last.pt", "checkpoint_prev.pt"
@@ -39,17 +39,24 @@ class Run:
 
 
 def open_run(
-    stage: str, *, teacher: str, params: dict[str, Any], data: dict[str, str], init_sha256: str
+    stage: str,
+    *,
+    teacher: str,
+    version: int,
+    params: dict[str, Any],
+    data: dict[str, str],
+    init_sha256: str,
 ) -> Run:
     """The run that these inputs define; nothing is written before it is held.
 
     Args:
+        version: of the training rules, `recipe_version`.
         params: sections and values that dvc.yaml lists for the stage, by their key.
         data: SHA-256 of the manifest, of the chosen rows' ids and of each shard, by name.
         init_sha256: of the weights to start from; empty when there are none.
     """
     identity = {
-        "recipe_version": RECIPE_VERSION,
+        "recipe_version": version,
         "stage": stage,
         "teacher": teacher,
         "params": {key: _plain(value) for key, value in params.items()},
@@ -59,6 +66,15 @@ def open_run(
     fingerprint = sha256_json(identity)
     folder = work_folder(stage, teacher) / fingerprint[:16]
     return Run(stage, teacher, fingerprint, folder, identity | {"fingerprint": fingerprint})
+
+
+def recipe_version(stage: Stage) -> int:
+    """The version of the training rules; raised for the runs whose losses a change of code changes.
+
+    2: class weights over several batches of a step. Before, each batch was divided by the weights
+    of its own rows.
+    """
+    return 2 if isinstance(stage.prior, ClassWeights) and stage.accumulate > 1 else 1
 
 
 @contextmanager

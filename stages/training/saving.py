@@ -45,7 +45,13 @@ def saved(write: Callable[[], T], *, path: Path, num_bytes: int, kept: Callable[
 
 
 def require_room(
-    run: Path, *, models: Path, checkpoint_bytes: int, weights_bytes: int, table_bytes: int
+    run: Path,
+    *,
+    models: Path,
+    checkpoint_bytes: int,
+    weights_bytes: int,
+    table_bytes: int,
+    kept: Callable[[], str],
 ) -> None:
     """Ask for the room that a run takes at most.
 
@@ -54,6 +60,7 @@ def require_room(
             while it is written.
         models: the folder that the teacher is published in, beside the one that it replaces.
         table_bytes: of what is published beside the weights.
+        kept: says what the run goes on from.
 
     Raises:
         UserError: if there is less.
@@ -66,8 +73,8 @@ def require_room(
             raise UserError(
                 f"{folder.as_posix()}: {_described(folder, needed=needed)}: a run keeps two "
                 f"checkpoints of {checkpoint_bytes / _MB:.0f} MB and two best weights of "
-                f"{weights_bytes / _MB:.0f} MB, writes a third of each, and publishes one. Nothing "
-                f"was learnt yet; {MAKE_ROOM}"
+                f"{weights_bytes / _MB:.0f} MB, writes a third of each, and publishes one; "
+                f"{kept()}; {MAKE_ROOM}"
             )
 
 

@@ -15,7 +15,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.team import Team
 from stages.training.assembly import Faces
 from stages.training.pace import Stopwatch
-from stages.training.run import Run, open_run, shard_hashes
+from stages.training.run import Run, open_run, recipe_version, shard_hashes
 from stages.training.selection import Rows, choose_rows
 from stages.training.start import Start, find_start, passed_through
 
@@ -98,6 +98,7 @@ def open_session(
     run = open_run(
         stage,
         teacher=teacher,
+        version=recipe_version(section),
         # Exactly what dvc.yaml lists as params of the stage.
         params={"seed": seed, "preprocess": preprocess, stage: section, "teacher": recipe},
         data={"manifest": rows.manifest_sha256, "rows": rows.sha256()} | shards,

@@ -47,11 +47,10 @@ def require_images(sizes: Sequence[int], *, model: nn.Module, key: str, team: Te
         UserError: if one leaves a process with none, or with a single one before batch norm, which
             has no variance then.
     """
-    needed = (2 if _has_batch_norm(model) else 1) * team.size
+    needed = _needed(model, team)
     if (least := min(sizes)) >= needed:
         return
-    # Sizes differ by one at most: with twice the number, less one, the smallest is large enough.
-    ways = f"use {2 * needed - 1} or more"
+    ways = f"use {least_batch_size(model, team=team)} or more"
     if needed > team.size:
         ways += ", or a backbone without batch norm, which needs 2 images at once in each process"
     if team.size > 1:
@@ -60,6 +59,17 @@ def require_images(sizes: Sequence[int], *, model: nn.Module, key: str, team: Te
         f"params.yaml: {key}.batch_size: {sum(sizes)} images in {len(sizes)} batches leave some of "
         f"{least}, expected at least {needed}; {ways}"
     )
+
+
+def least_batch_size(model: nn.Module, *, team: Team) -> int:
+    """The smallest batch size that leaves every process enough images, whatever remains."""
+    # Sizes differ by one at most: with twice the number, less one, the smallest is large enough.
+    return 2 * _needed(model, team) - 1
+
+
+def _needed(model: nn.Module, team: Team) -> int:
+    """Images of a batch: batch norm has no variance of a single one."""
+    return (2 if _has_batch_norm(model) else 1) * team.size
 
 
 def _has_batch_norm(model: nn.Module) -> bool:

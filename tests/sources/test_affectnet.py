@@ -107,7 +107,7 @@ def test_every_row_that_is_no_face_says_why(make_tree):
         line("1/gone.jpg", "1"): ("image_missing", None),
         line("1/d.jpg", "11"): ("label_invalid", "1/d.jpg"),
         line("1/e.jpg", ""): ("label_invalid", "1/e.jpg"),
-        line("1/f.jpg", "1", box="NULL,null,,"): ("box_missing", "1/f.jpg"),
+        line("1/f.jpg", "1", box="NULL,null,,nan"): ("box_missing", "1/f.jpg"),
         line("1/g.jpg", "1", box="1,NULL,3,4"): ("row_malformed", "1/g.jpg"),
         line("1/h.jpg", "1", box="1,2.5,3,4"): ("row_malformed", "1/h.jpg"),
         line("1/i.jpg", "1", box="1,inf,3,nan"): ("row_malformed", "1/i.jpg"),

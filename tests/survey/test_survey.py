@@ -44,9 +44,13 @@ def test_a_stage_without_a_class_to_train_on_stops_here(rows) -> None:
         survey(frozen_of(drawn), {"stageB": Filter()})
 
 
-def _refusal(rows, report: str, **filters: Filter) -> str:
+def _ask(rows, report: str, *, folds: int = 2, **filters: Filter) -> None:
+    require_rows_to_report_on(rows, filters=filters, source_groups={}, report=report, folds=folds)
+
+
+def _refusal(rows, report: str, *, folds: int = 2, **filters: Filter) -> str:
     with pytest.raises(UserError) as caught:
-        require_rows_to_report_on(rows, filters=filters, source_groups={}, report=report)
+        _ask(rows, report, folds=folds, **filters)
     return str(caught.value)
 
 
@@ -67,19 +71,23 @@ def test_reported_no_rows_in_the_split_that_is_reported_on_stop_here(rows) -> No
         "it admits {'train': 1, 'val': 2, 'test': 0}; raise manifest.test_share, widen the filter, "
         "or set val_crossfit"
     )
-    require_rows_to_report_on(drawn, filters=filters, source_groups={}, report="val_crossfit")
+    _ask(drawn, "val_crossfit", **filters)
+    three = _refusal(drawn, "val_crossfit", folds=3, **filters)
+    assert "expected val rows of 3 groups (calibrate.folds) or more" in three
     # What thins training is no filter of what is reported on.
-    kept = {"stageA": Filter(max_per_class=1)}
-    require_rows_to_report_on(drawn, filters=kept, source_groups={}, report="test")
+    _ask(drawn, "test", stageA=Filter(max_per_class=1))
 
 
 def test_reported_val_rows_that_calibrate_needs_are_asked_for_here(rows) -> None:
     drawn = rows(
         [{"id": "a/1"}, {"id": "a/2", "split": "val"}, {"id": "a/3", "split": "test"}],
     )
-    require_rows_to_report_on(drawn, filters={"stageA": Filter()}, source_groups={}, report="test")
+    _ask(drawn, "test", stageA=Filter())
     one_group = _refusal(drawn, "val_crossfit", stageA=Filter())
-    assert "params.yaml: stageA.filter: expected val rows of 2 groups or more" in one_group
+    assert (
+        "params.yaml: stageA.filter: expected val rows of 2 groups (calibrate.folds) or more"
+        in one_group
+    )
     no_val = _refusal(drawn[drawn["split"] != "val"], "test", stageA=Filter(), stageB=Filter())
     assert [line.split(" expected")[0] for line in no_val.splitlines()] == [
         "params.yaml: stageA.filter:",

@@ -210,7 +210,7 @@ def test_reported_what_does_not_fit_the_gpu_is_told_only_what_helps(
     changes: dict[str, Any], expected: str
 ) -> None:
     section = SECTION.model_copy(update=changes)
-    assert expected in str(too_large(section, key="stageA", reason="it"))
+    assert expected in str(too_large(section, key="stageA", least=3, reason="it"))
 
 
 def test_a_non_finite_first_loss_stops_before_the_first_epoch(tmp_path: Path) -> None:

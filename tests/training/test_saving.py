@@ -150,7 +150,7 @@ def test_reported_room_is_asked_for_before_the_night(
 
     models.mkdir()
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    with pytest.raises(UserError, match=rf"{expected}.*MB needed, 0 MB free.*Nothing was learnt"):
+    with pytest.raises(UserError, match=rf"{expected}.*MB needed, 0 MB free.*there is no checkpoint yet"):
         fly(engine, Progress(), models=models)
     assert list(run.iterdir()) == []
 
@@ -163,12 +163,12 @@ def test_what_a_run_holds_already_is_not_asked_for_again(
     def ask() -> None:
         saving.require_room(
             tmp_path, models=tmp_path / "no" / "models", checkpoint_bytes=400, weights_bytes=100,
-            table_bytes=10,
+            table_bytes=10, kept=lambda: "the checkpoint of step 7 is kept",
         )  # fmt: skip
 
     ask()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="the checkpoint of step 7 is kept; make room"):
         ask()
     (tmp_path / "checkpoint_last.pt").write_bytes(bytes(500))
     ask()
