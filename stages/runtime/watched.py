@@ -4,8 +4,10 @@ In: a path that a stage is about to read, below a folder that dvc.yaml names as 
 or a `UserError` that says what to do instead.
 """
 
+import functools
 import os
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from stages.runtime.errors import UserError
@@ -17,19 +19,62 @@ def check_watched(
     """Refuse files at or below `path` that DVC does not find when it looks through `dep`.
 
     DVC enters no linked folder but `dep` itself, no folder that is a DVC project of its own, and
-    nothing that .dvcignore names. Linked files it follows. `key` is the params key of `path`,
-    `instead` what to do instead of linking a folder.
+    nothing that .dvcignore names. Linked files it follows. A path may be spelled as its disk lets
+    it be, letter case aside for instance. `key` is the params key of `path`, `instead` what to do
+    instead of linking a folder.
 
     Raises:
         UserError: with the first file, why DVC does not see it, and what to do.
     """
-    seen = set(_seen_by_dvc(path, dep=dep))
+    on_disk = _spelling_on_disk(dep)
+    seen = set(_seen_by_dvc(on_disk(path), dep=dep))
     for file in files:
-        if _absolute(file) not in seen:
-            raise UserError(f"params.yaml: {key}: {_why(Path(file), dep=dep, instead=instead)}")
+        if _absolute(file) not in seen and _absolute(on_disk(file)) not in seen:
+            why = _why(Path(on_disk(file)), dep=dep, instead=instead)
+            raise UserError(f"params.yaml: {key}: {why}")
 
 
-def _seen_by_dvc(path: Path, *, dep: Path) -> Iterator[str]:
+def _spelling_on_disk(dep: Path) -> Callable[[str | Path], str]:
+    """A function that spells a path below `dep` as a listing of the disk does.
+
+    It follows no link: a link is another file than its target, whatever the link's name.
+    """
+    listing = functools.cache(_listing)
+
+    @functools.cache
+    def child(folder: str, part: str) -> str:
+        name = part if part in listing(folder) else _listed_as(part, Path(folder), listing(folder))
+        return os.path.join(folder, name)  # noqa: PTH118 - for speed
+
+    return lambda path: functools.reduce(child, Path(path).relative_to(dep).parts, str(dep))
+
+
+def _listing(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(path.name for path in Path(folder).iterdir())
+    except OSError:  # a zip with a folder inside, or a folder that DVC cannot list either
+        return frozenset()
+
+
+def _listed_as(part: str, folder: Path, names: frozenset[str]) -> str:
+    """The name in `folder` of the file that `part` opens; `part` itself if there is none."""
+    # Names that look like it come first: a hard link is the same file too.
+    ordered = sorted(names, key=lambda name: (_folded(name) != _folded(part), name))
+    return next((name for name in ordered if _is_same(folder / name, folder / part)), part)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), other.lstat())
+    except OSError:
+        return False
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _seen_by_dvc(path: str, *, dep: Path) -> Iterator[str]:
     """Files at or below `path` as DVC's own walk of `dep` finds them, absolute."""
     # Importing DVC takes a while and sets up its logging; few commands come here.
     from dvc.fs import localfs
