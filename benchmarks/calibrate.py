@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from benchmarks.command import Figures, run_benchmark
-from stages.evaluation.bootstrap import Resamples, draw, resample
-from stages.evaluation.metrics import Floats, Ints, score, softmax
+from stages.scoring.bootstrap import Resamples, draw, resample
+from stages.scoring.metrics import Floats, Ints, score, softmax
 
 BINS, DRAWS, PICKED = 15, 1000, 20
 REPEATS = 5

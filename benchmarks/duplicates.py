@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from benchmarks.command import Figures, as_lines, in_child
 from benchmarks.machine import describe_machine, peak_gib
 from benchmarks.synthetic import Pictures, draw_thumbnails, plant_copies
-from stages.preprocessing.fingerprint import THUMBNAIL_SIDE
-from stages.records.faces import read_faces
-from stages.records.similarity import Pairs, similar_pairs
+from stages.faces.fingerprint import THUMBNAIL_SIDE
+from stages.faces.shards import read_faces
+from stages.splitting.similarity import Pairs, similar_pairs
 
 NEAR, REVIEW = 0.93, 0.90
 _CHECKED_ROWS = 2000

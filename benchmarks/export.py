@@ -15,7 +15,7 @@ import torch
 from benchmarks.command import Figures, as_lines
 from benchmarks.machine import describe_machine
 from stages import config
-from stages.evaluation.calibration import Calibration
+from stages.calibrating.calibration import Calibration
 from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.latency import BATCHES, measure_latency
 from stages.exporting.onnx_file import to_onnx, write_onnx

@@ -29,13 +29,13 @@ from torchvision import transforms
 from benchmarks.command import Figures, run_benchmark
 from benchmarks.synthetic import draw_noise, draw_picture, draw_thumbnails, encode_jpeg
 from stages.config import Augmentation, Clahe, Preprocess
+from stages.faces.decode import decode
+from stages.faces.labels import CLASSES
+from stages.faces.shards import Face, ShardWriter
+from stages.faces.store import FaceStore
 from stages.loading.augmentation import MAX_ASPECT
 from stages.loading.dataset import FaceDataset, Unfinished
 from stages.loading.sampler import BatchOrder, EpochSampler
-from stages.loading.shards import FaceStore
-from stages.preprocessing.decode import decode
-from stages.records.faces import Face, ShardWriter
-from stages.sources.labels import CLASSES
 
 ROUNDS = 7
 # A turn is so long: the fast ones go through the faces several times.

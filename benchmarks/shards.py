@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.synthetic import Pictures, draw_thumbnails, encode_jpeg, plant_copies
-from stages.preprocessing.fingerprint import THUMBNAIL_SIDE
-from stages.records.faces import Face, ShardWriter
-from stages.sources.labels import CLASSES
+from stages.faces.fingerprint import THUMBNAIL_SIDE
+from stages.faces.labels import CLASSES
+from stages.faces.shards import Face, ShardWriter
 
 # A copy has another label once in so many times.
 _DISAGREES_EVERY = 10

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from benchmarks.command import Figures, run_benchmark
 from benchmarks.raw_zips import RAW_KINDS
 from stages.config import Standardize
-from stages.intake.parallel import one_opencv_thread
+from stages.faces.decode import decode, encode_png
+from stages.faces.shards import read_faces, shard_paths
 from stages.intake.reuse import finished_source, read_framing
-from stages.preprocessing.decode import decode, encode_png
-from stages.records.faces import read_faces, shard_paths
 from stages.runtime.files import sha256_file
+from stages.runtime.parallel import one_opencv_thread
 from stages.sources.tree import PICTURE_SUFFIXES, open_tree, suffix
 
 ROUNDS = 5

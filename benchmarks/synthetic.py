@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import idctn
 
-from stages.preprocessing.fingerprint import THUMBNAIL_SIDE
+from stages.faces.fingerprint import THUMBNAIL_SIDE
 
 Pictures = NDArray[np.uint8]
 

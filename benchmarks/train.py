@@ -27,16 +27,16 @@ from torch import nn
 from benchmarks.command import Figures, as_lines
 from benchmarks.loader import write_faces
 from benchmarks.machine import describe_machine
+from stages.computing.device import be_fast, choose_device, choose_dtype, describe_device
+from stages.computing.heap import keep_freed_memory
+from stages.computing.team import ALONE
 from stages.config import Params, Stage, load_params
-from stages.evaluation.predict import predict
+from stages.faces.labels import CLASSES
 from stages.loading.loader import choose_workers
+from stages.modeling.predict import predict
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.records.schema import targets_of
-from stages.runtime.device import be_fast, choose_device, choose_dtype, describe_device
-from stages.runtime.heap import keep_freed_memory
 from stages.runtime.signals import StopRequest
-from stages.runtime.team import ALONE
-from stages.sources.labels import CLASSES
 from stages.training.assembly import Faces, build_machinery, build_plan
 from stages.training.checkpoint import save_checkpoint
 from stages.training.engine import Engine

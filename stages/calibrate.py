@@ -28,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work() -> None:
     """Read everything, fit everything, then write; nothing is written if anything is wrong."""
+    from stages.calibrating.published import STAGES, read_manifest_folder, read_teacher
+    from stages.calibrating.report import calibration_json, metrics_json
+    from stages.calibrating.study import study
+    from stages.calibrating.tables import write_plot_data
     from stages.config import load_params
-    from stages.evaluation.published import STAGES, read_manifest_folder, read_teacher
-    from stages.evaluation.report import calibration_json, metrics_json
-    from stages.evaluation.study import study
-    from stages.evaluation.tables import write_plot_data
     from stages.runtime.files import published_folder, write_json
 
     params = load_params()

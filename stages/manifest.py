@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work() -> None:
     """Read faces, decide, publish, account, draw."""
     from stages.config import load_params
-    from stages.records.frozen import freeze
-    from stages.records.publication import publish
-    from stages.records.rows import read_all_faces
     from stages.runtime.files import published_folder, write_json
+    from stages.splitting.frozen import freeze
+    from stages.splitting.publication import publish
+    from stages.splitting.rows import read_all_faces
     from stages.survey.accounting import report, stage_line
     from stages.survey.data_warnings import as_table, find_warnings
     from stages.survey.figures import write_figures

@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work() -> None:
     """Standardize all sources of params.yaml and publish them together, in one go."""
     from stages.config import load_params
-    from stages.intake.parallel import num_threads
     from stages.intake.reuse import finished_source, read_framing
     from stages.runtime.files import published_folder, work_folder
     from stages.runtime.lock import run_lock
+    from stages.runtime.parallel import num_threads
 
     params = load_params()
     raw, settings = Path(params.raw), params.standardize

@@ -31,13 +31,13 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
 
     Imports wait until here so that `--help` answers at once.
     """
+    from stages.computing.device import be_deterministic, be_fast, choose_device
+    from stages.computing.heap import keep_freed_memory
+    from stages.computing.launch import is_to_be_launched, launch
+    from stages.computing.team import join_team
     from stages.config import load_params
-    from stages.runtime.device import be_deterministic, be_fast, choose_device
     from stages.runtime.errors import UserError
-    from stages.runtime.heap import keep_freed_memory
-    from stages.runtime.launch import is_to_be_launched, launch
     from stages.runtime.signals import stop_on_signals
-    from stages.runtime.team import join_team
     from stages.training.learning import learn
     from stages.training.publish import publish_teacher
     from stages.training.run import hold, set_aside

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.preprocessing.decode import encode_png
-from stages.records.faces import Face, ShardWriter
-from stages.sources.labels import CLASSES
+from stages.faces.decode import encode_png
+from stages.faces.labels import CLASSES
+from stages.faces.shards import Face, ShardWriter
 
 
 def small_face(id_: str, **values: Any) -> Face:

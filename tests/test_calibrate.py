@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from stages import calibrate, evaluate
-from stages.evaluation.metrics import score, softmax
 from stages.records.schema import targets_of
-from tests.evaluation.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
+from stages.scoring.metrics import score, softmax
+from tests.calibrating.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
 
 MODELS = [
     "RN18", "B3", "fused_fixed", "fused_searched", "fused_fixed_logits", "fused_searched_logits",

@@ -8,29 +8,37 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# Commands that read params.yaml, with arguments.
 DOORS = {
-    "standardize": [],
-    "manifest": [],
-    "train": ["stageA", "RN18"],
-    "calibrate": [],
-    "export": [],
-    "report": [],
-    "evaluate": ["models/stageA/RN18"],
+    "stages.standardize": [],
+    "stages.manifest": [],
+    "stages.train": ["stageA", "RN18"],
+    "stages.calibrate": [],
+    "stages.export": [],
+    "stages.report": [],
+    "tools.evaluate": ["models/stageA/RN18"],
 }
+COMMANDS = [*DOORS, "tools.sample", "tools.summarize", "tools.unpack", "tools.clean"]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def run(door: str, arguments: list[str]) -> int:
-    main: Callable[[list[str]], int] = importlib.import_module(f"stages.{door}").main
+    name = "tools.sample.__main__" if door == "tools.sample" else door
+    main: Callable[[list[str]], int] = importlib.import_module(name).main
     return main(arguments)
 
 
 def test_every_door_is_tried_here() -> None:
-    found = {path.stem for path in (ROOT / "stages").glob("*.py")}
-    assert found - {"__init__", "config"} == {*DOORS, "sample", "summarize", "unpack", "clean"}
+    doors = {f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py")}
+    assert doors - {"stages.__init__", "stages.config"} == {d for d in DOORS if "stages" in d}
+    tools = {path for path in (ROOT / "tools").rglob("*.py") if "def main(" in path.read_text()}
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in tools}
+    assert {name.removesuffix(".__main__") for name in names} == {
+        d for d in COMMANDS if "tools" in d
+    }
 
 
-@pytest.mark.parametrize("door", [*DOORS, "sample", "summarize", "unpack", "clean"])
+@pytest.mark.parametrize("door", COMMANDS)
 def test_help_answers_without_a_project(
     door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -38,7 +46,7 @@ def test_help_answers_without_a_project(
     with pytest.raises(SystemExit) as ended:
         run(door, ["--help"])
     assert ended.value.code == 0
-    assert f"python -m stages.{door}" in capsys.readouterr().out
+    assert f"python -m {door}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -67,12 +75,6 @@ def test_without_what_comes_before_it_a_door_says_so(
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_incident_X4_documents_name_doors_and_files_that_exist(document: Path) -> None:
     text = document.read_text("utf-8")
-    assert set(re.findall(r"python -m stages\.(\w+)", text)) <= {
-        *DOORS,
-        "sample",
-        "summarize",
-        "unpack",
-        "clean",
-    }
+    assert set(re.findall(r"python -m ((?:stages|tools)\.\w+)", text)) <= set(COMMANDS)
     for path in re.findall(r"\b(?:recipes|docs)/[\w./-]+\.(?:yaml|md)", text):
         assert (ROOT / path).is_file(), path

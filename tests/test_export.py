@@ -16,17 +16,17 @@ from pydantic import ValidationError
 from scipy.special import softmax
 
 from stages import export
+from stages.calibrating.calibration_schema import FittedFusion, FittedTeacher
+from stages.calibrating.schema import ModelNumbers
 from stages.config import Filter, Preprocess
-from stages.evaluation.calibration_schema import FittedFusion, FittedTeacher
-from stages.evaluation.schema import ModelNumbers
 from stages.exporting import latency
 from stages.exporting.bundle import read_bundle
 from stages.exporting.schema import check_export_metrics
+from stages.faces.decode import decode
+from stages.faces.labels import CLASSES
+from stages.faces.model_input import to_model_input
 from stages.modeling.weights import load_teacher
-from stages.preprocessing.decode import decode
-from stages.preprocessing.model_input import to_model_input
 from stages.records.views import select
-from stages.sources.labels import CLASSES
 from tests.exporting.project import copy_before_export, make_project, set_params
 from tests.exporting.tiny import choose_fusion
 

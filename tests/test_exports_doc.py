@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from stages import export
 from stages.exporting import latency
-from stages.sources.labels import CLASSES
+from stages.faces.labels import CLASSES
 from tests.exporting.project import make_project
 
 ROOT = Path(__file__).parents[1]

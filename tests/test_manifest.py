@@ -14,10 +14,10 @@ import yaml
 from small_faces import small_face, write_faces
 
 from stages.config import read_yaml
+from stages.faces.labels import CLASSES
+from stages.faces.shards import Face
 from stages.manifest import main
-from stages.records.faces import Face
 from stages.records.schema import read_manifest
-from stages.sources.labels import CLASSES
 
 ROOT = Path(__file__).parents[1]
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from stages.config import ExpwSource, Filter, Params, load_params
+from stages.faces.labels import CLASSES
 from stages.records.views import select, select_view
-from stages.sources.labels import CLASSES
 
 ROOT = Path(__file__).parents[1]
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]

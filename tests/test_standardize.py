@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from stages import standardize
+from stages.faces.decode import decode, encode_png
 from stages.intake import reuse
-from stages.preprocessing.decode import decode, encode_png
 from stages.runtime.lock import run_lock
 
 ROOT = Path(__file__).parents[1]

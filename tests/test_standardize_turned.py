@@ -12,9 +12,9 @@ import pytest
 from small_project import small_params, write_params
 
 from stages import standardize
+from stages.faces.decode import Image, decode
+from stages.faces.shards import read_index
 from stages.intake.rejects import read_rejects
-from stages.preprocessing.decode import Image, decode
-from stages.records.faces import read_index
 
 WIDTH, HEIGHT = 90, 60
 # A face in the stored pixels: white, its upper left quarter black.

@@ -11,7 +11,7 @@ from small_project import draw, small_params, write_params
 
 from benchmarks.scratch import Repository
 from stages import standardize
-from stages.preprocessing.decode import encode_png
+from stages.faces.decode import encode_png
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
 IMAGES = {"train": 1, "val": 0, "test": 0}

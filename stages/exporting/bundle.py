@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.evaluation.calibration import Calibration
-from stages.evaluation.metrics import Floats, softmax
+from stages.calibrating.calibration import Calibration
 from stages.exporting.fitted import Fitted, FittedTeacher, read_fitted
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import TeacherCard, load_teacher
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
+from stages.scoring.metrics import Floats, softmax
 
 ENSEMBLE = "ensemble"
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from stages.evaluation.calibration import Calibration
+from stages.calibrating.calibration import Calibration
 
 
 class CalibratedTeacher(nn.Module):

@@ -7,13 +7,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from stages.calibrating.published import read_manifest_folder
 from stages.config import Export
-from stages.evaluation.published import read_manifest_folder
 from stages.exporting.bundle import Bundle
 from stages.exporting.held_out import HeldOut
 from stages.exporting.seen import seen_ids
 from stages.exporting.view import Preparation, spread
-from stages.preprocessing.decode import Image
+from stages.faces.decode import Image
 from stages.records.folder import MANIFEST_FILE
 from stages.runtime.errors import UserError
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.evaluation.calibration import Calibration
-from stages.evaluation.fusion import Space
+from stages.calibrating.calibration import Calibration
+from stages.calibrating.fusion import Space
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.evaluation.blocks import MAJORITY
-from stages.evaluation.bootstrap import Resamples, mean_interval, resample
-from stages.evaluation.metrics import Floats, row_nll
+from stages.calibrating.blocks import MAJORITY
 from stages.exporting.session import open_session, run_session
 from stages.exporting.view import Faces
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
+from stages.scoring.bootstrap import Resamples, mean_interval, resample
+from stages.scoring.metrics import Floats, row_nll
 
 _BOOTSTRAP_SAMPLES = 1000
 

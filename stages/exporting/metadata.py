@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.evaluation.calibration import Calibration
+from stages.calibrating.calibration import Calibration
+from stages.faces.boxes import MAX_ANGLE
+from stages.faces.shards import read_index, source_folders
 from stages.modeling.weights import TeacherCard
-from stages.preprocessing.align import MAX_ANGLE
-from stages.records.faces import read_index, source_folders
 
 # Raised when a reader of the old form would do something wrong with the new one.
 METADATA_VERSION = 1

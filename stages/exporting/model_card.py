@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.calibrating.calibration import Calibration
 from stages.config import ExpwSource, Source
-from stages.evaluation.calibration import Calibration
 from stages.exporting.bundle import ENSEMBLE, Bundle
 from stages.exporting.onnx_file import lowest_ir_version
 from stages.exporting.scores import Block, Scores

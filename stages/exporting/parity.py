@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stages.exporting.onnx_file import OUTPUTS
 from stages.exporting.reference import Expressions
 from stages.exporting.session import Array, open_session, run_session
-from stages.preprocessing.decode import Image
+from stages.faces.decode import Image
 from stages.runtime.errors import UserError
 
 # Of the reference script: its steps before the model are its own, not only its runtime.

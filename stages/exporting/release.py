@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from stages.config import Export
-from stages.evaluation.metrics import Floats
 from stages.exporting import reference
 from stages.exporting.bundle import ENSEMBLE, Bundle
 from stages.exporting.calibrated import CalibratedEnsemble, CalibratedTeacher
@@ -26,6 +25,7 @@ from stages.exporting.parity import ParityError, check_parity, check_reference
 from stages.exporting.variants import VARIANTS, require_smaller
 from stages.modeling.weights import load_teacher, save_teacher
 from stages.runtime.files import write_bytes
+from stages.scoring.metrics import Floats
 
 logger = logging.getLogger(__name__)
 

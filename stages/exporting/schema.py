@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from stages.evaluation.block_schema import (
+from stages.calibrating.block_schema import (
     About,
     Count,
     Interval,

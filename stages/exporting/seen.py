@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.evaluation.past import find_past
-from stages.evaluation.published import Manifest
+from stages.calibrating.past import find_past
+from stages.calibrating.published import Manifest
 from stages.exporting.bundle import Bundle
 from stages.runtime.errors import UserError
 

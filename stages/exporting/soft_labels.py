@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 
 from stages.config import Export
-from stages.evaluation.metrics import Floats, Ints, log_probabilities
-from stages.evaluation.temperature import scale
+from stages.faces.labels import CLASSES
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json, write_text, write_with
-from stages.sources.labels import CLASSES
+from stages.scoring.metrics import Floats, Ints, log_probabilities
+from stages.scoring.temperature import scale
 
 # Above this the labels hardly differ from one-hot: distillation with .983 was worse than none.
 NEARLY_ONE_HOT = 0.95

@@ -10,19 +10,19 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from stages.computing.device import choose_device
 from stages.config import Machine, Preprocess
-from stages.evaluation.metrics import Floats
-from stages.evaluation.predict import predict
 from stages.exporting.soft_labels import join_by_id
+from stages.faces.decode import Image, decode
+from stages.faces.store import FaceStore
 from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader, choose_workers
-from stages.loading.shards import FaceStore
+from stages.modeling.predict import predict
 from stages.modeling.weights import TeacherCard
-from stages.preprocessing.decode import Image, decode
 from stages.records.schema import read_manifest, targets_of
-from stages.runtime.device import choose_device
 from stages.runtime.errors import UserError
+from stages.scoring.metrics import Floats
 
 _BATCH = 64
 

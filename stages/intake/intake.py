@@ -10,21 +10,21 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.config import Source
-from stages.intake.parallel import map_in_order, one_opencv_thread
+from stages.faces.decode import decode
+from stages.faces.labels import CLASSES
+from stages.faces.shards import Face, ShardWriter, read_index
+from stages.faces.sheet import contact_sheet, fit
+from stages.intake.picture import Framing, Picture
 from stages.intake.rejects import REJECTS, Refused, RejectWriter, read_rejects
 from stages.intake.rejects import SHEET as REJECTS_SHEET
 from stages.intake.rows import PlacedRow, RowReader, batches
-from stages.preprocessing.decode import decode
-from stages.preprocessing.picture import Framing, Picture
-from stages.preprocessing.sheet import contact_sheet, fit
-from stages.records.faces import Face, ShardWriter, read_index
 from stages.runtime.draws import FairDraw
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_bytes
+from stages.runtime.parallel import map_in_order, one_opencv_thread
 from stages.runtime.progress import with_progress
 from stages.sources.face import FAULTS, Candidate, Reject
 from stages.sources.formats import read_source
-from stages.sources.labels import CLASSES
 from stages.sources.tree import RawTree
 
 SHEET = "sheet.png"

@@ -7,13 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.preprocessing.crop import BoxPx, BoxShare, in_pixels
-from stages.preprocessing.decode import Image, decode
-from stages.preprocessing.errors import UnusableImageError
-from stages.preprocessing.sheet import contact_sheet, draw_box, fit
-from stages.records.tables import inert
+from stages.faces.boxes import BoxPx, BoxShare
+from stages.faces.decode import Image, decode
+from stages.faces.errors import UnusableImageError
+from stages.faces.sheet import contact_sheet, draw_box, fit
+from stages.intake.crop import in_pixels
 from stages.runtime.draws import FairDraw
 from stages.runtime.files import write_bytes, write_text
+from stages.runtime.tables import inert
 from stages.sources.face import Reject
 from stages.sources.members import UnreadableMemberError
 from stages.sources.tree import RawTree

@@ -18,10 +18,10 @@ import pyarrow as pa
 import simplejpeg
 
 from stages.config import NOT_A_CLASS, Standardize
+from stages.faces.shards import INDEX, read_index
+from stages.intake.align import EyeDetector
 from stages.intake.intake import COMPANIONS, TURNED, check_source, write_source
-from stages.preprocessing.align import EyeDetector
-from stages.preprocessing.picture import Framing
-from stages.records.faces import INDEX, read_index
+from stages.intake.picture import Framing
 from stages.runtime.errors import UserError
 from stages.runtime.files import published_folder, remove, sha256_file, sha256_json, work_folder
 from stages.runtime.watched import check_watched
@@ -29,10 +29,7 @@ from stages.sources.tree import RawTree, open_tree
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What decides over the bytes of a source folder, below the package.
-_CODE = (
-    "sources/*.py", "preprocessing/*.py", "intake/*.py", "records/faces.py", "records/tables.py",
-    "runtime/draws.py",
-)  # fmt: skip
+_CODE = ("sources/*.py", "intake/*.py", "faces/*.py", "runtime/draws.py", "runtime/tables.py")
 _DETECTOR_KEY = "standardize.face_detector"
 _INSTEAD_OF_LINK = (
     "name the other disk (`raw: /other/disk`), copy the folder, or link its files one by one "

@@ -6,11 +6,12 @@ from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple, cast
 
+from stages.faces.boxes import BoxPx, BoxShare
+from stages.faces.decode import Image, decode, orientation
+from stages.faces.errors import UnusableImageError
+from stages.intake.crop import turned_box
+from stages.intake.picture import Framing, Picture, frame
 from stages.intake.rejects import Refused
-from stages.preprocessing.crop import BoxPx, BoxShare, turned_box
-from stages.preprocessing.decode import Image, decode, orientation
-from stages.preprocessing.errors import UnusableImageError
-from stages.preprocessing.picture import Framing, Picture, frame
 from stages.sources.face import Box, Candidate, Fault, Reject, ShareBox
 from stages.sources.members import MemberReader, Place, UnreadableMemberError
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from stages.config import Augmentation
-from stages.preprocessing.decode import Image
-from stages.preprocessing.model_input import resize_square
+from stages.faces.decode import Image
+from stages.faces.model_input import resize_square
 
 # The crop's width over its height, each as a share of the picture's, lies within this factor of 1.
 MAX_ASPECT = 1.15

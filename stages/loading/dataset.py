@@ -10,6 +10,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stages import config
+from stages.faces.clahe import equalize
+from stages.faces.decode import Image, decode
+from stages.faces.errors import UnusableImageError
+from stages.faces.model_input import normalize
+from stages.faces.store import REMEDY, FaceStore
 from stages.loading.augmentation import (
     Variation,
     draw_variation,
@@ -18,11 +23,6 @@ from stages.loading.augmentation import (
 )
 from stages.loading.memory import BatchMemory
 from stages.loading.sampler import Draw
-from stages.loading.shards import REMEDY, FaceStore
-from stages.preprocessing.clahe import equalize
-from stages.preprocessing.decode import Image, decode
-from stages.preprocessing.errors import UnusableImageError
-from stages.preprocessing.model_input import normalize
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
 

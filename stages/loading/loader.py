@@ -23,6 +23,7 @@ import torch
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Sampler
 
+from stages.computing.team import ALONE, Team
 from stages.loading.dataset import Batch, FaceDataset, Unfinished
 from stages.loading.finishing import Finish
 from stages.loading.prefetch import prefetched
@@ -31,7 +32,6 @@ from stages.loading.shared_memory import AHEAD, require_shared_memory, too_small
 from stages.runtime.cores import num_cores
 from stages.runtime.errors import UserError
 from stages.runtime.signals import ignore_stop_signals
-from stages.runtime.team import ALONE, Team
 from stages.runtime.workers import Worker, WorkerContext
 
 _MAX_WORKERS = 16

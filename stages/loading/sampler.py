@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
+from stages.computing.team import ALONE, Team
+from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
-from stages.runtime.team import ALONE, Team
-from stages.sources.labels import CLASSES
 
 Rows = npt.NDArray[np.int64]
 

@@ -15,9 +15,9 @@ import pandera.pandas as pa
 import pyarrow
 import pyarrow.csv
 
-from stages.records.tables import write_csv
+from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
-from stages.sources.labels import CLASSES
+from stages.runtime.tables import write_csv
 
 SPLITS = ("train", "val", "test")
 SHARE_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASSES)

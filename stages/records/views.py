@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from stages.config import Filter, View
+from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
 from stages.runtime.seed import derive_seed
-from stages.sources.labels import CLASSES
 
 SourceGroups = Mapping[str, Sequence[str]]
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stages.faces.labels import CLASSES
 from stages.records.schema import SPLITS
 from stages.reporting.elements import bullets, paragraph, section, table, wrapped
 from stages.reporting.finished import Finished
 from stages.reporting.markup import Content, Markup
 from stages.reporting.wording import counted
-from stages.sources.labels import CLASSES
 
 
 def data_section(run: Finished, *, recipe: Mapping[str, Any]) -> Markup:

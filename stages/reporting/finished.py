@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
-from stages.evaluation.published import STAGES
-from stages.evaluation.schema import TeachersMetrics
+from stages.calibrating.published import STAGES
+from stages.calibrating.schema import TeachersMetrics
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from stages.preprocessing.decode import decode
-from stages.preprocessing.sheet import captioned_sheet
-from stages.sources.labels import CLASSES
-from stages.survey.images import read_images
+from stages.faces.decode import decode
+from stages.faces.few_images import read_images
+from stages.faces.labels import CLASSES
+from stages.faces.sheet import captioned_sheet
 
 A_CLASS = 8
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.evaluation.published import STAGES
-from stages.evaluation.tables import SOURCE_METRICS
+from stages.calibrating.published import STAGES
+from stages.calibrating.tables import SOURCE_METRICS
 from stages.reporting.figures import (
     confusion_figure,
     model_colours,

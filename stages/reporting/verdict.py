@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stages.evaluation.published import STAGES
+from stages.calibrating.published import STAGES
 from stages.reporting.elements import paragraph, section, table, tiles
 from stages.reporting.finished import Block, Finished, in_domain
 from stages.reporting.markup import Content, Markup, tag

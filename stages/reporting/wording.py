@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from stages.evaluation.temperature import HIGHEST, LOWEST
 from stages.reporting.elements import wrapped
 from stages.reporting.markup import Content, Markup, join, tag
+from stages.scoring.temperature import HIGHEST, LOWEST
 
 Block = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stages.runtime.errors import UserError
 
-MAKE_ROOM = "make room (`python -m stages.clean` lists what .work keeps) and run again"
+MAKE_ROOM = "make room (`python -m tools.clean` lists what .work keeps) and run again"
 # On the disk, for this user, in one file.
 _NO_ROOM = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")} - {None}
 

@@ -72,7 +72,7 @@ def not_installed(error: ImportError) -> str | None:
     """What is missing and what installs it; None for an import that is a bug."""
     package = (error.name or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError):
-        if package in ("", "stages") or find_spec(package) is not None:
+        if package in ("", "stages", "tools") or find_spec(package) is not None:
             return None
         called = "opencv-python (cv2)" if package == "cv2" else package
         return f"the Python package {called} is not installed; `{_INSTALL}`"

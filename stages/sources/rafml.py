@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from stages.config import RafmlSource
+from stages.faces.labels import CLASSES, Split
 from stages.runtime.errors import UserError
-from stages.sources.face import Candidate, Reject, Split
-from stages.sources.labels import CLASSES
+from stages.sources.face import Candidate, Reject
 from stages.sources.numbers import code, number
 from stages.sources.rafdb import raf_pictures
 from stages.sources.tables import quoted, text_rows

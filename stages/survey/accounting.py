@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.records.frozen import FrozenManifest
+from stages.faces.labels import CLASSES
 from stages.records.native_sizes import BUCKETS, size_table
-from stages.records.publication import FileEntry
 from stages.records.schema import SPLITS
-from stages.sources.labels import CLASSES
+from stages.splitting.frozen import FrozenManifest
+from stages.splitting.publication import FileEntry
 from stages.survey.data_warnings import CODES, DataWarning
 from stages.survey.indexes import SourceIndex
 from stages.survey.relations import KINDS, matrix

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from stages.faces.labels import CLASSES
 from stages.records.native_sizes import BUCKETS, size_table
 from stages.runtime.files import write_bytes
-from stages.sources.labels import CLASSES
 from stages.survey.plot_data import row_counts
 from stages.survey.relations import KINDS, matrix
 from stages.survey.survey import Survey

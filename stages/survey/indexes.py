@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from stages.records.faces import INDEX, read_index, source_folders
+from stages.faces.shards import INDEX, read_index, source_folders
 from stages.runtime.errors import UserError
 
 

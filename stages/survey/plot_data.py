@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.faces.labels import CLASSES
 from stages.records.native_sizes import size_table
 from stages.records.schema import SPLITS
-from stages.records.tables import write_csv
-from stages.sources.labels import CLASSES
+from stages.runtime.tables import write_csv
 from stages.survey.indexes import SourceIndex
 from stages.survey.relations import matrix
 from stages.survey.survey import Survey

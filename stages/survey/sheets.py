@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages.preprocessing.decode import Image, decode
-from stages.preprocessing.sheet import pair_sheet
-from stages.records.frozen import FrozenManifest
+from stages.faces.decode import Image, decode
+from stages.faces.few_images import read_images
+from stages.faces.sheet import pair_sheet
 from stages.runtime.files import write_bytes
 from stages.runtime.seed import derive_seed
-from stages.survey.images import read_images
+from stages.splitting.frozen import FrozenManifest
 
 DUPLICATES, REVIEW = "duplicate_pairs.png", "review_pairs.png"
 _PAIRS = 8

@@ -7,10 +7,10 @@ from typing import Literal
 import pandas as pd
 
 from stages.config import Filter
-from stages.records.frozen import FrozenManifest
 from stages.records.schema import SPLITS
 from stages.records.views import SourceGroups, require_classes, select
 from stages.runtime.errors import UserError
+from stages.splitting.frozen import FrozenManifest
 from stages.survey.indexes import SourceIndex
 from stages.survey.relations import relations
 

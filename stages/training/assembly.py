@@ -10,19 +10,19 @@ import pandas as pd
 import torch
 from torch import nn
 
+from stages.computing.team import Team
 from stages.config import Augmentation, Preprocess, SamplerFill, Stage
 from stages.config import Teacher as Recipe
-from stages.evaluation.metrics import score, softmax
-from stages.evaluation.predict import predict
+from stages.faces.store import FaceStore
 from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import FaceDataset
 from stages.loading.loader import EvalLoader, TrainLoader
 from stages.loading.sampler import EpochSampler
-from stages.loading.shards import FaceStore
 from stages.modeling.arcface import margin_at
+from stages.modeling.predict import predict
 from stages.modeling.teacher import Teacher
 from stages.records.schema import targets_of
-from stages.runtime.team import Team
+from stages.scoring.metrics import score, softmax
 from stages.training.compilation import CompilableEmbed
 from stages.training.engine import Plan
 from stages.training.machinery import Machinery

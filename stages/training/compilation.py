@@ -8,8 +8,8 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from stages.computing.team import Team
 from stages.runtime.errors import InterruptedRunError, LostProcessError, UserError
-from stages.runtime.team import Team
 from stages.training.outcomes import NonFiniteError
 
 Wanted = bool | Literal["auto"]

@@ -15,10 +15,10 @@ from typing import Protocol, TypeVar
 
 from torch import nn
 
+from stages.computing.team import Team
+from stages.computing.transfer import Prepare, prepared
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import StopRequest
-from stages.runtime.team import Team
-from stages.runtime.transfer import Prepare, prepared
 from stages.training.checkpoint import describe_kept, load_checkpoint, save_checkpoint
 from stages.training.machinery import Batch, Machinery
 from stages.training.memory import peak_gpu_bytes, reset_peak

@@ -9,10 +9,10 @@ from typing import NoReturn
 import torch
 from torch import nn
 
+from stages.computing.device import describe_device
 from stages.loading.loader import EvalLoader
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import load_state
-from stages.runtime.device import describe_device
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file, write_json
 from stages.runtime.signals import StopRequest

@@ -11,8 +11,8 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stages.computing.team import ALONE, Team
 from stages.runtime.seed import derive_seed
-from stages.runtime.team import ALONE, Team
 from stages.training.compilation import CompilableEmbed
 from stages.training.outcomes import Outcome
 from stages.training.prior import Loss

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from stages.computing.team import Team
+from stages.computing.transfer import RUN_AHEAD, Reading, sent_back
 from stages.runtime.errors import UserError
-from stages.runtime.team import Team
-from stages.runtime.transfer import RUN_AHEAD, Reading, sent_back
 
 
 class NonFiniteError(UserError):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stages.config import Stage
-from stages.evaluation.predict import predict
+from stages.modeling.predict import predict
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.training.checkpoint import describe_kept
 from stages.training.compilation import Wanted, compile_for_good, is_worth_trying, take_faster

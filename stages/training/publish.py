@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stages.faces.labels import CLASSES
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import TeacherCard, save_teacher
 from stages.runtime.files import published_folder, read_json, write_json, write_with
-from stages.sources.labels import CLASSES
 from stages.training.assembly import predict_together
 from stages.training.preflight import settle
 from stages.training.processes import ENVIRONMENT_FILE

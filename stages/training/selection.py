@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from stages.config import Filter
+from stages.faces.labels import CLASSES
 from stages.records.folder import read_folder
 from stages.records.native_sizes import size_table
 from stages.records.views import require_classes, select
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_json
-from stages.sources.labels import CLASSES
 
 
 @dataclass(frozen=True)

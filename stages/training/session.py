@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from stages.computing.device import choose_device, choose_dtype
+from stages.computing.team import Team
 from stages.config import Machine, Preprocess, Stage
 from stages.config import Teacher as Recipe
 from stages.loading.loader import choose_workers
-from stages.runtime.device import choose_device, choose_dtype
 from stages.runtime.errors import UserError
-from stages.runtime.team import Team
 from stages.training.assembly import Faces
 from stages.training.pace import Stopwatch
 from stages.training.run import Run, open_run, recipe_version, shard_hashes

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from stages.computing.team import Team
 from stages.modeling.teacher import Teacher
 from stages.runtime.errors import UserError
-from stages.runtime.team import Team
 from stages.training.compilation import CompilableEmbed
 from stages.training.machinery import TrainingLogits
 

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import nn
 
-from stages.evaluation.predict import predict
+from stages.computing.transfer import Batch
 from stages.loading.loader import EvalLoader
-from stages.runtime.transfer import Batch
+from stages.modeling.predict import predict
 from stages.training.assembly import Faces
 from stages.training.pace import for_a_while
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks import loader
 from stages.config import Augmentation, Clahe
-from stages.loading.shards import FaceStore
+from stages.faces.store import FaceStore
 
 PLAIN = Augmentation(crop_scale=(1, 1), flip=0, brightness=0, contrast=0, saturation=0)
 

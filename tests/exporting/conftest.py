@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.evaluation.calibration import Calibration
+from stages.calibrating.calibration import Calibration
 from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.onnx_file import to_onnx
 from stages.modeling.weights import TeacherCard

@@ -14,12 +14,12 @@ import yaml
 from small_faces import small_face, write_faces
 
 from stages.config import Filter, Preprocess
-from stages.preprocessing.decode import decode, encode_png
-from stages.preprocessing.model_input import to_model_input
-from stages.records.faces import Face
+from stages.faces.decode import decode, encode_png
+from stages.faces.labels import CLASSES
+from stages.faces.model_input import to_model_input
+from stages.faces.shards import Face
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
 from stages.runtime.files import sha256_file, write_json
-from stages.sources.labels import CLASSES
 from tests.exporting.tiny import (
     BACKBONES,
     SIZE,

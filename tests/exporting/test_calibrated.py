@@ -4,7 +4,7 @@ import torch
 from scipy.special import logsumexp, softmax
 from torch import Tensor, nn
 
-from stages.evaluation.calibration import Calibration
+from stages.calibrating.calibration import Calibration
 from stages.exporting.calibrated import CalibratedEnsemble, CalibratedTeacher
 
 

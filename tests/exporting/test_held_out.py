@@ -19,8 +19,8 @@ from stages.exporting.held_out import (
 )
 from stages.exporting.onnx_file import write_onnx
 from stages.exporting.view import Faces, spread
+from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
-from stages.sources.labels import CLASSES
 
 
 class Images:

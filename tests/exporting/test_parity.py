@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from stages.calibrating.calibration import Calibration
 from stages.config import Preprocess
-from stages.evaluation.calibration import Calibration
 from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import write_onnx
 from stages.exporting.parity import ParityError, check_parity, check_reference
-from stages.preprocessing.model_input import to_model_input
+from stages.faces.model_input import to_model_input
 from tests.exporting.tiny import SIZE, make_card
 
 

@@ -18,22 +18,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.calibrating.calibration import Calibration
 from stages.config import Preprocess
-from stages.evaluation.calibration import Calibration
 from stages.exporting import reference
 from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import write_onnx
 from stages.exporting.reference import Expressions
-from stages.preprocessing.align import crop_upright
-from stages.preprocessing.crop import BoxPx
-from stages.preprocessing.decode import decode, encode_png
-from stages.preprocessing.errors import UnusableImageError
-from stages.preprocessing.model_input import to_model_input
-from stages.preprocessing.picture import Framing
-from stages.sources.labels import CLASSES
+from stages.faces.boxes import BoxPx
+from stages.faces.decode import decode, encode_png
+from stages.faces.errors import UnusableImageError
+from stages.faces.labels import CLASSES
+from stages.faces.model_input import to_model_input
+from stages.intake.align import crop_upright
+from stages.intake.picture import Framing
 from tests.exporting.tiny import SIZE, make_card
-from tests.preprocessing.pictures import read_picture
+from tests.intake.pictures import read_picture
 
 CUT = Cut(margin=0.3, max_side_px=100, crops={"none": 0, "box": 3, "aligned": 0})
 FRAMING = Framing(margin=CUT.margin, max_side_px=CUT.max_side_px, detector=None)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.evaluation.published import Manifest, read_manifest_folder
+from stages.calibrating.published import Manifest, read_manifest_folder
 from stages.exporting.bundle import Bundle, read_bundle
 from stages.exporting.seen import seen_ids
 from stages.runtime.errors import UserError

@@ -11,8 +11,8 @@ from scipy.special import softmax
 
 from stages.config import Export
 from stages.exporting.soft_labels import join_by_id, write_soft_labels
+from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
-from stages.sources.labels import CLASSES
 
 HALF = Export(soft_labels_view="view", distillation_temperature=4.0)
 FULL = Export(soft_labels_view="view", float32_logits=True)

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import nn
 
-from stages.evaluation.calibration import Calibration
+from stages.calibrating.calibration import Calibration
 from stages.exporting.calibrated import CalibratedEnsemble, CalibratedTeacher
 from stages.exporting.onnx_file import HEAD, to_onnx, write_onnx
 from stages.exporting.variants import VARIANTS, SizeError, require_smaller

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from stages import config
+from stages.faces.labels import CLASSES
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import TeacherCard, save_teacher
 from stages.runtime.files import read_json, write_json
-from stages.sources.labels import CLASSES
 
 SIZE = 32
 # Networks that timm has for tests.

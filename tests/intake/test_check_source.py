@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from stages.config import FerplusSource, Folder7Source, Source
+from stages.faces.decode import encode_png
 from stages.intake.intake import check_source, write_source
+from stages.intake.picture import Framing
 from stages.intake.rejects import read_rejects
-from stages.preprocessing.decode import encode_png
-from stages.preprocessing.picture import Framing
 from stages.runtime.errors import UserError
 from stages.sources.tree import open_tree
 

@@ -21,11 +21,11 @@ from stages.config import (
     RafdbSource,
     Source,
 )
+from stages.faces.decode import decode, encode_png
+from stages.faces.shards import read_faces, read_index
 from stages.intake import intake
 from stages.intake.intake import check_source, write_source
-from stages.preprocessing.decode import decode, encode_png
-from stages.preprocessing.picture import Framing
-from stages.records.faces import read_faces, read_index
+from stages.intake.picture import Framing
 from stages.runtime.errors import UserError
 from stages.sources.tree import open_tree
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.faces.boxes import BoxPx, BoxShare
+from stages.faces.decode import Image, decode, encode_png
 from stages.intake.rejects import Refused, RejectWriter, read_rejects
-from stages.preprocessing.crop import BoxPx, BoxShare
-from stages.preprocessing.decode import Image, decode, encode_png
 from stages.sources.face import Reject
 from stages.sources.tree import RawTree, open_tree
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.faces.decode import decode, encode_png
 from stages.intake import rows as intake_rows
+from stages.intake.picture import Framing, Picture
 from stages.intake.rejects import Refused
 from stages.intake.rows import PlacedRow, RowReader, batches
-from stages.preprocessing.decode import decode, encode_png
-from stages.preprocessing.picture import Framing, Picture
 from stages.sources.face import Box, Candidate, Reject
 from stages.sources.tree import RawTree, open_tree
 

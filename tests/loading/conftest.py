@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from small_faces import small_face
 
-from stages.preprocessing.decode import encode_png
-from stages.records.faces import Face, ShardWriter
-from stages.sources.labels import CLASSES
+from stages.faces.decode import encode_png
+from stages.faces.labels import CLASSES
+from stages.faces.shards import Face, ShardWriter
 
 NUM_FACES = {"beta": 30, "alpha": 40}
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.config import Augmentation
+from stages.faces.model_input import resize_square
 from stages.loading.augmentation import (
     MAX_ASPECT,
     NO_AUGMENTATION,
@@ -13,7 +14,6 @@ from stages.loading.augmentation import (
     vary_colour,
     vary_geometry,
 )
-from stages.preprocessing.model_input import resize_square
 
 PLAIN = Variation(1.0, 1.0, 0.0, 0.0, False, 1.0, 1.0, 1.0)
 seeds = st.integers(0, 2**32)

@@ -7,15 +7,15 @@ import torch
 from small_faces import small_face
 
 from stages import config
+from stages.faces.decode import decode
+from stages.faces.labels import CLASSES
+from stages.faces.model_input import to_model_input
+from stages.faces.shards import ShardWriter, read_faces
+from stages.faces.store import FaceStore
 from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import FaceDataset
 from stages.loading.sampler import Draw
-from stages.loading.shards import FaceStore
-from stages.preprocessing.decode import decode
-from stages.preprocessing.model_input import to_model_input
-from stages.records.faces import ShardWriter, read_faces
 from stages.runtime.errors import UserError
-from stages.sources.labels import CLASSES
 
 PREPROCESS = config.Preprocess()
 WITH_CLAHE = config.Preprocess(clahe=config.Clahe(clip_limit=3.0, tiles=4))

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
+from stages.faces.clahe import equalize
 from stages.loading.equalization import equalize_batch
-from stages.preprocessing.clahe import equalize
 
 
 @pytest.mark.parametrize("size", [32, 48, 61, 100])

@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from stages.config import Augmentation, Clahe, Preprocess
+from stages.faces.decode import decode
+from stages.faces.labels import CLASSES
+from stages.faces.model_input import to_model_input
+from stages.faces.shards import read_faces
+from stages.faces.store import FaceStore
 from stages.loading import finishing
 from stages.loading.augmentation import NO_AUGMENTATION, Variation, vary_colour
 from stages.loading.dataset import FaceDataset, Unfinished
 from stages.loading.finishing import Finish, vary_colour_batch
 from stages.loading.loader import EvalLoader, TrainLoader
 from stages.loading.sampler import Draw, EpochSampler
-from stages.loading.shards import FaceStore
-from stages.preprocessing.decode import decode
-from stages.preprocessing.model_input import to_model_input
-from stages.records.faces import read_faces
-from stages.sources.labels import CLASSES
 
 PLAIN = Preprocess()
 WITH_CLAHE = Preprocess(clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))

@@ -16,16 +16,16 @@ import pytest
 import torch
 
 from stages import config, manifest, standardize, train
+from stages.computing.team import Team
+from stages.faces.labels import CLASSES
+from stages.faces.shards import read_faces
+from stages.faces.store import FaceStore
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader, TrainLoader, choose_workers
 from stages.loading.sampler import EpochSampler
-from stages.loading.shards import FaceStore
-from stages.records.faces import read_faces
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 from stages.runtime.signals import STOP_SIGNALS
-from stages.runtime.team import Team
-from stages.sources.labels import CLASSES
 from stages.training.progress import CLOCK_KEYS
 
 ROOT = Path(__file__).parents[2]

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.computing.team import Team
 from stages.loading.sampler import BatchOrder, EpochSampler, RowOrder
 from stages.runtime.errors import UserError
-from stages.runtime.team import Team
 
 any_targets = st.lists(st.integers(0, 6), min_size=1, max_size=300).map(np.array)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.computing.team import Team
 from stages.loading import shared_memory
 from stages.loading.dataset import FaceDataset
 from stages.loading.loader import EvalLoader, TrainLoader
 from stages.loading.sampler import EpochSampler
 from stages.loading.shared_memory import require_shared_memory
 from stages.runtime.errors import UserError
-from stages.runtime.team import Team
 from tests.loading.test_loader import make_dataset
 
 # Any device but a CPU leaves batches unfinished; this one is everywhere.

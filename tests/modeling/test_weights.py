@@ -7,6 +7,7 @@ import torch
 
 from stages.config import Preprocess
 from stages.config import Teacher as Section
+from stages.faces.labels import CLASSES
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import (
     TeacherCard,
@@ -16,7 +17,6 @@ from stages.modeling.weights import (
     save_teacher,
 )
 from stages.runtime.errors import UserError
-from stages.sources.labels import CLASSES
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:

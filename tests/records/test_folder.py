@@ -6,10 +6,10 @@ import pytest
 
 from stages.config import Manifest, View
 from stages.records.folder import read_folder
-from stages.records.frozen import freeze
-from stages.records.publication import publish
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
+from stages.splitting.frozen import freeze
+from stages.splitting.publication import publish
 from stages.survey.data_warnings import as_table
 
 

@@ -16,10 +16,10 @@ from small_faces import small_face, write_faces
 
 from stages import calibrate
 from stages.exporting.schema import check_export_metrics
-from stages.preprocessing.decode import encode_png
+from stages.faces.decode import encode_png
+from stages.faces.labels import CLASSES
 from stages.records.schema import read_manifest
-from stages.sources.labels import CLASSES
-from tests.evaluation.run_folder import build_run_folder
+from tests.calibrating.run_folder import build_run_folder
 
 ROWS_PER_SPLIT = 80
 WARNING = "fewer than 30 rows of a class: <Disgust> & 8"

@@ -1,11 +1,11 @@
 import pandas as pd
 import pytest
 
-from stages.preprocessing.decode import decode
+from stages.faces.decode import decode
+from stages.faces.labels import CLASSES
 from stages.reporting import mistakes
 from stages.reporting.mistakes import A_CLASS, mistakes_sheet
 from stages.runtime.errors import UserError
-from stages.sources.labels import CLASSES
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
+from stages.computing.team import Team, join_team
 from stages.runtime.door import run_door
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import stop_on_signals
-from stages.runtime.team import Team, join_team
 
 FOLDER, WHAT = Path(sys.argv[1]), sys.argv[2]
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from benchmarks.machine import describe_machine
-from stages.intake.parallel import num_threads
 from stages.loading.loader import choose_workers
-from stages.records import similarity
 from stages.runtime import cores
 from stages.runtime.cores import limit_threads, num_cores
+from stages.runtime.parallel import num_threads
+from stages.splitting import similarity
 
 ROOT = Path(__file__).parents[2]
 HOST = 64

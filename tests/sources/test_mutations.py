@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Fault, Reject, Rule
 from stages.sources.formats import read_source
-from stages.sources.labels import CLASSES
 from stages.sources.members import UnreadableMemberError
 from stages.sources.tree import open_tree
 from tests.sources.conftest import write_zip

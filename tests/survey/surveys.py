@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from stages.records.duplicates import PAIR_COLUMNS
-from stages.records.frozen import FrozenManifest
-from stages.records.splits import EXCLUDED_COLUMNS
+from stages.splitting.duplicates import PAIR_COLUMNS
+from stages.splitting.frozen import FrozenManifest
+from stages.splitting.splits import EXCLUDED_COLUMNS
 from stages.survey.indexes import SourceIndex
 from stages.survey.relations import relations
 from stages.survey.survey import Survey

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from stages.config import Duplicates, Manifest
-from stages.records.frozen import freeze
 from stages.records.native_sizes import BUCKETS
+from stages.splitting.frozen import freeze
 from stages.survey.accounting import (
     REASONS,
     carved_shares,

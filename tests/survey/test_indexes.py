@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from small_faces import small_face
 
-from stages.records.faces import ShardWriter
+from stages.faces.shards import ShardWriter
 from stages.runtime.errors import UserError
 from stages.survey.indexes import SourceIndex, read_indexes
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from small_faces import small_face
 
-from stages.preprocessing.decode import encode_png
-from stages.records.faces import ShardWriter
+from stages.faces.decode import encode_png
+from stages.faces.shards import ShardWriter
 from stages.runtime.errors import UserError
 from stages.survey.sheets import (
     DUPLICATES,

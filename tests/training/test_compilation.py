@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.computing.team import ALONE, Team
 from stages.runtime.errors import UserError
-from stages.runtime.team import ALONE, Team
 from stages.training import compilation
 from stages.training.compilation import (
     CompilableEmbed,

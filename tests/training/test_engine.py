@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from stages.computing.team import Team
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.signals import StopRequest
-from stages.runtime.team import Team
 from stages.training.checkpoint import load_checkpoint, save_checkpoint
 from stages.training.machinery import Batch
 from stages.training.outcomes import NonFiniteError

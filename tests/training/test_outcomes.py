@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stages.runtime.team import ALONE
-from stages.runtime.transfer import RUN_AHEAD
+from stages.computing.team import ALONE
+from stages.computing.transfer import RUN_AHEAD
 from stages.training.checkpoint import load_checkpoint
 from stages.training.machinery import Machinery
 from stages.training.outcomes import NonFiniteError, Outcome, Outcomes

@@ -150,7 +150,9 @@ def test_reported_room_is_asked_for_before_the_night(
 
     models.mkdir()
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    with pytest.raises(UserError, match=rf"{expected}.*MB needed, 0 MB free.*there is no checkpoint yet"):
+    with pytest.raises(
+        UserError, match=rf"{expected}.*MB needed, 0 MB free.*there is no checkpoint yet"
+    ):
         fly(engine, Progress(), models=models)
     assert list(run.iterdir()) == []
 

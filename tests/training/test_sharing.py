@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from stages import manifest, standardize, train
+from stages.computing.team import ALONE, Team
 from stages.loading.sampler import EpochSampler
 from stages.runtime.errors import UserError
-from stages.runtime.team import ALONE, Team
 from stages.training.sharing import require_images
 
 WITH_BATCH_NORM = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))

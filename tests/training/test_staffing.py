@@ -12,9 +12,9 @@ from small_faces import small_face, write_faces
 from torch import Tensor, nn
 
 from stages import train
+from stages.computing.team import ALONE, Team
 from stages.config import load_params
-from stages.runtime.team import ALONE, Team
-from stages.sources.labels import CLASSES
+from stages.faces.labels import CLASSES
 from stages.training import learning, staffing
 from stages.training.assembly import Faces
 from stages.training.pace import for_a_while

@@ -1,0 +1,40 @@
+"""A decoded face -> what a model sees. The one way, for training, export and use."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.config import Preprocess
+from stages.faces.clahe import equalize
+from stages.faces.decode import Image
+
+
+def to_model_input(image: Image, *, size: int, preprocess: Preprocess) -> NDArray[np.float32]:
+    """Resize, equalise if asked, normalise: RGB uint8 (H, W, 3) to float32 (3, size, size)."""
+    resized = resize_square(image, size=size)
+    if preprocess.clahe is not None:
+        clahe = preprocess.clahe
+        resized = equalize(resized, clip_limit=clahe.clip_limit, tiles=clahe.tiles)
+    return normalize(resized, mean=preprocess.mean, std=preprocess.std)
+
+
+def resize_square(image: Image, *, size: int, out: Image | None = None) -> Image:
+    """Stretch a picture (H, W, 3) to (size, size, 3), in `out` if given; nothing is cut off."""
+    if image.shape[:2] == (size, size):
+        if out is None:
+            return image
+        out[:] = image
+        return out
+    shrinks = min(image.shape[:2]) > size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), dst=out, interpolation=method), np.uint8)
+
+
+def normalize(image: Image, *, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """`(image / 255 - mean) / std` for each channel: uint8 (H, W, 3) to float32 (3, H, W)."""
+    scale = 1 / (255 * np.asarray(std, np.float32))
+    shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    scaled = image.astype(np.float32) * scale.astype(np.float32) - shift
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))

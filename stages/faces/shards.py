@@ -1,0 +1,239 @@
+"""Faces on disk: `standardized/<source>/faces-*.arrow` and `index.json`, written and read here.
+
+A shard is an uncompressed Arrow IPC file (`pandas.read_feather` opens it) in small record batches,
+so that a memory map reaches any single image without reading its neighbours.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from operator import attrgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pandas as pd
+import pyarrow as pa
+
+from stages.faces.fingerprint import THUMBNAIL_SIDE
+from stages.faces.labels import CLASSES
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json, sha256_file, write_json
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("native_px", pa.int32(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
+        pa.field("votes", pa.list_(pa.float32(), len(CLASSES))),
+        pa.field("split", pa.string()),
+        pa.field("photo", pa.string(), nullable=False),
+        pa.field("confidence", pa.float32()),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("dhash", pa.uint64(), nullable=False),
+        pa.field("thumbnail", pa.binary(THUMBNAIL_SIDE**2), nullable=False),
+        pa.field("crop", pa.string(), nullable=False),
+        pa.field("raw", pa.string(), nullable=False),
+    ]
+)
+INDEX = "index.json"
+BATCH_ROWS = 256
+BATCH_BYTES = 32 << 20
+_VALUES = attrgetter(*SCHEMA.names)
+_REMEDY = "run the standardize stage"
+
+
+@dataclass(frozen=True)
+class Face:
+    """One row of a shard; the fields are the columns of `SCHEMA`, in its order."""
+
+    id: str
+    image: bytes
+    width: int
+    height: int
+    native_px: int
+    label: str
+    votes: tuple[float, ...] | None
+    split: str | None
+    photo: str
+    confidence: float | None
+    sha256: str
+    dhash: int
+    thumbnail: bytes
+    crop: str
+    raw: str
+
+
+class ShardWriter:
+    """Writes faces into shards and, at the end of a `with` block that succeeds, `index.json`.
+
+    The same faces in the same order give the same bytes. A shard is closed before a batch of faces
+    would take it over `shard_mb`.
+    """
+
+    def __init__(self, folder: Path, *, shard_mb: int) -> None:
+        self._folder = folder
+        self._limit = shard_mb << 20
+        self._faces: list[Face] = []
+        self._pending_bytes = 0
+        self._shard: pa.RecordBatchFileWriter | None = None
+        self._shard_bytes = 0
+        self._rows: list[int] = []
+        self._digests: list[str] = []
+        self._facts: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, face: Face) -> None:
+        """Append a face."""
+        self._faces.append(face)
+        self._pending_bytes += len(face.image)
+        if len(self._faces) == BATCH_ROWS or self._pending_bytes >= BATCH_BYTES:
+            self._write_batch()
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Have `index.json` say so besides what it says of shards and faces."""
+        self._facts.update(facts)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._write_batch()
+        self._close_shard()
+        if kind is None:
+            self._write_index()
+
+    def _write_batch(self) -> None:
+        if not self._faces:
+            return
+        columns = zip(*map(_VALUES, self._faces), strict=True)
+        arrays = [
+            pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)
+        ]
+        batch = pa.record_batch(arrays, schema=SCHEMA)
+        if self._shard_bytes + batch.nbytes > self._limit:
+            self._close_shard()
+        if self._shard is None:
+            self._rows.append(0)
+            self._shard = pa.ipc.new_file(self._folder / shard_name(len(self._rows) - 1), SCHEMA)
+        self._shard.write_batch(batch)
+        self._shard_bytes += batch.nbytes
+        self._rows[-1] += batch.num_rows
+        self._faces, self._pending_bytes = [], 0
+
+    def _close_shard(self) -> None:
+        if self._shard is not None:
+            self._shard.close()
+            path = self._folder / shard_name(len(self._rows) - 1)
+            # While what was written is still in memory.
+            self._digests.append(sha256_file(path))
+            _sync(path)
+        self._shard, self._shard_bytes = None, 0
+
+    def _write_index(self) -> None:
+        shards = {
+            shard_name(number): {"sha256": digest, "rows": rows}
+            for number, (digest, rows) in enumerate(zip(self._digests, self._rows, strict=True))
+        }
+        index = {"shards": shards, "faces": sum(self._rows), **self._facts}
+        write_json(self._folder / INDEX, index)
+
+
+def shard_name(number: int) -> str:
+    """The file name of a source's shard."""
+    return f"faces-{number:05d}.arrow"
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Read a source folder's `index.json`: `{"shards": {name: {"sha256", "rows"}}, "faces": n}`.
+
+    Of a folder that standardize has filled it also says `rows` (faces and rejects), `rejects` by
+    reason, `crops` by kind, `boxes_partly_outside`, `boxes_in_turned_photos` by the pixels that
+    they count, and the `face_detector`'s SHA-256 or None.
+
+    Raises:
+        UserError: if it or one of its shards is missing, or it is no JSON.
+    """
+    if not (folder / INDEX).exists():
+        raise UserError(f"{folder.name}/{INDEX}: missing; {_REMEDY}")
+    try:
+        index: dict[str, Any] = read_json(folder / INDEX)
+    except ValueError as error:
+        raise UserError(f"{folder.name}/{INDEX}: damaged: {error}; {_REMEDY}") from None
+    for name in index["shards"]:
+        if not (folder / name).exists():
+            raise UserError(f"{folder.name}/{name}: missing, but {INDEX} lists it; {_REMEDY}")
+    return index
+
+
+def source_folders(standardized: Path) -> list[Path]:
+    """The folders of all sources, by name.
+
+    Raises:
+        UserError: if there is none.
+    """
+    folders = sorted(path.parent for path in standardized.glob(f"*/{INDEX}"))
+    if not folders:
+        raise UserError(f"{standardized.name}/: no source found; {_REMEDY}")
+    return folders
+
+
+def shard_paths(standardized: Path) -> list[Path]:
+    """All shards of all sources, in the order of `read_faces`."""
+    folders = source_folders(standardized)
+    return [folder / name for folder in folders for name in read_index(folder)["shards"]]
+
+
+def read_faces(standardized: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read columns of all faces of all sources; images that are not asked for are not read.
+
+    Raises:
+        UserError: if there is no source, or a shard is missing, damaged or of other columns.
+    """
+    tables = [_read_shard(path, columns) for path in shard_paths(standardized)]
+    empty = SCHEMA.empty_table().select(list(columns))
+    frame: pd.DataFrame = pa.concat_tables([empty, *tables]).to_pandas()
+    return frame
+
+
+def _sync(path: Path) -> None:
+    # Before the index is written: a power cut must not leave it beside a shard that it belies.
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _read_shard(path: Path, columns: Sequence[str]) -> pa.Table:
+    # Read, not mapped: the kernel fetches what lies around a mapped page too, all images with it.
+    fields = sorted(SCHEMA.get_field_index(column) for column in columns)
+    options = pa.ipc.IpcReadOptions(included_fields=fields)
+    try:
+        with pa.OSFile(str(path)) as file:
+            _check_columns(path, pa.ipc.open_file(file).schema)
+            table = pa.ipc.open_file(file, options=options).read_all()
+        # Lengths that a damaged shard claims would be followed into foreign memory.
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        name = f"{path.parent.name}/{path.name}"
+        raise UserError(f"{name}: expected an Arrow file, found {error}; {_REMEDY}") from None
+    # A batch's buffers lie in one block as large as the batch in the file; the copy lets it go.
+    return table.select(list(columns)).combine_chunks()
+
+
+def _check_columns(path: Path, schema: pa.Schema) -> None:
+    # Columns are read by their place.
+    pairs = zip_longest(SCHEMA, list(schema)[: len(SCHEMA)])
+    unlike = [field.name for field, got in pairs if got is None or got != field]
+    if unlike:
+        names = ", ".join(unlike)
+        raise UserError(
+            f"{path.parent.name}/{path.name}: expected other columns: {names}; {_REMEDY}"
+        )

@@ -1,0 +1,117 @@
+"""standardized/*/faces-*.arrow, memory-mapped: id -> position -> encoded image."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stages.faces.shards import read_index, source_folders
+from stages.runtime.errors import UserError
+
+REMEDY = "run the standardize stage"
+_LISTED_IDS = 5
+
+
+class FaceStore:
+    """All faces of all sources, numbered from 0 in the order of `records.faces.read_faces`.
+
+    Nothing is read before it is asked for, and images are not copied. A pickled store holds only
+    its folder, so a spawned worker maps the shards anew.
+    """
+
+    def __init__(self, standardized: Path) -> None:
+        """Map the shards.
+
+        Raises:
+            UserError: if there are none, or one is missing, cut short, torn or not what the index
+                says. Images are not looked at: a torn one is found when it is decoded.
+        """
+        self._folder = standardized
+        shards = {
+            folder / name: _open(folder / name, num_rows=shard["rows"])
+            for folder in source_folders(standardized)
+            for name, shard in read_index(folder)["shards"].items()
+        }
+        self._batches = [batch for batches in shards.values() for batch in batches]
+        self._paths = [path for path, batches in shards.items() for _ in batches]
+        self._images = [_image_bytes(batch) for batch in self._batches]
+        lengths = np.array([batch.num_rows for batch in self._batches], np.int64)
+        self._ends = lengths.cumsum()
+        self._starts = self._ends - lengths
+
+    def __reduce__(self) -> tuple[type["FaceStore"], tuple[Path]]:
+        return FaceStore, (self._folder,)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def locate(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """The positions of faces.
+
+        Raises:
+            UserError: for all ids without an image at once.
+        """
+        known = pa.chunked_array([batch.column("id") for batch in self._batches], pa.string())
+        positions = pc.index_in(pa.array(ids, pa.string()), value_set=known)
+        if positions.null_count:
+            absent = [ids[row] for row in np.flatnonzero(pc.is_null(positions)).tolist()]
+            raise UserError(
+                f"{self._folder.name}/: {len(absent)} of {len(ids)} manifest rows have no image: "
+                f"{', '.join(absent[:_LISTED_IDS])}{', ...' if len(absent) > _LISTED_IDS else ''}; "
+                "run the standardize and manifest stages"
+            )
+        return np.asarray(positions.to_numpy(), np.int64)
+
+    def images(self, positions: npt.NDArray[np.int64]) -> Iterator[memoryview]:
+        """The encoded images, without a copy."""
+        for number, row in self._batches_and_rows(positions):
+            data, offsets = self._images[number]
+            yield data[offsets[row] : offsets[row + 1]]
+
+    def id(self, position: int) -> str:
+        """The face's id."""
+        ((number, row),) = self._batches_and_rows(np.array([position]))
+        return str(self._batches[number].column("id")[row].as_py())
+
+    def shard(self, position: int) -> str:
+        """The shard that holds the face, as `<source>/<file>`."""
+        ((number, _),) = self._batches_and_rows(np.array([position]))
+        return _shown(self._paths[number])
+
+    def _batches_and_rows(self, positions: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        numbers = np.searchsorted(self._ends, positions, side="right")
+        rows = positions - self._starts[numbers]
+        return zip(numbers.tolist(), rows.tolist(), strict=True)
+
+
+def _image_bytes(batch: pa.RecordBatch) -> tuple[memoryview, npt.NDArray[np.int32]]:
+    """The bytes of a batch's images, one after the other, and where each begins and ends.
+
+    A pyarrow scalar would copy its image.
+    """
+    _, offsets, data = batch.column("image").buffers()
+    return memoryview(data), np.frombuffer(offsets, np.int32)
+
+
+def _open(path: Path, *, num_rows: int) -> list[pa.RecordBatch]:
+    try:
+        shard = pa.ipc.open_file(pa.memory_map(str(path)))
+        batches = [shard.get_batch(number) for number in range(shard.num_record_batches)]
+        for batch in batches:
+            # Lengths that a damaged shard claims would be followed into foreign memory.
+            batch.select(["id", "image"]).validate(full=True)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UserError(
+            f"{_shown(path)}: expected an Arrow file, found {error}; {REMEDY}"
+        ) from None
+    if (found := sum(batch.num_rows for batch in batches)) != num_rows:
+        expected = f"expected {num_rows} faces, as index.json says, found {found}"
+        raise UserError(f"{_shown(path)}: {expected}; {REMEDY}")
+    return batches
+
+
+def _shown(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"

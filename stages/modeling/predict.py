@@ -1,0 +1,46 @@
+"""A model and batches -> logits. The only part of this room that needs torch."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from stages.computing.transfer import Batch, Prepare, Reading, prepared, read_behind, sent_back
+from stages.config import NUM_CLASSES
+
+
+def predict(
+    model: nn.Module,
+    loader: Iterable[Batch],
+    *,
+    finish: Prepare,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> npt.NDArray[np.float32]:
+    """Logits (N, C) float32 of every batch, in the loader's order.
+
+    The model is put into eval mode for the while; its mode is given back. float32 means no
+    autocast. Without a batch there are no rows.
+
+    Args:
+        finish: makes `image` (n, 3, H, W) on the device of a batch.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            batches = prepared(loader, prepare=finish, device=device)
+            parts = list(read_behind(_logits(model, batch, dtype=dtype) for batch in batches))
+    finally:
+        model.train(was_training)
+    return torch.cat([torch.empty(0, NUM_CLASSES), *parts]).numpy()
+
+
+def _logits(model: nn.Module, batch: Batch, *, dtype: torch.dtype) -> Reading:
+    images = batch["image"]
+    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        logits = model(images)
+    assert isinstance(logits, Tensor)
+    return sent_back(logits.float())

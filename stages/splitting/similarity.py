@@ -1,0 +1,197 @@
+"""Pictures that look alike: thumbnails -> pairs of high correlation, mirrored ones included.
+
+The search is exact. Unit vectors u, v (a thumbnail without its mean, of length 1) correlate by
+u . v. Let p, q be their lowest frequencies (2-D DCT) and r, s the lengths of what is left; then by
+Cauchy and Schwarz
+
+    u . v <= p . q + r s
+
+Mirroring a picture changes the sign of its odd horizontal frequencies and nothing else, so with
+their absolute values the right side bounds the mirrored pair as well. One product of such short
+vectors therefore finds every candidate; those are then counted in whole numbers, so that every
+machine finds the same pairs, with any number of threads.
+"""
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from stages.faces.fingerprint import THUMBNAIL_SIDE
+from stages.runtime.cores import num_cores
+from stages.runtime.errors import UserError
+
+Thumbnails = npt.NDArray[np.uint8]
+Positions = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# Flatter thumbnails are noise to a correlation; only equal pixels make such pictures copies.
+LEAST_CONTRAST = 2.0  # standard deviation, grey levels
+# A table of so many pairs takes some 3 GiB.
+MOST_PAIRS = 8_000_000
+
+_CELLS = THUMBNAIL_SIDE**2
+_FREQUENCIES = 51
+# Well above the rounding of float32 products of 52 numbers.
+_SLACK = 1e-4
+# A block of products and its mask stay in the cache of a core.
+_ROWS, _COLUMNS = 512, 1024
+_CHUNK = 4096
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of positions, `first` < `second`, in that order; (P,) each.
+
+    `correlation` is that of the pair as it stands or, where that is higher, with one picture
+    mirrored; `mirrored` says which.
+    """
+
+    first: Positions
+    second: Positions
+    correlation: Floats
+    mirrored: npt.NDArray[np.bool_]
+
+
+def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
+    """Every pair of grey thumbnails (N, 576) whose correlation, or mirrored one, is `at_least`.
+
+    Thumbnails of less contrast than `LEAST_CONTRAST` are in no pair.
+
+    Raises:
+        UserError: if there are more than `MOST_PAIRS`.
+    """
+    clear = np.flatnonzero(_spreads(thumbnails) >= (LEAST_CONTRAST * _CELLS) ** 2)
+    if flat := len(thumbnails) - len(clear):
+        logger.info("%d pictures of next to no contrast are compared by their pixels alone", flat)
+    pictures = _Pictures(thumbnails[clear])
+    short = _short_vectors(pictures.thumbnails)
+    columns = np.ascontiguousarray(short.T)
+    bound = np.float32(at_least - _SLACK)
+
+    def search(start: int) -> Pairs:
+        found = _candidates(short[start : start + _ROWS], columns, start=start, bound=bound)
+        return _join(pictures.correlate(*pairs, at_least=at_least) for pairs in found)
+
+    # One BLAS thread for each of ours: blocks are small, and compared where they were made.
+    with threadpool_limits(1), ThreadPoolExecutor(num_cores()) as pool:
+        pairs = _join(_counted(pool.map(search, range(0, len(short), _ROWS))))
+    order = np.lexsort((pairs.second, pairs.first))
+    return Pairs(
+        clear[pairs.first[order]],
+        clear[pairs.second[order]],
+        pairs.correlation[order],
+        pairs.mirrored[order],
+    )
+
+
+class _Pictures:
+    """Thumbnails with what each of them brings to any correlation."""
+
+    def __init__(self, thumbnails: Thumbnails) -> None:
+        self.thumbnails = thumbnails
+        self._sums = thumbnails.sum(1, dtype=np.int64).astype(np.float64)
+        self._lengths = np.sqrt(_spreads(thumbnails).astype(np.float64))
+
+    def correlate(self, first: Positions, second: Positions, *, at_least: float) -> Pairs:
+        """Those of the given pairs that reach `at_least`.
+
+        `(n sum(xy) - sum(x) sum(y)) / sqrt(spread(x) spread(y))`. All sums stay below 2^53, so
+        float64 holds them exactly, in whatever order they are added.
+        """
+        one = self.thumbnails[first].astype(np.float64)
+        other = self.thumbnails[second].astype(np.float64)
+        turned = other.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[:, :, ::-1].reshape(one.shape)
+        sums = self._sums[first] * self._sums[second]
+        lengths = self._lengths[first] * self._lengths[second]
+        straight = (_CELLS * np.einsum("ij,ij->i", one, other) - sums) / lengths
+        mirrored = (_CELLS * np.einsum("ij,ij->i", one, turned) - sums) / lengths
+        best = np.maximum(straight, mirrored)
+        kept = best >= at_least
+        return Pairs(first[kept], second[kept], best[kept], (mirrored > straight)[kept])
+
+
+def _spreads(thumbnails: Thumbnails) -> Positions:
+    """`n sum(x^2) - sum(x)^2` of each thumbnail, (N,): its variance times n^2, exactly."""
+    spreads = np.empty(len(thumbnails), np.int64)
+    for start in range(0, len(thumbnails), _CHUNK):
+        part = thumbnails[start : start + _CHUNK].astype(np.int64)
+        spreads[start : start + _CHUNK] = _CELLS * (part**2).sum(1) - part.sum(1) ** 2
+    return spreads
+
+
+def _short_vectors(pictures: Thumbnails) -> npt.NDArray[np.float32]:
+    """Low frequencies, the odd horizontal ones without their sign, and the length of the rest."""
+    basis, is_odd = _low_frequencies()
+    short = np.empty((len(pictures), _FREQUENCIES + 1), np.float32)
+    for start in range(0, len(pictures), _CHUNK):
+        unit = pictures[start : start + _CHUNK].astype(np.float64)
+        unit -= unit.mean(1, keepdims=True)
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        low = unit @ basis
+        rest = np.sqrt(np.maximum(0, 1 - (low**2).sum(1, keepdims=True)))
+        low[:, is_odd] = np.abs(low[:, is_odd])
+        short[start : start + _CHUNK] = np.hstack([low, rest])
+    return short
+
+
+def _low_frequencies() -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """The orthonormal DCT-II patterns (576, F) of lowest frequency but the constant one."""
+    side = THUMBNAIL_SIDE
+    place, frequency = np.arange(side), np.arange(side)[:, None]
+    waves = np.sqrt(2 / side) * np.cos(np.pi * (2 * place + 1) * frequency / (2 * side))
+    waves[0] /= np.sqrt(2)
+    chosen = sorted(
+        ((down, across) for down in range(side) for across in range(side) if down + across),
+        key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair),
+    )[:_FREQUENCIES]
+    patterns = [np.outer(waves[down], waves[across]).ravel() for down, across in chosen]
+    return np.stack(patterns, axis=1), np.array([across % 2 == 1 for _, across in chosen])
+
+
+def _candidates(
+    rows: npt.NDArray[np.float32],
+    columns: npt.NDArray[np.float32],
+    *,
+    start: int,
+    bound: np.float32,
+) -> Iterable[tuple[Positions, Positions]]:
+    """Positions (first < second) whose bound allows a pair, for rows from `start` on."""
+    for left in range(start, columns.shape[1], _COLUMNS):
+        reached = rows @ columns[:, left : left + _COLUMNS] >= bound
+        first, second = np.divmod(np.flatnonzero(reached), reached.shape[1])
+        first, second = first + start, second + left
+        ordered = first < second
+        for chunk in range(0, len(first), _CHUNK):
+            part = slice(chunk, chunk + _CHUNK)
+            yield first[part][ordered[part]], second[part][ordered[part]]
+
+
+def _join(parts: Iterable[Pairs]) -> Pairs:
+    none = np.empty(0, np.int64)
+    found = [Pairs(none, none, np.empty(0), np.empty(0, bool)), *parts]
+    return Pairs(
+        np.concatenate([part.first for part in found]),
+        np.concatenate([part.second for part in found]),
+        np.concatenate([part.correlation for part in found]),
+        np.concatenate([part.mirrored for part in found]),
+    )
+
+
+def _counted(parts: Iterable[Pairs]) -> Iterable[Pairs]:
+    number = 0
+    for part in parts:
+        number += len(part.first)
+        if number > MOST_PAIRS:
+            raise UserError(
+                f"manifest.duplicates: expected at most {MOST_PAIRS:,} pairs of pictures that look "
+                "alike, found more; is one picture in the data thousands of times?"
+            )
+        yield part

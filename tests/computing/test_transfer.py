@@ -1,0 +1,64 @@
+"""On a CPU one thing follows the other, in order; nothing is lost or read too early."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from stages.computing.transfer import RUN_AHEAD, Reading, prepared, read_behind, sent_back
+
+CPU = torch.device("cpu")
+
+
+def numbered(count: int, made: list[int]) -> Iterator[dict[str, torch.Tensor]]:
+    for number in range(count):
+        made.append(number)
+        yield {"image": torch.tensor(number)}
+
+
+def test_every_batch_is_prepared_once_and_in_order() -> None:
+    batches = prepared(
+        numbered(4, []), prepare=lambda batch: {"image": batch["image"] * 2}, device=CPU
+    )
+    assert [int(batch["image"]) for batch in batches] == [0, 2, 4, 6]
+
+
+def test_no_batch_is_made_before_it_is_wanted() -> None:
+    made: list[int] = []
+    batches = prepared(numbered(4, made), prepare=lambda batch: batch, device=CPU)
+    next(batches)
+    assert made == [0]
+
+
+@pytest.mark.parametrize("count", [0, 1, RUN_AHEAD, RUN_AHEAD + 1, 7])
+def test_everything_is_read_in_order_and_behind(count: int) -> None:
+    asked: list[int] = []
+
+    def readings() -> Iterator[Reading]:
+        for number in range(count):
+            asked.append(number)
+            yield lambda number=number: torch.tensor(number)
+
+    for number, tensor in enumerate(read_behind(readings())):
+        assert int(tensor) == number
+        assert len(asked) == min(count, number + 1 + RUN_AHEAD)
+    assert len(asked) == count
+
+
+def test_a_tensor_of_the_cpu_is_there_at_once() -> None:
+    tensor = torch.ones(3)
+    assert sent_back(tensor)() is tensor
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_batches_and_sends_results_back() -> None:
+    gpu = torch.device("cuda")
+    images = torch.arange(60.0).reshape(10, 6)
+    batches = ({"image": row.pin_memory(), "index": row} for row in images)
+
+    def finish(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"image": batch["image"].to(gpu, non_blocking=True) + 1, "index": batch["index"]}
+
+    ready = prepared(batches, prepare=finish, device=gpu)
+    found = list(read_behind(sent_back(batch["image"] * 2) for batch in ready))
+    assert torch.equal(torch.stack(found), (images + 1) * 2)

@@ -1,0 +1,54 @@
+import numpy as np
+import torch
+from torch import nn
+
+from stages.modeling.predict import predict
+
+
+class _Model(nn.Module):
+    """Means of the channels, seven times; says in which mode and layout it was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout(0.5)
+        self.linear = nn.Linear(3, 7, bias=False)
+        self.calls = []
+
+    def forward(self, images):
+        layout = images.is_contiguous(memory_format=torch.channels_last)
+        self.calls.append((self.training, torch.is_grad_enabled(), layout))
+        return self.linear(self.dropout(images.mean(dim=(2, 3))))
+
+
+def _batches():
+    torch.manual_seed(0)
+    images = torch.randn(5, 3, 4, 4)
+    return images, [
+        {"image": part, "target": torch.zeros(len(part), dtype=torch.int64)}
+        for part in images.split(2)
+    ]
+
+
+def _finish(batch):
+    return {"image": batch["image"].contiguous(memory_format=torch.channels_last)}
+
+
+def test_logits_come_in_loader_order_and_eval_mode():
+    model, (images, batches) = _Model(), _batches()
+    found = predict(model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.float32)
+    expected = images.mean(dim=(2, 3)) @ model.linear.weight.T
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert found.dtype == np.float32
+    assert model.calls == [(False, False, True)] * 3
+    assert model.training, "the model's mode is given back"
+
+
+def test_low_precision_is_autocast_and_comes_back_as_float32():
+    model, (_, batches) = _Model(), _batches()
+    exact = predict(model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.float32)
+    rough = predict(
+        model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.bfloat16
+    )
+    assert rough.dtype == np.float32
+    assert not np.array_equal(rough, exact)
+    np.testing.assert_allclose(rough, exact, atol=0.02)

@@ -1,0 +1,134 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.config import Duplicates
+from stages.splitting.duplicates import (
+    PAIR_COLUMNS,
+    edges_within_readings,
+    find,
+    near_pictures,
+    pair_tables,
+    twin_splits,
+)
+from stages.splitting.rows import manifest_rows
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (24, 24)).astype(np.float64)
+
+
+def blend(seed: int, *, of: int, share: float) -> bytes:
+    """A thumbnail that correlates with that of `of` by about share / hypot(share, 1 - share)."""
+    mixed = share * noise(of) + (1 - share) * noise(seed)
+    return np.rint(mixed).astype(np.uint8).tobytes()
+
+
+def mirror(thumbnail: bytes) -> bytes:
+    return np.frombuffer(thumbnail, np.uint8).reshape(24, 24)[:, ::-1].tobytes()
+
+
+def face(id_: str, thumbnail: bytes, **values: Any) -> dict[str, Any]:
+    return {"id": id_, "thumbnail": thumbnail} | values
+
+
+PICTURE = blend(0, of=1, share=1.0)
+NEAR = blend(2, of=1, share=0.76)  # correlation .95
+REVIEW = blend(3, of=1, share=0.69)  # correlation .91
+UNLIKE = blend(4, of=1, share=0.4)
+
+
+def tables(build, specs: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows = manifest_rows(build(specs))
+    found = find(rows, settings=Duplicates())
+    return pair_tables(rows.assign(group="g"), found)
+
+
+def test_kinds_of_pairs(faces) -> None:
+    duplicates, review = tables(
+        faces,
+        [
+            face("a/1", PICTURE, split="train"),
+            face("a/2", NEAR, split="test", label="Sad"),
+            face("b/1", REVIEW, split="train"),
+            face("b/2", UNLIKE, split="train"),
+            face("b/3", mirror(NEAR), split="val"),
+        ],
+    )
+    assert duplicates.drop(columns="correlation").to_numpy().tolist() == [
+        ["a/1", "a/2", "g", "near", "false", "false", "train", "test"],
+        ["a/1", "b/3", "g", "near", "true", "true", "train", "val"],
+        ["a/2", "b/3", "g", "near", "true", "false", "test", "val"],
+    ]
+    assert duplicates["correlation"].between(0.93, 1).all()
+    assert duplicates["correlation"].iloc[2] == 1.0
+    assert review[["id_a", "id_b", "kind"]].to_numpy().tolist() == [["a/1", "b/1", "review"]]
+    assert review["correlation"].between(0.90, 0.93).all()
+
+
+def test_n_copies_make_n_minus_one_pairs_with_the_first(faces) -> None:
+    copy = {"sha256": "0" * 64, "thumbnail": PICTURE}
+    duplicates, review = tables(
+        faces,
+        [
+            {"id": "a/1", **copy, "split": "train"},
+            {"id": "a/2", "split": "train"},
+            {"id": "b/1", **copy, "label": "Sad", "split": "val"},
+            {"id": "c/1", **copy, "split": "test"},
+        ],
+    )
+    assert duplicates.to_numpy().tolist() == [
+        ["a/1", "b/1", "g", "exact", "false", 1.0, "false", "train", "val"],
+        ["a/1", "c/1", "g", "exact", "false", 1.0, "true", "train", "test"],
+    ]
+    assert review.empty
+
+
+def test_no_duplicates_are_empty_tables_with_their_columns(faces) -> None:
+    for table in tables(faces, [{"id": "a/1", "split": "train"}, {"id": "a/2", "split": "val"}]):
+        assert table.empty
+        assert tuple(table.columns) == PAIR_COLUMNS
+
+
+def test_twin_splits_are_those_of_pairs_and_not_of_chains(faces) -> None:
+    specs = [
+        face("a/1", PICTURE, split="train"),
+        face("a/2", NEAR, split="test"),
+        {"id": "b/1", "sha256": "0" * 64, "thumbnail": PICTURE, "split": "val"},
+        {"id": "b/2", "sha256": "0" * 64, "thumbnail": PICTURE, "split": "val"},
+        face("c/1", UNLIKE, split="train"),
+    ]
+    rows = manifest_rows(faces(specs))
+    pictures = near_pictures(rows, find(rows, settings=Duplicates()))
+    assert len(pictures) == 2 * 3
+    assert twin_splits(rows, splits=rows["split"], near=pictures).to_list() == [
+        "val+test", "train+val", "train+test", "train+test", "",
+    ]  # fmt: skip
+    alone = twin_splits(rows, splits=rows["split"], near=pictures.iloc[:0])
+    assert alone.to_list() == ["", "", "", "", ""]
+
+
+def test_edges_within_a_reading_do_not_depend_on_another_source(faces) -> None:
+    """Copies in a source that sorts first must not take a near pair away from its own reading."""
+    own = [face("b/1", PICTURE), face("b/2", NEAR), face("b/3", UNLIKE)]
+    other = [face("a/1", PICTURE, sha256="1" * 64)]
+    own[0]["sha256"] = "1" * 64
+    alone, both = manifest_rows(faces(own)), manifest_rows(faces([*other, *own]))
+
+    def named(rows: pd.DataFrame) -> set[tuple[str, str]]:
+        edges = edges_within_readings(rows, find(rows, settings=Duplicates()))
+        ids = rows["id"].to_numpy()
+        return {(ids[a], ids[b]) for a, b in np.concatenate(edges)}
+
+    assert named(alone) == named(both) == {("b/1", "b/2")}
+
+
+def test_two_sources_of_one_reading_are_one(faces) -> None:
+    specs = [
+        face("expw_hq/p#0", PICTURE, photo="expw/p"),
+        face("expw_lq/q#0", NEAR, photo="expw/q"),
+    ]
+    rows = manifest_rows(faces(specs))
+    (exact, near) = edges_within_readings(rows, find(rows, settings=Duplicates()))
+    assert (exact.tolist(), near.tolist()) == ([], [[0, 1]])

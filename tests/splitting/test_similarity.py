@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.runtime.errors import UserError
+from stages.splitting import similarity
+from stages.splitting.similarity import Thumbnails, similar_pairs
+
+SIDE = 24
+
+
+def brute(thumbnails: Thumbnails, *, at_least: float) -> dict[tuple[int, int], tuple[float, bool]]:
+    """The oracle: numpy's own correlation matrix, of the pictures and of their mirror images."""
+    flat = thumbnails.astype(np.float64)
+    mirrored = flat.reshape(-1, SIDE, SIDE)[:, :, ::-1].reshape(len(flat), -1)
+    both = np.corrcoef(np.concatenate([flat, mirrored]))
+    straight, turned = both[: len(flat), : len(flat)], both[: len(flat), len(flat) :]
+    return {
+        (i, j): (max(straight[i, j], turned[i, j]), bool(turned[i, j] > straight[i, j]))
+        for i in range(len(flat))
+        for j in range(i + 1, len(flat))
+        if max(straight[i, j], turned[i, j]) >= at_least
+    }
+
+
+def smooth(rng: np.random.Generator, count: int) -> Thumbnails:
+    """Pictures with the falling spectrum of faces; some are noisy or mirrored ones of others."""
+    fields = rng.normal(size=(count, SIDE, SIDE))
+    falls = 1 / (1 + np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE)) * SIDE) ** 1.5
+    fields = np.fft.ifft2(np.fft.fft2(fields) * falls).real
+    for copy in range(count // 2, count):
+        fields[copy] = fields[copy - count // 2] + rng.normal(size=(SIDE, SIDE)) * fields.std() * (
+            rng.uniform(0, 0.8)
+        )
+        if rng.random() < 0.4:
+            fields[copy] = fields[copy][:, ::-1]
+    scaled = 128 + 40 * fields / fields.std()
+    return np.clip(scaled, 0, 255).astype(np.uint8).reshape(count, -1)
+
+
+@given(seed=st.integers(0, 10**6), at_least=st.sampled_from([0.7, 0.9, 0.93, 0.99]))
+@settings(max_examples=40)
+def test_the_search_equals_brute_force(seed: int, at_least: float) -> None:
+    thumbnails = smooth(np.random.default_rng(seed), 60)
+    found = similar_pairs(thumbnails, at_least=at_least)
+    expected = brute(thumbnails, at_least=at_least)
+    pairs = list(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    assert pairs == sorted(expected)
+    correlations = [expected[pair][0] for pair in pairs]
+    np.testing.assert_allclose(found.correlation, correlations, rtol=0, atol=1e-12)
+    assert found.mirrored.tolist() == [expected[pair][1] for pair in pairs]
+
+
+def test_pairs_are_found_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = smooth(np.random.default_rng(3), 300)
+    whole = similar_pairs(thumbnails, at_least=0.9)
+    assert len(whole.first) > 50
+    for name, size in [("_ROWS", 37), ("_COLUMNS", 61), ("_CHUNK", 7)]:
+        monkeypatch.setattr(similarity, name, size)
+    blocks = similar_pairs(thumbnails, at_least=0.9)
+    assert all(np.array_equal(getattr(whole, n), getattr(blocks, n)) for n in vars(whole))
+
+
+def test_the_number_of_cores_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = smooth(np.random.default_rng(4), 1500)
+    two = similar_pairs(thumbnails, at_least=0.9)
+    monkeypatch.setattr(similarity, "num_cores", lambda: 1)
+    one = similar_pairs(thumbnails, at_least=0.9)
+    assert all(np.array_equal(getattr(one, n), getattr(two, n)) for n in vars(one))
+
+
+def test_brightness_and_contrast_make_no_difference() -> None:
+    picture = smooth(np.random.default_rng(5), 2)[0].astype(np.float64)
+    darker = np.rint(picture * 0.5 + 10).astype(np.uint8)
+    found = similar_pairs(np.stack([picture.astype(np.uint8), darker]), at_least=0.99)
+    assert found.first.tolist() == [0]
+    assert found.second.tolist() == [1]
+
+
+def test_flat_pictures_are_like_nothing() -> None:
+    flat = np.full((3, SIDE**2), 120, np.uint8)
+    flat[1:, ::2] += 1  # what a JPEG of a flat picture may show
+    assert not len(similar_pairs(flat, at_least=0.5).first)
+    assert not len(similar_pairs(flat[:0], at_least=0.5).first)
+
+
+def test_one_picture_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similarity, "MOST_PAIRS", 100)
+    same = np.repeat(smooth(np.random.default_rng(6), 2)[:1], 20, axis=0)
+    with pytest.raises(UserError, match="expected at most 100 pairs of pictures that look alike"):
+        similar_pairs(same, at_least=0.9)

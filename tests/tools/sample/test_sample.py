@@ -1,0 +1,211 @@
+"""The committed sample: drawn by the door, in the real formats, with what was planted in it."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from small_project import ROOT
+
+from stages import sample
+from stages.config import ExpwSource, FerplusSource, Folder7Source, RafdbSource
+from stages.faces.boxes import BoxPx
+from stages.faces.decode import decode
+from stages.faces.errors import UnusableImageError
+from stages.faces.labels import CLASSES
+from stages.intake.crop import crop_square
+from stages.sources.face import Candidate, Reject
+from stages.sources.formats import read_source
+from stages.sources.tree import open_tree
+from tools.sample.folder import INDEX, check_replaceable
+
+SAMPLE = ROOT / "raw" / "sample"
+SOURCES = {
+    "ferplus": FerplusSource(format="ferplus", path="ferplus"),
+    "rafdb_basic": RafdbSource(format="rafdb_basic", path="rafdb_basic"),
+    "affectnet_full_balanced": Folder7Source(format="folder7", path="affectnet_full_balanced"),
+    "expw": ExpwSource(format="expw", path="expw"),
+}
+PLANTED = json.loads((SAMPLE / INDEX).read_text("utf-8"))["planted"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def planted(kind: str) -> list[dict[str, str]]:
+    return [fault for fault in PLANTED if fault["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Candidate | Reject]:
+    return [row for name in SOURCES for row in read(name)]
+
+
+def read(name: str) -> list[Candidate | Reject]:
+    tree = open_tree(SAMPLE / name, key=name)
+    return list(read_source(tree, name=name, source=SOURCES[name]))
+
+
+def pixels(place: str) -> np.ndarray:
+    """The decoded picture at a path of the sample; with `#<face>` the box of that face in a photo."""
+    path, _, face = place.partition("#")
+    image = decode((SAMPLE / path).read_bytes())
+    if not face:
+        return image
+    lines = (SAMPLE / "expw/label.lst").read_text().splitlines()
+    line = next(line for line in lines if line.startswith(f"{Path(path).name} {face} "))
+    top, left, right, bottom = (int(edge) for edge in line.split()[2:6])
+    return crop_square(image, box=BoxPx(left, top, right, bottom), margin=0.3)
+
+
+def test_a_fresh_drawing_is_the_committed_one(tmp_path):
+    """Pixels of PNGs, since zlib may pack them otherwise; the bytes of everything else.
+
+    JPEGs come from the libjpeg-turbo inside opencv, whose integer transform gives the same bytes on
+    every processor; another opencv release may bring another libjpeg-turbo. If this test fails on
+    JPEGs alone after such an update, look at the pictures, draw the sample anew and commit it.
+    """
+    assert sample.main([str(tmp_path / "sample")]) == 0
+    fresh, committed = contents(tmp_path / "sample"), contents(SAMPLE)
+    assert sorted(fresh) == sorted(committed)
+    assert json.loads(fresh.pop(INDEX))["planted"] == PLANTED
+    differing = [path for path, data in fresh.items() if not same(path, data, committed[path])]
+    assert differing == []
+
+
+def same(path: str, one: bytes, two: bytes) -> bool:
+    if one == two or not path.endswith(".png"):
+        return one == two
+    first, second = (
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) for data in (one, two)
+    )
+    return first is not None and second is not None and np.array_equal(first, second)
+
+
+def test_the_committed_sample_is_small_and_untouched():
+    check_replaceable(SAMPLE)
+    assert sum(len(data) for data in contents(SAMPLE).values()) < 5_500_000
+
+
+def test_the_door_refuses_a_folder_of_somebody_else(tmp_path, capsys):
+    mine = tmp_path / "raw" / "mine.png"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    assert sample.main([str(mine.parent)]) == 2
+    assert "refused to replace a folder with files" in capsys.readouterr().err
+    assert contents(tmp_path) == {"raw/mine.png": b"mine"}
+
+
+def test_every_row_is_a_face_or_a_planted_reject(rows):
+    reasons = Counter(row.reason for row in rows if isinstance(row, Reject))
+    assert set(reasons) == {"not_a_class", "no_majority", "box_repeated"}
+    assert reasons["box_repeated"] == len(planted("line_repeated")) == 1
+    assert reasons["no_majority"] >= 8
+    contempt = [row for row in rows if isinstance(row, Reject) and "ontempt" in row.detail]
+    assert len(contempt) == len(planted("contempt")) >= 10
+    details = {row.detail for row in rows if isinstance(row, Reject)}
+    assert {"unknown", "NF"} <= details
+    assert 1450 <= sum(isinstance(row, Candidate) for row in rows) <= 1700
+
+
+def test_every_split_has_every_class(rows):
+    counts = Counter((row.split, row.label) for row in rows if isinstance(row, Candidate))
+    for name in CLASSES:
+        assert counts["train", name] >= 80
+        assert counts["val", name] >= 20
+        assert counts["test", name] >= 20
+        assert counts[None, name] >= 15
+    assert {row.id.split("/")[0] for row in rows if isinstance(row, Candidate)} == {
+        "ferplus", "rafdb_basic", "affectnet_full_balanced", "expw_hq", "expw_lq",
+    }  # fmt: skip
+
+
+def test_votes_spread_as_a_crowd_s_do(rows):
+    votes = np.array([row.votes for row in rows if isinstance(row, Candidate) and row.votes])
+    winners = (votes / votes.sum(axis=1, keepdims=True)).max(axis=1)
+    assert 0.7 < winners.mean() < 0.9
+    assert 0.2 < (winners < 0.75).mean() < 0.6
+
+
+@pytest.mark.parametrize(
+    ("folder", "size", "channels"),
+    [
+        ("ferplus/FER2013Valid", (48, 48), 1),
+        ("rafdb_basic/Image/aligned", (100, 100), 3),
+        ("affectnet_full_balanced/test/Happy", (224, 224), 3),
+    ],
+)
+def test_pictures_are_as_in_the_real_datasets(folder, size, channels):
+    pictures = sorted(
+        path for path in (SAMPLE / folder).iterdir() if path.suffix in (".png", ".jpg")
+    )
+    image = cv2.imdecode(np.frombuffer(pictures[0].read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert image.shape[:2] == size
+    assert (image.shape[2] if image.ndim == 3 else 1) == channels
+
+
+def test_planted_copies_are_copies_of_the_pixels():
+    copies = [fault for fault in PLANTED if fault["kind"].startswith("copy")]
+    assert {fault["kind"] for fault in copies} == {
+        "copy_same_label", "copy_other_label", "copy_across_splits", "copy_across_sources",
+    }  # fmt: skip
+    for fault in copies:
+        assert np.array_equal(pixels(fault["at"]), pixels(fault["of"])), fault
+
+
+def test_near_copies_are_alike_and_not_equal():
+    for fault in [*planted("near_copy"), *planted("mirrored_copy")]:
+        copy, picture = pixels(fault["at"]), pixels(fault["of"])
+        assert not np.array_equal(copy, picture)
+        turned = picture[:, ::-1] if fault["kind"] == "mirrored_copy" else picture
+        assert np.corrcoef(copy.ravel(), turned.ravel())[0, 1] > 0.95
+    assert len(planted("near_copy")) == 2
+    assert len(planted("mirrored_copy")) == 1
+
+
+def test_a_copy_in_other_bytes_is_among_them():
+    across = planted("copy_across_splits")
+    pairs = [[(SAMPLE / fault[key]).read_bytes() for key in ("at", "of")] for fault in across]
+    assert any(one != two for one, two in pairs)
+    assert any(one == two for one, two in pairs)
+
+
+def test_copies_with_another_label_have_one(rows):
+    labels = {row.id: row.label for row in rows if isinstance(row, Candidate)}
+    (fault,) = planted("copy_other_label")
+    at, of = (labels[f"ferplus/{Path(fault[key]).stem}"] for key in ("at", "of"))
+    assert at != of
+
+
+def test_nothing_else_is_a_copy(rows):
+    """Every repetition of a picture is planted."""
+    seen: dict[bytes, str] = {}
+    repeated = 0
+    for path, data in contents(SAMPLE).items():
+        if path.endswith((".png", ".jpg")) and path not in {
+            f["at"] for f in planted("undecodable")
+        }:
+            repeated += decode(data).tobytes() in seen
+            seen[decode(data).tobytes()] = path
+    copies = {f["at"].partition("#")[0] for f in PLANTED if f["kind"].startswith("copy")}
+    assert repeated == len(copies)
+
+
+def test_undecodable_pictures_and_outside_boxes_are_unusable(rows):
+    for fault in planted("undecodable"):
+        with pytest.raises(UnusableImageError):
+            decode((SAMPLE / fault["at"]).read_bytes())
+    outside = []
+    for row in rows:
+        if isinstance(row, Candidate) and row.box:
+            image = decode((SAMPLE / "expw" / row.member).read_bytes())
+            box = BoxPx(row.box.left, row.box.top, row.box.right, row.box.bottom)
+            try:
+                crop_square(image, box=box, margin=0.3)
+            except UnusableImageError:
+                outside.append(row.row)
+    assert [f"expw/{row}" for row in outside] == [f["at"] for f in planted("box_outside")]

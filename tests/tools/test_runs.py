@@ -1,0 +1,352 @@
+"""What is in `.work`: what it is called, how far it is, and what may be removed."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.runtime.errors import LockHeldError, UserError
+from stages.runtime.files import write_json
+from stages.runtime.lock import run_lock
+from stages.training.run import IDENTITY, LAST, PREVIOUS, STATUS, Run, hold, kept_files, set_aside
+from tools.runs import (
+    Kept,
+    find_kept,
+    finished,
+    for_each,
+    half_written,
+    half_written_outside,
+    named,
+    older_than,
+    remove_half_written,
+    remove_kept,
+)
+from tools.runs_table import readable_size, table
+
+FIRST, SECOND = "0123456789abcdef", "0123ffff00000000"
+COPY = "ab" * 32
+
+
+def make_run(
+    root: Path, fingerprint: str = FIRST, *, epoch: int | None = 3, batch: int = 0
+) -> Path:
+    """A run of four epochs; without status where `epoch` is None."""
+    folder = root / ".work" / "stageA" / "RN18" / fingerprint
+    folder.mkdir(parents=True)
+    params = {"stageA": {"epochs": 4}}
+    write_json(folder / IDENTITY, {"fingerprint": fingerprint + 48 * "0", "params": params})
+    (folder / LAST).write_bytes(b"x" * 1000)
+    if epoch is not None:
+        status = {"epoch": epoch, "epochs": None, "batch": batch, "num_batches": 7, "step": 9}
+        write_json(folder / STATUS, status)
+    return folder
+
+
+def make_copy(root: Path) -> Path:
+    folder = root / ".work" / "standardize" / "toy" / COPY
+    folder.mkdir(parents=True)
+    (folder / "index.json").touch()
+    return folder
+
+
+def publish(root: Path, fingerprint: str = FIRST) -> None:
+    card = root / "models" / "stageA" / "RN18" / "teacher.json"
+    write_json(card, {"fingerprint": fingerprint + 48 * "0"})
+
+
+def kept_in(root: Path) -> list[Kept]:
+    return find_kept(root / ".work", models=root / "models")
+
+
+def only(root: Path) -> Kept:
+    (one,) = kept_in(root)
+    return one
+
+
+def test_without_work_there_is_nothing_and_nothing_is_made(tmp_path: Path) -> None:
+    assert kept_in(tmp_path) == []
+    assert half_written(tmp_path / ".work") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_and_copies_are_found_and_other_folders_are_not(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    make_run(tmp_path, f"{FIRST}.old-20260131T235959Z")
+    make_copy(tmp_path)
+    for other in (
+        "stageA/RN18/notes",
+        "stageA/RN18/0123",
+        f"queue/tasks/{COPY}",
+        "standardize/a/b",
+    ):
+        (tmp_path / ".work" / other).mkdir(parents=True)
+    assert [one.name for one in kept_in(tmp_path)] == [
+        f"stageA/RN18/{FIRST}",
+        f"stageA/RN18/{FIRST}.old-20260131T235959Z",
+        f"standardize/toy/{COPY[:16]}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "published", "state"),
+    [
+        (3, "", "interrupted"),
+        (3, FIRST, "interrupted"),
+        (4, "", "trained"),
+        (4, SECOND, "trained"),
+        (4, FIRST, "finished"),
+        (None, "", "interrupted"),
+        (None, FIRST, "finished"),
+    ],
+)
+def test_a_run_is_finished_when_models_holds_what_it_made(
+    tmp_path: Path, epoch: int | None, published: str, state: str
+) -> None:
+    make_run(tmp_path, epoch=epoch)
+    publish(tmp_path, published)
+    assert only(tmp_path).state == state
+    assert (finished(kept_in(tmp_path)) == kept_in(tmp_path)) == (state == "finished")
+
+
+def test_a_broken_card_publishes_nothing(tmp_path: Path) -> None:
+    make_run(tmp_path, epoch=4)
+    publish(tmp_path)
+    (tmp_path / "models" / "stageA" / "RN18" / "teacher.json").write_text('{"fingerpr')
+    assert only(tmp_path).state == "trained"
+
+
+@pytest.mark.parametrize(
+    ("epoch", "batch", "expected"),
+    [
+        (0, 0, "0 of 4"),
+        (3, 0, "3 of 4"),
+        (3, 6, "3.8 of 4"),
+        (4, 0, "4 of 4"),
+        (None, 0, "unknown"),
+    ],
+)
+def test_the_epoch_counts_what_is_done(
+    tmp_path: Path, epoch: int | None, batch: int, expected: str
+) -> None:
+    make_run(tmp_path, epoch=epoch, batch=batch)
+    assert only(tmp_path).epoch == expected
+
+
+def test_a_status_older_than_its_checkpoint_is_unknown(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    later = time.time() + 1
+    os.utime(folder / LAST, (later, later))
+    assert only(tmp_path).epoch == "unknown"
+
+
+def test_age_is_that_of_the_last_write_whoever_looks(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    with run_lock(folder):
+        pass
+    days_ago = time.time() - 3 * 86_400
+    for path in folder.iterdir():
+        if path.name != ".run.lock":
+            os.utime(path, (days_ago, days_ago))
+    assert only(tmp_path).age_days == pytest.approx(3, abs=0.01)
+    make_copy(tmp_path)
+    assert [one.name for one in older_than(kept_in(tmp_path), days=2.9)] == [f"stageA/RN18/{FIRST}"]
+    assert older_than(kept_in(tmp_path), days=3.1) == []
+    assert [one.stage for one in older_than(kept_in(tmp_path), days=0)] == ["stageA"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (f"stageA/RN18/{FIRST}", FIRST),
+        (f".work/stageA/RN18/{FIRST}/", FIRST),
+        (f".work\\stageA\\RN18\\{FIRST}", FIRST),
+        ("stageA/RN18/01234", FIRST),
+        ("0123f", SECOND),
+        (FIRST, FIRST),
+        ("abab", COPY[:16]),
+    ],
+)
+def test_a_run_is_meant_by_its_name_or_by_enough_of_it(
+    tmp_path: Path, name: str, expected: str
+) -> None:
+    make_run(tmp_path)
+    make_run(tmp_path, SECOND)
+    make_copy(tmp_path)
+    assert [one.fingerprint for one in named(kept_in(tmp_path), names=[name, name])] == [expected]
+
+
+def test_what_means_several_means_none_but_a_whole_fingerprint_means_its_run(
+    tmp_path: Path,
+) -> None:
+    make_run(tmp_path)
+    make_run(tmp_path, f"{FIRST}.old-20260131T235959Z")
+    with pytest.raises(UserError, match=f"'0123' fits several: .*stageA/RN18/{FIRST}'"):
+        named(kept_in(tmp_path), names=["0123"])
+    assert [one.fingerprint for one in named(kept_in(tmp_path), names=[FIRST])] == [FIRST]
+
+
+@pytest.mark.parametrize("name", ["", "/", "9", "stageA", "stageA/RN18", "stageB/RN18/0123", ".."])
+def test_a_name_that_fits_nothing_names_those_that_are_known(tmp_path: Path, name: str) -> None:
+    make_run(tmp_path)
+    with pytest.raises(UserError, match=f"fits nothing in .work; known: .*stageA/RN18/{FIRST}"):
+        named(kept_in(tmp_path), names=[name])
+
+
+def test_what_is_removed_is_gone_with_its_folder_and_nothing_else(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    other, copy = make_run(tmp_path, SECOND), make_copy(tmp_path)
+    before = sorted(other.iterdir())
+    remove_kept(named(kept_in(tmp_path), names=[FIRST])[0])
+    assert [one.fingerprint for one in kept_in(tmp_path)] == [SECOND, COPY[:16]]
+    assert [path for path in other.iterdir() if path.name != ".run.lock"] == before
+    remove_kept(named(kept_in(tmp_path), names=["abab"])[0])
+    assert not copy.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_nothing_behind_a_link_is_removed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "faces").touch()
+    folder = make_run(tmp_path)
+    (folder / "link").symlink_to(elsewhere)
+    folder.with_name(SECOND).symlink_to(elsewhere)
+    assert [one.fingerprint for one in kept_in(tmp_path)] == [FIRST]
+    remove_kept(only(tmp_path))
+    assert not folder.exists()
+    assert (elsewhere / "faces").exists()
+
+
+def test_a_held_run_is_kept_and_the_others_go(tmp_path: Path) -> None:
+    held = make_run(tmp_path)
+    make_run(tmp_path, SECOND)
+    make_copy(tmp_path)
+    with run_lock(held):
+        kept = kept_in(tmp_path)
+        assert [one.state for one in kept] == ["running", "interrupted", "finished"]
+        gone, refused = for_each(kept, dispose=remove_kept)
+    assert [one.fingerprint for one in gone] == [SECOND, COPY[:16]]
+    ((one, error),) = refused
+    assert one.fingerprint == FIRST
+    assert f"pid {os.getpid()} on " in str(error)
+    assert (held / LAST).exists()
+
+
+def test_copies_are_held_by_a_standardize_that_works(tmp_path: Path) -> None:
+    copy = make_copy(tmp_path)
+    with run_lock(tmp_path / ".work" / "standardize"):
+        one = only(tmp_path)
+        assert one.state == "running"
+        with pytest.raises(LockHeldError):
+            remove_kept(one)
+    assert copy.exists()
+    assert only(tmp_path).holder == ""
+
+
+def test_a_run_that_worked_since_it_was_listed_is_kept(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    one = only(tmp_path)
+    later = time.time() + 1
+    os.utime(folder / LAST, (later, later))
+    with pytest.raises(LockHeldError, match="came and went"):
+        remove_kept(one)
+    assert (folder / LAST).exists()
+
+
+def test_a_removal_that_is_cut_short_leaves_a_run_that_goes_on_or_starts(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    (folder / PREVIOUS).touch()
+    (folder / "best-0001.safetensors").touch()
+    order = [path.name for path in kept_files(folder)]
+    assert order[:2] == [PREVIOUS, LAST]
+    assert sorted(order) == sorted(path.name for path in folder.iterdir())
+
+
+def run_of(folder: Path) -> Run:
+    identity = json.loads((folder / IDENTITY).read_text("utf-8"))
+    return Run("stageA", "RN18", identity["fingerprint"], folder, identity)
+
+
+def test_a_fresh_start_sets_aside_all_that_was_learnt(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    (folder / "best-0001.safetensors").write_bytes(b"weights")
+    run = run_of(folder)
+    with hold(run):
+        before = {path.name: path.read_bytes() for path in kept_files(folder)}
+        set_aside(run)
+        assert [path.name for path in kept_files(folder)] == [IDENTITY]
+    old, new = sorted(kept_in(tmp_path), key=lambda one: one.state, reverse=True)
+    assert (old.state, old.epoch) == ("set aside", "3 of 4")
+    assert {path.name: path.read_bytes() for path in old.folder.iterdir()} == before
+    assert (new.state, new.fingerprint) == ("interrupted", FIRST)
+    publish(tmp_path)
+    assert [one.fingerprint for one in finished(kept_in(tmp_path))] == [FIRST]
+
+
+def test_a_run_that_has_not_begun_leaves_nothing_to_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / ".work" / "stageA" / "RN18" / FIRST
+    run = Run("stageA", "RN18", FIRST, folder, {})
+    with hold(run), caplog.at_level("INFO"):
+        set_aside(run)
+    assert "nothing to set aside" in caplog.text
+    assert [path.name for path in folder.parent.iterdir()] == [FIRST]
+
+
+def test_what_is_half_written_is_removed_where_no_process_works(tmp_path: Path) -> None:
+    work = tmp_path / ".work"
+    free, held = make_run(tmp_path), make_run(tmp_path, SECOND)
+    halves = [
+        free / ".best.tmp-0badcafe-1",
+        held / ".best.tmp-0badcafe-1",
+        work / "standardize" / "toy" / f".{COPY}.tmp-0badcafe-1",
+        work / ".notes.tmp-0badcafe-1",
+    ]
+    for path in halves:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with run_lock(held):
+        halves[1].touch()
+        assert half_written(work) == [halves[0], halves[2]]
+        assert remove_half_written(work) == [halves[0], halves[2]]
+    assert [path.exists() for path in halves] == [False, True, False, True]
+    assert (free / LAST).exists()
+
+
+def test_what_is_half_written_beside_the_outs_is_found_and_stays(tmp_path: Path) -> None:
+    halves = [
+        tmp_path / ".manifests.tmp-0badcafe-1",
+        tmp_path / "metrics" / ".teachers.json.tmp-0badcafe-1",
+        tmp_path / "models" / "stageA" / ".RN18.tmp-0badcafe-1",
+    ]
+    for path in [*halves, tmp_path / ".cache.tmp-1", tmp_path / "raw" / ".a.tmp-0badcafe-1"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert sorted(half_written_outside(tmp_path)) == halves
+    assert all(path.exists() for path in halves)
+
+
+def test_the_table_is_aligned_and_ends_with_the_sum(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    make_copy(tmp_path)
+    with run_lock(folder):
+        lines = table(kept_in(tmp_path)).splitlines()
+    head, run, copy, total = lines
+    for column in ("teacher", "fingerprint", "state", "epoch", "held by"):
+        assert run[head.index(column) - 1] == " "
+        assert run[head.index(column)] != " "
+    assert run.split()[:4] == ["stageA", "RN18", FIRST, "running"]
+    assert f"pid {os.getpid()} on " in run
+    assert copy.split()[4] == "-"
+    assert total == f"2 in .work: {readable_size(sum(one.num_bytes for one in kept_in(tmp_path)))}"
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "expected"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (312_400_000, "312.4 MB"), (2 * 10**9, "2.0 GB")]
+)  # fmt: skip
+def test_sizes_are_readable(num_bytes: int, expected: str) -> None:
+    assert readable_size(num_bytes) == expected

@@ -1,0 +1,71 @@
+"""Any published teacher or exported ONNX file, any manifest or view -> numbers as calibrate's.
+
+    python -m tools.evaluate models/stageA/RN18 --out numbers.json
+    python -m tools.evaluate models/export/ensemble.onnx --rows manifests/expw_lq_gate.csv
+
+In: params.yaml, manifests/ and saved logits; with --rows the faces in standardized/ too. Out: a
+table, and JSON when asked for. Rows that were trained on, or copies of them, are counted and left
+out.
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from stages.runtime.door import run_door
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the door and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.evaluate",
+        description="Score a published teacher or an exported ONNX file.",
+    )
+    model = "models/stageA/RN18 or models/export/RN18.onnx"
+    parser.add_argument("model", type=Path, help=model)
+    rows = "a manifest or view, of any project; a teacher without it is scored as in calibrate"
+    parser.add_argument("--rows", type=Path, help=rows)
+    faces = "where the faces of these rows are"
+    parser.add_argument("--standardized", type=Path, default=Path("standardized"), help=faces)
+    parser.add_argument("--out", type=Path, action="append", default=[], help="write JSON here")
+    arguments = parser.parse_args(argv)
+    return run_door(partial(work, arguments))
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """Calibrate on val, score, print the table, and write it to each of `--out`."""
+    from stages.calibrating.protocol import protocol_of
+    from stages.calibrating.published import read_manifest_folder
+    from stages.computing.heap import keep_freed_memory
+    from stages.config import load_params
+    from stages.runtime.errors import UserError
+    from stages.runtime.files import write_json
+    from tools.readable import readable
+    from tools.subject import Place, onnx_numbers, own_numbers, teacher_numbers
+
+    keep_freed_memory()
+    params = load_params()
+    place = Place(
+        manifest=read_manifest_folder(Path("manifests")),
+        models=Path("models"),
+        standardized=arguments.standardized,
+        machine=params.machine,
+        protocol=protocol_of(params.calibrate, seed=params.seed),
+        init_from={"stageB": params.stageB.init_from},
+    )
+    model, rows = arguments.model, arguments.rows
+    is_file = model.suffix == ".onnx"
+    if is_file and rows is None:
+        raise UserError(f"{model.name}: holds no logits; say with --rows what to score it on")
+    if rows is None:
+        found = own_numbers(model, place=place)
+    else:
+        found = (onnx_numbers if is_file else teacher_numbers)(model, rows, place=place)
+    print(readable(found))
+    for out in arguments.out:
+        write_json(out, found)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

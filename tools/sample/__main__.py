@@ -1,0 +1,61 @@
+"""`python -m tools.sample [OUT]`: draw the sample's raw datasets into OUT (default `raw/sample`).
+
+The same files on every run. OUT is replaced whole, and only if it holds nothing but a sample that
+this command wrote.
+"""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from stages.runtime.door import run_door
+
+SAMPLE = Path("raw/sample")
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, do the work, return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.sample",
+        description="Draw the sample: some 1,500 faces in the raw formats of four datasets.",
+    )
+    parser.add_argument(
+        "out", nargs="?", type=Path, default=SAMPLE, metavar="OUT",
+        help="folder to write, default %(default)s",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    return run_door(partial(work, arguments.out))
+
+
+def work(out: Path) -> None:
+    """Draw, plant faults, publish."""
+    from stages.runtime.files import published_folder
+    from tools.sample.folder import check_replaceable, write_sample
+    from tools.sample.layouts import (
+        lay_out_affectnet,
+        lay_out_expw,
+        lay_out_ferplus,
+        lay_out_rafdb,
+    )  # fmt: skip
+    from tools.sample.planting import plant
+    from tools.sample.raw import Raw
+
+    check_replaceable(out)
+    raw = Raw()
+    for lay_out in (lay_out_ferplus, lay_out_rafdb, lay_out_affectnet, lay_out_expw):
+        lay_out(raw)
+        logger.info(
+            "%s: %d files so far", lay_out.__name__.removeprefix("lay_out_"), len(raw.files)
+        )
+    planted = plant(raw)
+    with published_folder(out) as folder:
+        write_sample(folder, raw, planted=planted)
+    logger.info("%s: %d files, %d planted faults", out, len(raw.contents()), len(planted))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

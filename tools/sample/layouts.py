@@ -1,0 +1,173 @@
+"""The four datasets of the sample, each laid out as its real namesake is after the download.
+
+In: a `Raw` to fill. Out: its files and lists. `PLANS` says how many faces of each class are drawn:
+moderately unequal, as in real life. A hard label sometimes names another class than was drawn.
+"""
+
+import numpy as np
+
+from stages.runtime.seed import generator
+from tools.sample.crowd import (
+    ANSWERS,
+    Mood,
+    Votes,
+    crowd_shares,
+    draw_clear_votes,
+    draw_mood,
+    draw_votes,
+    name_class,
+)
+from tools.sample.expressions import CLASSES
+from tools.sample.pen import Image
+from tools.sample.portrait import Box, Framing, draw_no_face, draw_photo, draw_portrait
+from tools.sample.raw import Raw, encode_jpeg, encode_png
+from tools.sample.scene import soften, to_grey
+
+SEED = 20250101
+
+PLANS = {
+    ("ferplus", "Train"): (50, 40, 42, 72, 52, 56, 72),
+    ("ferplus", "Valid"): (26, 23, 24, 36, 27, 29, 35),
+    ("ferplus", "Test"): (17, 14, 15, 25, 18, 19, 26),
+    ("rafdb_basic", "train"): (32, 27, 29, 58, 38, 35, 52),
+    ("rafdb_basic", "test"): (10, 8, 9, 17, 12, 11, 15),
+    ("affectnet_full_balanced", "train"): (27, 25, 26, 30, 28, 27, 31),
+    ("affectnet_full_balanced", "test"): (7, 6, 7, 8, 7, 8, 9),
+    ("expw", ""): (26, 21, 20, 44, 28, 25, 46),
+}
+FERPLUS_COLUMNS = (
+    "Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", "Fear", "Contempt", "Unknown", "NF",
+)  # fmt: skip
+RAFDB_CODES = {
+    "Surprise": 1, "Fear": 2, "Disgust": 3, "Happy": 4, "Sad": 5, "Angry": 6, "Neutral": 7,
+}  # fmt: skip
+EXPW_CODES = {
+    "Angry": 0, "Disgust": 1, "Fear": 2, "Happy": 3, "Sad": 4, "Surprise": 5, "Neutral": 6,
+}  # fmt: skip
+AFFECTNET_FOLDERS = {name: name for name in CLASSES} | {"Angry": "Anger", "Contempt": "Contempt"}
+RAFDB_LIST = "rafdb_basic/EmoLabel/list_patition_label.txt"
+EXPW_LIST = "expw/label.lst"
+
+# The numbers at which the real splits begin, which leaves room for more rows in each.
+FERPLUS_STARTS = {"Train": 0, "Valid": 28638, "Test": 32220}
+# Rows that no class gets: contempt, unknown, not a face, and votes without a majority.
+_FERPLUS_OTHERS = {"Train": (5, 4, 2, 4), "Valid": (2, 2, 1, 2), "Test": (2, 2, 1, 2)}
+_FERPLUS_MOODS = {
+    "Unknown": Mood("Sad", "Fear", 0.5, 0.6), "torn": Mood("Angry", "Disgust", 0.5, 0.8),
+}  # fmt: skip
+_BLUR = {"Unknown": 25}
+_TORN_VOTES = np.array([4, 4, 0, 0, 0, 0, 2, 0, 0, 0])  # in the order of ANSWERS
+_AFFECTNET_CONTEMPT = {"train": 5, "test": 2}
+
+_FERPLUS = Framing(side_px=48, factor=8, span=(2.3, 2.6), turn=0.8, max_blur=1, max_noise=10)
+_RAFDB = Framing(side_px=100, factor=4, span=(2.3, 2.6), turn=0.7, max_blur=1, max_noise=6)
+_AFFECTNET = Framing(side_px=224, factor=2, span=(2.4, 2.9), turn=0.9, max_blur=8, max_noise=4)
+
+
+def lay_out_ferplus(raw: Raw) -> None:
+    """`FER2013Train|Valid|Test/` with 48 px grey PNGs and `label.csv` of ten votes."""
+    for split in FERPLUS_STARTS:
+        for number, answer in enumerate(_ferplus_answers(split)):
+            rng = generator(SEED, "ferplus", split, number)
+            grey, votes = _ferplus_row(answer, rng)
+            add_ferplus_row(raw, split, data=encode_png(grey), votes=votes)
+
+
+def lay_out_rafdb(raw: Raw) -> None:
+    """`Image/aligned/*_aligned.jpg` of 100 px and the list of codes."""
+    for split in ("train", "test"):
+        for number, main in enumerate(_shuffled("rafdb_basic", split), start=1):
+            rng = generator(SEED, "rafdb_basic", split, number)
+            mood = draw_mood(main, rng=rng)
+            label = name_class(mood, voters=40, rng=rng)
+            data = encode_jpeg(draw_portrait(mood, framing=_RAFDB, rng=rng))
+            name = f"{split}_{number:05d}"
+            raw.add(f"rafdb_basic/Image/aligned/{name}_aligned.jpg", data)
+            raw.add_line(RAFDB_LIST, f"{name}.jpg {RAFDB_CODES[label]}")
+
+
+def lay_out_affectnet(raw: Raw) -> None:
+    """`{train,test}/<class>/*.jpg` of 224 px; there is no official val."""
+    for split, num_contempt in _AFFECTNET_CONTEMPT.items():
+        mains = _shuffled("affectnet_full_balanced", split)
+        for number, main in enumerate([*mains, *["Contempt"] * num_contempt]):
+            rng = generator(SEED, "affectnet_full_balanced", split, number)
+            mood = draw_mood(main, rng=rng)
+            label = main if main == "Contempt" else name_class(mood, voters=3, rng=rng)
+            data = encode_jpeg(draw_portrait(mood, framing=_AFFECTNET, rng=rng))
+            raw.add(affectnet_path(split, label, name=f"{split}_{number:04d}"), data)
+
+
+def lay_out_expw(raw: Raw) -> None:
+    """`origin/*.jpg` with one to four faces, and `label.lst` with the boxes."""
+    mains = _shuffled("expw", "")
+    number = 0
+    while mains:
+        number += 1
+        rng = generator(SEED, "expw", number)
+        num_faces = int(rng.integers(1, 5))
+        moods = [draw_mood(main, rng=rng) for main in mains[:num_faces]]
+        mains = mains[num_faces:]
+        image, boxes = draw_photo(moods, rng=rng)
+        name = f"photo_{number:04d}.jpg"
+        raw.add(f"expw/origin/{name}", encode_jpeg(image))
+        for face_id, (mood, box) in enumerate(zip(moods, boxes, strict=True)):
+            label = name_class(mood, voters=2, rng=rng)
+            confidence = _confidence(box, rng)
+            raw.add_line(EXPW_LIST, expw_line(name, face_id, box, confidence, label=label))
+
+
+def add_ferplus_row(raw: Raw, split: str, *, data: bytes, votes: Votes) -> str:
+    """Add a picture and its row at the end of a split; returns the picture's name."""
+    table = f"ferplus/FER2013{split}/label.csv"
+    number = FERPLUS_STARTS[split] + len(raw.lines.get(table, ()))
+    name = f"fer{number:07d}.png"
+    counts = ",".join(str(votes[ANSWERS.index(column)]) for column in FERPLUS_COLUMNS)
+    raw.add(f"ferplus/FER2013{split}/{name}", data)
+    raw.add_line(table, f'{name},"(0, 0, 48, 48)",{counts}')
+    return name
+
+
+def affectnet_path(split: str, label: str, *, name: str) -> str:
+    """Where a picture of a class lies."""
+    return f"affectnet_full_balanced/{split}/{AFFECTNET_FOLDERS[label]}/{name}.jpg"
+
+
+def expw_line(photo: str, face_id: int, box: Box, confidence: float, *, label: str) -> str:
+    """`image face_id top left right bottom confidence label`."""
+    edges = f"{box.top} {box.left} {box.right} {box.bottom}"
+    return f"{photo} {face_id} {edges} {confidence:.4f} {EXPW_CODES[label]}"
+
+
+def _shuffled(source: str, split: str) -> list[str]:
+    mains = [
+        name for name, num in zip(CLASSES, PLANS[source, split], strict=True) for _ in range(num)
+    ]
+    order = generator(SEED, source, split, "order").permutation(len(mains))
+    return [mains[place] for place in order]
+
+
+def _ferplus_answers(split: str) -> list[str]:
+    others = zip(("Contempt", "Unknown", "NF", "torn"), _FERPLUS_OTHERS[split], strict=True)
+    answers = _shuffled("ferplus", split) + [name for name, num in others for _ in range(num)]
+    order = generator(SEED, "ferplus", split, "all").permutation(len(answers))
+    return [answers[place] for place in order]
+
+
+def _ferplus_row(answer: str, rng: np.random.Generator) -> tuple[Image, Votes]:
+    """A grey picture and ten votes: by the crowd model for a class, by decree for the others."""
+    if answer == "NF":
+        return to_grey(draw_no_face(_FERPLUS, rng=rng)), draw_clear_votes(answer, rng=rng)
+    mood = _FERPLUS_MOODS.get(answer) or draw_mood(answer, rng=rng)
+    grey = to_grey(
+        soften(draw_portrait(mood, framing=_FERPLUS, rng=rng), passes=_BLUR.get(answer, 0))
+    )
+    if answer in CLASSES:
+        return grey, draw_votes(crowd_shares(mood), voters=10, rng=rng)
+    return grey, _TORN_VOTES if answer == "torn" else draw_clear_votes(answer, rng=rng)
+
+
+def _confidence(box: Box, rng: np.random.Generator) -> float:
+    """The detector's score: the larger the face the surer, from 5 to 99."""
+    side = box.right - box.left
+    return min(99.0, max(5.0, 40 + 0.35 * side + float(rng.uniform(-28, 28))))

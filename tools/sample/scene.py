@@ -1,0 +1,101 @@
+"""What lies around and upon a face: background, light, noise, sharpness.
+
+In: a canvas or a picture (H, W, 3) uint8 RGB and a random generator. Out: the same kind of picture.
+Integers or single IEEE operations only, so that every machine gets the same pixels.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tools.sample.identity import shade
+from tools.sample.pen import Color, Image, ellipse
+
+
+def draw_background(height: int, width: int, *, rng: np.random.Generator) -> Image:
+    """A wall, a fade, stripes or lights out of focus."""
+    first, second = (_quiet_color(rng) for _ in range(2))
+    kind = int(rng.integers(4))
+    down = np.linspace(0, 1, height)[:, None, None] if kind else np.zeros((height, 1, 1))
+    fade = np.array(first) + down * (np.array(second) - np.array(first))
+    canvas = np.broadcast_to(fade, (height, width, 3)).astype(np.uint8, order="C")
+    if kind == 2:
+        _draw_stripes(canvas, second, rng)
+    if kind == 3:
+        _draw_lights(canvas, first, rng)
+    return canvas
+
+
+def reduce(canvas: Image, *, factor: int) -> Image:
+    """The canvas `factor` times smaller: each pixel is the rounded mean of a block."""
+    height, width = canvas.shape[0] // factor, canvas.shape[1] // factor
+    blocks = canvas.reshape(height, factor, width, factor, 3).astype(np.uint32)
+    means = (blocks.sum(axis=(1, 3)) + factor**2 // 2) // factor**2
+    return np.asarray(means, np.uint8)
+
+
+def light(image: Image, *, exposure: float, slope: tuple[float, float], warmth: float) -> Image:
+    """Light from one side: `slope` is the change of brightness over width and height."""
+    height, width = image.shape[:2]
+    across = np.linspace(-0.5, 0.5, width)[None, :, None]
+    down = np.linspace(-0.5, 0.5, height)[:, None, None]
+    gain = exposure * (1 + slope[0] * across + slope[1] * down)
+    tone = np.array([1 + warmth, 1.0, 1 - warmth])
+    return _bytes(image * gain * tone)
+
+
+def soften(image: Image, *, passes: int) -> Image:
+    """Blur with the 3x3 binomial kernel, `passes` times."""
+    for _ in range(passes):
+        edged = np.pad(image.astype(np.uint16), ((1, 1), (1, 1), (0, 0)), mode="edge")
+        rows = edged[:-2] + 2 * edged[1:-1] + edged[2:]
+        image = ((rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:] + 8) // 16).astype(np.uint8)
+    return image
+
+
+def add_noise(image: Image, *, strength: float, rng: np.random.Generator) -> Image:
+    """Add triangular noise of the given half width to every pixel, the same in all channels."""
+    shape = (*image.shape[:2], 1)
+    noise = rng.integers(0, 128, shape) - rng.integers(0, 128, shape)
+    return _bytes(image + noise * (strength / 127))
+
+
+def photograph(image: Image, *, max_blur: int, max_noise: float, rng: np.random.Generator) -> Image:
+    """Light, blur and noise drawn at random."""
+    slope = float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.25, 0.25))
+    exposure, warmth = float(rng.uniform(0.7, 1.05)), float(rng.uniform(-0.08, 0.1))
+    lit = light(image, exposure=exposure, slope=slope, warmth=warmth)
+    soft = soften(lit, passes=int(rng.integers(0, max_blur + 1)))
+    return add_noise(soft, strength=float(rng.uniform(0, max_noise)), rng=rng)
+
+
+def to_grey(image: Image) -> Image:
+    """Brightness of an RGB picture, (H, W)."""
+    red, green, blue = (image[..., channel].astype(np.uint32) for channel in range(3))
+    return ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)
+
+
+def _draw_stripes(canvas: Image, color: Color, rng: np.random.Generator) -> None:
+    width = canvas.shape[1]
+    step = int(rng.integers(width // 12, width // 5))
+    for left in range(int(rng.integers(step)), width, step):
+        canvas[:, left : left + step // 3] = shade(color, 0.92)
+
+
+def _draw_lights(canvas: Image, color: Color, rng: np.random.Generator) -> None:
+    height, width = canvas.shape[:2]
+    for _ in range(7):
+        radius = float(rng.uniform(0.06, 0.16)) * width
+        spot = ellipse(float(rng.uniform(0, width)), float(rng.uniform(0, height)), radius, radius)
+        points = np.rint(spot).astype(np.int32)
+        cv2.fillPoly(canvas, [points], shade(color, float(rng.uniform(0.85, 1.25))))
+
+
+def _quiet_color(rng: np.random.Generator) -> Color:
+    base = int(rng.integers(60, 215))
+    red, green, blue = (int(base + step) for step in rng.integers(-35, 36, 3))
+    return shade((red, green, blue), 1.0)
+
+
+def _bytes(values: NDArray[np.float64]) -> Image:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
