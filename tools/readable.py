@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from stages.calibrating.blocks import CHOOSING, Block
+from stages.scoring.noise_floor import floor_cell
 
 _COLUMNS = (("accuracy", 20), ("macro_f1", 20), ("nll", 20), ("brier", 20), ("ece", 20))
 _TITLES = {
@@ -112,7 +113,7 @@ def _vote_lines(votes: Block) -> Iterator[str]:
 
 def _score_line(title: str, row: Block) -> str:
     cells = "".join(f"{_with_interval(row, name):<{width}}" for name, width in _COLUMNS)
-    return f"  {title:<{_TITLE_WIDTH}}{cells}{row['ece_floor']:.3f} ({row['ece_floor_95']:.3f})"
+    return f"  {title:<{_TITLE_WIDTH}}{cells}{floor_cell(row)}"
 
 
 def _with_interval(row: Block, name: str) -> str:

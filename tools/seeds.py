@@ -14,8 +14,8 @@ from scipy.stats import t
 from stages.runtime.files import sha256_json
 
 METRICS_FILE, PARAMS_FILE = "metrics/teachers.json", "params.yaml"
-# What is in no summary: counts, temperatures and the ECE's floor are no results.
-_NOT_RESULTS = ("n", "classes", "in_domain", "temperature", "ece_floor")
+# What is in no summary: counts and temperatures are no results. The ECE's floor stays beside it.
+_NOT_RESULTS = ("n", "classes", "in_domain", "temperature")
 
 Node = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stages.calibrating.assessment import Assessment, assess
 from stages.calibrating.blocks import Block, Evidence, Reported, block, rounded, votes_block
-from stages.calibrating.calibration import no_fits
+from stages.calibrating.calibration import Calibration, no_fits
 from stages.calibrating.model import TRAINED_ON, single
 from stages.calibrating.past import find_past
 from stages.calibrating.protocol import Protocol
@@ -94,10 +94,14 @@ def onnx_numbers(path: Path, rows_file: Path, *, place: Place) -> Block:
     batches = place.faces(rows, image_size=model.image_size, preprocess=model.preprocess)
     finished = (batches.finish(batch)["image"].cpu().numpy() for batch in batches)
     pair = predict_onnx(model, ({"image": images} for images in finished))
-    no_fit = ", no fit: T = 1" if model.metadata.get("temperature_no_fit") else ""
-    fitted_on = f"val ({path.name}{no_fit})"
+    carried = Calibration(
+        weights=tuple(model.metadata["weights"].values()),
+        temperature=float(model.metadata["temperature"]),
+        temperature_no_fit=model.metadata.get("temperature_no_fit"),
+    )
+    fitted_on = f"val ({path.name}){no_fits([carried])}"
     evidence = Evidence(rows, pair, fitted_on, rows_file.stem, model.weights_sha256)
-    found: Block = {"temperature": float(model.metadata["temperature"]), "fit": []}
+    found: Block = {"temperature": carried.temperature, "fit": []}
     found |= _numbers(evidence, place=place)
     head = _head(model.metadata["stage"], path.stem, place=place) | {"file": [model.about()]}
     numbers = head | _rounded(found)

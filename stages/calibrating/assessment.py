@@ -5,7 +5,7 @@ val rows only; it is reported on test rows, val rows of other folds, or gate row
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,8 +95,8 @@ def assess(model: Model, *, rows: StageRows, protocol: Protocol) -> Assessment:
     observed = model.observed(val)
     fitted = fit(observed, mixing=model.mixing, protocol=protocol)
     calibration = fitted.calibration
-    by_folds = _by_folds(model, val, rows=rows, protocol=protocol)
-    _warn_of_no_fits(model, calibration, by_folds=by_folds.evidence)
+    by_folds, of_folds = _by_folds(model, val, protocol=protocol)
+    _warn_of_no_fits(model, calibration, of_folds=of_folds)
     return Assessment(
         model=model,
         fitted=fitted,
@@ -143,10 +143,8 @@ def fitted_evidence(
 
 def held_out_val(model: Model, *, rows: StageRows, protocol: Protocol) -> Evidence:
     """What the model says of its val rows, each calibrated by folds that it is not in."""
-    val = model.unseen(rows.val)
-    pair, calibrations = crossfit(model.observed(val), mixing=model.mixing, protocol=protocol)
-    fitted_on = f"val, other {protocol.folds - 1} of {protocol.folds} folds"
-    return Evidence(val.rows, pair, fitted_on + no_fits(calibrations), "val", model.weights_sha256)
+    evidence, _ = _crossfitted(model, model.unseen(rows.val), protocol=protocol)
+    return evidence
 
 
 def no_evidence(model: Model, account: Account, *, fitted_on: str, reported_on: str) -> Evidence:
@@ -156,13 +154,24 @@ def no_evidence(model: Model, account: Account, *, fitted_on: str, reported_on: 
     return Evidence(account.rows[:0], pair, fitted_on, reported_on, model.weights_sha256)
 
 
-def _by_folds(model: Model, val: Account, *, rows: StageRows, protocol: Protocol) -> Reported:
+def _by_folds(
+    model: Model, val: Account, *, protocol: Protocol
+) -> tuple[Reported, list[Calibration]]:
     """Val by folds; with too few groups of nothing, or an error if it is what is reported."""
     if protocol.report == "test" and val.rows["group"].nunique() < protocol.folds:
         evidence = no_evidence(model, val, fitted_on="val", reported_on="val")
+        calibrations: list[Calibration] = []
     else:
-        evidence = held_out_val(model, rows=rows, protocol=protocol)
-    return Reported(evidence, evidence, val.left_out)
+        evidence, calibrations = _crossfitted(model, val, protocol=protocol)
+    return Reported(evidence, evidence, val.left_out), calibrations
+
+
+def _crossfitted(
+    model: Model, val: Account, *, protocol: Protocol
+) -> tuple[Evidence, list[Calibration]]:
+    pair, calibrations = crossfit(model.observed(val), mixing=model.mixing, protocol=protocol)
+    fitted_on = f"val, other {protocol.folds - 1} of {protocol.folds} folds{no_fits(calibrations)}"
+    return Evidence(val.rows, pair, fitted_on, "val", model.weights_sha256), calibrations
 
 
 def _on_test(model: Model, rows: StageRows, *, calibration: Calibration) -> Reported:
@@ -213,12 +222,14 @@ def _majority_interval(
     )
 
 
-def _warn_of_no_fits(model: Model, calibration: Calibration, *, by_folds: Evidence) -> None:
+def _warn_of_no_fits(
+    model: Model, calibration: Calibration, *, of_folds: Sequence[Calibration]
+) -> None:
     place = f"models/{model.stage}: {model.name}"
     if reason := calibration.temperature_no_fit:
         logger.warning("%s: no fit on val, temperature 1 and no bias: %s", place, reason)
-    elif "no fit" in by_folds.fitted_on:
-        logger.warning("%s: val by folds: fitted on %s", place, by_folds.fitted_on)
+    elif told := no_fits(of_folds):
+        logger.warning("%s: val by folds%s", place, told)
     if reason := calibration.votes_temperature_no_fit:
         logger.warning("%s: no fit to the votes of val, temperature 1: %s", place, reason)
 

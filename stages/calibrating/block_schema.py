@@ -136,7 +136,6 @@ class FullBlock(Promise):
     nll_raw: float
     ece: Share
     ece_floor: Share
-    ece_raw: Share
     about: Annotated[list[About], Field(min_length=1)]
     left_out: list[LeftOut]
     scores: Annotated[list[NamedScore], Field(min_length=2, max_length=2)]

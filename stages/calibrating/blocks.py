@@ -104,7 +104,7 @@ def block(reported: Reported, *, protocol: Protocol) -> Block:
 
 
 def headline(raw: Block, scaled: Block) -> Block:
-    """The few numbers that DVC shows: of the calibrated model, and NLL and ECE before scaling."""
+    """The few numbers that DVC shows: of the calibrated model, and its NLL before scaling."""
     return {
         "n": scaled["n"],
         "accuracy": scaled["accuracy"],
@@ -113,7 +113,6 @@ def headline(raw: Block, scaled: Block) -> Block:
         "nll_raw": raw["nll"],
         "ece": scaled["ece"],
         "ece_floor": scaled["ece_floor"],
-        "ece_raw": raw["ece"],
     }
 
 
@@ -124,10 +123,9 @@ def held_out_row(reported: Reported, *, protocol: Protocol) -> Block:
     if evidence.rows.empty:
         return {"n": 0} | frame
     draws = protocol.resamples(evidence.rows["group"].tolist())
-    drawn = draw(evidence.pair.scaled, evidence.targets, resamples=draws, bins=protocol.bins)
-    found = estimates(drawn)
-    kept = _with_intervals({metric: found[metric] for metric in CHOOSING})
-    return {"n": len(evidence.rows), "classes": num_classes(evidence)} | kept | frame
+    row = score_row(evidence.pair.scaled, evidence.targets, resamples=draws, bins=protocol.bins)
+    kept = {key: row[key] for metric in CHOOSING for key in (metric, f"{metric}_95")}
+    return {"n": row["n"], "classes": num_classes(evidence)} | kept | frame
 
 
 def num_classes(evidence: Evidence) -> int:
@@ -159,8 +157,9 @@ def votes_block(evidence: Evidence, *, protocol: Protocol) -> Block:
 
 def score_row(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int) -> Block:
     """n, every metric with its 95 % interval, and the floor of the ECE."""
-    found = estimates(draw(probabilities, targets, resamples=resamples, bins=bins))
-    floor = ece_floor(probabilities, bins=bins)
+    floor = ece_floor(probabilities, group=resamples.group, bins=bins)
+    drawn = draw(probabilities, targets, resamples=resamples, bins=bins)
+    found = estimates(drawn, floor=floor)
     floors = {"ece_floor": floor.mean, "ece_floor_95": floor.percentile_95}
     return {"n": len(targets)} | _with_intervals(found) | floors
 

@@ -161,7 +161,10 @@ def crossfit(
 
 
 def no_fits(calibrations: Sequence[Calibration]) -> str:
-    """Which temperatures are no fit, of one calibration or of those by folds; empty if all fit."""
+    """Which temperatures are no fit, of one calibration or of those by folds; empty if all fit.
+
+    A fold whose other folds have too few votes is told too: its rows are in no number of votes.
+    """
     num = len(calibrations)
     lacking = {
         "no fit": sum(one.temperature_no_fit is not None for one in calibrations),
@@ -172,7 +175,9 @@ def no_fits(calibrations: Sequence[Calibration]) -> str:
         for what, count in lacking.items()
         if count
     ]
-    return f" ({', '.join(told)}: T = 1)" if told else ""
+    unvoted = sum(one.votes_temperature is None for one in calibrations)
+    lost = f" (no fit to votes for {unvoted} of {num} folds: too few)" if 0 < unvoted < num else ""
+    return (f" ({', '.join(told)}: T = 1)" if told else "") + lost
 
 
 def require_folds(groups: npt.NDArray[np.str_], *, protocol: Protocol) -> None:

@@ -16,6 +16,7 @@ from stages.exporting.bundle import ENSEMBLE, Bundle
 from stages.exporting.onnx_file import lowest_ir_version
 from stages.exporting.scores import Block, Scores
 from stages.runtime.files import write_text
+from stages.scoring.noise_floor import FLOOR_MEANS, floor_cell
 
 CARD_FILE = "model_card.md"
 
@@ -120,8 +121,8 @@ def _numbers(facts: Facts) -> Iterator[str]:
     yield (
         f"On {about['n']:,} rows of {about['reported_on']}, by {about['label_rule']} labels; "
         f"calibrated on {about['fitted_on']}. In brackets 95 % bootstrap intervals by duplicate "
-        "group. The floor is the mean ECE of a perfectly calibrated model with these confidences, "
-        "with its 95th percentile: an ECE below that may be noise alone."
+        "group. "
+        f"{FLOOR_MEANS}"
     )
     yield ""
     rows = (
@@ -254,8 +255,7 @@ def _temperature(calibration: Calibration) -> str:
 
 def _values(row: Mapping[str, Any]) -> list[str]:
     """The cells of `_COLUMNS`."""
-    floor = f"{row['ece_floor']:.3f} ({row['ece_floor_95']:.3f})"
-    return [*(_with_interval(row, metric) for metric in _METRICS), floor]
+    return [*(_with_interval(row, metric) for metric in _METRICS), floor_cell(row)]
 
 
 def _with_interval(row: Mapping[str, Any], metric: str) -> str:

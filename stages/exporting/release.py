@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stages.calibrating.calibration import Calibration, no_fits
 from stages.config import Export
 from stages.exporting import reference
 from stages.exporting.bundle import ENSEMBLE, Bundle
@@ -23,7 +24,7 @@ from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import to_onnx, write_onnx
 from stages.exporting.parity import ParityError, check_parity, check_reference
 from stages.exporting.variants import VARIANTS, require_smaller
-from stages.modeling.weights import load_teacher, save_teacher
+from stages.modeling.weights import TeacherCard, load_teacher, save_teacher
 from stages.runtime.files import write_bytes
 from stages.scoring.metrics import Floats
 
@@ -42,22 +43,27 @@ def export_models(
         LossError: if a variant loses more accuracy than the recipe allows.
         SizeError: if a variant is hardly smaller than the fp32 file.
     """
-    models: dict[str, tuple[nn.Module, Report]] = {
+    models: dict[str, tuple[nn.Module, list[TeacherCard], Calibration]] = {
         name: (
             CalibratedTeacher(member.model, calibration=member.calibration),
-            describe([member.card], calibration=member.calibration, cut=cut, opset=settings.opset),
+            [member.card],
+            member.calibration,
         )
         for name, member in bundle.members.items()
     }
-    models[ENSEMBLE] = (
-        CalibratedEnsemble(
-            [member.model for member in bundle.members.values()], calibration=bundle.calibration
-        ),
-        describe(bundle.cards, calibration=bundle.calibration, cut=cut, opset=settings.opset),
-    )
+    teachers = [member.model for member in bundle.members.values()]
+    ensemble = CalibratedEnsemble(teachers, calibration=bundle.calibration)
+    models[ENSEMBLE] = (ensemble, bundle.cards, bundle.calibration)
     return {
-        name: _export(folder / f"{name}.onnx", model.eval(), metadata, evidence, settings)
-        for name, (model, metadata) in models.items()
+        name: _export(
+            folder / f"{name}.onnx",
+            model.eval(),
+            describe(cards, calibration=calibration, cut=cut, opset=settings.opset),
+            fitted_on=f"val{no_fits([calibration])}",
+            evidence=evidence,
+            settings=settings,
+        )
+        for name, (model, cards, calibration) in models.items()
     }
 
 
@@ -83,7 +89,13 @@ def copy_reference(folder: Path) -> None:
 
 
 def _export(
-    path: Path, model: nn.Module, metadata: Report, evidence: Evidence, settings: Export
+    path: Path,
+    model: nn.Module,
+    metadata: Report,
+    *,
+    fitted_on: str,
+    evidence: Evidence,
+    settings: Export,
 ) -> Report:
     start = time.perf_counter()
     proto = to_onnx(model, image_size=evidence.images.shape[-1], opset=settings.opset)
@@ -99,10 +111,7 @@ def _export(
     full = evidence.held.probabilities(path)
     hashes = list(metadata["weights_sha256"].values())
     report["held_out"] = accuracy_of(
-        full,
-        evidence.held,
-        weights_sha256=hashes,
-        fitted_on="val (no fit: T = 1)" if metadata["temperature_no_fit"] else "val",
+        full, evidence.held, weights_sha256=hashes, fitted_on=fitted_on
     )
     files = {"onnx": path}
     for name in settings.variants:

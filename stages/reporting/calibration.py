@@ -10,11 +10,11 @@ from stages.reporting.wording import (
     counted,
     difference,
     fitted_on,
-    floor,
     scored,
     temperature,
     with_interval,
 )
+from stages.scoring.noise_floor import FLOOR_MEANS, floor_cell
 
 Rows = Callable[[Block], Iterator[Sequence[Content]]]
 
@@ -52,9 +52,8 @@ def calibration_section(run: Finished) -> Markup:
         table(
             "Against majority labels.",
             f"Fitted on {fitted_on(in_domain(one) for one in _models(run))}, reported on "
-            f"{in_domain(run.best)['about'][0]['reported_on']}; majority labels. The floor is the "
-            "mean ECE of a perfectly calibrated model with these confidences, with its 95th "
-            "percentile: an ECE below that may be noise alone. Rows are taken as independent.",
+            f"{in_domain(run.best)['about'][0]['reported_on']}; majority labels. "
+            f"{FLOOR_MEANS}",
             (
                 "stage", "model", "n", "ECE, raw", "its floor (95 %)", "ECE, scaled",
                 "its floor (95 %)", "NLL, raw", "NLL, scaled",
@@ -115,8 +114,9 @@ def _fit(model: Block) -> Iterator[Sequence[Content]]:
 def _hard(model: Block) -> Iterator[Sequence[Content]]:
     block = in_domain(model)
     raw, scaled = scored(block, "raw"), scored(block, "scaled")
-    errors = [cell for row in (raw, scaled) for cell in (with_interval(row, "ece"), floor(row))]
-    losses = [with_interval(row, "nll") for row in (raw, scaled)]
+    rows = (raw, scaled)
+    errors = [cell for row in rows for cell in (with_interval(row, "ece"), floor_cell(row))]
+    losses = [with_interval(row, "nll") for row in rows]
     yield (counted(block["n"]), *errors, *losses)
 
 

@@ -19,8 +19,9 @@ from stages.reporting.figures import (
 )
 from stages.reporting.finished import Finished, in_domain
 from stages.reporting.mistakes import A_CLASS, mistakes_sheet
-from stages.reporting.wording import about, counted, floor, number, scored
+from stages.reporting.wording import about, counted, number, scored
 from stages.runtime.files import write_bytes
+from stages.scoring.noise_floor import floor_words
 
 # Column of a training curve, and what it is called.
 _CURVES = (
@@ -67,14 +68,16 @@ def _of_model(run: Finished, stage: str, model: str) -> Iterator[Picture]:
     name, block = f"{stage}_{model}", in_domain(run.numbers[stage][model])
     colour = model_colours(run.teachers, fused=run.verdict["model"])[model]
     raw, scaled = scored(block, "raw"), scored(block, "scaled")
+    errors = (
+        f"ECE {number(raw['ece'])} before calibration (grey), where {floor_words(raw)}; "
+        f"{number(scaled['ece'])} after, where {floor_words(scaled)}"
+    )
     table = run.table("reliability", name)
     yield Picture(
         "reliability", name, reliability_figure(table, colour=colour),
-        f"Reliability diagram of {model}, {stage}: ECE {number(raw['ece'])} before calibration and "
-        f"{number(scaled['ece'])} after.",
-        f"{stage} {model}: ECE {number(raw['ece'])} before (grey), {number(scaled['ece'])} after; "
-        f"a calibrated model would have {floor(scaled)}. "
-        f"{about(block)}. Bars: 95 % by Wilson's formula, rows taken as independent.",
+        f"Reliability diagram of {model}, {stage}: {errors}.",
+        f"{stage} {model}: {errors}. {about(block)}. Bars: 95 % by Wilson's "
+        "formula, rows taken as independent.",
     )  # fmt: skip
     yield Picture(
         "confusion", name, confusion_figure(run.table("confusion", name)),

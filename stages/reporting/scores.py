@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from stages.evaluation.noise_floor import FLOOR_MEANS, floor_cell
 from stages.reporting.elements import paragraph, section, table, wrapped
 from stages.reporting.finished import Block, Finished, in_domain
 from stages.reporting.markup import Content, Markup
@@ -9,7 +10,6 @@ from stages.reporting.wording import (
     about,
     counted,
     fitted_on,
-    floor,
     left_out,
     scored,
     with_interval,
@@ -87,9 +87,8 @@ def _gate_table(run: Finished) -> Markup:
     return table(
         "Gates beside in-domain.",
         f"{run.verdict['stage']}, calibrated on {fitted_on(block for *_, block in _places(run))}; "
-        "majority labels. The floor is the mean ECE of a perfectly calibrated model with these "
-        "confidences, with its 95th percentile: an ECE below that may be noise alone.",
-        ("model", "rows of", "n", "in domain", *(name for _, name in _MAIN), _FLOOR, "ECE, raw"),
+        f"majority labels. {FLOOR_MEANS}",
+        ("model", "rows of", "n", "in domain", *(name for _, name in _MAIN), _FLOOR),
         [_row(*place) for place in _places(run)],
         words=2,
     )
@@ -119,13 +118,12 @@ def _places(run: Finished) -> Iterator[tuple[str, str, Block]]:
 
 def _row(model: str, place: str, block: Block) -> Sequence[Content]:
     if not block["n"]:
-        return (model, place, 0, 0, *("no rows" for _ in (*_MAIN, _FLOOR, "ECE, raw")))
+        return (model, place, 0, 0, *("no rows" for _ in (*_MAIN, _FLOOR)))
     scaled = scored(block, "scaled")
     values = (with_interval(scaled, metric) for metric, _ in _MAIN)
     # All of the rows in domain are; a gate's are counted.
     counts = (counted(block["n"]), counted(block.get("in_domain", block["n"])))
-    raw = with_interval(scored(block, "raw"), "ece")
-    return (model, place, *counts, *values, floor(scaled), raw)
+    return (model, place, *counts, *values, floor_cell(scaled))
 
 
 def _models(run: Finished) -> Markup:
@@ -136,7 +134,7 @@ def _models(run: Finished) -> Markup:
             one["probabilities"],
             counted(one["n"]),
             *(with_interval(one, metric) for metric, _ in _SCORES),
-            floor(one),
+            floor_cell(one),
         )
         for name, numbers in run.models.items()
         for one in in_domain(numbers)["scores"]
@@ -174,4 +172,4 @@ def _by_folds(run: Finished) -> Markup:
 def _parts(rows: Iterable[Block], key: str) -> Iterator[Sequence[Content]]:
     for row in rows:
         values = (with_interval(row, metric) for metric, _ in _MAIN)
-        yield (row[key], f"{row['classes']} of 7", counted(row["n"]), *values, floor(row))
+        yield (row[key], f"{row['classes']} of 7", counted(row["n"]), *values, floor_cell(row))

@@ -11,12 +11,12 @@ from stages.reporting.wording import (
     counted,
     difference,
     fitted_on,
-    floor,
     number,
     scored,
     temperature,
     with_interval,
 )
+from stages.scoring.noise_floor import floor_words
 
 
 def verdict_section(run: Finished) -> Markup:
@@ -61,8 +61,9 @@ def _headline(run: Finished) -> Iterator[tuple[str, Content, str]]:
     raw, scaled, note = scored(block, "raw"), scored(block, "scaled"), about(block)
     yield "Accuracy", with_interval(scaled, "accuracy"), note
     yield "Macro-F1", with_interval(scaled, "macro_f1"), note
-    yield "ECE, calibrated", with_interval(scaled, "ece"), f"{_floor(scaled)}; {note}"
-    yield "ECE, raw", with_interval(raw, "ece"), f"{_floor(raw)}; before calibration; {_raw(note)}"
+    yield "ECE, calibrated", with_interval(scaled, "ece"), f"{floor_words(scaled)}; {note}"
+    before = f"{floor_words(raw)}; before calibration; {_raw(note)}"
+    yield "ECE, raw", with_interval(raw, "ece"), before
     yield "NLL, calibrated", with_interval(scaled, "nll"), f"raw {number(raw['nll'])}; {note}"
     (fit,) = run.best["fit"]
     done = "fitted" if fit["temperature_no_fit"] is None else "tried"
@@ -71,10 +72,6 @@ def _headline(run: Finished) -> Iterator[tuple[str, Content, str]]:
         temperature(fit),
         f"{done} on {counted(fit['n'])} rows of {fit['fitted_on']}; majority labels",
     )
-
-
-def _floor(row: Block) -> str:
-    return f"a calibrated model would have {floor(row)}"
 
 
 def _raw(note: str) -> str:

@@ -35,11 +35,6 @@ def with_interval(row: Block, metric: str) -> Markup:
     return estimate(row[metric], row[f"{metric}_95"])
 
 
-def floor(row: Block) -> str:
-    """Mean and 95th percentile of the ECE of a perfectly calibrated model."""
-    return f"{number(row['ece_floor'])} ({number(row['ece_floor_95'])})"
-
-
 def temperature(fit: Block, name: str = "temperature") -> Content:
     """A fitted temperature and its 95 % interval, open where it ends at a bound; or no fit."""
     if (reason := fit[f"{name}_no_fit"]) is not None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.scoring.metrics import Floats, Ints
+from stages.scoring.noise_floor import NoiseFloor
 from stages.scoring.proportion import wilson_interval
 from stages.scoring.sums import METRICS, Draws, Layout, metrics_of, row_sums
 
@@ -51,14 +52,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Metrics of all rows, of each draw, and what the ECE's bins scatter by themselves.
-
-    `groups` is the number of groups that the rows are of.
-    """
+    """Metrics of all rows and of each draw; `groups` is the number of groups of the rows."""
 
     found: Draws
     draws: Draws
-    noise: Floats
     groups: int
 
 
@@ -76,28 +73,22 @@ def draw(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: in
     """Every metric of these rows and of each draw of them."""
     layout = Layout(probabilities.shape[1], bins)
     sums = row_sums(probabilities, targets, bins=bins)
-    seen, totals = sums.sum(axis=0, keepdims=True), resamples.totals(sums)
     return Drawn(
-        found=metrics_of(seen, layout=layout),
-        draws=metrics_of(totals, layout=layout),
-        # What the ECE of a calibrated model would be in each draw: the scatter of its bins alone.
-        noise=np.abs((totals - seen)[:, layout.gaps]).sum(axis=1) / len(targets),
+        found=metrics_of(sums.sum(axis=0, keepdims=True), layout=layout),
+        draws=metrics_of(resamples.totals(sums), layout=layout),
         groups=resamples.counts.shape[1],
     )
 
 
-def estimates(drawn: Drawn) -> dict[str, Estimate]:
-    """Each metric of `METRICS` with its interval.
+def estimates(drawn: Drawn, *, floor: NoiseFloor) -> dict[str, Estimate]:
+    """Each metric of `METRICS` with its interval; `floor` is that of the ECE of these rows.
 
     Percentiles of the draws, but for the ECE, and Wilson's where all rows are right or none is.
-    Of 300 synthetic samples of 400 rows, .95 to .97 held the truth in the intervals of accuracy,
-    macro-F1 and NLL. That of `ece` did in .96 if the model was calibrated, in only .87 if its
-    logits were 1.3 times too large, in .92 if twice. Of 450 samples of 2,000 rows, 1.3 times too
-    large: `ece` .89, the others .94 to .95.
+    docs/metrics.md says how often the intervals held the truth of synthetic samples.
     """
     found, draws = drawn.found, drawn.draws
     made = {name: Estimate(float(found[name][0]), percentiles(draws[name])) for name in METRICS}
-    made["ece"] = _ece_estimate(made["ece"].value, draws["ece"], noise=drawn.noise)
+    made["ece"] = _ece_estimate(made["ece"].value, draws["ece"], floor=floor)
     return made | {
         name: _estimate_of_all(made[name].value, groups=drawn.groups)
         for name in _SHARES
@@ -123,15 +114,14 @@ def percentiles(draws: Floats) -> Interval:
     return float(low), float(high)
 
 
-def _ece_estimate(value: float, draws: Floats, *, noise: Floats) -> Estimate:
+def _ece_estimate(value: float, draws: Floats, *, floor: NoiseFloor) -> Estimate:
     """An ECE with the reflected interval `2 ece - drawn`, widened to hold the ECE.
 
     A draw's ECE is too large by about as much as the ECE itself, for its bins scatter twice. And
-    an ECE within `noise`, what the bins of a calibrated model scatter, may as well be 0.
+    an ECE that a calibrated model may show, by its floor, may as well be 0.
     """
     low, high = percentiles(draws)
-    is_noise = value <= percentiles(noise)[1]
-    lowest = 0.0 if is_noise else max(0.0, 2 * value - high)
+    lowest = 0.0 if value <= floor.percentile_95 else max(0.0, 2 * value - high)
     return Estimate(value, (lowest, max(value, 2 * value - low)))
 
 

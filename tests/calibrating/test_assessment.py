@@ -2,6 +2,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from tests.evaluation.conftest import WEIGHTS
+from tests.evaluation.run_folder import LOGITS, SEEN_AT_GATE, TRUE_T, build_run_folder
 
 from stages.calibrating.assessment import assess
 from stages.calibrating.model import fusion, single, stage_models
@@ -11,8 +13,6 @@ from stages.calibrating.stage_rows import stage_rows
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.scoring.temperature import fit_temperature, one_hot
-from tests.calibrating.conftest import WEIGHTS
-from tests.calibrating.run_folder import SEEN_AT_GATE, TRUE_T, build_run_folder
 
 PROTOCOL = Protocol("test", bins=15, folds=5, bootstrap_samples=50, seed=7)
 
@@ -51,6 +51,23 @@ def test_known_temperature_comes_back_for_labels_and_votes_with_their_intervals(
         assert low < temperature < high
         assert temperature == pytest.approx(TRUE_T["stageA"], rel=0.15)
     assert _assess(manifest, teachers["stageB"][0]).intervals.votes is None
+
+
+def test_reported_fold_without_a_fit_is_warned_about_by_its_calibration(read, caplog):
+    """All rows but one are right: the folds beside that row's fit no temperature, all of val does."""
+    manifest, teachers = read
+    teacher = teachers["stageB"][0]
+    table = teacher.logits.copy()
+    targets = targets_of(manifest.rows.set_index("id").loc[table.index])
+    logits = table[LOGITS].to_numpy(copy=True)
+    logits[np.arange(len(table)), targets] = logits.max(axis=1) + 3
+    wrong = table.index.get_loc("rafdb_basic/val0003")
+    logits[wrong] = np.roll(logits[wrong], 1)
+    table[LOGITS] = logits
+    sure = dataclasses.replace(teacher, logits=table)
+    found = _assess(manifest, sure)
+    assert found.calibration.temperature_no_fit is None
+    assert "models/stageB: RN18: val by folds (no fit in 1 of 5 folds: T = 1)" in caplog.text
 
 
 def test_crossfit_reports_val_and_keeps_the_temperature_of_all_val(read):

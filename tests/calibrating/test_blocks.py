@@ -10,6 +10,7 @@ from stages.calibrating.blocks import (
     native_px_masks,
     rounded,
     row_set_masks,
+    score_row,
     votes_block,
 )
 from stages.calibrating.calibration import Pair
@@ -70,6 +71,20 @@ def test_incident_N8_every_row_of_scores_has_every_metric_with_its_interval(evid
         assert row["n"] > 0
 
 
+@pytest.mark.parametrize("copies", [1, 2])
+def test_reported_ece_interval_reaches_0_exactly_where_its_floor_says_noise(draw, copies):
+    """Of samples with logits 1.35 times too large some lie above the floor, and some below."""
+    reaches, is_below = [], []
+    for seed in range(40):
+        logits, targets = (np.repeat(one, copies, axis=0) for one in draw(100, seed=seed))
+        draws = PROTOCOL.resamples([f"g{number // copies}" for number in range(len(targets))])
+        row = score_row(softmax(logits * 1.35), targets, resamples=draws, bins=15)
+        reaches.append(row["ece_95"][0] == 0)
+        is_below.append(row["ece"] <= row["ece_floor_95"])
+    assert reaches == is_below
+    assert 0 < sum(reaches) < 40
+
+
 def test_headline_is_the_scaled_row_and_what_it_was_before(evidence):
     found = _block(evidence)
     raw, scaled = (
@@ -79,7 +94,7 @@ def test_headline_is_the_scaled_row_and_what_it_was_before(evidence):
     assert plain.pop("ece_floor") == found["scores"][1]["ece_floor"]
     assert plain == pytest.approx({
         "n": 200, "classes": 7, "accuracy": scaled["accuracy"], "macro_f1": scaled["macro_f1"],
-        "nll": scaled["nll"], "nll_raw": raw["nll"], "ece": scaled["ece"], "ece_raw": raw["ece"],
+        "nll": scaled["nll"], "nll_raw": raw["nll"], "ece": scaled["ece"],
     })  # fmt: skip
 
 

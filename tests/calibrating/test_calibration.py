@@ -147,6 +147,20 @@ def test_reported_fold_without_an_optimum_stops_nothing():
     assert no_fits(calibrations) == " (no fit in 1 of 3 folds: T = 1)"
 
 
+def test_reported_fold_whose_other_folds_have_too_few_votes_is_told(draw):
+    """Its rows are in no number of votes, so the reader must see why n is smaller."""
+    logits, targets = draw(300)
+    fold = PROTOCOL.fold_of(_observed([softmax(logits)], targets).groups)
+    voted = np.zeros(300, dtype=bool)
+    voted[np.flatnonzero(fold == 0)[:20]] = voted[np.flatnonzero(fold == 1)[:2]] = True
+    shares = np.where(voted[:, None], softmax(logits), np.nan)
+    observed = _observed([softmax(logits)], targets, shares=shares)
+    pair, calibrations = crossfit(observed, mixing=SINGLE, protocol=PROTOCOL)
+    assert np.isnan(pair.to_votes[fold == 0]).all()
+    assert not np.isnan(pair.to_votes[fold != 0]).any()
+    assert no_fits(calibrations) == " (no fit to votes for 1 of 3 folds: too few)"
+
+
 def test_incident_N2_rows_that_are_all_right_are_left_as_they_are():
     logits, targets = _right_but(0)
     shares = np.where(np.arange(1_000)[:, None] < 500, one_hot(targets), np.nan)

@@ -166,7 +166,7 @@ def block(about: dict[str, Any], *, n: int) -> dict[str, Any]:
     row = score_row(n)
     return {
         "n": n, "classes": 7, "accuracy": 0.5, "macro_f1": 0.5, "nll": 0.5, "nll_raw": 0.5, "ece": 0.5,
-        "ece_floor": 0.3, "ece_raw": 0.5, "about": [about | {"n": n}], "left_out": [],
+        "ece_floor": 0.3, "about": [about | {"n": n}], "left_out": [],
         "scores": [{"probabilities": name} | row for name in ("raw", "scaled")],
         "per_class": [
             {"class": name, "n": 40 - k, "f1": 0.5, "f1_95": [0.4, 0.6]}

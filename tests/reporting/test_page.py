@@ -140,8 +140,14 @@ def test_what_a_bias_changes_is_told_with_the_rows_that_the_votes_fit_has(run, p
 def test_reported_floor_stands_beside_every_ece(run, page, pictures):
     block = in_domain(run.best)
     raw, scaled = (f"{one['ece_floor']:.3f} ({one['ece_floor_95']:.3f})" for one in block["scores"])
-    note = f"a calibrated model would have {scaled}; n = 160 rows"
-    assert note in _text(_part(page, "verdict"))
+    before, after = (
+        f"a calibrated model would have {one['ece_floor']:.3f} on average, above "
+        f"{one['ece_floor_95']:.3f} in one of 20"
+        for one in block["scores"]
+    )
+    text = _text(_part(page, "verdict"))
+    assert f"{before}; before calibration; n = 160 rows" in text
+    assert f"{after}; n = 160 rows" in text
     for anchor in ("gates", "tables"):
         text = _text(_part(page, anchor))
         assert text.count("ECE floor (95 %)") >= 1
@@ -149,10 +155,15 @@ def test_reported_floor_stands_beside_every_ece(run, page, pictures):
     assert "its floor (95 %)" in _part(page, "calibration")
     assert raw in _part(page, "calibration")
     drawn = [one for one in pictures if one.kind == "reliability"]
-    assert all("after; a calibrated model would have 0." in one.caption for one in drawn)
-    # Each table with an ECE among its columns has a floor.
+    (best,) = [one for one in drawn if one.part == f"{run.verdict['stage']}_{run.verdict['model']}"]
+    for said in (best.alt, best.caption):
+        assert f"before calibration (grey), where {before}; " in said
+        assert f"after, where {after}." in said
+    # Each column of an ECE has its floor.
     for head in re.findall(r"<thead>(.*?)</thead>", page):
-        assert ("ECE" in head) == ("floor" in head)
+        names = re.findall(r"<th[^>]*>(.*?)</th>", head)
+        floors = sum("floor" in name for name in names)
+        assert sum("ECE" in name and "floor" not in name for name in names) == floors, names
 
 
 def test_reported_no_fit_is_said_wherever_the_temperature_stands(run, recipe):

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 from scipy.stats import binom
+from stages.evaluation import bootstrap
 
-from stages.scoring import bootstrap
 from stages.scoring.bootstrap import estimates, mean_interval, resample
 from stages.scoring.metrics import score, softmax
+from stages.scoring.noise_floor import ece_floor
 from stages.scoring.sums import METRICS, Layout, metrics_of, row_sums
 
 SAMPLES = 60
@@ -17,7 +18,8 @@ def _names(values):
 def _estimates(logits, targets, groups, *, samples=200, seed=1):
     resamples = resample(_names(groups), samples=samples, random=np.random.default_rng(seed))
     drawn = bootstrap.draw(softmax(logits), targets, resamples=resamples, bins=15)
-    return estimates(drawn)
+    floor = ece_floor(softmax(logits), group=resamples.group, bins=15)
+    return estimates(drawn, floor=floor)
 
 
 def test_a_draw_is_the_score_of_the_drawn_rows(draw):

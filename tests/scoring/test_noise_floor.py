@@ -8,6 +8,10 @@ from stages.scoring.reliability import bin_of, expected_calibration_error
 BINS = 15
 
 
+def _floor(probabilities, *, copies=1):
+    return ece_floor(probabilities, group=np.arange(len(probabilities)) // copies, bins=BINS)
+
+
 def _hits_drawn_row_by_row(confidence, *, samples=4_000):
     """The oracle: the ECE of every sample of hits, each row drawn by itself."""
     random = np.random.default_rng(1)
@@ -24,7 +28,7 @@ def test_floor_is_mean_and_percentile_of_hits_drawn_row_by_row(draw, n, sharpene
     logits, _ = draw(n)
     probabilities = softmax(logits * sharpened)
     oracle = _hits_drawn_row_by_row(probabilities.max(axis=1))
-    found = ece_floor(probabilities, bins=BINS)
+    found = _floor(probabilities)
     assert found.mean == pytest.approx(oracle.mean(), rel=0.04)
     assert found.percentile_95 == pytest.approx(np.quantile(oracle, 0.95), rel=0.05)
 
@@ -37,22 +41,30 @@ def test_incident_N11_ece_of_a_calibrated_model_lies_at_its_floor(draw, n, ece):
         logits, targets = draw(n, seed=seed)
         probabilities = softmax(logits)
         errors.append(expected_calibration_error(probabilities, targets, bins=BINS))
-        floors.append(ece_floor(probabilities, bins=BINS))
+        floors.append(_floor(probabilities))
     assert np.mean(errors) == pytest.approx(ece, rel=0.05)
     assert np.mean([one.mean for one in floors]) == pytest.approx(np.mean(errors), rel=0.05)
     above = sum(e > one.percentile_95 for e, one in zip(errors, floors, strict=True))
     assert 1 <= above <= 11
 
 
+def test_reported_copies_of_a_row_do_not_lower_the_floor(draw):
+    """They are right or wrong together: ten of each are no more evidence than one."""
+    logits, _ = draw(200)
+    once, tenfold = softmax(logits), softmax(np.repeat(logits, 10, axis=0))
+    assert _floor(tenfold, copies=10).mean == pytest.approx(_floor(once).mean)
+    assert _floor(tenfold).mean < 0.4 * _floor(once).mean
+
+
 def test_sharpened_model_lies_above_the_floor_of_its_confidences(draw):
     logits, targets = draw(300)
     probabilities = softmax(logits * 2)
     error = expected_calibration_error(probabilities, targets, bins=BINS)
-    assert error > 2 * ece_floor(probabilities, bins=BINS).percentile_95
+    assert error > 2 * _floor(probabilities).percentile_95
 
 
 def test_certain_model_has_no_floor_and_equal_confidences_have_equal_ones(draw):
-    certain = ece_floor(np.eye(7), bins=BINS)
+    certain = _floor(np.eye(7))
     assert (certain.mean, certain.percentile_95) == (0, 0)
     logits, _ = draw(50)
-    assert ece_floor(softmax(logits), bins=BINS) == ece_floor(softmax(logits), bins=BINS)
+    assert _floor(softmax(logits)) == _floor(softmax(logits))

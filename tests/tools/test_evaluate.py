@@ -55,7 +55,7 @@ def project(root, tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
-def write_linear_onnx(path, *, weights, classes=CLASSES, temperature=2.0, version=1):
+def write_linear_onnx(path, *, weights, classes=CLASSES, temperature=2.0, version=1, no_fit=None):
     """Logits are a linear function of the mean colour."""
     slope = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
     nodes = [
@@ -76,7 +76,7 @@ def write_linear_onnx(path, *, weights, classes=CLASSES, temperature=2.0, versio
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     said = {
         "class_order": list(classes), "preprocess": PREPROCESS | {"size": SIZE},
-        "temperature": temperature, "weights": {"RN18": 1.0}, "weights_sha256": weights,
+        "temperature": temperature, "temperature_no_fit": no_fit, "weights": {"RN18": 1.0}, "weights_sha256": weights,
         "stage": "stageA", "metadata_version": version, "precision": "fp32",
     }  # fmt: skip
     texts = {name: json.dumps(value) for name, value in said.items()}
@@ -195,6 +195,9 @@ def test_exported_file_is_scored_by_what_it_says_of_itself(project):
     assert found["temperature"] == 2.0
     assert found["rows"]["nll_raw"] != found["rows"]["nll"]
     assert found["rows"]["about"][0]["fitted_on"] == "val (tiny.onnx)"
+    write_linear_onnx("tiny.onnx", weights={"RN18": "0" * 64}, no_fit="all are right")
+    found = run("tiny.onnx", "--rows", GATE)
+    assert found["rows"]["about"][0]["fitted_on"] == "val (tiny.onnx) (no fit: T = 1)"
 
 
 def test_same_pictures_under_other_names_are_counted_and_left_out(project):

@@ -47,6 +47,15 @@ def test_mean_and_student_s_interval_over_seeds():
     assert "3 seeds (1, 2, 3)" in table([found])
 
 
+def test_reported_ece_over_seeds_has_its_floor_beside_it():
+    nodes = [_node(f"s{seed}", seed, 0.5) | {"experiments": None} for seed in (1, 2)]
+    for node in nodes:
+        numbers = node["data"]["metrics"]["metrics/teachers.json"]["data"]
+        numbers["stageA"]["RN18"]["test"] |= {"ece": 0.05, "ece_floor": 0.04}
+    summaries, _ = summarize(read_experiments(nodes)[0])
+    assert [one.metric.rsplit(".")[-1] for one in summaries] == ["accuracy", "ece", "ece_floor"]
+
+
 def test_workspace_and_its_commit_are_one_run():
     summaries, left_out = _summarize()
     assert summaries == []
