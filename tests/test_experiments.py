@@ -214,7 +214,10 @@ def test_an_archive_that_dvc_does_not_know_is_missing_in_a_temporary_experiment(
     _params(clean.folder, path="new.zip")
     output = _failed(clean, "dvc", "exp", "run", "--temp", "standardize")
     (clean.folder / "raw/full/new.zip").unlink()
-    assert "standardize.sources.toy.path: expected a folder or a .zip, found nothing" in output
+    assert (
+        "standardize.sources.toy.path: expected a folder, a .zip or a folder inside a .zip, found nothing"
+        in output
+    )
 
 
 def test_archives_and_results_go_to_another_machine_and_back(

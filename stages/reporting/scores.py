@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from stages.evaluation.noise_floor import FLOOR_MEANS, floor_cell
 from stages.reporting.elements import paragraph, section, table, wrapped
 from stages.reporting.finished import Block, Finished, in_domain
 from stages.reporting.markup import Content, Markup
@@ -14,6 +13,7 @@ from stages.reporting.wording import (
     scored,
     with_interval,
 )
+from stages.scoring.noise_floor import FLOOR_MEANS, floor_cell
 
 _MAIN = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"), ("ece", "ECE"))
 _CHOOSING = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"))

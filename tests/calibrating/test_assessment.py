@@ -2,8 +2,8 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.evaluation.conftest import WEIGHTS
-from tests.evaluation.run_folder import LOGITS, SEEN_AT_GATE, TRUE_T, build_run_folder
+from tests.calibrating.conftest import WEIGHTS
+from tests.calibrating.run_folder import LOGITS, SEEN_AT_GATE, TRUE_T, build_run_folder
 
 from stages.calibrating.assessment import assess
 from stages.calibrating.model import fusion, single, stage_models

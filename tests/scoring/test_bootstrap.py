@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from scipy.stats import binom
-from stages.evaluation import bootstrap
 
+from stages.scoring import bootstrap
 from stages.scoring.bootstrap import estimates, mean_interval, resample
 from stages.scoring.metrics import score, softmax
 from stages.scoring.noise_floor import ece_floor
