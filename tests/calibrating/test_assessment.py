@@ -2,8 +2,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.calibrating.conftest import WEIGHTS
-from tests.calibrating.run_folder import LOGITS, SEEN_AT_GATE, TRUE_T, build_run_folder
 
 from stages.calibrating.assessment import assess
 from stages.calibrating.model import fusion, single, stage_models
@@ -13,6 +11,8 @@ from stages.calibrating.stage_rows import stage_rows
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.scoring.temperature import fit_temperature, one_hot
+from tests.calibrating.conftest import WEIGHTS
+from tests.calibrating.run_folder import LOGITS, SEEN_AT_GATE, TRUE_T, build_run_folder
 
 PROTOCOL = Protocol("test", bins=15, folds=5, bootstrap_samples=50, seed=7)
 
