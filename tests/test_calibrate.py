@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages import calibrate, evaluate
+from stages import calibrate
 from stages.records.schema import targets_of
 from stages.scoring.metrics import score, softmax
 from tests.calibrating.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
+from tools import evaluate
 
 MODELS = [
     "RN18", "B3", "fused_fixed", "fused_searched", "fused_fixed_logits", "fused_searched_logits",

@@ -1,32 +1,19 @@
-"""Synthetic predictions whose truth is known, and a project of them."""
+"""A project of synthetic predictions."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from stages.calibrating.published import STAGES, read_manifest_folder, read_teacher
 from stages.calibrating.study import Study, study
 from stages.config import Calibrate
 from tests.calibrating.run_folder import build_run_folder
+from tests.scoring.conftest import draw
 
-Drawn = tuple[np.ndarray, np.ndarray]
+__all__ = ["draw"]
+
 INIT_FROM = {"stageB": None}
 WEIGHTS = {"RN18": 0.7, "B3": 0.3}
-
-
-@pytest.fixture(scope="session")
-def draw() -> Callable[..., Drawn]:
-    """Logits (n, 7) and targets drawn from `softmax(logits)`: a perfectly calibrated model."""
-
-    def build(n: int, *, seed: int = 0, spread: float = 1.5) -> Drawn:
-        random = np.random.default_rng(seed)
-        logits = random.normal(scale=spread, size=(n, 7))
-        targets = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
-        return logits, targets
-
-    return build
 
 
 @pytest.fixture(scope="session")

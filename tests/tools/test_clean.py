@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from small_project import IMAGES, draw, small_params, write_params
 
-from stages import clean, manifest, standardize, train
+from stages import manifest, standardize, train
 from stages.runtime.files import read_json
 from stages.runtime.lock import is_held, run_lock
+from tools import clean
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 Project = Callable[..., Path]
 TRAIN = [sys.executable, "-m", "stages.train", "stageA", "RN18"]
 # Starts what it is told with its output in a pipe, says its pid, and waits.

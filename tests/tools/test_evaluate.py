@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from pydantic import ValidationError
 from small_faces import small_face, write_faces
 
-from stages import calibrate, evaluate
+from stages import calibrate
 from stages.calibrating.schema import check_numbers_of_rows, check_own_numbers
 from stages.config import Preprocess
 from stages.exporting import metadata
@@ -26,6 +26,7 @@ from stages.modeling.weights import save_teacher
 from stages.records.schema import SHARE_COLUMNS, targets_of
 from stages.scoring.metrics import score, softmax
 from tests.calibrating.run_folder import build_run_folder
+from tools import evaluate
 from tools.onnx_model import METADATA_VERSION
 
 GATE = "manifests/gate.csv"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages import summarize
+from tools import summarize
 
 pytestmark = pytest.mark.pipeline
 

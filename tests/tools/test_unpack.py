@@ -12,9 +12,10 @@ import pytest
 from small_project import small_params, write_params
 from torchvision.datasets import ImageFolder
 
-from stages import manifest, standardize, unpack
+from stages import manifest, standardize
 from stages.faces.labels import CLASSES
 from stages.faces.shards import Face, ShardWriter, read_faces
+from tools import unpack
 
 IMAGES = {"train": 3, "val": 1, "test": 1}
 SOURCES = {

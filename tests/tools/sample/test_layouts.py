@@ -1,6 +1,7 @@
 import numpy as np
 
-from stages.faces import labels, rafdb
+from stages.faces import labels
+from stages.sources import rafdb
 from stages.sources.votes import VOTE_COLUMNS
 from tools.sample.crowd import ANSWERS
 from tools.sample.layouts import (

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from small_project import ROOT
 
-from stages import sample
 from stages.config import ExpwSource, FerplusSource, Folder7Source, RafdbSource
 from stages.faces.boxes import BoxPx
 from stages.faces.decode import decode
@@ -19,6 +18,7 @@ from stages.intake.crop import crop_square
 from stages.sources.face import Candidate, Reject
 from stages.sources.formats import read_source
 from stages.sources.tree import open_tree
+from tools.sample import __main__ as sample
 from tools.sample.folder import INDEX, check_replaceable
 
 SAMPLE = ROOT / "raw" / "sample"
