@@ -98,6 +98,22 @@ def test_a_change_reruns_only_what_it_touches(
     assert clean.would_run() == expected
 
 
+def test_code_that_training_does_not_import_reruns_no_training(clean: SmallRepository) -> None:
+    for room in (
+        "calibrating",
+        "exporting",
+        "reporting",
+        "sources",
+        "intake",
+        "splitting",
+        "survey",
+    ):
+        file = max((clean.folder / "stages" / room).glob("*.py"))
+        file.write_text(file.read_text("utf-8") + "# a comment\n", encoding="utf-8")
+    changed = {stage.partition("@")[0] for stage in clean.would_run()}
+    assert changed == {"standardize", "manifest", "calibrate", "export", "report"}
+
+
 def test_weights_that_are_replaced_rerun_the_training_that_may_start_from_them(
     clean: SmallRepository,
 ) -> None:
