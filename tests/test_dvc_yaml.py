@@ -46,21 +46,6 @@ def test_code_among_deps_is_the_door_and_the_rooms_that_it_imports(stage: str) -
     )
 
 
-TRAINING = ("stageA", "stageB")
-
-
-@pytest.mark.parametrize(
-    "room", ["calibrating", "exporting", "reporting", "sources", "intake", "splitting", "survey"]
-)
-def test_a_change_of_a_room_that_training_does_not_import_is_no_change_of_training(
-    room: str,
-) -> None:
-    assert (ROOT / "stages" / room).is_dir()
-    for stage in TRAINING:
-        assert f"stages/{room}" not in PIPELINE[stage]["deps"]
-        assert not [dep for dep in PIPELINE[stage]["deps"] if dep.startswith("tools")]
-
-
 def test_dvc_yaml_reads_in_a_minute() -> None:
     assert len((ROOT / "dvc.yaml").read_text("utf-8").splitlines()) <= 180
 

@@ -1,4 +1,4 @@
-"""A model and batches -> logits. The only part of this room that needs torch."""
+"""A model and batches -> logits, for training, export and evaluation alike."""
 
 from collections.abc import Iterable
 
