@@ -183,8 +183,10 @@ def _contenders(standardized: Path, files: Sequence[Path], *, size: int) -> dict
         )
 
     unfinished, finished, plain = (
-        Unfinished(faces(WITH_CLAHE)), faces(WITH_CLAHE), faces(WITHOUT_CLAHE),
-    )  # fmt: skip
+        Unfinished(faces(WITH_CLAHE)),
+        faces(WITH_CLAHE),
+        faces(WITHOUT_CLAHE),
+    )
     images = list(store.images(np.arange(len(files))))
     return {
         "classic": lambda: classic_chain(files, size=size, preprocess=WITH_CLAHE),

@@ -4,7 +4,6 @@ A project of this dvc.yaml and this code in a temporary folder, with shards of s
 other outs are stand-ins, for DVC looks at them by size and time alone.
 """
 
-import re
 import shutil
 import statistics
 import tempfile
@@ -56,7 +55,7 @@ def _stand_in(folder: Path) -> None:
     params = load_params(folder / "params.yaml")
     raw = folder / params.raw
     archives = [raw / source.path for source in params.standardize.sources.values()]
-    outs = [folder / out for out in _outs(read_yaml(folder / "dvc.yaml"))]
+    outs = [folder / out for out in _outs(read_yaml(folder / "dvc.yaml"), [*params.teachers])]
     for path in (*archives, *outs):
         if not path.exists():
             file = path if path.suffix else path / "file"
@@ -64,14 +63,15 @@ def _stand_in(folder: Path) -> None:
             file.write_text("{}\n", encoding="utf-8")
 
 
-def _outs(pipeline: dict[str, Any]) -> Iterator[str]:
-    """The paths of all outs and metrics, those of a matrix for each teacher."""
+def _outs(pipeline: dict[str, Any], teachers: list[str]) -> Iterator[str]:
+    """Yield the paths of all outs and metrics, those of a matrix for each teacher."""
     for stage in pipeline["stages"].values():
-        teachers = stage.get("matrix", {}).get("teacher", [""])
         for out in (*stage["outs"], *stage.get("metrics", []), *stage.get("plots", [])):
             path = out if isinstance(out, str) else next(iter(out))
-            for teacher in teachers:
-                yield re.sub(r"\$\{item\.teacher\}", teacher, path)
+            if "matrix" in stage:
+                yield from (path.replace("${item.teacher}", teacher) for teacher in teachers)
+            else:
+                yield path
 
 
 def _repro_s(repository: Repository) -> float:

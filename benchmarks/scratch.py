@@ -1,24 +1,49 @@
-"""A project of this dvc.yaml and this code in a folder of its own, with nothing else at work."""
+"""A project of this dvc.yaml and this code in a folder of its own: to run, to kill, to compare."""
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from stages.runtime.files import read_json, sha256_file, sha256_json
+from stages.training.progress import CLOCK_KEYS
+
 ROOT = Path(__file__).parents[1]
+PATIENCE_S = 3600.0
+# The moment before DVC names its first stage.
+START = "start of dvc"
+STAGE_LINE = re.compile(r"^(?:Running stage|Stage) '([^']+)'", re.MULTILINE)
+_OUTS = ("standardized", "manifests", "models", "metrics", "plots")
+_CLOCK_FILES = {"environment.json", "latency.json", "report.html"}
+_CLOCK_KEYS = {*CLOCK_KEYS, "latency_ms", "latency_setting", "images_per_s", "seconds_per_epoch"}
+_GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
 
 
 class Repository:
     """A git and DVC repository with the project's code; `fill` adds params.yaml and raw pictures.
 
-    It begins with one commit, an empty cache, and no outs.
+    It begins with one commit, an empty cache and no outs. Its commands get `environment` on top.
     """
 
-    def __init__(self, folder: Path, *, fill: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fill: Callable[[Path], None],
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._environment = environment or {}
         for name in ("dvc.yaml", ".gitignore", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         no_caches = shutil.ignore_patterns("__pycache__")
@@ -39,30 +64,168 @@ class Repository:
         self.run("git", "commit", "-q", "-m", message)
 
     def run(self, *command: str) -> str:
-        """What a command prints; it must succeed."""
-        done = self.popen(*command)
-        output, _ = done.communicate(timeout=600)
-        assert done.returncode == 0, output  # noqa: S101 - states an invariant
-        return output
+        """Return what a command prints that must succeed."""
+        return self._finish(command, succeeds=True)
+
+    def fail(self, *command: str) -> str:
+        """Return what a command prints that must fail."""
+        return self._finish(command, succeeds=False)
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command of this environment in the repository."""
-        tools = Path(sys.executable).parent
         environment = os.environ | {
-            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
-            "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
-            "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org",
-        }  # fmt: skip
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-        return subprocess.Popen(
-            command, cwd=self.folder, env=environment, text=True, stderr=subprocess.STDOUT,
-            **streams | options,
-        )  # fmt: skip
+            **{
+                f"GIT_{role}_{key}": value
+                for role in ("AUTHOR", "COMMITTER")
+                for key, value in (("NAME", "test"), ("EMAIL", "test@example.org"))
+            },
+        }
+        settings: dict[str, Any] = {
+            "cwd": self.folder,
+            "env": environment | self._environment,
+            "text": True,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+        }
+        return subprocess.Popen(command, **settings | options)
+
+    def processes(self) -> list[psutil.Process]:
+        """List the processes whose current folder is the repository or lies below it."""
+        return list(_processes_below(self.folder))
+
+    def doors(self) -> list[psutil.Process]:
+        """List the doors that are at work in the repository."""
+        return [process for process in self.processes() if _is_door(process)]
+
+    def _finish(self, command: Sequence[str], *, succeeds: bool) -> str:
+        process = self.popen(*command)
+        output, _ = process.communicate(timeout=600)
+        assert (process.returncode == 0) == succeeds, output  # noqa: S101 - states an invariant
+        return output
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A moment of a run: seconds after DVC first names a stage."""
+
+    stage: str
+    after_s: float
+
+
+class Repro:
+    """A `dvc repro` in a process group of its own, with what it prints in a file."""
+
+    def __init__(self, repository: Repository, *, targets: Sequence[str], output: Path) -> None:
+        self._output = output
+        with output.open("w", encoding="utf-8") as file:
+            self._dvc = repository.popen(
+                "dvc", "repro", *targets, stdout=file, start_new_session=True
+            )
+
+    def text(self) -> str:
+        """Return what DVC and the doors have printed so far."""
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+    def stages(self) -> list[str]:
+        """List the stages that DVC has named so far, run or skipped, in order."""
+        return STAGE_LINE.findall(self.text())
+
+    def doors(self) -> list[psutil.Process]:
+        """List the doors that DVC waits for: one, or none between two stages."""
+        return [child for child in _children(self._dvc.pid) if _is_door(child)]
+
+    def wait(self, timeout: float = PATIENCE_S) -> int:
+        """Wait for the end and return the exit code."""
+        return self._dvc.wait(timeout)
+
+    def reaches(self, moment: Moment) -> bool:
+        """Wait for a moment; False if the run ends before it."""
+        deadline = time.monotonic() + PATIENCE_S
+        while moment.stage != START and moment.stage not in self.stages():
+            if self._dvc.poll() is not None:
+                return False
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"DVC came to no stage {moment.stage}:\n{self.text()}")
+            time.sleep(0.01)
+        try:
+            self.wait(moment.after_s)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def kill(self, victim: str) -> str:
+        """Kill the door, DVC or their group; returns which: between doors it is DVC."""
+        doors = self.doors()
+        if victim == "door" and not doors:
+            victim = "dvc"
+        if victim == "door":
+            doors[0].kill()
+        elif victim == "dvc":
+            self._dvc.kill()
+        elif hasattr(os, "killpg"):
+            os.killpg(self._dvc.pid, signal.SIGKILL)
+        else:
+            for process in (*_children(self._dvc.pid), self._dvc):
+                process.kill()
+        self.wait()
+        return victim
+
+
+def hash_published(folder: Path) -> dict[str, str]:
+    """Hash each published file, without what the clock and the machine decide.
+
+    These are environment.json, latency.json and the page, and by their keys the times and rates in
+    other JSON files.
+    """
+    paths = [path for out in _OUTS for path in (folder / out).rglob("*") if path.is_file()]
+    return {
+        path.relative_to(folder).as_posix(): (
+            sha256_json(_without_clock(read_json(path)))
+            if path.suffix == ".json"
+            else sha256_file(path)
+        )
+        for path in sorted(paths)
+        if path.name not in _CLOCK_FILES
+    }
+
+
+def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    """Name the files that are missing, too many or different."""
+    return [name for name in sorted(found | expected) if found.get(name) != expected.get(name)]
 
 
 def fill_sample(folder: Path) -> None:
-    """The sample recipe and the sample's raw pictures."""
+    """Copy the sample recipe and the sample's raw pictures."""
     shutil.copy(ROOT / "params.yaml", folder)
     shutil.copytree(ROOT / "raw" / "sample", folder / "raw" / "sample")
+
+
+def _without_clock(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_clock(part) for key, part in value.items() if key not in _CLOCK_KEYS}
+    if isinstance(value, list):
+        return [_without_clock(part) for part in value]
+    return value
+
+
+def _processes_below(folder: Path) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with suppress(*_GONE):
+            if Path(process.cwd()).is_relative_to(folder):
+                yield process
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def _is_door(process: psutil.Process) -> bool:
+    with suppress(*_GONE):
+        command = process.cmdline()
+        return "-m" in command and any(part.startswith("stages.") for part in command)
+    return False

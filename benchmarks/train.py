@@ -9,7 +9,6 @@ from faces of 112 px. On a GPU: RN18 at 224 and B3 at 384 px, and what whole run
 """
 
 import argparse
-import copy
 import json
 import statistics
 import tempfile
@@ -22,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
+from benchmarks.bare_step import BareStep
 from benchmarks.command import Figures, as_lines
 from benchmarks.loader import write_faces
 from benchmarks.machine import describe_machine
@@ -85,15 +84,25 @@ SETTINGS = {
     ),
     "cuda": (
         Setting(
-            "two_stage", "stageA", "RN18", image_px=224, face_px=224, num_batches=400,
+            "two_stage",
+            "stageA",
+            "RN18",
+            image_px=224,
+            face_px=224,
+            num_batches=400,
             whole=Whole(epochs=60, rows=182_960, val_rows=18_296),
         ),
         Setting(
-            "two_stage", "stageB", "B3", image_px=384, face_px=384, num_batches=100,
+            "two_stage",
+            "stageB",
+            "B3",
+            image_px=384,
+            face_px=384,
+            num_batches=100,
             whole=Whole(epochs=1, rows=258_370, val_rows=0),
         ),
     ),
-}  # fmt: skip
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,58 +143,17 @@ def measure(setting: Setting, *, device: torch.device, rounds: int) -> Figures:
         _take_epoch(engine, 0)
         peak = peak_gpu_bytes(device)
         figures = _compare(engine, section, rounds=rounds)
-        if setting.whole is not None:
+        if (whole := setting.whole) is not None:
             scoring_img_s = _scoring_img_s(engine)
-            figures |= _projected(setting.whole, figures["loop_img_s"], scoring_img_s)
-            figures |= {"scoring_img_s": round(scoring_img_s, 1)}
-            figures |= {"peak_gpu_gib": None if peak is None else round(peak / 2**30, 2)}
+            epoch_s = whole.rows / figures["loop_img_s"] + whole.val_rows / scoring_img_s
+            scope = f"{whole.epochs} x ({whole.rows} rows trained, {whole.val_rows} scored)"
+            figures |= {
+                "projected": scope,
+                "projected_s": round(whole.epochs * epoch_s, 1),
+                "scoring_img_s": round(scoring_img_s, 1),
+                "peak_gpu_gib": None if peak is None else round(peak / 2**30, 2),
+            }
     return figures
-
-
-class BareStep:
-    """Plain torch on one ready batch, with a model and an optimizer of its own."""
-
-    def __init__(self, engine: Engine, section: Stage, *, with_extras: bool) -> None:
-        machinery = engine.machinery
-        self._dtype, self._device = machinery.dtype, machinery.device
-        self._model = copy.deepcopy(machinery.model)
-        self._loss, self._max_norm = machinery.loss, section.max_grad_norm
-        is_fused = self._device.type == "cuda"
-        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3, fused=is_fused)
-        self._average = copy.deepcopy(machinery.weights()) if with_extras else None
-        batch = next(iter(engine.batches.epoch(0, start_batch=0)))
-        self._batch = {name: part.clone() for name, part in engine.finish(batch).items()}
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a step."""
-        return len(self._batch["target"])
-
-    def take(self, number: int) -> None:
-        """Take so many steps."""
-        for _ in range(number):
-            self._optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(
-                self._device.type, self._dtype, enabled=self._dtype != torch.float32
-            ):
-                embedding = self._model.embed(self._batch["image"])
-                logits = self._model.head.training_logits(
-                    embedding, self._batch["target"], margin_rad=0.1
-                )
-            self._loss(logits, self._batch["target"]).backward()
-            if self._average is not None:
-                nn.utils.clip_grad_norm_(self._model.parameters(), self._max_norm)
-            self._optimizer.step()
-            if self._average is not None:
-                _average(self._average, self._model)
-
-
-def _average(average: nn.Module, model: nn.Module) -> None:
-    with torch.no_grad():
-        kept, new = ([p.detach() for p in m.parameters()] for m in (average, model))
-        torch._foreach_lerp_(kept, new, 0.01)
-        for old, value in zip(average.buffers(), model.buffers(), strict=True):
-            old.copy_(value)
 
 
 def _compare(engine: Engine, section: Stage, *, rounds: int) -> Figures:
@@ -237,12 +205,6 @@ def _figures(
     for name, values in rates.items():
         figures[f"{name}_img_s"] = round(statistics.median(values), 1)
     return figures | {"rounds": len(rates["loop"]), "checkpoint_s": round(checkpoint_s, 3)}
-
-
-def _projected(whole: Whole, loop_img_s: float, scoring_img_s: float) -> Figures:
-    seconds = whole.epochs * (whole.rows / loop_img_s + whole.val_rows / scoring_img_s)
-    about = f"{whole.epochs} x ({whole.rows} rows trained, {whole.val_rows} scored)"
-    return {"projected": about, "projected_s": round(seconds, 1)}
 
 
 def _scoring_img_s(engine: Engine) -> float:

@@ -18,11 +18,20 @@ def small_face(id_: str, **values: Any) -> Face:
     sha256 = values.pop("sha256", hashlib.sha256(id_.encode()).hexdigest())
     noise = np.random.default_rng(int(sha256[:15], 16)).integers(0, 256, 576, np.uint8)
     known: dict[str, Any] = {
-        "image": encode_png(noise.reshape(24, 24).repeat(2, axis=0).repeat(2, axis=1)), "width": 48, "height": 48, "native_px": 48,
-        "label": CLASSES[hashlib.sha256(id_.encode()).digest()[0] % 7], "votes": None,
-        "split": None, "photo": id_, "confidence": None, "dhash": 0,
-        "thumbnail": noise.tobytes(), "crop": "none", "raw": id_,
-    }  # fmt: skip
+        "image": encode_png(noise.reshape(24, 24).repeat(2, axis=0).repeat(2, axis=1)),
+        "width": 48,
+        "height": 48,
+        "native_px": 48,
+        "label": CLASSES[hashlib.sha256(id_.encode()).digest()[0] % 7],
+        "votes": None,
+        "split": None,
+        "photo": id_,
+        "confidence": None,
+        "dhash": 0,
+        "thumbnail": noise.tobytes(),
+        "crop": "none",
+        "raw": id_,
+    }
     return Face(id=id_, sha256=sha256, **(known | values))
 
 

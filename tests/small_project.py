@@ -11,10 +11,14 @@ from stages.faces.labels import CLASSES
 
 ROOT = Path(__file__).parents[1]
 IMAGES = {"train": 10, "val": 5, "test": 5}
+# A hundredth of a real one's weights: what a test waits for is the start of its processes.
+BACKBONES = {"RN18": "test_resnet", "B3": "test_efficientnet"}
+# Two trainings at once, of two threads each, wait for each other on two cores.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def draw(folder: Path, *, images: dict[str, int]) -> None:
-    """Noise with a bright bar whose place says the class, as `<split>/<class>/<n>.png`.
+    """Draw noise with a bright bar whose place says the class, as `<split>/<class>/<n>.png`.
 
     One bar in five says another class, so that no temperature makes the predictions perfect.
     """
@@ -30,7 +34,7 @@ def draw(folder: Path, *, images: dict[str, int]) -> None:
 
 
 def small_params(**changes: Any) -> dict[str, Any]:
-    """The sample recipe on one source `toy`, small and quick; dotted keys (`a__b`) are replaced."""
+    """Return the sample recipe for one source `toy`, small and quick; `a__b=1` sets a key of it."""
     params = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
     params["raw"] = "raw"
     params["standardize"]["sources"] = {"toy": {"format": "folder7", "path": "toy"}}
@@ -45,16 +49,21 @@ def small_params(**changes: Any) -> dict[str, Any]:
         },
     }
     params["export"]["soft_labels_view"] = "toy_train"
-    for teacher in params["teachers"].values():
-        teacher |= {"backbone": "resnet10t", "embedding_size": 16}
+    for name, backbone in BACKBONES.items():
+        params["teachers"][name] |= {"backbone": backbone, "embedding_size": 16}
     for stage in ("stageA", "stageB"):
         params[stage]["filter"] |= {"include_sources": ["toy"], "min_native_px": 0}
         params[stage] |= {"image_size": 32, "epochs": 4, "batch_size": 8, "warmup_epochs": 0.5}
         params[stage]["learning_rate"], params[stage]["min_lr"] = 1e-3, 1e-5
     params["export"]["parity_tolerance"] = 1e-4
     params["calibrate"]["bootstrap_samples"] = 50
-    for dotted, value in changes.items():
-        *parents, last = dotted.split("__")
+    return change(params, **changes)
+
+
+def change(params: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Set keys of params by their path, `stageA__epochs=4`."""
+    for path, value in changes.items():
+        *parents, last = path.split("__")
         section = params
         for part in parents:
             section = section[part]
@@ -63,6 +72,13 @@ def small_params(**changes: Any) -> dict[str, Any]:
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> None:
-    text = yaml.safe_dump(params, default_flow_style=False, sort_keys=False)
+    """Write params.yaml in block style, as `dvc exp run -S` does."""
     # PyYAML writes 1e-05, which YAML 1.1 readers (itself) take for text; ours reads both.
+    text = yaml.safe_dump(params, default_flow_style=False, sort_keys=False)
     (folder / "params.yaml").write_text(text, encoding="utf-8")
+
+
+def fill_small(folder: Path, **changes: Any) -> None:
+    """Write the small project's raw pictures and its params."""
+    draw(folder / "raw" / "toy", images=IMAGES)
+    write_params(folder, small_params(**changes))

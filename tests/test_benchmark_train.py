@@ -7,9 +7,14 @@ from benchmarks import train
 
 def test_every_figure_of_a_gpu_is_measured_on_a_cpu_too() -> None:
     small = train.Setting(
-        "two_stage", "stageA", "RN18", image_px=32, face_px=32, num_batches=2,
+        "two_stage",
+        "stageA",
+        "RN18",
+        image_px=32,
+        face_px=32,
+        num_batches=2,
         whole=train.Whole(epochs=2, rows=1000, val_rows=100),
-    )  # fmt: skip
+    )
     found = train.measure(small, device=torch.device("cpu"), rounds=2)
     assert found["rounds"] == 2
     low, high = found["of_bare_step_spread"]

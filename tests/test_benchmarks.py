@@ -23,15 +23,27 @@ ROOT = Path(__file__).parents[1]
 KEYS = {
     "standardize": set(RAW_KINDS),
     "manifest": {
-        "faces", "seconds", "peak_gib", "search_s", "without_search_s", "parts_s", "rows",
-        "exact_pictures", "near_pairs",
+        "faces",
+        "seconds",
+        "peak_gib",
+        "search_s",
+        "without_search_s",
+        "parts_s",
+        "rows",
+        "exact_pictures",
+        "near_pairs",
     },
     "calibrate": {
-        "faces", "draws", "ms_per_draw", "classic_ms_per_draw", "times_faster",
-        "times_faster_range", "largest_difference",
+        "faces",
+        "draws",
+        "ms_per_draw",
+        "classic_ms_per_draw",
+        "times_faster",
+        "times_faster_range",
+        "largest_difference",
     },
     "noop": {"faces", "standardized_mb", "seconds_min", "seconds_median"},
-}  # fmt: skip
+}
 
 
 def run(name: str, *arguments: str) -> str:
@@ -117,8 +129,10 @@ def test_without_json_the_machine_is_described_but_not_named() -> None:
 
 def test_lines_of_nested_figures_are_indented() -> None:
     assert list(as_lines({"a": {"b": 1_000}, "c": "x"})) == [
-        "a", f"  {'b':<24} 1,000", f"{'c':<24} x",
-    ]  # fmt: skip
+        "a",
+        f"  {'b':<24} 1,000",
+        f"{'c':<24} x",
+    ]
 
 
 def _hold(megabytes: int) -> float:
@@ -160,9 +174,12 @@ def test_copies_are_exact_near_and_mirrored() -> None:
     assert (thumbnails[copies] == thumbnails[origin[copies]]).all(1).sum() == 50
     mirrored = thumbnails.reshape(-1, 24, 24)[:, :, ::-1].reshape(-1, 576)
     pairs = [
-        (np.corrcoef(thumbnails[c], thumbnails[o])[0, 1], np.corrcoef(thumbnails[c], mirrored[o])[0, 1])
+        (
+            np.corrcoef(thumbnails[c], thumbnails[o])[0, 1],
+            np.corrcoef(thumbnails[c], mirrored[o])[0, 1],
+        )
         for c, o in zip(copies, origin[copies], strict=True)
-    ]  # fmt: skip
+    ]
     straight, turned = np.array(pairs).T
     assert np.maximum(straight, turned).min() > 0.93
     assert (turned > straight).sum() == 10

@@ -5,16 +5,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from small_project import IMAGES, draw, small_params, write_params
+from small_project import IMAGES, ONE_THREAD, draw, small_params, write_params
 
-from benchmarks.kills import hash_published
-from benchmarks.scratch import Repository
+from benchmarks.scratch import Repository, hash_published
 
 pytestmark = pytest.mark.pipeline
 
@@ -28,7 +26,7 @@ class Experiments(Repository):
     """A repository whose raw data are an archive that DVC knows, standardized and committed."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, fill=_fill)
+        super().__init__(folder, fill=_fill, environment=ONE_THREAD)
         self.run("dvc", "add", "raw/full/toy.zip")
         self.run("dvc", "repro", "manifest")
         self.commit("made")
@@ -41,39 +39,48 @@ class Experiments(Repository):
             shutil.rmtree(self.folder / path, ignore_errors=True)
 
     def start(self, *command: str, output: str = "output.txt") -> "Started":
-        """Start a command whose output goes to a file: a queue's worker outlives who started it."""
+        """Start a command whose output goes to a file: a queue's worker outlives its starter."""
         path = self.folder.with_name(output)
         with path.open("w", encoding="utf-8") as file:
             return Started(self.popen(*command, stdout=file), path)
 
     def learning(self) -> list[Path]:
-        """Folders of runs that have a checkpoint."""
+        """List the folders of runs that have a checkpoint."""
         return [path.parent for path in self.folder.glob(".work/stageA/*/*/checkpoint_last.pt")]
 
     def kill_all(self) -> None:
-        """What a power cut does: every process that works in the repository is gone."""
-        while processes := list(self._processes()):
+        """Kill every process that works in the repository, as a power cut does."""
+        while processes := self.processes():
             for process in processes:
                 process.kill()
             psutil.wait_procs(processes, timeout=60)
 
     def experiment(self, name: str) -> str:
-        """The git reference of an experiment that is done; empty for none."""
+        """Return the git reference of an experiment that is done; empty if there is none."""
         pattern = f"refs/exps/*/*/{name}"
         return self.run("git", "for-each-ref", "--format=%(refname)", pattern).strip()
 
     def published(self, name: str) -> dict[str, str]:
-        """Hashes of what an experiment published."""
+        """Hash what an experiment published."""
         self.run("git", "checkout", "-q", self.experiment(name), "--", ".")
         # `dvc exp apply` is for pipelines that were made to their end.
         self.run("dvc", "checkout", "--force", "--allow-missing")
         return hash_published(self.folder)
 
-    def _processes(self) -> Iterator[psutil.Process]:
-        for process in psutil.process_iter():
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                if Path(process.cwd()).is_relative_to(self.folder):
-                    yield process
+    def queue_both(self) -> None:
+        """Queue both variants and start a worker for each."""
+        for name, variant in (("slow", SLOW), ("fast", FAST)):
+            self.run("dvc", "exp", "run", "--queue", "--name", name, STAGE, *variant)
+        self.start("dvc", "queue", "start", "--jobs", "2").succeeded()
+
+    def states(self) -> dict[str, set[str]]:
+        """Return what `dvc queue status` says of the tasks of each name."""
+        states: dict[str, set[str]] = {}
+        for line in self.start("dvc", "queue", "status").succeeded().splitlines():
+            words = line.split()
+            if words and words[-1] in {"Queued", "Running", "Failed", "Success"}:
+                states.setdefault(words[1], set()).add(words[-1])
+        return states
 
 
 class Started:
@@ -96,7 +103,7 @@ class Started:
         _wait_for(is_over)
 
     def succeeded(self) -> str:
-        """Its output, once it has ended well."""
+        """Return its output, once it has ended well."""
         assert self._process.wait(timeout=600) == 0, self.text()
         return self.text()
 
@@ -163,13 +170,13 @@ def test_incident_R7_a_killed_variant_goes_on_with_its_own_state_and_never_anoth
 def test_incident_R5_a_queue_whose_tasks_died_running_is_killed_queued_again_and_goes_on(
     untrained: Experiments, undisturbed: dict[str, str]
 ) -> None:
-    _queue_both(untrained)
+    untrained.queue_both()
     _wait_for(lambda: len(untrained.learning()) == 2)
     untrained.kill_all()
-    assert _states(untrained) == {"slow": {"Running"}, "fast": {"Running"}}
+    assert untrained.states() == {"slow": {"Running"}, "fast": {"Running"}}
     untrained.start("dvc", "queue", "kill", "slow", "fast").succeeded()
-    assert _states(untrained) == {"slow": {"Failed"}, "fast": {"Failed"}}
-    _queue_both(untrained)
+    assert untrained.states() == {"slow": {"Failed"}, "fast": {"Failed"}}
+    untrained.queue_both()
     _wait_for(lambda: all(untrained.experiment(name) for name in ("slow", "fast")))
     for name in ("slow", "fast"):
         log = untrained.run("dvc", "queue", "logs", name)
@@ -198,12 +205,12 @@ def test_incident_R5_a_truncated_rwlock_stops_experiments_until_it_is_removed(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{"write": {', encoding="utf-8")
     command = ("dvc", "exp", "run", "--queue", "--name", "queued", STAGE, *SLOW)
-    output = _failed(clean, *command)
+    output = clean.fail(*command)
     assert "Unable to read RWLock-file" in output
     assert rwlock in output.replace(os.sep, "/")
     path.unlink()
     clean.run(*command)
-    assert _states(clean)["queued"] == {"Queued"}
+    assert clean.states()["queued"] == {"Queued"}
     clean.run("dvc", "queue", "remove", "queued")
 
 
@@ -212,7 +219,7 @@ def test_an_archive_that_dvc_does_not_know_is_missing_in_a_temporary_experiment(
 ) -> None:
     shutil.copy(clean.folder / "raw/full/toy.zip", clean.folder / "raw/full/new.zip")
     _params(clean.folder, path="new.zip")
-    output = _failed(clean, "dvc", "exp", "run", "--temp", "standardize")
+    output = clean.fail("dvc", "exp", "run", "--temp", "standardize")
     (clean.folder / "raw/full/new.zip").unlink()
     assert (
         "standardize.sources.toy.path: expected a folder, a .zip or a folder inside a .zip, found nothing"
@@ -254,40 +261,16 @@ def _fill(folder: Path) -> None:
 
 def _params(folder: Path, *, path: str = "toy.zip", **changes: Any) -> None:
     sources = {"toy": {"format": "folder7", "path": path}}
-    recipe = {"raw": "raw/full", "standardize__sources": sources, "stageA__epochs": 8}
+    # Long enough for a kill to fall between the first checkpoint and the end.
+    recipe = {"raw": "raw/full", "standardize__sources": sources, "stageA__epochs": 40}
     write_params(folder, small_params(**recipe | changes))
 
 
-def _queue_both(repository: Experiments) -> None:
-    for name, variant in (("slow", SLOW), ("fast", FAST)):
-        repository.run("dvc", "exp", "run", "--queue", "--name", name, STAGE, *variant)
-    repository.start("dvc", "queue", "start", "--jobs", "2").succeeded()
-
-
-def _states(repository: Experiments) -> dict[str, set[str]]:
-    """What `dvc queue status` says of the tasks of each name."""
-    states: dict[str, set[str]] = {}
-    for line in repository.start("dvc", "queue", "status").succeeded().splitlines():
-        words = line.split()
-        if words and words[-1] in {"Queued", "Running", "Failed", "Success"}:
-            states.setdefault(words[1], set()).add(words[-1])
-    return states
-
-
-def _failed(repository: Experiments, *command: str) -> str:
-    """What a command says that must fail."""
-    process = repository.popen(*command)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0, output
-    return output
-
-
 def _clone(repository: Experiments, folder: Path) -> Repository:
-    repository.run(
-        "git", "clone", "-q", "-b", "main", str(folder.with_name("origin.git")), str(folder)
-    )
+    origin = str(folder.with_name("origin.git"))
+    repository.run("git", "clone", "-q", "-b", "main", origin, str(folder))
     clone = Repository.__new__(Repository)
-    clone.folder = folder
+    clone.__dict__ = repository.__dict__ | {"folder": folder}
     return clone
 
 

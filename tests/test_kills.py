@@ -7,18 +7,20 @@ from pathlib import Path
 
 import psutil
 import pytest
-from small_project import IMAGES, draw, small_params, write_params
+from small_project import ONE_THREAD, fill_small, small_params, write_params
 
 from benchmarks import kills
-from benchmarks.kills import Findings, Repro, Undisturbed
-from benchmarks.scratch import Repository
+from benchmarks.kills import Findings, Undisturbed
+from benchmarks.scratch import Repository, Repro, differences, hash_published
 from stages.runtime.files import write_json
 
 pytestmark = pytest.mark.pipeline
 
 
 def test_a_project_that_is_killed_again_and_again_ends_in_the_same_files() -> None:
-    figures, findings = kills.measure(_fill, kills=5, seed=749, targets=["stageA@RN18"])
+    figures, findings = kills.measure(
+        _fill, kills=5, seed=749, targets=["stageA@RN18"], environment=ONE_THREAD
+    )
     assert findings.differences == findings.left_processes == findings.left_temporaries == []
     # A kill may fall into the moment in which DVC writes a file of its own.
     assert findings.repairs.keys() <= {"dvc.lock", "rwlock"}, figures
@@ -42,25 +44,24 @@ def test_a_changed_missing_or_needless_file_is_a_difference_and_the_clock_is_non
     def publish(folder: Path, *, loss: float, rate: float) -> dict[str, str]:
         write_json(folder / "models" / "history.json", [{"loss": loss, "rate_img_s": rate}])
         write_json(folder / "models" / "environment.json", {"rate": rate})
-        write_json(folder / "metrics" / "export.json", {"n": 1, "latency_ms": {"torch": rate}})
-        return kills.hash_published(folder)
+        write_json(folder / "models" / "latency.json", {"torch": rate})
+        return hash_published(folder)
 
     expected = publish(tmp_path, loss=1.0, rate=1.0)
-    assert sorted(expected) == ["metrics/export.json", "models/history.json"]
-    assert kills.differences(publish(tmp_path, loss=1.0, rate=2.0), expected) == []
-    assert kills.differences(publish(tmp_path, loss=2.0, rate=1.0), expected) == [
-        "models/history.json"
-    ]
-    assert kills.differences({}, expected) == sorted(expected)
-    assert kills.differences(expected, {}) == sorted(expected)
+    assert sorted(expected) == ["models/history.json"]
+    assert differences(publish(tmp_path, loss=1.0, rate=2.0), expected) == []
+    assert differences(publish(tmp_path, loss=2.0, rate=1.0), expected) == ["models/history.json"]
+    assert differences({}, expected) == sorted(expected)
+    assert differences(expected, {}) == sorted(expected)
 
 
 def test_what_is_left_behind_is_found(tmp_path: Path) -> None:
     for name in ("models/.RN18.tmp-1/weights", "metrics/.m.json.tmp-2", ".work/a/b/.c.tmp-3"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    findings = Findings()
-    kills.inspect(tmp_path, Undisturbed({}, 1.0, {}), findings=findings)
+    findings, repository = Findings(), Repository.__new__(Repository)
+    repository.folder = tmp_path
+    kills.inspect(repository, Undisturbed({}, 1.0, {}), findings=findings)
     assert sorted(findings.left_temporaries) == ["metrics/.m.json.tmp-2", "models/.RN18.tmp-1"]
     assert not findings.is_clean()
 
@@ -88,7 +89,7 @@ def test_incident_R5_a_truncated_rwlock_is_mended_by_removing_it(
 ) -> None:
     rwlock = clean.folder / ".dvc" / "tmp" / "rwlock"
     rwlock.write_text(text, encoding="utf-8")
-    output = _failed(clean)
+    output = clean.fail("dvc", "repro", "manifest")
     assert "Unable to read RWLock-file" in output
     rwlock.unlink()
     assert "Data and pipelines are up to date." in clean.run("dvc", "repro", "manifest")
@@ -105,7 +106,7 @@ def test_incident_R5_an_rwlock_whose_pid_is_in_use_again_is_mended_by_removing_i
     clean: Repository,
 ) -> None:
     _lock(clean, pid=psutil.Process().pid)
-    assert "is busy, it is being blocked by:" in _failed(clean)
+    assert "is busy, it is being blocked by:" in clean.fail("dvc", "repro", "manifest")
     (clean.folder / ".dvc" / "tmp" / "rwlock").unlink()
     assert "Data and pipelines are up to date." in clean.run("dvc", "repro", "manifest")
 
@@ -116,14 +117,15 @@ def test_incident_R5_an_invalid_dvc_lock_is_replaced_and_nothing_is_made_again(
     clean: Repository, share: float, mend: str
 ) -> None:
     """The committed one brings back what is committed; the run cache knows what was made since."""
-    _fill_params(clean.folder, manifest__duplicates__review_correlation=0.99)
+    params = small_params(manifest__duplicates__review_correlation=0.99)
+    write_params(clean.folder, params)
     clean.run("dvc", "repro", "manifest")
-    expected = kills.hash_published(clean.folder)
+    expected = hash_published(clean.folder)
     path = clean.folder / "dvc.lock"
     text = path.read_text("utf-8")
     cut = int(share * len(text))
     path.write_text(text[: text.index("size", cut) + 2] if share else "", encoding="utf-8")
-    assert "dvc.lock' " in _failed(clean)
+    assert "dvc.lock' " in clean.fail("dvc", "repro", "manifest")
     if mend == "remove":
         path.unlink()
     else:
@@ -131,7 +133,7 @@ def test_incident_R5_an_invalid_dvc_lock_is_replaced_and_nothing_is_made_again(
     output = clean.run("dvc", "repro", "manifest")
     assert "Stage 'manifest' is cached - skipping run" in output
     assert "Running stage" not in output
-    assert kills.hash_published(clean.folder) == expected
+    assert hash_published(clean.folder) == expected
     assert path.read_text("utf-8") == text
 
 
@@ -155,18 +157,14 @@ def test_a_dvc_killed_while_it_writes_its_lock_file_ends_in_the_same_files(
 
 
 def _fill(folder: Path) -> None:
-    draw(folder / "raw" / "toy", images=IMAGES)
-    _fill_params(folder)
-
-
-def _fill_params(folder: Path, **changes: object) -> None:
-    write_params(folder, small_params(stageA__epochs=6, **changes))
+    fill_small(folder, stageA__epochs=20)
 
 
 def _remake(repository: Repository, tmp_path: Path, *, view: str) -> Repro:
     """A `dvc repro` that makes the manifest with one more view."""
     splits = {"splits": ["train"]}
-    _fill_params(repository.folder, manifest__views={"toy_train": splits, view: splits})
+    params = small_params(manifest__views={"toy_train": splits, view: splits})
+    write_params(repository.folder, params)
     return Repro(repository, targets=["-s", "manifest"], output=tmp_path / "output.txt")
 
 
@@ -178,18 +176,10 @@ def _assert_made_again(repository: Repository, repro: Repro, *, view: str) -> No
     kills.disturb(repository, [], rng=random.Random(1), findings=findings, targets=targets)
     # A dvc.lock that was cut in the middle is the one thing that may want a hand.
     assert findings.repairs.keys() <= {"dvc.lock"}
-    found = kills.hash_published(repository.folder)
+    found = hash_published(repository.folder)
     assert f"manifests/{view}.csv" in found
     repository.run("dvc", "repro", "--force", *targets)
-    assert kills.hash_published(repository.folder) == found
-
-
-def _failed(repository: Repository) -> str:
-    """What a `dvc repro` says that must fail."""
-    dvc = repository.popen("dvc", "repro", "manifest")
-    output, _ = dvc.communicate(timeout=120)
-    assert dvc.returncode != 0, output
-    return output
+    assert hash_published(repository.folder) == found
 
 
 def _lock(repository: Repository, *, pid: int) -> None:

@@ -34,9 +34,11 @@ ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "PYTHONPATH": str(ROOT),
     "PYTHONDONTWRITEBYTECODE": "1",
-    "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "test@example.org",
-    "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "test@example.org",
-}  # fmt: skip
+    "GIT_AUTHOR_NAME": "test",
+    "GIT_AUTHOR_EMAIL": "test@example.org",
+    "GIT_COMMITTER_NAME": "test",
+    "GIT_COMMITTER_EMAIL": "test@example.org",
+}
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +102,16 @@ def run(folder: Path, command: str) -> str:
     # Into a file: a queue's worker outlives who started it.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         done = subprocess.run(
-            command, shell=True, cwd=folder, env=os.environ | ENVIRONMENT, timeout=120,
-            stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            command,
+            shell=True,
+            cwd=folder,
+            env=os.environ | ENVIRONMENT,
+            timeout=120,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         output.seek(0)
         text = output.read()
     assert done.returncode == 0, text

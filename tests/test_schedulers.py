@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_project import IMAGES, ROOT, draw, small_params, write_params
+from small_project import ONE_THREAD, ROOT, fill_small
 
 from benchmarks.scratch import Repository
 from stages.runtime.files import read_json
@@ -22,11 +22,10 @@ pytestmark = [
 
 def test_reported_a_job_that_its_scheduler_warns_is_saved_and_goes_on(tmp_path: Path) -> None:
     def fill(folder: Path) -> None:
-        draw(folder / "raw" / "toy", images=IMAGES)
-        write_params(folder, small_params(stageA__epochs=40))
+        fill_small(folder, stageA__epochs=100)
 
     (tmp_path / "project").mkdir()
-    repository = Repository(tmp_path / "project", fill=fill)
+    repository = Repository(tmp_path / "project", fill=fill, environment=ONE_THREAD)
     (script,) = re.findall(
         r"```bash\n(#SBATCH.*?)```", (ROOT / "docs" / "operating.md").read_text("utf-8"), re.DOTALL
     )
@@ -43,7 +42,7 @@ def test_reported_a_job_that_its_scheduler_warns_is_saved_and_goes_on(tmp_path: 
         said = (tmp_path / "said.txt").read_text("utf-8")
         assert f"interrupted by signal {signal.SIGUSR1:d}; state saved" in said
         assert f"exited with {128 + signal.SIGUSR1}" in said
-        assert 0 < read_json(status)["epoch"] < 40
+        assert 0 < read_json(status)["epoch"] < 100
     finally:
         if shell.poll() is None:
             os.killpg(shell.pid, signal.SIGKILL)
