@@ -81,6 +81,14 @@ def test_weights_to_start_from_are_watched_where_they_are_read() -> None:
     assert (ROOT / "weights" / ".gitkeep").is_file()
 
 
+def test_each_teacher_of_the_recipe_is_read_where_teachers_meet() -> None:
+    teachers = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))["teachers"]
+    expected = {f"models/{stage}/{name}" for stage in ("stageA", "stageB") for name in teachers}
+    for stage in ("calibrate", "export", "report"):
+        deps = PIPELINE[stage]["deps"]
+        assert {dep for dep in deps if dep.startswith("models/stage")} == expected, stage
+
+
 def test_no_out_persists_and_no_dep_is_a_parent_of_outs() -> None:
     outs = [out for stage in PIPELINE.values() for out in stage["outs"]]
     deps = [dep for stage in PIPELINE.values() for dep in stage["deps"]]
