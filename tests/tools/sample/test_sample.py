@@ -77,11 +77,12 @@ def test_a_fresh_drawing_is_the_committed_one(tmp_path):
     assert differing == []
 
 
-def same(path: str, one: bytes, two: bytes) -> bool:
-    if one == two or not path.endswith(".png"):
-        return one == two
+def same(path: str, fresh: bytes, committed: bytes) -> bool:
+    if fresh == committed or not path.endswith(".png"):
+        return fresh == committed
     first, second = (
-        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) for data in (one, two)
+        cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        for data in (fresh, committed)
     )
     return first is not None and second is not None and np.array_equal(first, second)
 
@@ -120,8 +121,12 @@ def test_every_split_has_every_class(rows):
         assert counts["test", name] >= 20
         assert counts[None, name] >= 15
     assert {row.id.split("/")[0] for row in rows if isinstance(row, Candidate)} == {
-        "ferplus", "rafdb_basic", "affectnet_full_balanced", "expw_hq", "expw_lq",
-    }  # fmt: skip
+        "ferplus",
+        "rafdb_basic",
+        "affectnet_full_balanced",
+        "expw_hq",
+        "expw_lq",
+    }
 
 
 def test_votes_spread_as_a_crowd_s_do(rows):
@@ -151,8 +156,11 @@ def test_pictures_are_as_in_the_real_datasets(folder, size, channels):
 def test_planted_copies_are_copies_of_the_pixels():
     copies = [fault for fault in PLANTED if fault["kind"].startswith("copy")]
     assert {fault["kind"] for fault in copies} == {
-        "copy_same_label", "copy_other_label", "copy_across_splits", "copy_across_sources",
-    }  # fmt: skip
+        "copy_same_label",
+        "copy_other_label",
+        "copy_across_splits",
+        "copy_across_sources",
+    }
     for fault in copies:
         assert np.array_equal(pixels(fault["at"]), pixels(fault["of"])), fault
 
@@ -170,8 +178,8 @@ def test_near_copies_are_alike_and_not_equal():
 def test_a_copy_in_other_bytes_is_among_them():
     across = planted("copy_across_splits")
     pairs = [[(SAMPLE / fault[key]).read_bytes() for key in ("at", "of")] for fault in across]
-    assert any(one != two for one, two in pairs)
-    assert any(one == two for one, two in pairs)
+    assert any(copy != original for copy, original in pairs)
+    assert any(copy == original for copy, original in pairs)
 
 
 def test_copies_with_another_label_have_one(rows):
