@@ -19,12 +19,12 @@ pytestmark = pytest.mark.pipeline
 
 def test_a_project_that_is_killed_again_and_again_ends_in_the_same_files() -> None:
     figures, findings = kills.measure(
-        _fill, kills=5, seed=749, targets=["stageA@RN18"], environment=ONE_THREAD
+        _fill, kills=4, seed=749, targets=["stageA@RN18"], environment=ONE_THREAD
     )
     assert findings.differences == findings.left_processes == findings.left_temporaries == []
     # A kill may fall into the moment in which DVC writes a file of its own.
     assert findings.repairs.keys() <= {"dvc.lock", "rwlock"}, figures
-    assert figures["kills"] == findings.stages.total() == 5
+    assert figures["kills"] == findings.stages.total() == 4
     assert figures["files_compared"] > 20
     assert set(figures["by_victim"]) <= set(kills.VICTIMS)
 
@@ -137,7 +137,7 @@ def test_incident_R5_an_invalid_dvc_lock_is_replaced_and_nothing_is_made_again(
     assert path.read_text("utf-8") == text
 
 
-@pytest.mark.parametrize("after_ms", [0, 30, 60])
+@pytest.mark.parametrize("after_ms", [0, 40])
 def test_a_dvc_killed_while_it_moves_outs_into_its_cache_ends_in_the_same_files(
     clean: Repository, tmp_path: Path, after_ms: int
 ) -> None:
@@ -157,7 +157,7 @@ def test_a_dvc_killed_while_it_writes_its_lock_file_ends_in_the_same_files(
 
 
 def _fill(folder: Path) -> None:
-    fill_small(folder, stageA__epochs=20)
+    fill_small(folder, stageA__epochs=8)
 
 
 def _remake(repository: Repository, tmp_path: Path, *, view: str) -> Repro:
