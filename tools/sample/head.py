@@ -44,7 +44,7 @@ def draw_head(pen: Pen, who: Identity, *, expression: Expression) -> None:
 
 def draw_in_front(pen: Pen, who: Identity) -> None:
     """Front hair and glasses."""
-    for lock in _FRONT_HAIR[who.style](who):
+    for lock in _front_hair(who):
         pen.fill(lock, who.hair)
     if who.glasses:
         _draw_glasses(pen, who)
@@ -89,61 +89,34 @@ def _draw_glasses(pen: Pen, who: Identity) -> None:
     pen.stroke(bridge, frame, width=0.035, taper=1)
 
 
-def _cap(who: Identity, *line: tuple[float, float]) -> Points:
-    """Hair from the crown down to a hair line, given from right to left."""
+def _front_hair(who: Identity) -> list[Points]:
     wide = who.head_width
+    if who.style == "bald":
+        sides = (wide - 0.02, -0.5), (wide + 0.08, -0.3), (wide + 0.05, 0.0), (wide - 0.06, -0.2)
+        return [curve(*sides), mirrored(curve(*sides), -1)]
+    if who.style == "curly":
+        sizes = generator(who.seed, "curls").uniform(0.18, 0.25, 11)
+        places = zip(np.linspace(-1, 1, 11), sizes, strict=True)
+        return [ellipse(s * wide, -1.1 + 0.62 * s * s, size, size) for s, size in places]
+    if who.style == "crest":
+        half = 0.57 * wide
+        return [curve((-half, -0.92), *_CREST, (half, -0.92), (0, -0.86))]
     crown = [(-wide - 0.05, -0.3), (-wide - 0.02, -0.75), (-0.5, -1.16), (0.0, -1.24),
              (0.5, -1.16), (wide + 0.02, -0.75), (wide + 0.05, -0.3)]  # fmt: skip
-    return loop(*crown, *line)
+    line = [(share * wide + x, y) for share, x, y in _HAIR_LINES[who.style]]
+    return [loop(*crown, *line)]
 
 
-def _bald(who: Identity) -> list[Points]:
-    wide = who.head_width
-    tuft = curve((wide - 0.02, -0.5), (wide + 0.08, -0.3), (wide + 0.05, 0.0), (wide - 0.06, -0.2))
-    return [tuft, mirrored(tuft, -1)]
-
-
-def _short(who: Identity) -> list[Points]:
-    wide = who.head_width
-    return [_cap(who, (0.8 * wide, -0.62), (0.4, -0.86), (0, -0.84), (-0.4, -0.86),
-                 (-0.8 * wide, -0.62))]  # fmt: skip
-
-
-def _parted(who: Identity) -> list[Points]:
-    wide = who.head_width
-    return [_cap(who, (0.85 * wide, -0.6), (0.6, -0.7), (0.3, -0.98), (-0.2, -0.76),
-                 (-0.6, -0.66), (-0.9 * wide, -0.45))]  # fmt: skip
-
-
-def _bangs(who: Identity) -> list[Points]:
-    wide = who.head_width
-    return [_cap(who, (0.95 * wide, -0.1), (0.85 * wide, -0.62), (0.4, -0.74), (0.2, -0.7),
-                 (0, -0.75), (-0.2, -0.7), (-0.4, -0.74), (-0.85 * wide, -0.62),
-                 (-0.95 * wide, -0.1))]  # fmt: skip
-
-
-def _long(who: Identity) -> list[Points]:
-    wide = who.head_width
-    return [_cap(who, (wide + 0.04, 0.5), (0.82 * wide, -0.4), (0.35, -0.82), (0, -1.0),
-                 (-0.35, -0.82), (-0.82 * wide, -0.4), (-wide - 0.04, 0.5))]  # fmt: skip
-
-
-def _curly(who: Identity) -> list[Points]:
-    rng = generator(who.seed, "curls")
-    along = np.linspace(-1, 1, 11)
-    sizes = rng.uniform(0.18, 0.25, 11)
-    places = zip(along, sizes, strict=True)
-    return [ellipse(s * who.head_width, -1.1 + 0.62 * s * s, size, size) for s, size in places]
-
-
-def _crest(who: Identity) -> list[Points]:
-    wide = 0.57 * who.head_width
-    return [curve((-wide, -0.92), (-0.4, -1.2), (-0.22, -1.1), (-0.15, -1.36), (0.02, -1.16),
-                  (0.16, -1.4), (0.24, -1.12), (0.44, -1.22), (wide, -0.92),
-                  (0, -0.86))]  # fmt: skip
-
-
-_FRONT_HAIR = {
-    "bald": _bald, "short": _short, "parted": _parted, "bangs": _bangs,
-    "long": _long, "curly": _curly, "bun": _short, "crest": _crest,
+_CREST = ((-0.4, -1.2), (-0.22, -1.1), (-0.15, -1.36), (0.02, -1.16), (0.16, -1.4), (0.24, -1.12),
+          (0.44, -1.22))  # fmt: skip
+# Hair lines from right to left, below the crown: x as a share of the head's width and an offset, y.
+_HAIR_LINES = {
+    "short": ((0.8, 0, -0.62), (0, 0.4, -0.86), (0, 0, -0.84), (0, -0.4, -0.86), (-0.8, 0, -0.62)),
+    "parted": ((0.85, 0, -0.6), (0, 0.6, -0.7), (0, 0.3, -0.98), (0, -0.2, -0.76),
+               (0, -0.6, -0.66), (-0.9, 0, -0.45)),
+    "bangs": ((0.95, 0, -0.1), (0.85, 0, -0.62), (0, 0.4, -0.74), (0, 0.2, -0.7), (0, 0, -0.75),
+              (0, -0.2, -0.7), (0, -0.4, -0.74), (-0.85, 0, -0.62), (-0.95, 0, -0.1)),
+    "long": ((1, 0.04, 0.5), (0.82, 0, -0.4), (0, 0.35, -0.82), (0, 0, -1.0), (0, -0.35, -0.82),
+             (-0.82, 0, -0.4), (-1, -0.04, 0.5)),
 }  # fmt: skip
+_HAIR_LINES["bun"] = _HAIR_LINES["short"]
