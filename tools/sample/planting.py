@@ -4,7 +4,7 @@ In: a `Raw` with the four datasets laid out, to which the faulty files and lines
 list of what was planted, for the sample's README and for tests.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -39,72 +39,65 @@ class Planted:
 
 def plant(raw: Raw) -> list[Planted]:
     """Plant every fault; copies are copies of the decoded pixels, not always of the bytes."""
-    kinds: tuple[Callable[[Raw], list[Planted]], ...] = (
+    kinds: tuple[Callable[[Raw], Iterator[Planted]], ...] = (
         _copies_within_ferplus, _copies_across_ferplus_splits, _copies_from_rafdb,
         _copies_within_affectnet, _near_copies, _copied_photo, _undecodable, _bad_boxes, _contempt,
     )  # fmt: skip
     return [planted for kind in kinds for planted in kind(raw)]
 
 
-def _copies_within_ferplus(raw: Raw) -> list[Planted]:
+def _copies_within_ferplus(raw: Raw) -> Iterator[Planted]:
     """Once with the same votes, once with votes for another class."""
     first, second = _clear_rows(raw, "Train")[:2]
-    planted = []
     for (name, votes), kind in ((first, "copy_same_label"), (second, "copy_other_label")):
         shift = 1 if kind == "copy_other_label" else 0
         rolled = np.concatenate([np.roll(votes[:7], shift), votes[7:]])
         path = f"ferplus/FER2013Train/{name}"
         copy = add_ferplus_row(raw, "Train", data=raw.files[path], votes=rolled)
-        planted.append(Planted(kind, f"ferplus/FER2013Train/{copy}", of=path))
-    return planted
+        yield Planted(kind, f"ferplus/FER2013Train/{copy}", of=path)
 
 
-def _copies_across_ferplus_splits(raw: Raw) -> list[Planted]:
+def _copies_across_ferplus_splits(raw: Raw) -> Iterator[Planted]:
     """Train pictures that stand in Test and Valid too, one of them compressed differently."""
-    planted: list[Planted] = []
     rows = _clear_rows(raw, "Train")[2:6]
-    for (name, votes), split in zip(rows, ("Test", "Test", "Test", "Valid"), strict=True):
+    for number, ((name, votes), split) in enumerate(
+        zip(rows, ("Test", "Test", "Test", "Valid"), strict=True)
+    ):
         path = f"ferplus/FER2013Train/{name}"
         data = raw.files[path]
-        if not planted:
+        if number == 0:
             grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
             data = encode_png(np.asarray(grey, np.uint8), level=1)
         copy = add_ferplus_row(raw, split, data=data, votes=votes)
-        planted.append(Planted("copy_across_splits", f"ferplus/FER2013{split}/{copy}", of=path))
-    return planted
+        yield Planted("copy_across_splits", f"ferplus/FER2013{split}/{copy}", of=path)
 
 
-def _copies_from_rafdb(raw: Raw) -> list[Planted]:
+def _copies_from_rafdb(raw: Raw) -> Iterator[Planted]:
     """Pictures of both RAF-DB splits that stand in AffectNet's train, with the same label."""
     class_of = {str(code): name for name, code in RAFDB_CODES.items()}
     rows = [line.split() for line in raw.lines[RAFDB_LIST]]
     train, test = ([row for row in rows if row[0].startswith(name)] for name in ("train", "test"))
-    planted = []
     for number, (name, code) in enumerate([*train[:2], test[0]]):
         path = f"rafdb_basic/Image/aligned/{name.removesuffix('.jpg')}_aligned.jpg"
         copy = affectnet_path("train", class_of[code], name=f"web_{number:04d}")
         raw.add(copy, raw.files[path])
-        planted.append(Planted("copy_across_sources", copy, of=path))
-    return planted
+        yield Planted("copy_across_sources", copy, of=path)
 
 
-def _copies_within_affectnet(raw: Raw) -> list[Planted]:
+def _copies_within_affectnet(raw: Raw) -> Iterator[Planted]:
     """Train pictures linked again under a hashed name, as by a cleaner that ran twice."""
-    planted = []
     for label in ("Fear", "Happy"):
         folder = f"affectnet_full_balanced/train/{AFFECTNET_FOLDERS[label]}/train_"
         path = next(path for path in sorted(raw.files) if path.startswith(folder))
         copy = path.replace("/train_", "/3f9a2c71_train_")
         raw.add(copy, raw.files[path])
-        planted.append(Planted("copy_same_label", copy, of=path))
-    return planted
+        yield Planted("copy_same_label", copy, of=path)
 
 
-def _near_copies(raw: Raw) -> list[Planted]:
+def _near_copies(raw: Raw) -> Iterator[Planted]:
     """Pictures of RAF-DB's test that stand in AffectNet's train brightened or mirrored."""
     class_of = {str(code): name for name, code in RAFDB_CODES.items()}
     rows = [line.split() for line in raw.lines[RAFDB_LIST] if line.startswith("test")]
-    planted = []
     for number, (name, code) in enumerate(rows[1:4]):
         path = f"rafdb_basic/Image/aligned/{name.removesuffix('.jpg')}_aligned.jpg"
         image = cv2.imdecode(np.frombuffer(raw.files[path], np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -113,25 +106,22 @@ def _near_copies(raw: Raw) -> list[Planted]:
         changed = image[:, ::-1] if kind == "mirrored_copy" else cv2.convertScaleAbs(image, beta=20)
         copy = affectnet_path("train", class_of[code], name=f"web_10{number:02d}")
         raw.add(copy, encode_jpeg(np.asarray(changed, np.uint8)))
-        planted.append(Planted(kind, copy, of=path))
-    return planted
+        yield Planted(kind, copy, of=path)
 
 
-def _copied_photo(raw: Raw) -> list[Planted]:
+def _copied_photo(raw: Raw) -> Iterator[Planted]:
     """A photo with two faces that was downloaded twice, under two names."""
     names = [line.split()[0] for line in raw.lines[EXPW_LIST]]
     name = next(name for name in names if names.count(name) == 2)
     copy = name.replace("photo_", "again_")
     raw.add(f"expw/origin/{copy}", raw.files[f"expw/origin/{name}"])
-    planted = []
     for line in [line for line in raw.lines[EXPW_LIST] if line.startswith(name)]:
         raw.add_line(EXPW_LIST, line.replace(name, copy))
         at, of = (f"expw/origin/{photo}#{line.split()[1]}" for photo in (copy, name))
-        planted.append(Planted("copy_same_label", at, of=of))
-    return planted
+        yield Planted("copy_same_label", at, of=of)
 
 
-def _undecodable(raw: Raw) -> list[Planted]:
+def _undecodable(raw: Raw) -> Iterator[Planted]:
     """A picture cut off in its header, and an error page saved as a picture."""
     name, votes = _clear_rows(raw, "Train")[6]
     cut = add_ferplus_row(
@@ -139,10 +129,11 @@ def _undecodable(raw: Raw) -> list[Planted]:
     )
     page = affectnet_path("train", "Sad", name="web_0404")
     raw.add(page, ERROR_PAGE)
-    return [Planted("undecodable", at) for at in (f"ferplus/FER2013Train/{cut}", page)]
+    yield Planted("undecodable", f"ferplus/FER2013Train/{cut}")
+    yield Planted("undecodable", page)
 
 
-def _bad_boxes(raw: Raw) -> list[Planted]:
+def _bad_boxes(raw: Raw) -> Iterator[Planted]:
     """A box right of and below its photo, as of an uncropped original; and a repeated line."""
     height, width = PHOTO_PX
     box = Box(width + 20, height + 5, width + 100, height + 85)
@@ -152,22 +143,17 @@ def _bad_boxes(raw: Raw) -> list[Planted]:
     repeated = 3
     raw.add_line(EXPW_LIST, raw.lines[EXPW_LIST][repeated - 1])
     again = f"{EXPW_LIST}:{len(raw.lines[EXPW_LIST])}"
-    return [
-        Planted("box_outside", f"{EXPW_LIST}:{outside}"),
-        Planted("line_repeated", again, of=f"{EXPW_LIST}:{repeated}"),
-    ]
+    yield Planted("box_outside", f"{EXPW_LIST}:{outside}")
+    yield Planted("line_repeated", again, of=f"{EXPW_LIST}:{repeated}")
 
 
-def _contempt(raw: Raw) -> list[Planted]:
+def _contempt(raw: Raw) -> Iterator[Planted]:
     """Drawn with the layouts already: rows and folders of an expression that is not a class."""
-    rows = [
-        Planted("contempt", f"ferplus/FER2013{split}/{name}")
-        for split in ("Train", "Valid", "Test")
-        for name, votes in _rows(raw, split)
-        if votes[ANSWERS.index("Contempt")] > 5
-    ]
-    files = [Planted("contempt", path) for path in sorted(raw.files) if "/Contempt/" in path]
-    return rows + files
+    for split in ("Train", "Valid", "Test"):
+        for name, votes in _rows(raw, split):
+            if votes[ANSWERS.index("Contempt")] > 5:
+                yield Planted("contempt", f"ferplus/FER2013{split}/{name}")
+    yield from (Planted("contempt", path) for path in sorted(raw.files) if "/Contempt/" in path)
 
 
 def _rows(raw: Raw, split: str) -> list[tuple[str, Votes]]:
