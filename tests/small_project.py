@@ -50,7 +50,11 @@ def small_params(**changes: Any) -> dict[str, Any]:
     }
     params["export"]["soft_labels_view"] = "toy_train"
     for name, backbone in BACKBONES.items():
-        params["teachers"][name] |= {"backbone": backbone, "embedding_size": 16}
+        params["teachers"][name] |= {
+            "backbone": backbone,
+            "embedding_size": 16,
+            "learning_rate_scale": 5.0,
+        }
     for stage in ("stageA", "stageB"):
         params[stage]["filter"] |= {"include_sources": ["toy"], "min_native_px": 0}
         params[stage] |= {"image_size": 32, "epochs": 4, "batch_size": 8, "warmup_epochs": 0.5}
