@@ -77,27 +77,14 @@ def preflight(
         NonFiniteError: if the loss or gradient of a step is not finite.
         InterruptedRunError: when a stop was requested.
     """
-    start, step, plan = time.monotonic(), loop.step, loop.plan
-    evaluations = sum(map(plan.is_evaluated, range(progress.epoch + 1, plan.epochs + 1)))
-    left = Left(
-        steps=plan.schedule.total_steps - progress.step,
-        evaluations=evaluations,
-        rows_to_score=evaluations * num_val + num_scored,
-    )
+    start, step = time.monotonic(), loop.step
+    left = _left(loop, progress, num_val=num_val, num_scored=num_scored)
     reset_peak(step.device)
     least = least_batch_size(step.model, team=step.team)
     with fit_explained(stage_params, key=key, least=least), step.rehearsal():
-        # Losses of a trial that failed must not be taken for the run's.
-        trial_loop = replace(loop, losses=Losses())
-        _start_workers(loop.batches.epoch(progress.epoch, start_batch=progress.batch))
-        scoring_img_s = _scoring_rate(
-            trial_loop, val, left_evaluations=left.rows_to_score / num_val
-        )
-        rates = _rehearse(
-            trial_loop, progress, left=left, compiling=compiling, scoring_img_s=scoring_img_s
-        )
+        rates = _rehearse(loop, progress, val=val, num_val=num_val, left=left, compiling=compiling)
         # Each process scores its share of the rows, all at the same time.
-        together = replace(rates, scoring_img_s=scoring_img_s * step.team.size)
+        together = replace(rates, scoring_img_s=rates.scoring_img_s * step.team.size)
         rates = step.team.lead(lambda: together)
         memory = peak_memory(step.device)
         room = partial(
@@ -149,10 +136,31 @@ def quota(left: float) -> tuple[int, int]:
     return warmup, tried - warmup
 
 
+def _left(loop: Loop, progress: Progress, *, num_val: int, num_scored: int) -> Left:
+    plan = loop.plan
+    evaluations = sum(map(plan.is_evaluated, range(progress.epoch + 1, plan.epochs + 1)))
+    return Left(
+        steps=plan.schedule.total_steps - progress.step,
+        evaluations=evaluations,
+        rows_to_score=evaluations * num_val + num_scored,
+    )
+
+
 def _rehearse(
-    loop: Loop, progress: Progress, *, left: Left, compiling: Wanted, scoring_img_s: float
+    loop: Loop,
+    progress: Progress,
+    *,
+    val: EvalLoader,
+    num_val: int,
+    left: Left,
+    compiling: Wanted,
 ) -> Rates:
-    """Measure steps the way that the run will take them: compiled, or as the model is."""
+    """Measure the way that the run will compute: compiled, or as the model is."""
+    # Losses of a trial that failed must not be taken for the run's.
+    loop = replace(loop, losses=Losses())
+    _start_workers(loop.batches.epoch(progress.epoch, start_batch=progress.batch))
+    num_batches = len(val) * left.rows_to_score / num_val
+    scoring_img_s = _scoring_rate(loop, val, num_batches=num_batches)
     measure = partial(_step_rates, loop, progress, left=left, scoring_img_s=scoring_img_s)
     if compiling is True:
         # By a step that is not measured.
@@ -203,14 +211,14 @@ def _steps(loop: Loop, trial: Progress) -> Iterator[None]:
         trial.epoch, trial.batch = trial.epoch + 1, 0
 
 
-def _scoring_rate(loop: Loop, val: EvalLoader, *, left_evaluations: float) -> float:
-    """Measure images a second over a few batches of an evaluation."""
+def _scoring_rate(loop: Loop, val: EvalLoader, *, num_batches: float) -> float:
+    """Measure images a second over a few of the batches that are left to score."""
     _start_workers(val)
     step, batches = loop.step, iter(val)
     score = partial(
         predict, step.weights(), finish=val.finish, device=step.device, dtype=step.dtype
     )
-    warmup, limit = quota(len(val) * left_evaluations)
+    warmup, limit = quota(num_batches)
     if warmup and len(val) > warmup:
         score(itertools.islice(batches, warmup))
     start = time.monotonic()

@@ -3,18 +3,20 @@
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
-from small_project import ROOT
+from small_project import ROOT, small_params, write_params
 
 from stages import train
 from stages.loading.dataset import FaceDataset
@@ -80,19 +82,28 @@ def test_a_batch_cut_off_is_the_death_of_a_worker_though_torch_takes_it_for_aliv
         list(batches)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(manifested: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the run publishes that no signal has met."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    shutil.copytree(manifested, folder, dirs_exist_ok=True)
+    write_params(folder, small_params(stageA__epochs=6, machine__workers=0))
+    with chdir(folder):
+        assert train.main(["stageA", "RN18"]) == 0
+    return published(folder)
+
+
 @posix
 @pytest.mark.parametrize(
     "name", ["SIGTERM", pytest.param("SIGUSR1", id="reported_warning_of_a_job_scheduler")]
 )
 def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
-    prepared: Project, caplog: pytest.LogCaptureFixture, name: str
+    prepared: Project,
+    undisturbed: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    name: str,
 ) -> None:
-    number = signal.Signals[name]
-    folder = prepared(stageA__epochs=6, machine__workers=0)
-    assert train.main(["stageA", "RN18"]) == 0
-    undisturbed = published(folder)
-    (folder / ".work" / "stageA").rename(folder / "undisturbed")
-    prepared(stageA__epochs=6, machine__workers=2)
+    number, folder = signal.Signals[name], prepared(stageA__epochs=6, machine__workers=2)
     with _trainer(folder) as trainer:
         _wait(lambda: _checkpoint(folder) is not None, folder)
         os.killpg(trainer.pid, number)

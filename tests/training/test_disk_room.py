@@ -15,7 +15,6 @@ from stages import train
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 from stages.training import checkpoint, publish
-from stages.training.checkpoint import load_checkpoint
 from stages.training.loop import Loop
 from stages.training.progress import Progress
 from tests.training.small_loop import EPOCHS, assert_same, build_loop, final_state, fit
@@ -83,22 +82,6 @@ def test_reported_a_full_disk_ends_in_words_with_all_that_was_good(
     assert " MB free; tried 3 times; the checkpoint of step 3 is kept; make room" in message
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert fit(build_loop(tmp_path)).epoch == EPOCHS
-
-
-@posix
-def test_a_run_that_never_saved_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    with no_room(), pytest.raises(UserError, match="there is no checkpoint yet"):
-        fit(build_loop(tmp_path))
-    assert load_checkpoint(tmp_path) is None
-
-
-def test_another_error_of_the_system_is_not_tried_again(tmp_path: Path) -> None:
-    def write() -> None:
-        raise PermissionError(13, "Permission denied")
-
-    with pytest.raises(PermissionError):
-        checkpoint.save_with_retries(write, path=tmp_path, num_bytes=1, kept=lambda: "")
 
 
 @posix
