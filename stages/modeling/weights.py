@@ -42,7 +42,14 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
             f"{card.weights_sha256}, got {sha256} of {describe_file(path)}"
         )
     teacher_params = config.Teacher(
-        backbone=card.backbone, embedding_size=card.embedding_size, dropout=card.dropout
+        backbone=card.backbone,
+        embedding_size=card.embedding_size,
+        dropout=card.dropout,
+        # The published weights are loaded below, and nothing is trained.
+        pretrained=False,
+        weights=None,
+        optimizer="adamw",
+        learning_rate_scale=1.0,
     )
     key = f"teachers.{card.teacher}"
     teacher = build_teacher(teacher_params, image_size=card.image_size, scale=card.scale, key=key)

@@ -1,4 +1,4 @@
-"""Params of a stage -> the loop that trains by them, with a batch size that fits model and GPU."""
+"""A stage's section of params.yaml -> its training loop, with batches that fit model and GPU."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
