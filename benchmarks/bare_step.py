@@ -1,6 +1,6 @@
 """The step that the training loop is held against: plain torch on one batch that is ready.
 
-In: an engine, whose model, loss, batch and precision it copies. Out: steps without a loader, a
+In: a loop, whose model, loss, batch and precision it copies. Out: steps without a loader, a
 schedule or a count of losses.
 """
 
@@ -10,22 +10,22 @@ import torch
 from torch import nn
 
 from stages.config import Stage
-from stages.training.engine import Engine
+from stages.training.loop import Loop
 
 
 class BareStep:
     """Plain torch on one ready batch, with a model and an optimizer of its own."""
 
-    def __init__(self, engine: Engine, section: Stage, *, with_extras: bool) -> None:
-        machinery = engine.machinery
-        self._dtype, self._device = machinery.dtype, machinery.device
-        self._model = copy.deepcopy(machinery.model)
-        self._loss, self._max_norm = machinery.loss, section.max_grad_norm
+    def __init__(self, loop: Loop, stage_params: Stage, *, with_extras: bool) -> None:
+        step = loop.step
+        self._dtype, self._device = step.dtype, step.device
+        self._model = copy.deepcopy(step.model)
+        self._loss, self._max_norm = step.loss, stage_params.max_grad_norm
         is_fused = self._device.type == "cuda"
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3, fused=is_fused)
-        self._average = copy.deepcopy(machinery.weights()) if with_extras else None
-        batch = next(iter(engine.batches.epoch(0, start_batch=0)))
-        self._batch = {name: part.clone() for name, part in engine.finish(batch).items()}
+        self._average = copy.deepcopy(step.weights()) if with_extras else None
+        batch = next(iter(loop.batches.epoch(0, start_batch=0)))
+        self._batch = {name: part.clone() for name, part in loop.batches.finish(batch).items()}
 
     @property
     def batch_size(self) -> int:

@@ -37,7 +37,7 @@ def work(arguments: argparse.Namespace) -> None:
     """Calibrate on val, score, print the table, and write it to each of `--out`."""
     from stages.calibrating.protocol import protocol_of
     from stages.calibrating.published import read_manifest_folder
-    from stages.computing.heap import keep_freed_memory
+    from stages.computing.device import keep_freed_memory
     from stages.config import load_params
     from stages.runtime.errors import UserError
     from stages.runtime.files import write_json

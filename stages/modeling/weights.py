@@ -1,93 +1,60 @@
-"""Published teachers: `best.safetensors` and `teacher.json`, all that a loader needs."""
+"""Published teachers: `best.safetensors` beside its card, all that a loader needs."""
 
-from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save
-from torch import Tensor
 
 from stages import config
 from stages.modeling.backbone import fitted, load_strictly
+from stages.modeling.card import CARD_FILE, TeacherCard, read_card
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights_file import read_state
 from stages.runtime.errors import UserError
-from stages.runtime.files import read_json, sha256_file, write_bytes, write_json
+from stages.runtime.files import sha256_file, write_bytes, write_json
 from stages.runtime.foreign import describe_file
 
 WEIGHTS_FILE = "best.safetensors"
-CARD_FILE = "teacher.json"
 _BACKBONE = "backbone."
-
-
-@dataclass(frozen=True)
-class TeacherCard:
-    """teacher.json: what the weights beside it are, and how to use them.
-
-    `preprocess` is the params section as JSON has it; `metric` says what was measured on what.
-    """
-
-    teacher: str
-    stage: str
-    backbone: str
-    embedding_size: int
-    dropout: float
-    scale: float
-    classes: tuple[str, ...]
-    image_size: int
-    preprocess: dict[str, Any]
-    epoch: int
-    metric: dict[str, Any]
-    fingerprint: str
-    manifest_sha256: str
-    recipe_version: int
-    weights_sha256: str
 
 
 def save_teacher(folder: Path, model: Teacher, card: TeacherCard) -> TeacherCard:
     """Write weights, then the card with their hash, which it returns."""
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(folder / WEIGHTS_FILE, save(state))
-    card = replace(card, weights_sha256=sha256_file(folder / WEIGHTS_FILE))
-    write_json(folder / CARD_FILE, asdict(card))
+    card = card.model_copy(update={"weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
+    write_json(folder / CARD_FILE, card.model_dump(mode="json"))
     return card
 
 
 def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
-    """The teacher of a published folder, in evaluation mode, and its card.
+    """Load the teacher of a published folder, in evaluation mode, and its card.
 
     Raises:
         UserError: if a file is missing, was changed since, or does not hold what it should.
     """
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
-    _check_hash(path, card)
-    section = config.Teacher(
-        backbone=card.backbone, embedding_size=card.embedding_size, dropout=card.dropout
-    )
-    key = f"teachers.{card.teacher}"
-    teacher = build_teacher(section, image_size=card.image_size, scale=card.scale, key=key)
-    load_state(teacher, path)
-    return teacher.eval(), card
-
-
-def read_card(folder: Path) -> TeacherCard:
-    """Read teacher.json.
-
-    Raises:
-        UserError: if it is missing, unreadable or has other fields.
-    """
-    path = folder / CARD_FILE
     if not path.is_file():
         raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
-    try:
-        values = read_json(path)
-    except ValueError as error:  # not JSON, or not even text
-        raise UserError(f"{_shown(path)}: not readable JSON: {error}") from None
-    expected = {field.name for field in fields(TeacherCard)}
-    if differing := sorted(expected.symmetric_difference(values)):
-        raise UserError(f"{_shown(path)}: fields missing or unknown: {differing}")
-    return TeacherCard(**(values | {"classes": tuple(values["classes"])}))
+    if (sha256 := sha256_file(path)) != card.weights_sha256:
+        raise UserError(
+            f"{_shown(path)}: changed since it was published: expected SHA-256 "
+            f"{card.weights_sha256}, got {sha256} of {describe_file(path)}"
+        )
+    teacher_params = config.Teacher(
+        backbone=card.backbone,
+        embedding_size=card.embedding_size,
+        dropout=card.dropout,
+        # The published weights are loaded below, and nothing is trained.
+        pretrained=False,
+        weights=None,
+        optimizer="adamw",
+        learning_rate_scale=1.0,
+    )
+    key = f"teachers.{card.teacher}"
+    teacher = build_teacher(teacher_params, image_size=card.image_size, scale=card.scale, key=key)
+    load_state(teacher, path)
+    return teacher.eval(), card
 
 
 def load_state(teacher: Teacher, path: Path) -> None:
@@ -99,26 +66,12 @@ def load_state(teacher: Teacher, path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
     state = read_state(path, source=_shown(path))
-    load_strictly(teacher, _fitted(teacher, state), source=_shown(path))
-
-
-def _fitted(teacher: Teacher, state: dict[str, Tensor]) -> dict[str, Tensor]:
     backbone = {n.removeprefix(_BACKBONE): t for n, t in state.items() if n.startswith(_BACKBONE)}
-    rest = {name: tensor for name, tensor in state.items() if not name.startswith(_BACKBONE)}
-    fitting = fitted(teacher.backbone, backbone)
-    return rest | {_BACKBONE + name: tensor for name, tensor in fitting.items()}
-
-
-def _check_hash(path: Path, card: TeacherCard) -> None:
-    if not path.is_file():
-        raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
-    if (found := sha256_file(path)) != card.weights_sha256:
-        raise UserError(
-            f"{_shown(path)}: changed since it was published: expected SHA-256 "
-            f"{card.weights_sha256}, got {found} of {describe_file(path)}"
-        )
+    fitting = {_BACKBONE + n: t for n, t in fitted(teacher.backbone, backbone).items()}
+    rest = {n: t for n, t in state.items() if not n.startswith(_BACKBONE)}
+    load_strictly(teacher, rest | fitting, source=_shown(path))
 
 
 def _shown(path: Path) -> str:
-    """The end of a path: which teacher, no place on a machine."""
+    """Show the end of a path: it names the teacher and no place on a machine."""
     return "/".join(path.parts[-3:])
