@@ -31,7 +31,9 @@ def run(door: str, arguments: list[str]) -> int:
 def test_every_door_is_tried_here() -> None:
     doors = {f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py")}
     assert doors - {"stages.__init__", "stages.config"} == {d for d in DOORS if "stages" in d}
-    tools = {path for path in (ROOT / "tools").rglob("*.py") if "def main(" in path.read_text()}
+    tools = {
+        path for path in (ROOT / "tools").rglob("*.py") if "run_door, work" in path.read_text()
+    }
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in tools}
     assert {name.removesuffix(".__main__") for name in names} == {
         d for d in COMMANDS if "tools" in d

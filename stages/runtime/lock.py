@@ -19,8 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from stages.runtime.disk import is_disk_full
-from stages.runtime.errors import LockHeldError, UserError
+from stages.runtime.errors import LockHeldError, UserError, is_disk_full
 from stages.runtime.files import leftovers, pid_space, remove, sha256_json, write_json
 
 LOCK, HOLDER = ".run.lock", "holder.json"

@@ -6,7 +6,6 @@ stays as `checkpoint_prev.pt` and is used, with a warning, when the last is unre
 """
 
 import logging
-import os
 import pickle
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Any
 
 import torch
 
-from stages.runtime.files import replace, write_json, write_with
+from stages.runtime.files import replace, sync, write_json, write_with
 from stages.training.run import LAST, PREVIOUS, STATUS
 
 logger = logging.getLogger(__name__)
@@ -34,9 +33,8 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
         # By a file of Python's: torch's own says nothing of a full disk.
         with temporary.open("wb") as file:
             torch.save(dict(state), file)
-            # Before the last one is moved: some file systems say here that they are full.
-            file.flush()
-            os.fsync(file.fileno())
+        # Before the last one is moved: some file systems say here that they are full.
+        sync(temporary)
         if last.exists():
             replace(last, folder / PREVIOUS)
 

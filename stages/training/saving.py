@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from stages.runtime.disk import MAKE_ROOM, free_bytes, no_room
-from stages.runtime.errors import UserError
+from stages.runtime.errors import MAKE_ROOM, UserError, free_bytes, no_room
 
 # What lies beside may be on its way out.
 _WAITS_S = (5.0, 30.0)

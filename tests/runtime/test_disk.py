@@ -12,9 +12,8 @@ import pytest
 
 from stages import standardize
 from stages.runtime import files as runtime_files
-from stages.runtime.disk import disk_full_error
 from stages.runtime.door import run_door
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, disk_full_error
 from stages.runtime.files import published_folder, work_folder, write_bytes, write_with
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +84,7 @@ def test_reported_disk_full_names_what_was_written(
         with published_folder(tmp_path / "models") as folder:
             write_with(folder / "a.onnx", fail)
 
-    assert run_door(work) == 2
+    assert run_door(work, "", []) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"error: {tmp_path.as_posix()}/models/a.onnx: cannot be written: ")
     assert os.strerror(number) in told
@@ -107,7 +106,7 @@ def test_reported_disk_full_behind_another_error_and_a_log_that_is_full_too(
             raise RuntimeError("of a library")
 
     monkeypatch.setattr(sys, "stderr", Full())
-    assert run_door(work) == 2
+    assert run_door(work, "", []) == 2
 
 
 def test_other_errors_keep_their_traceback(tmp_path: Path) -> None:
@@ -117,7 +116,7 @@ def test_other_errors_keep_their_traceback(tmp_path: Path) -> None:
         write_bytes(tmp_path, b"")
 
     with pytest.raises((IsADirectoryError, PermissionError)):
-        run_door(work)
+        run_door(work, "", [])
 
 
 @posix
@@ -139,7 +138,7 @@ def test_a_folder_is_on_the_disk_before_it_takes_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    monkeypatch.setattr(runtime_files, "_sync", lambda path: done.append(path.name))
+    monkeypatch.setattr(runtime_files, "sync", lambda path: done.append(path.name))
     monkeypatch.setattr(runtime_files, "replace", lambda *_: done.append("in place"))
     with published_folder(tmp_path / "teacher") as folder:
         (folder / "sub").mkdir()

@@ -36,7 +36,7 @@ def raising(error: BaseException):
 def test_reported_what_is_not_installed_is_one_line(
     error: ImportError, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_door(raising(error)) == 2
+    assert run_door(raising(error), "", []) == 2
     printed = capsys.readouterr().err
     assert printed.startswith(f"error: {expected}")
     assert printed.count("\n") == 1
@@ -54,7 +54,7 @@ def test_reported_what_is_not_installed_is_one_line(
 def test_an_import_that_is_a_bug_keeps_its_traceback(error: ImportError) -> None:
     assert not_installed(error) is None
     with pytest.raises(ImportError):
-        run_door(raising(error))
+        run_door(raising(error), "", [])
 
 
 def test_reported_without_libgl_a_door_ends_with_one_line(tmp_path: Path) -> None:
@@ -73,7 +73,9 @@ def test_reported_without_libgl_a_door_ends_with_one_line(tmp_path: Path) -> Non
 
 def test_doors_import_nothing_that_can_be_missing_before_they_run() -> None:
     """Else it would be a traceback, and `--help` would wait for torch."""
-    tools = [path for path in (ROOT / "tools").rglob("*.py") if "def main(" in path.read_text()]
+    tools = [
+        path for path in (ROOT / "tools").rglob("*.py") if "run_door, work" in path.read_text()
+    ]
     for path in [*(ROOT / "stages").glob("*.py"), *tools]:
         if path.stem == "config":
             continue
@@ -95,10 +97,10 @@ def test_reported_names_control_no_terminal(
     shown = "=1+1/\\x1b[2J\\x9b31m\\rdone\\u202egpj.exe\\x00"
     assert printable(name) == shown
     assert printable("Übung 1,\n\tzwei “x” 顔") == "Übung 1,\n\tzwei “x” 顔"
-    assert run_door(raising(UserError(f"{name}: no"))) == 2
+    assert run_door(raising(UserError(f"{name}: no")), "", []) == 2
     assert capsys.readouterr().err == f"error: {shown}: no\n"
     stream, root = io.StringIO(), logging.Logger("root")
     monkeypatch.setattr(door.logging, "root", root)
     monkeypatch.setattr(door.sys, "stderr", stream)
-    assert run_door(lambda: root.warning("%s", name)) == 0
+    assert run_door(lambda: root.warning("%s", name), "", []) == 0
     assert stream.getvalue().rstrip("\n").endswith(f"WARNING {shown}")

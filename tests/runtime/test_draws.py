@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.runtime.draws import FairDraw
+from stages.runtime.tables import FairDraw
 
 
 @given(keys=st.lists(st.text(max_size=3), unique=True, max_size=30), data=st.data())

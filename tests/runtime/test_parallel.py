@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.runtime.cores import num_threads
 from stages.runtime.errors import UserError
-from stages.runtime.parallel import map_in_order, num_threads, one_opencv_thread
+from stages.runtime.workers import map_in_order, one_opencv_thread
 
 
 def doubled(number: int) -> int:

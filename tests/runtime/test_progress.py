@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from stages.runtime import progress
+from stages.runtime import workers as progress
 
 
 class Terminal(io.StringIO):
