@@ -137,6 +137,7 @@ def test_reported_a_numbered_folder_may_mean_what_is_no_class(tmp_path: Path, me
         ({"teachers__B3__weights": "/weights/b3.pt"}, "teachers.B3.weights: expected a file below weights/"),
         ({"teachers__B3__weights": "weights/../b3.pt"}, "teachers.B3.weights: expected a file below weights/"),
         ({"teachers__B3__weights": "weights\\b3.pt"}, "teachers.B3.weights: expected a file below weights/, which DVC watches, with /, got"),
+        ({"teachers__B3__weights": ""}, "teachers.B3.weights: expected a file below weights/"),
         ({"teachers__B3__weights": "weights/"}, "teachers.B3.weights: expected a file below weights/"),
         ({"stageA__filter__exclude_sources": ["ferplus"]}, "stageA.filter: ['ferplus'] stand in include"),
         ({"stageA__augmentation__crop_scale": [0.9, 0.5]}, "stageA.augmentation.crop_scale: expected low <= high"),
@@ -187,7 +188,7 @@ def test_a_group_may_have_the_name_of_an_expw_source_and_names_of_two_kinds_may_
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1\na: 2\n", "duplicate key 'a'"),
+        ("a: 1\na: 2\n", 'line 2, column 1: found duplicate key "a"'),
         ("a: [1\n", "not valid YAML"),
         ("- 1\n", "expected a mapping of sections, got list"),
     ],
