@@ -27,11 +27,10 @@ from tools.runs import (
 
 FIRST, SECOND = "0123456789abcdef", "0123ffff00000000"
 COPY = "ab" * 32
+CARD = "models/stageA/RN18/teacher.json"
 
 
-def make_run(
-    root: Path, fingerprint: str = FIRST, *, epoch: int | None = 3, batch: int = 0
-) -> Path:
+def make_run(root: Path, fingerprint: str = FIRST, *, epoch: int | None = 3, batch=0) -> Path:
     """A run of four epochs; without status where `epoch` is None."""
     folder = root / ".work" / "stageA" / "RN18" / fingerprint
     folder.mkdir(parents=True)
@@ -52,8 +51,7 @@ def make_copy(root: Path) -> Path:
 
 
 def publish(root: Path, fingerprint: str = FIRST) -> None:
-    card = root / "models" / "stageA" / "RN18" / "teacher.json"
-    write_json(card, {"fingerprint": fingerprint + 48 * "0"})
+    write_json(root / CARD, {"fingerprint": fingerprint + 48 * "0"})
 
 
 def kept_in(root: Path) -> list[Kept]:
@@ -107,7 +105,7 @@ def test_a_run_is_finished_when_models_holds_what_it_made(
 def test_a_broken_card_publishes_nothing(tmp_path: Path) -> None:
     make_run(tmp_path, epoch=4)
     publish(tmp_path)
-    (tmp_path / "models" / "stageA" / "RN18" / "teacher.json").write_text('{"fingerpr')
+    (tmp_path / CARD).write_text('{"fingerpr')
     assert only(tmp_path).state == "trained"
 
 
@@ -136,9 +134,8 @@ def test_age_is_that_of_the_last_write_whoever_looks(tmp_path: Path) -> None:
     with run_lock(folder):
         pass
     days_ago = time.time() - 3 * 86_400
-    for path in folder.iterdir():
-        if path.name != ".run.lock":
-            os.utime(path, (days_ago, days_ago))
+    for path in set(folder.iterdir()) - {folder / ".run.lock"}:
+        os.utime(path, (days_ago, days_ago))
     assert only(tmp_path).age_days == pytest.approx(3, abs=0.01)
     make_copy(tmp_path)
     assert [run.name for run in older_than(kept_in(tmp_path), days=2.9)] == [f"stageA/RN18/{FIRST}"]
