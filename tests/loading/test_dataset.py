@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shipped import shipped
 from small_faces import small_face
 
 from stages import config
@@ -17,8 +18,8 @@ from stages.loading.dataset import FaceDataset
 from stages.loading.sampler import Draw
 from stages.runtime.errors import UserError
 
-PREPROCESS = config.Preprocess()
-WITH_CLAHE = config.Preprocess(clahe=config.Clahe(clip_limit=3.0, tiles=4))
+PREPROCESS = shipped(config.Preprocess)
+WITH_CLAHE = shipped(config.Preprocess, clahe=config.Clahe(clip_limit=3.0, tiles=4))
 
 
 def test_a_batch_has_images_targets_and_rows(make_dataset) -> None:
@@ -73,7 +74,7 @@ def test_clahe_comes_after_colour(make_dataset) -> None:
         images = make_dataset(augmentation=dark, preprocess=preprocess)[draws]["image"]
         return float(images.mean(dim=(1, 2, 3)).std())
 
-    strong = config.Preprocess(clahe=config.Clahe(clip_limit=40.0, tiles=1))
+    strong = shipped(config.Preprocess, clahe=config.Clahe(clip_limit=40.0, tiles=1))
     assert spread(strong) < 0.75 * spread(PREPROCESS)
 
 
@@ -107,7 +108,7 @@ def make_dataset(standardized: Path) -> Callable[..., FaceDataset]:
         "targets": faces["label"].map(CLASSES.index).to_numpy(np.int64),
         "image_size": 32,
         "preprocess": PREPROCESS,
-        "augmentation": config.Augmentation(),
+        "augmentation": shipped(config.Augmentation),
         "seed": 1,
     }
     return lambda **changes: FaceDataset(store, **(defaults | changes))

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from shipped import shipped
 
 from stages.config import Augmentation, Clahe, Preprocess
 from stages.faces.decode import decode
@@ -19,8 +20,8 @@ from stages.loading.finishing import Finish, vary_colour_batch
 from stages.loading.loader import EvalLoader, TrainLoader
 from stages.loading.sampler import Draw, EpochSampler
 
-PLAIN = Preprocess()
-WITH_CLAHE = Preprocess(clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))
+PLAIN = shipped(Preprocess)
+WITH_CLAHE = shipped(Preprocess, clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))
 CPU = torch.device("cpu")
 # Tensors without values: whoever wants to read one fails.
 META = torch.device("meta")
@@ -172,7 +173,7 @@ def make_dataset(standardized: Path) -> MakeDataset:
         "targets": faces["label"].map(CLASSES.index).to_numpy(np.int64),
         "image_size": 32,
         "preprocess": PLAIN,
-        "augmentation": Augmentation(),
+        "augmentation": shipped(Augmentation),
         "seed": 1,
     }
     return lambda **changes: FaceDataset(store, **(defaults | changes))

@@ -14,6 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
+from shipped import shipped
 
 from stages import config, manifest, standardize, train
 from stages.computing.team import Team
@@ -338,7 +339,7 @@ def make_dataset(standardized: Path) -> FaceDataset:
         positions=store.locate(faces["id"].tolist()),
         targets=faces["label"].map(CLASSES.index).to_numpy(np.int64),
         image_size=32,
-        preprocess=config.Preprocess(),
-        augmentation=config.Augmentation(),
+        preprocess=shipped(config.Preprocess),
+        augmentation=shipped(config.Augmentation),
         seed=1,
     )

@@ -2,12 +2,13 @@ import math
 
 import pytest
 import torch
+from shipped import shipped
 from torch.nn import functional
 
 from stages.config import Teacher as Section
 from stages.modeling.teacher import Teacher, build_teacher
 
-SECTION = Section(backbone="test_resnet", embedding_size=16, dropout=0.5)
+SECTION = shipped(Section, backbone="test_resnet", embedding_size=16, dropout=0.5)
 
 
 def test_logits_are_bounded_by_the_scale() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shipped import shipped
 
 from stages.config import Preprocess
 from stages.config import Teacher as Section
@@ -107,7 +108,10 @@ def test_a_vit_starts_from_weights_of_another_image_size(tmp_path: Path) -> None
     small = _teacher(backbone="test_vit")
     save_teacher(tmp_path, small, _card())
     large = build_teacher(
-        Section(backbone="test_vit", embedding_size=16), image_size=96, scale=30.0, key="teachers.X"
+        shipped(Section, backbone="test_vit", embedding_size=16),
+        image_size=96,
+        scale=30.0,
+        key="teachers.X",
     )
     load_state(large, tmp_path / "best.safetensors")
     assert torch.equal(large.head.weight, small.head.weight)
@@ -116,7 +120,7 @@ def test_a_vit_starts_from_weights_of_another_image_size(tmp_path: Path) -> None
 
 def _teacher(**changes: object) -> Teacher:
     torch.manual_seed(1)
-    section = Section(backbone="test_resnet", embedding_size=16).model_copy(update=changes)
+    section = shipped(Section, backbone="test_resnet", embedding_size=16).model_copy(update=changes)
     return build_teacher(section, image_size=64, scale=30.0, key="teachers.X")
 
 
@@ -130,7 +134,7 @@ def _card() -> TeacherCard:
         scale=30.0,
         classes=CLASSES,
         image_size=64,
-        preprocess=Preprocess().model_dump(mode="json"),
+        preprocess=shipped(Preprocess).model_dump(mode="json"),
         epoch=3,
         metric={"name": "macro_f1", "split": "val", "n": 10, "value": 0.5},
         fingerprint="f" * 64,

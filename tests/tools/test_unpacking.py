@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped import shipped
 
 from stages.config import Manifest, View
 from stages.runtime.errors import UserError
@@ -235,7 +236,8 @@ def test_only_a_new_or_an_empty_folder_is_vacant(tmp_path: Path) -> None:
 @pytest.fixture
 def manifests(faces, one_of_each_class, tmp_path: Path) -> Path:
     """Source `zz` (9 rows), source `yy` (1 row), groups, and views, two of them called as others."""
-    section = Manifest(
+    section = shipped(
+        Manifest,
         source_groups={"both": ("yy", "zz"), "lost": ("zz", "xx")},
         views={
             "tests": View(splits=("test",), include_sources=("zz",)),

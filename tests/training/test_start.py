@@ -2,13 +2,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from shipped import shipped
 
 from stages.config import NoCorrection, Stage, Teacher
 from stages.runtime.errors import UserError
 from stages.training.start import Start, find_start
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
-STAGE = Stage(
+STAGE = shipped(
+    Stage,
     image_size=32,
     epochs=1,
     batch_size=8,
@@ -28,7 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start_from(weights: str) -> Start:
-    recipe = Teacher(backbone="resnet18", weights=weights)
+    recipe = shipped(Teacher, backbone="resnet18", weights=weights)
     return find_start(Path("models"), section=STAGE, recipe=recipe, teacher="B3")
 
 
