@@ -75,7 +75,7 @@ class FerplusSource(RawDataset):
     """FERPlus, generated folders or the csv pair. val and test always use majority."""
 
     format: Literal["ferplus"]
-    label_rule: Literal["majority", "probability", "multi_target"] = "majority"
+    label_rule: Literal["majority", "probability", "multi_target"]
 
 
 class RafdbSource(RawDataset):
@@ -129,7 +129,7 @@ class ExpwSource(RawDataset):
     """ExpW: photos with `label.lst`; sources `<name>_hq` and `<name>_lq` by confidence."""
 
     format: Literal["expw"]
-    hq_confidence: NotNegative = 60.0
+    hq_confidence: NotNegative
 
 
 Source = Annotated[
@@ -150,11 +150,11 @@ class Standardize(Section):
     """How raw datasets become faces. `face_detector`: YuNet's ONNX file, a path below `raw`."""
 
     sources: dict[Name, Source] = Field(min_length=1)
-    crop_margin: Annotated[float, Field(ge=0, le=1)] = 0.30
-    face_detector: str | None = None
-    max_side_px: Annotated[int, Field(ge=48)] = 512
-    max_reject_share: Probability = 0.05
-    shard_mb: Count = 512
+    crop_margin: Annotated[float, Field(ge=0, le=1)]
+    face_detector: str | None
+    max_side_px: Annotated[int, Field(ge=48)]
+    max_reject_share: Probability
+    shard_mb: Count
 
 
 # --- manifest ------------------------------------------------------------------------------------
@@ -184,19 +184,19 @@ class Duplicates(Section):
     are the same; from `review_correlation` on they are listed for a person to look at.
     """
 
-    policy: Literal["drop_from_train", "keep_one", "report_only"] = "drop_from_train"
-    near_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.93
-    review_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.90
+    policy: Literal["drop_from_train", "keep_one", "report_only"]
+    near_correlation: Annotated[float, Field(gt=0.5, le=1)]
+    review_correlation: Annotated[float, Field(gt=0.5, le=1)]
 
 
 class Manifest(Section):
     """How faces become splits. Shares are carved where a source has no official val or test."""
 
-    val_share: Share = 0.1
-    test_share: Share = 0.1
-    duplicates: Duplicates = Duplicates()
-    source_groups: dict[Name, tuple[Name, ...]] = {}
-    views: dict[Name, View] = {}
+    val_share: Share
+    test_share: Share
+    duplicates: Duplicates
+    source_groups: dict[Name, tuple[Name, ...]]
+    views: dict[Name, View]
 
 
 # --- model input, teachers, training -------------------------------------------------------------
@@ -205,16 +205,16 @@ class Manifest(Section):
 class Clahe(Section):
     """Contrast-limited adaptive histogram equalisation of the luma channel, as OpenCV counts it."""
 
-    clip_limit: Positive = 2.0
-    tiles: Count = 8
+    clip_limit: Positive
+    tiles: Count
 
 
 class Preprocess(Section):
     """What every image goes through before any model, in training and in use alike."""
 
-    clahe: Clahe | None = None
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    clahe: Clahe | None
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
 
 
 class Teacher(Section):
@@ -225,21 +225,21 @@ class Teacher(Section):
     """
 
     backbone: str
-    embedding_size: Count = 512
-    dropout: Share = 0.0
-    pretrained: bool = False
-    weights: str | None = None
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate_scale: Positive = 1.0
+    embedding_size: Count
+    dropout: Share
+    pretrained: bool
+    weights: str | None
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate_scale: Positive
 
 
 class Arcface(Section):
     """Additive angular margin: 0 during warm-up epochs, then rising until `ramp_end_epoch`."""
 
-    margin_rad: Annotated[float, Field(ge=0, lt=1.5)] = 0.35
-    scale: Positive = 30.0
-    warmup_epochs: NotNegative = 5
-    ramp_end_epoch: NotNegative = 15
+    margin_rad: Annotated[float, Field(ge=0, lt=1.5)]
+    scale: Positive
+    warmup_epochs: NotNegative
+    ramp_end_epoch: NotNegative
 
 
 class SamplerFill(Section):
@@ -253,14 +253,14 @@ class ClassWeights(Section):
     """Loss weights by the effective number of samples, (1 - beta) / (1 - beta^n)."""
 
     kind: Literal["class_weights"]
-    beta: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    beta: Annotated[float, Field(gt=0, lt=1)]
 
 
 class LogitAdjustment(Section):
     """`tau * log(prior)` is added to the logits in the training loss."""
 
     kind: Literal["logit_adjustment"]
-    tau: Positive = 1.0
+    tau: Positive
 
 
 class NoCorrection(Section):
@@ -277,34 +277,34 @@ Prior = Annotated[
 class Augmentation(Section):
     """Random crop (share of the area), mirror, and colour jitter (relative strength)."""
 
-    crop_scale: tuple[Positive, Positive] = (0.7, 1.0)
-    flip: Probability = 0.5
-    brightness: Share = 0.2
-    contrast: Share = 0.2
-    saturation: Share = 0.2
+    crop_scale: tuple[Positive, Positive]
+    flip: Probability
+    brightness: Share
+    contrast: Share
+    saturation: Share
 
 
 class Stage(Section):
     """One training stage; the recipe of stageA and of stageB."""
 
-    init_from: Literal["stageA"] | None = None
-    filter: Filter = Filter()
+    init_from: Literal["stageA"] | None
+    filter: Filter
     image_size: Annotated[int, Field(ge=32)]
     epochs: Annotated[int, Field(ge=0)]
     batch_size: Count
-    accumulate: Count = 1
+    accumulate: Count
     learning_rate: Positive
     min_lr: Positive
-    weight_decay: NotNegative = 0.05
-    warmup_epochs: NotNegative = 2
-    max_grad_norm: Positive = 5.0
-    label_smoothing: Share = 0.0
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    eval_every: Count = 1
-    select_by: Literal["macro_f1", "accuracy", "nll"] = "macro_f1"
-    arcface: Arcface = Arcface()
+    weight_decay: NotNegative
+    warmup_epochs: NotNegative
+    max_grad_norm: Positive
+    label_smoothing: Share
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
+    eval_every: Count
+    select_by: Literal["macro_f1", "accuracy", "nll"]
+    arcface: Arcface
     prior: Prior
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation
 
 
 # --- after training ------------------------------------------------------------------------------
@@ -317,12 +317,12 @@ class Calibrate(Section):
     `_logits`, with `weights` (fixed) or with those that fit val best (searched).
     """
 
-    stage: Literal["stageA", "stageB", "auto"] = "auto"
-    report: Literal["test", "val_crossfit"] = "test"
-    bins: Annotated[int, Field(ge=2)] = 15
-    folds: Annotated[int, Field(ge=2)] = 5
-    bootstrap_samples: Count = 1000
-    fusion: Literal["fixed", "searched", "fixed_logits", "searched_logits"] = "fixed"
+    stage: Literal["stageA", "stageB", "auto"]
+    report: Literal["test", "val_crossfit"]
+    bins: Annotated[int, Field(ge=2)]
+    folds: Annotated[int, Field(ge=2)]
+    bootstrap_samples: Count
+    fusion: Literal["fixed", "searched", "fixed_logits", "searched_logits"]
     weights: dict[Name, Probability]
 
 
@@ -334,32 +334,32 @@ class Export(Section):
     fitted, and no export has it applied.
     """
 
-    opset: Annotated[int, Field(ge=18)] = 18
-    parity_rows: Count = 64
-    parity_tolerance: Positive = 1e-4
-    variants: tuple[Literal["fp16", "int8"], ...] = ("fp16", "int8")
-    accuracy_rows: Count = 500
-    max_accuracy_loss: Probability = 0.05
+    opset: Annotated[int, Field(ge=18)]
+    parity_rows: Count
+    parity_tolerance: Positive
+    variants: tuple[Literal["fp16", "int8"], ...]
+    accuracy_rows: Count
+    max_accuracy_loss: Probability
     soft_labels_view: Name
-    float32_logits: bool = False
-    distillation_temperature: Positive = 2.0
+    float32_logits: bool
+    distillation_temperature: Positive
 
 
 class Machine(Section):
     """What may differ between two machines without a retrain; tracked by no stage."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"]
     # torch.compile. auto: on a GPU if it is measured to be faster; true: the run stops without it.
-    compile: bool | Literal["auto"] = "auto"
+    compile: bool | Literal["auto"]
     # Processes (one per GPU) that train one model; torchrun starts those of several machines.
-    processes: Annotated[int, Field(ge=1)] = 1
+    processes: Annotated[int, Field(ge=1)]
     # true: the same bits on every run on the same GPUs, at some speed. A CPU gives them anyway.
-    deterministic: bool = False
-    checkpoint_minutes: Positive = 10.0
+    deterministic: bool
+    checkpoint_minutes: Positive
     # A run whose preflight forecasts more is refused; null is no limit.
-    max_hours: Positive | None = None
+    max_hours: Positive | None
 
 
 class Params(Section):
@@ -375,7 +375,7 @@ class Params(Section):
     stageB: Stage  # noqa: N815
     calibrate: Calibrate
     export: Export
-    machine: Machine = Machine()
+    machine: Machine
 
     def stage(self, name: str) -> Stage:
         """Return the section of the training stage called `name`."""

@@ -63,7 +63,14 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
     path = folder / WEIGHTS_FILE
     _check_hash(path, card)
     section = config.Teacher(
-        backbone=card.backbone, embedding_size=card.embedding_size, dropout=card.dropout
+        backbone=card.backbone,
+        embedding_size=card.embedding_size,
+        dropout=card.dropout,
+        # The published weights are loaded below, and nothing is trained.
+        pretrained=False,
+        weights=None,
+        optimizer="adamw",
+        learning_rate_scale=1.0,
     )
     key = f"teachers.{card.teacher}"
     teacher = build_teacher(section, image_size=card.image_size, scale=card.scale, key=key)
