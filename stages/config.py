@@ -492,13 +492,13 @@ def _contradictions(params: Params) -> Iterator[str]:
     for name, teacher in params.teachers.items():
         if teacher.pretrained and teacher.weights is not None:
             yield f"teachers.{name}: pretrained and weights exclude each other; choose one"
-        weights = "weights/x" if teacher.weights is None else teacher.weights
-        folder, *parts = weights.split("/")
-        if folder != "weights" or not parts or {"", ".."} & {*parts} or "\\" in "".join(parts):
-            yield (
-                f"teachers.{name}.weights: expected a file below weights/, which DVC watches, "
-                f"with /, got {weights!r}"
-            )
+        if teacher.weights is not None:
+            folder, *parts = teacher.weights.split("/")
+            if folder != "weights" or not parts or {"", ".."} & {*parts} or "\\" in "".join(parts):
+                yield (
+                    f"teachers.{name}.weights: expected a file below weights/, which DVC watches, "
+                    f"with /, got {teacher.weights!r}"
+                )
     yield from _stage_contradictions("stageA", params.stageA)
     yield from _stage_contradictions("stageB", params.stageB)
     if params.stageA.init_from is not None:

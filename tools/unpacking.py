@@ -180,10 +180,10 @@ def _view_files(folder: Path) -> dict[str, str]:
 
 def _read_view(path: Path, *, expected: str) -> pd.DataFrame:
     rows = read_manifest(path)
-    if (found := sha256_file(path)) != expected:
+    if (sha256 := sha256_file(path)) != expected:
         raise UserError(
             f"{path.parent.name}/{path.name}: changed since it was written: expected SHA-256 "
-            f"{expected}, got {found}; `dvc repro manifest` makes it again"
+            f"{expected}, got {sha256}; `dvc repro manifest` makes it again"
         )
     return rows
 

@@ -131,9 +131,9 @@ def remove(path: Path) -> None:
 
 def leftovers(folder: Path, *, pattern: str = _TEMPORARY) -> list[Path]:
     """Return what lies half-written or replaced in `folder`, except what a process here writes."""
-    found = sorted(folder.glob(pattern))
+    paths = sorted(folder.glob(pattern))
     # What lies in a half-written folder goes with it.
-    outermost = [path for path in found if not set(path.parents) & set(found)]
+    outermost = [path for path in paths if not set(path.parents) & set(paths)]
     return [path for path in outermost if not (_writer_runs(path) or _lacks_successor(path))]
 
 
@@ -273,7 +273,7 @@ def _writer_runs(temporary: Path) -> bool | None:
 
     A new process with the pid of a dead writer hides what the dead one left.
     """
-    own = _OWN_TEMPORARY.fullmatch(temporary.name)
-    if own is None or own["home"] != pid_space():
+    name = _OWN_TEMPORARY.fullmatch(temporary.name)
+    if name is None or name["home"] != pid_space():
         return None
-    return bool(psutil.pid_exists(int(own["pid"])))
+    return bool(psutil.pid_exists(int(name["pid"])))
