@@ -241,7 +241,7 @@ def test_a_program_that_fails_with_a_loader_in_hand_ends(standardized: Path) -> 
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=standardized, capture_output=True, text=True, timeout=60,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, Path(__file__).parent]))},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests", Path(__file__).parent]))},
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stderr.endswith("SystemError: a bug\n")

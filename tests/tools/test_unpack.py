@@ -20,7 +20,7 @@ from tools import unpack
 IMAGES = {"train": 3, "val": 1, "test": 1}
 SOURCES = {
     "toy": {"format": "folder7", "path": "toy"},
-    "expw": {"format": "expw", "path": "expw.zip"},
+    "expw": {"format": "expw", "path": "expw.zip", "hq_confidence": 60},
 }
 
 
