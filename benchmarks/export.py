@@ -51,7 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(backbone: str, *, size: int) -> Figures:
     """Milliseconds, images a second, and each file's share of torch's time."""
     torch.manual_seed(0)
-    section = config.Teacher(backbone=backbone)
+    section = config.Teacher(
+        backbone=backbone,
+        embedding_size=512,
+        dropout=0.0,
+        pretrained=False,
+        weights=None,
+        optimizer="adamw",
+        learning_rate_scale=1.0,
+    )
     teacher = build_teacher(section, image_size=size, scale=30.0, key="teachers.benchmark")
     model = CalibratedTeacher(teacher, calibration=Calibration((1.0,), 1.5)).eval()
     with tempfile.TemporaryDirectory() as name:

@@ -42,8 +42,11 @@ ROUNDS = 7
 ENOUGH_SECONDS = 0.5
 SIZES_PX = (224, 384)
 BATCH = 64
-AUGMENTATION = Augmentation()
-WITH_CLAHE, WITHOUT_CLAHE = Preprocess(clahe=Clahe()), Preprocess(clahe=None)
+AUGMENTATION = Augmentation(
+    crop_scale=(0.7, 1.0), flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2
+)
+WITHOUT_CLAHE = Preprocess(clahe=None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+WITH_CLAHE = WITHOUT_CLAHE.model_copy(update={"clahe": Clahe(clip_limit=2.0, tiles=8)})
 
 Contender = Callable[[], Iterable[Any]]
 

@@ -40,7 +40,8 @@ class RawKind:
 
     def params(self, path: str) -> dict[str, Any]:
         """Its section below `standardize.sources`."""
-        return {"format": self.format, "path": path}
+        keys = {"expw": {"hq_confidence": 60.0}, "ferplus": {"label_rule": "majority"}}
+        return {"format": self.format, "path": path} | keys.get(self.format, {})
 
     def write(self, path: Path, number: int) -> None:
         """Write a zip of so many pictures, packed as datasets come."""

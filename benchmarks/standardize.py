@@ -33,7 +33,7 @@ from stages.faces.decode import decode, encode_png
 from stages.faces.shards import read_faces, shard_paths
 from stages.intake.reuse import finished_source, read_framing
 from stages.runtime.files import sha256_file
-from stages.runtime.parallel import one_opencv_thread
+from stages.runtime.workers import one_opencv_thread
 from stages.sources.tree import PICTURE_SUFFIXES, open_tree, suffix
 
 ROUNDS = 5

@@ -6,24 +6,13 @@ In: params.yaml, manifests/, models/<stage>/<teacher>/ of both stages; no image 
 Out: models/calibrated/calibration.json, metrics/teachers.json, plots/data/teachers/.
 """
 
-import argparse
 import logging
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from stages.runtime.door import run_door
 
 logger = logging.getLogger(__name__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the door and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.calibrate",
-        description="Fit temperatures and fusion on saved logits; write numbers.",
-    )
-    parser.parse_args(argv)
-    return run_door(work)
 
 
 def work() -> None:
@@ -67,6 +56,8 @@ def work() -> None:
         )
     logger.info("%s", found.verdict.says)
 
+
+main = partial(run_door, work, __doc__)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -4,18 +4,18 @@ In: the path of a params file. Out: `Params`, checked whole. Every problem of th
 `ParamsError`, a line each: `params.yaml: stageA.learing_rate: unknown key; did you mean ...`.
 """
 
-import difflib
 import json
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, did_you_mean
 
 NUM_CLASSES = 7
 
@@ -26,33 +26,29 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 ClassName = Literal["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"]
-# What datasets name besides, by its letters: such rows are left out and counted.
+# Other names that datasets use, by their letters: such rows are left out and counted.
 NOT_A_CLASS = ("contempt", "contemptuous", "none", "uncertain", "noface", "unknown", "nf")
 
 
 def letters(name: str) -> str:
-    """What of a dataset's name for a class counts: its letters, in lower case."""
+    """Return the letters of a dataset's name for a class, in lower case: only they count."""
     return re.sub(r"[^a-z]", "", name.lower())
 
 
 def is_not_a_class(name: str) -> bool:
-    """Whether a dataset's name means something that is none of the seven, such as contempt."""
+    """Return whether a dataset's name means something outside the seven, such as contempt."""
     return letters(name) in NOT_A_CLASS
 
 
-def _meaning(value: Any) -> Any:
+def _check_meaning(value: Any) -> Any:
     classes = get_args(ClassName)
     if isinstance(value, str) and (value in classes or is_not_a_class(value)):
         return value
-    raise PydanticCustomError(
-        "meaning",
-        "expected one of {classes}, or Contempt, none, uncertain, no-face, unknown or NF for "
-        "what is left out",
-        {"classes": ", ".join(classes)},
-    )
+    left_out = "Contempt, none, uncertain, no-face, unknown or NF for what is left out"
+    raise PydanticCustomError("meaning", f"expected one of {', '.join(classes)}, or {left_out}")
 
 
-FolderMeaning = Annotated[str, BeforeValidator(_meaning)]
+FolderMeaning = Annotated[str, BeforeValidator(_check_meaning)]
 
 
 class ParamsError(UserError):
@@ -79,7 +75,7 @@ class FerplusSource(RawDataset):
     """FERPlus, generated folders or the csv pair. val and test always use majority."""
 
     format: Literal["ferplus"]
-    label_rule: Literal["majority", "probability", "multi_target"] = "majority"
+    label_rule: Literal["majority", "probability", "multi_target"]
 
 
 class RafdbSource(RawDataset):
@@ -133,7 +129,7 @@ class ExpwSource(RawDataset):
     """ExpW: photos with `label.lst`; sources `<name>_hq` and `<name>_lq` by confidence."""
 
     format: Literal["expw"]
-    hq_confidence: NotNegative = 60.0
+    hq_confidence: NotNegative
 
 
 Source = Annotated[
@@ -154,18 +150,18 @@ class Standardize(Section):
     """How raw datasets become faces. `face_detector`: YuNet's ONNX file, a path below `raw`."""
 
     sources: dict[Name, Source] = Field(min_length=1)
-    crop_margin: Annotated[float, Field(ge=0, le=1)] = 0.30
-    face_detector: str | None = None
-    max_side_px: Annotated[int, Field(ge=48)] = 512
-    max_reject_share: Probability = 0.05
-    shard_mb: Count = 512
+    crop_margin: Annotated[float, Field(ge=0, le=1)]
+    face_detector: str | None
+    max_side_px: Annotated[int, Field(ge=48)]
+    max_reject_share: Probability
+    shard_mb: Count
 
 
 # --- manifest ------------------------------------------------------------------------------------
 
 
 class Filter(Section):
-    """The one grammar by which stages and views choose rows; an empty list of sources means all."""
+    """The grammar by which stages and views choose rows; an empty list of sources means all."""
 
     include_sources: tuple[Name, ...] = ()
     exclude_sources: tuple[Name, ...] = ()
@@ -188,19 +184,19 @@ class Duplicates(Section):
     are the same; from `review_correlation` on they are listed for a person to look at.
     """
 
-    policy: Literal["drop_from_train", "keep_one", "report_only"] = "drop_from_train"
-    near_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.93
-    review_correlation: Annotated[float, Field(gt=0.5, le=1)] = 0.90
+    policy: Literal["drop_from_train", "keep_one", "report_only"]
+    near_correlation: Annotated[float, Field(gt=0.5, le=1)]
+    review_correlation: Annotated[float, Field(gt=0.5, le=1)]
 
 
 class Manifest(Section):
     """How faces become splits. Shares are carved where a source has no official val or test."""
 
-    val_share: Share = 0.1
-    test_share: Share = 0.1
-    duplicates: Duplicates = Duplicates()
-    source_groups: dict[Name, tuple[Name, ...]] = {}
-    views: dict[Name, View] = {}
+    val_share: Share
+    test_share: Share
+    duplicates: Duplicates
+    source_groups: dict[Name, tuple[Name, ...]]
+    views: dict[Name, View]
 
 
 # --- model input, teachers, training -------------------------------------------------------------
@@ -209,16 +205,16 @@ class Manifest(Section):
 class Clahe(Section):
     """Contrast-limited adaptive histogram equalisation of the luma channel, as OpenCV counts it."""
 
-    clip_limit: Positive = 2.0
-    tiles: Count = 8
+    clip_limit: Positive
+    tiles: Count
 
 
 class Preprocess(Section):
     """What every image goes through before any model, in training and in use alike."""
 
-    clahe: Clahe | None = None
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
+    clahe: Clahe | None
+    mean: tuple[float, float, float]
+    std: tuple[Positive, Positive, Positive]
 
 
 class Teacher(Section):
@@ -229,21 +225,21 @@ class Teacher(Section):
     """
 
     backbone: str
-    embedding_size: Count = 512
-    dropout: Share = 0.0
-    pretrained: bool = False
-    weights: str | None = None
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate_scale: Positive = 1.0
+    embedding_size: Count
+    dropout: Share
+    pretrained: bool
+    weights: str | None
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate_scale: Positive
 
 
 class Arcface(Section):
     """Additive angular margin: 0 during warm-up epochs, then rising until `ramp_end_epoch`."""
 
-    margin_rad: Annotated[float, Field(ge=0, lt=1.5)] = 0.35
-    scale: Positive = 30.0
-    warmup_epochs: NotNegative = 5
-    ramp_end_epoch: NotNegative = 15
+    margin_rad: Annotated[float, Field(ge=0, lt=1.5)]
+    scale: Positive
+    warmup_epochs: NotNegative
+    ramp_end_epoch: NotNegative
 
 
 class SamplerFill(Section):
@@ -257,14 +253,14 @@ class ClassWeights(Section):
     """Loss weights by the effective number of samples, (1 - beta) / (1 - beta^n)."""
 
     kind: Literal["class_weights"]
-    beta: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    beta: Annotated[float, Field(gt=0, lt=1)]
 
 
 class LogitAdjustment(Section):
     """`tau * log(prior)` is added to the logits in the training loss."""
 
     kind: Literal["logit_adjustment"]
-    tau: Positive = 1.0
+    tau: Positive
 
 
 class NoCorrection(Section):
@@ -281,34 +277,34 @@ Prior = Annotated[
 class Augmentation(Section):
     """Random crop (share of the area), mirror, and colour jitter (relative strength)."""
 
-    crop_scale: tuple[Positive, Positive] = (0.7, 1.0)
-    flip: Probability = 0.5
-    brightness: Share = 0.2
-    contrast: Share = 0.2
-    saturation: Share = 0.2
+    crop_scale: tuple[Positive, Positive]
+    flip: Probability
+    brightness: Share
+    contrast: Share
+    saturation: Share
 
 
 class Stage(Section):
     """One training stage; the recipe of stageA and of stageB."""
 
-    init_from: Literal["stageA"] | None = None
-    filter: Filter = Filter()
+    init_from: Literal["stageA"] | None
+    filter: Filter
     image_size: Annotated[int, Field(ge=32)]
     epochs: Annotated[int, Field(ge=0)]
     batch_size: Count
-    accumulate: Count = 1
+    accumulate: Count
     learning_rate: Positive
     min_lr: Positive
-    weight_decay: NotNegative = 0.05
-    warmup_epochs: NotNegative = 2
-    max_grad_norm: Positive = 5.0
-    label_smoothing: Share = 0.0
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    eval_every: Count = 1
-    select_by: Literal["macro_f1", "accuracy", "nll"] = "macro_f1"
-    arcface: Arcface = Arcface()
+    weight_decay: NotNegative
+    warmup_epochs: NotNegative
+    max_grad_norm: Positive
+    label_smoothing: Share
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
+    eval_every: Count
+    select_by: Literal["macro_f1", "accuracy", "nll"]
+    arcface: Arcface
     prior: Prior
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation
 
 
 # --- after training ------------------------------------------------------------------------------
@@ -321,12 +317,12 @@ class Calibrate(Section):
     `_logits`, with `weights` (fixed) or with those that fit val best (searched).
     """
 
-    stage: Literal["stageA", "stageB", "auto"] = "auto"
-    report: Literal["test", "val_crossfit"] = "test"
-    bins: Annotated[int, Field(ge=2)] = 15
-    folds: Annotated[int, Field(ge=2)] = 5
-    bootstrap_samples: Count = 1000
-    fusion: Literal["fixed", "searched", "fixed_logits", "searched_logits"] = "fixed"
+    stage: Literal["stageA", "stageB", "auto"]
+    report: Literal["test", "val_crossfit"]
+    bins: Annotated[int, Field(ge=2)]
+    folds: Annotated[int, Field(ge=2)]
+    bootstrap_samples: Count
+    fusion: Literal["fixed", "searched", "fixed_logits", "searched_logits"]
     weights: dict[Name, Probability]
 
 
@@ -338,32 +334,32 @@ class Export(Section):
     fitted, and no export has it applied.
     """
 
-    opset: Annotated[int, Field(ge=18)] = 18
-    parity_rows: Count = 64
-    parity_tolerance: Positive = 1e-4
-    variants: tuple[Literal["fp16", "int8"], ...] = ("fp16", "int8")
-    accuracy_rows: Count = 500
-    max_accuracy_loss: Probability = 0.05
+    opset: Annotated[int, Field(ge=18)]
+    parity_rows: Count
+    parity_tolerance: Positive
+    variants: tuple[Literal["fp16", "int8"], ...]
+    accuracy_rows: Count
+    max_accuracy_loss: Probability
     soft_labels_view: Name
-    float32_logits: bool = False
-    distillation_temperature: Positive = 2.0
+    float32_logits: bool
+    distillation_temperature: Positive
 
 
 class Machine(Section):
     """What may differ between two machines without a retrain; tracked by no stage."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
-    # By torch.compile. auto: on a GPU where it is measured to be faster; true: or the run stops.
-    compile: bool | Literal["auto"] = "auto"
-    # That train one model together, one on each GPU; torchrun starts those of several machines.
-    processes: Annotated[int, Field(ge=1)] = 1
-    # The same bits on every run on the same GPUs, for some speed. A CPU gives them anyway.
-    deterministic: bool = False
-    checkpoint_minutes: Positive = 10.0
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"]
+    # torch.compile. auto: on a GPU if it is measured to be faster; true: the run stops without it.
+    compile: bool | Literal["auto"]
+    # Processes (one per GPU) that train one model; torchrun starts those of several machines.
+    processes: Annotated[int, Field(ge=1)]
+    # true: the same bits on every run on the same GPUs, at some speed. A CPU gives them anyway.
+    deterministic: bool
+    checkpoint_minutes: Positive
     # A run whose preflight forecasts more is refused; null is no limit.
-    max_hours: Positive | None = None
+    max_hours: Positive | None
 
 
 class Params(Section):
@@ -379,10 +375,10 @@ class Params(Section):
     stageB: Stage  # noqa: N815
     calibrate: Calibrate
     export: Export
-    machine: Machine = Machine()
+    machine: Machine
 
     def stage(self, name: str) -> Stage:
-        """The section of the training stage called `name`."""
+        """Return the section of the training stage called `name`."""
         section = getattr(self, name)
         assert isinstance(section, Stage)
         return section
@@ -396,80 +392,40 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """
     data = read_yaml(path)
     try:
-        # JSON mode keeps strictness but lets a YAML list be a tuple.
-        params = Params.model_validate_json(json.dumps(data))
+        # JSON mode keeps strictness but lets a YAML list be a tuple. A date becomes text.
+        params = Params.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        raise ParamsError(_as_lines(path, [_problem(e, data) for e in error.errors()])) from None
-    if problems := list(_contradictions(params)):
-        raise ParamsError(_as_lines(path, problems))
+        problems = [_problem(details, data) for details in error.errors()]
+    else:
+        problems = list(_contradictions(params))
+    if problems:
+        raise ParamsError("\n".join(f"{path.name}: {problem}" for problem in problems))
     return params
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping as DVC reads it: YAML 1.2 scalars, duplicate keys refused.
+    """Read a YAML mapping as DVC does: YAML 1.2 scalars, duplicate keys refused.
 
     Raises:
         ParamsError: with line and column.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path.name}: no such file in {path.absolute().parent.name}/") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ParamsError(f"{path.name}: not valid YAML: {place}{error.problem}") from None
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ParamsError(f"{path.name}: expected a mapping of sections, got {type(data).__name__}")
     return data
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """PyYAML with the scalars of YAML 1.2's core schema and without duplicate keys."""
-
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own way to start with no resolvers
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[Hashable] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"duplicate key {key!r}", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = loader.construct_scalar(node).replace("_", "")
-    # YAML 1.2: "010" is ten (PyYAML's own constructor reads eight); octal is "0o10".
-    return int(text, 0) if text.lstrip("+-")[:2] in {"0x", "0o"} else int(text)
-
-
-def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    text = loader.construct_scalar(node).replace("_", "").lower()
-    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
-
-
-_FLOAT = r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?"
-for _tag, _pattern, _first in [
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0x[0-9a-fA-F_]+|0o[0-7_]+|[0-9][0-9_]*)", list("-+0123456789")),
-    ("float", _FLOAT + r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+0123456789.")),
-]:
-    _StrictLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^({_pattern})$"), _first
-    )
-_StrictLoader.add_constructor("tag:yaml.org,2002:int", _integer)
-_StrictLoader.add_constructor("tag:yaml.org,2002:float", _float)
-
-
-def _as_lines(path: Path, problems: list[str]) -> str:
-    return "\n".join(f"{path.name}: {problem}" for problem in problems)
-
-
 def _problem(error: Any, data: Any) -> str:
-    """One pydantic error as `dotted.key: what is wrong`; `data` tells keys from union tags."""
+    """Return a pydantic error as `dotted.key: what is wrong`; `data` tells keys from tags."""
     parts: list[str] = []
     for position, part in enumerate(error["loc"]):
         is_last = position == len(error["loc"]) - 1
@@ -481,9 +437,8 @@ def _problem(error: Any, data: Any) -> str:
         parts.append(str(part))
     key = ".".join(parts)
     if error["type"] == "extra_forbidden":
-        known = _keys_at(error["loc"])
-        near = difflib.get_close_matches(parts[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {known}"
+        known = _known_keys(error["loc"])
+        hint = did_you_mean(parts[-1], known) or f"known here: {known}"
         return f"{key}: unknown key; {hint}"
     if error["type"] == "missing":
         return f"{key}: missing"
@@ -492,38 +447,38 @@ def _problem(error: Any, data: Any) -> str:
     return f"{key}: {error['msg']}, got {data!r}"
 
 
-def _keys_at(place: Sequence[str | int]) -> list[str]:
-    """The keys of the section in which the key at a pydantic location stands.
+def _known_keys(place: Sequence[str | int]) -> list[str]:
+    """Return the keys of the section in which the key at a pydantic location stands.
 
-    Keys of other sections are no help there: a hint would name what is refused again.
+    Keys of other sections are no help: a hint would name what is refused there.
     """
     kind: Any = Params
     for part in place[:-1]:
+        sections = _sections(kind)
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
-        elif len(sections := _sections(kind)) > 1:
-            kind = next(one for one in sections if part in _tags(one))
+        elif len(sections) > 1:
+            # A union: the part is the `format` or `kind` by which one section is chosen.
+            kind = next(section for section in sections if part in _tags(section))
         else:
             kind = sections[0].model_fields[str(part)].annotation
     return sorted(_sections(kind)[0].model_fields)
 
 
 def _sections(kind: Any) -> list[type[Section]]:
-    """The sections that a value of the type can be."""
     if isinstance(kind, type):
         return [kind] if issubclass(kind, Section) else []
     return [section for part in get_args(kind) for section in _sections(part)]
 
 
 def _tags(section: type[Section]) -> tuple[str, ...]:
-    """What a section's `format` or `kind` can be, by which a union chooses it."""
     fields = section.model_fields
     tagged = [fields[name].annotation for name in ("format", "kind") if name in fields]
     return tuple(tag for annotation in tagged for tag in get_args(annotation))
 
 
 def _contradictions(params: Params) -> Iterator[str]:
-    """Combinations that no single value shows."""
+    """Yield problems that no single value shows."""
     if params.manifest.val_share + params.manifest.test_share >= 1:
         yield "manifest.val_share: val_share + test_share leave no rows for train"
     yield from _shared_names(params)
@@ -537,33 +492,30 @@ def _contradictions(params: Params) -> Iterator[str]:
     for name, teacher in params.teachers.items():
         if teacher.pretrained and teacher.weights is not None:
             yield f"teachers.{name}: pretrained and weights exclude each other; choose one"
-        if teacher.weights is not None and not _is_below_weights(teacher.weights):
-            yield (
-                f"teachers.{name}.weights: expected a file below weights/, which DVC watches, "
-                f"with /, got {teacher.weights!r}"
-            )
+        if teacher.weights is not None:
+            folder, *parts = teacher.weights.split("/")
+            if folder != "weights" or not parts or {"", ".."} & {*parts} or "\\" in "".join(parts):
+                yield (
+                    f"teachers.{name}.weights: expected a file below weights/, which DVC watches, "
+                    f"with /, got {teacher.weights!r}"
+                )
     yield from _stage_contradictions("stageA", params.stageA)
     yield from _stage_contradictions("stageB", params.stageB)
     if params.stageA.init_from is not None:
         yield "stageA.init_from: the first stage cannot start from itself; expected null"
-    weights = params.calibrate.weights
-    if sorted(weights) != sorted(params.teachers):
+    shares = params.calibrate.weights
+    if sorted(shares) != sorted(params.teachers):
         known = sorted(params.teachers)
-        yield f"calibrate.weights: expected one per teacher {known}, got {sorted(weights)}"
-    elif abs(sum(weights.values()) - 1) > 1e-6:
-        yield f"calibrate.weights: must sum to 1, got {sum(weights.values()):g}"
+        yield f"calibrate.weights: expected one per teacher {known}, got {sorted(shares)}"
+    elif abs(sum(shares.values()) - 1) > 1e-6:
+        yield f"calibrate.weights: must sum to 1, got {sum(shares.values()):g}"
     if (wanted := params.export.soft_labels_view) not in params.manifest.views:
         known = sorted(params.manifest.views)
         yield f"export.soft_labels_view: {wanted!r} is no view; known: {known}"
 
 
-def _is_below_weights(path: str) -> bool:
-    folder, *parts = path.split("/")
-    return folder == "weights" and parts != [] and "\\" not in path and not {"", ".."} & {*parts}
-
-
 def _shared_names(params: Params) -> Iterator[str]:
-    """Names that would stand for two things: sources as the manifest knows them, groups, views."""
+    """Yield names that would stand for two things: sources in the manifest, groups, views."""
     owner: dict[str, str] = {}
     for key, source in params.standardize.sources.items():
         names = [f"{key}_hq", f"{key}_lq"] if isinstance(source, ExpwSource) else [key]
@@ -587,7 +539,7 @@ def _shared_names(params: Params) -> Iterator[str]:
 
 
 def _alike(places: Mapping[str, str]) -> Iterator[str]:
-    """Names that differ by letter case alone; `places` says where each of them stands."""
+    """Yield names that differ by letter case alone; `places` says where each stands."""
     first: dict[str, str] = {}
     for name, place in places.items():
         if (other := first.setdefault(name.lower(), name)) != name:
@@ -618,13 +570,12 @@ def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:
             "multiply it for the rare ones, which then win where a picture says nothing; use 0, or "
             "prior.kind sampler_fill"
         )
-    if isinstance(stage.prior, SamplerFill):
-        needed = NUM_CLASSES * stage.prior.min_per_class
-        if stage.batch_size < needed:
-            yield (
-                f"{key}.batch_size: {stage.batch_size} cannot hold {stage.prior.min_per_class} "
-                f"of each of {NUM_CLASSES} classes; expected at least {needed}"
-            )
+    least = stage.prior.min_per_class if isinstance(stage.prior, SamplerFill) else 0
+    if stage.batch_size < (needed := NUM_CLASSES * least):
+        yield (
+            f"{key}.batch_size: {stage.batch_size} cannot hold {least} of each of {NUM_CLASSES} "
+            f"classes; expected at least {needed}"
+        )
 
 
 def _filter_contradictions(key: str, rows: Filter) -> Iterator[str]:

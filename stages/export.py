@@ -5,9 +5,8 @@ the manifest, and a model card. Params: `standardize` (how faces were cut, licen
 which stage and fusion are exported stands in calibration.json.
 """
 
-import argparse
 import logging
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from stages.runtime.door import run_door
@@ -19,16 +18,6 @@ SCORES = Path("metrics/teachers.json")
 METRICS = Path("metrics/export.json")
 
 logger = logging.getLogger(__name__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the (empty) command line, do the work, return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.export",
-        description="Write ONNX files, checked against torch, and soft labels for distillation.",
-    )
-    parser.parse_args(argv)
-    return run_door(work)
 
 
 def work() -> None:
@@ -74,6 +63,8 @@ def work() -> None:
     write_json(METRICS, metrics)
     logger.info("models/export: %d models, soft labels of %d rows", len(report), len(labelled))
 
+
+main = partial(run_door, work, __doc__)
 
 if __name__ == "__main__":
     raise SystemExit(main())

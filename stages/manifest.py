@@ -4,9 +4,8 @@ Splits are decided here, once, and frozen in the CSVs. Params: `seed`, `manifest
 both training stages, what calibrate reports on. A source, class or split without rows stops here.
 """
 
-import argparse
 import logging
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from stages.runtime.door import run_door
@@ -18,16 +17,6 @@ PLOT_DATA = Path("plots/data/manifest")
 SHEETS = Path("plots/sheets")
 
 logger = logging.getLogger(__name__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the (empty) command line, do the work, return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.manifest",
-        description="Freeze which face belongs to which split; write the manifest and its views.",
-    )
-    parser.parse_args(argv)
-    return run_door(work)
 
 
 def work() -> None:
@@ -72,6 +61,8 @@ def work() -> None:
     logger.info("%d rows left out (excluded.csv), %d pairs of duplicates (duplicates.csv)",
                 len(frozen.excluded), len(frozen.duplicates))  # fmt: skip
 
+
+main = partial(run_door, work, __doc__)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -7,24 +7,13 @@ themselves, and the faces of standardized/ that stand on the sheet of mistakes.
 Out: plots/report.html (one file that refers to no other) and plots/figures/.
 """
 
-import argparse
 import logging
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from stages.runtime.door import run_door
 
 logger = logging.getLogger(__name__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the door and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.report",
-        description="Draw the pictures of a finished run and write its page.",
-    )
-    parser.parse_args(argv)
-    return run_door(work)
 
 
 def work() -> None:
@@ -57,6 +46,8 @@ def work() -> None:
     write_text(Path("plots/report.html"), page)
     logger.info("plots/report.html: %d pictures, %.1f MB", len(pictures), len(page) / 1e6)
 
+
+main = partial(run_door, work, __doc__)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -5,10 +5,9 @@ that has not changed since the last run is copied from .work/standardize instead
 again.
 """
 
-import argparse
 import logging
 import shutil
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from stages.runtime.door import run_door
@@ -18,24 +17,13 @@ OUT = Path("standardized")
 logger = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m stages.standardize` and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.standardize",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args(argv)
-    return run_door(work)
-
-
 def work() -> None:
     """Standardize all sources of params.yaml and publish them together, in one go."""
     from stages.config import load_params
     from stages.intake.reuse import finished_source, read_framing
+    from stages.runtime.cores import num_threads
     from stages.runtime.files import published_folder, work_folder
     from stages.runtime.lock import run_lock
-    from stages.runtime.parallel import num_threads
 
     params = load_params()
     raw, settings = Path(params.raw), params.standardize
@@ -53,6 +41,8 @@ def work() -> None:
                 shutil.copy2(path, folder / name)
     logger.info("%s/: %d sources", OUT, len(settings.sources))
 
+
+main = partial(run_door, work, __doc__)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -6,24 +6,13 @@ Work in progress lives in .work/<stage>/<teacher>/<fingerprint>/, out of DVC's r
 """
 
 import argparse
-from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from stages.runtime.door import run_door
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, train, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
-    parser.add_argument("stage", choices=["stageA", "stageB"], help="a section of params.yaml")
-    parser.add_argument("teacher", help="a name among params.yaml: teachers")
-    fresh = "set what this run has learnt aside in .work; other params begin anew without it"
-    parser.add_argument("--fresh", action="store_true", help=fresh)
-    args = parser.parse_args(argv)
-    return run_door(lambda: work(args.stage, args.teacher, fresh=args.fresh))
-
-
-def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
+def work(stage: str, teacher: str, fresh: bool) -> int | None:
     """Train and publish one teacher, or start the processes that do and return their exit code.
 
     Imports wait until here so that `--help` answers at once.
@@ -70,6 +59,16 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
         publish_teacher(session, model, progress=progress, logits=logits)
     return None
 
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the stage, the teacher and `--fresh`."""
+    parser.add_argument("stage", choices=["stageA", "stageB"], help="a section of params.yaml")
+    parser.add_argument("teacher", help="a name among params.yaml: teachers")
+    fresh = "set what this run has learnt aside in .work; other params begin anew without it"
+    parser.add_argument("--fresh", action="store_true", help=fresh)
+
+
+main = partial(run_door, work, __doc__, arguments=add_arguments)
 
 if __name__ == "__main__":
     raise SystemExit(main())

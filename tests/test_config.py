@@ -1,6 +1,7 @@
 """params.yaml is checked whole, before any work, in words that a user can act on."""
 
-import io
+import copy
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,17 @@ import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
 
+from stages import config
 from stages.config import Folder7Source, ParamsError, load_params, read_yaml
 
 ROOT = Path(__file__).parents[1]
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
+SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def edited(tmp_path: Path, **changes: Any) -> Path:
     """The sample recipe with dotted keys replaced; the value `...` removes the key."""
-    data = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    data = copy.deepcopy(SHIPPED)
     for dotted, value in changes.items():
         *parents, last = dotted.split("__")
         section = data
@@ -38,35 +41,37 @@ def message(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_is_valid(path: Path) -> None:
-    params = load_params(path)
-    assert set(params.teachers) == {"RN18", "B3"}
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipes_state_every_key(path: Path) -> None:
-    # A default that applies unseen could change between versions without a word in the params.
+def test_a_value_lives_in_the_recipe_and_nowhere_else(path: Path) -> None:
+    """Else it could change between versions without a word, and `-S` would not find its key."""
+    optional = {
+        f"{section.__name__}.{name}"
+        for section in every_section(config.Params)
+        for name, field in section.model_fields.items()
+        if not field.is_required() and name not in {"licence", *config.View.model_fields}
+    }
+    assert optional == {"Folder7Source.class_folders"}
     stated, effective = read_yaml(path), load_params(path).model_dump(mode="json")
-    views = effective["manifest"].pop("views")
+    # A key that a view leaves out is no condition.
+    assert effective["manifest"].pop("views")
     stated["manifest"].pop("views")
-    assert stated.keys() == effective.keys()
-    for name in set(effective) - {"teachers"}:
-        if isinstance(effective[name], dict):
-            assert stated[name].keys() == effective[name].keys(), name
-    assert views
+    assert keys_of(stated) == keys_of(effective)
 
 
-def test_misspelt_key_is_named_with_a_suggestion(tmp_path: Path) -> None:
-    path = edited(tmp_path, stageA__learing_rate=0.1)
-    assert (
-        "params.yaml: stageA.learing_rate: unknown key; did you mean 'learning_rate'?"
-        in message(path)
-    )
+def every_section(kind: Any) -> set[type[config.Section]]:
+    """Sections below a type, itself included."""
+    sections = set(config._sections(kind))
+    fields = [field.annotation for section in sections for field in section.model_fields.values()]
+    return sections.union(*map(every_section, fields))
+
+
+def keys_of(value: Any) -> Any:
+    return {key: keys_of(part) for key, part in value.items()} if isinstance(value, dict) else None
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"stageA__learing_rate": 0.1}, "params.yaml: stageA.learing_rate: unknown key; did you mean 'learning_rate'?"),
         # Keys of another prior, of another section, and of a format that is not this source's.
         ({"stageA__prior": {"kind": "none", "tau": 1.0}}, "stageA.prior.tau: unknown key; known here: ['kind']"),
         ({"preprocess__tiles": 8}, "preprocess.tiles: unknown key; known here: ['clahe', 'mean', 'std']"),
@@ -119,25 +124,18 @@ def test_reported_a_numbered_folder_may_mean_what_is_no_class(tmp_path: Path, me
         ({"stageA__min_lr": 1.0}, "stageA.min_lr: 1 is above learning_rate 0.001"),
         ({"stageA__epochs": 0}, "stageA.epochs: 0 passes weights through, but init_from names none"),
         ({"stageA__init_from": "stageA"}, "stageA.init_from: the first stage cannot start from itself"),
-        (
-            {"stageA__prior": {"kind": "sampler_fill", "min_per_class": 5}},
-            "stageA.batch_size: 32 cannot hold 5 of each of 7 classes; expected at least 35",
-        ),
+        ({"stageA__prior": {"kind": "sampler_fill", "min_per_class": 5}}, "stageA.batch_size: 32 cannot hold 5 of each of 7 classes; expected at least 35"),
         ({"stageA__label_smoothing": 0.1}, "stageA.label_smoothing: 0.1 with prior.kind logit_adjustment: "),
-        (
-            {"stageB__label_smoothing": 0.1, "stageB__prior": {"kind": "class_weights", "beta": 0.99}},
-            "stageB.label_smoothing: 0.1 with prior.kind class_weights: ",
-        ),
+        ({"stageB__label_smoothing": 0.1, "stageB__prior": {"kind": "class_weights", "beta": 0.99}}, "stageB.label_smoothing: 0.1 with prior.kind class_weights: "),
         ({"calibrate__weights": {"RN18": 1.0}}, "calibrate.weights: expected one per teacher ['B3', 'RN18']"),
         ({"calibrate__weights": {"RN18": 0.7, "B3": 0.7}}, "calibrate.weights: must sum to 1, got 1.4"),
         ({"export__soft_labels_view": "hq"}, "export.soft_labels_view: 'hq' is no view; known: "),
         ({"manifest__val_share": 0.5, "manifest__test_share": 0.5}, "leave no rows for train"),
         ({"teachers__B3__pretrained": True, "teachers__B3__weights": "b3.pt"}, "teachers.B3: pretrained and weights"),
-        ({"teachers__B3__weights": "b3.pt"}, "teachers.B3.weights: expected a file below weights/, which DVC watches"),
-        ({"teachers__B3__weights": "/weights/b3.pt"}, "teachers.B3.weights: expected a file below weights/"),
-        ({"teachers__B3__weights": "weights/../b3.pt"}, "teachers.B3.weights: expected a file below weights/"),
-        ({"teachers__B3__weights": "weights\\b3.pt"}, "teachers.B3.weights: expected a file below weights/, which DVC watches, with /, got"),
-        ({"teachers__B3__weights": "weights/"}, "teachers.B3.weights: expected a file below weights/"),
+        *(
+            ({"teachers__B3__weights": path}, "teachers.B3.weights: expected a file below weights/, which DVC watches, with /, got")
+            for path in ("", "b3.pt", "/weights/b3.pt", "weights/../b3.pt", "weights\\b3.pt", "weights/")
+        ),
         ({"stageA__filter__exclude_sources": ["ferplus"]}, "stageA.filter: ['ferplus'] stand in include"),
         ({"stageA__augmentation__crop_scale": [0.9, 0.5]}, "stageA.augmentation.crop_scale: expected low <= high"),
         ({"stageB__warmup_epochs": 3}, "stageB.warmup_epochs: 3 leaves nothing of 3 epochs"),
@@ -153,8 +151,8 @@ def test_impossible_values_are_refused(
     assert expected in message(edited(tmp_path, **changes))
 
 
-RN18 = {"backbone": "resnet18"}
-FOLDERS, EXPW = {"format": "folder7", "path": "x"}, {"format": "expw", "path": "x"}
+RN18, EXPW = SHIPPED["teachers"]["RN18"], SHIPPED["standardize"]["sources"]["expw"]
+FOLDERS = {"format": "folder7", "path": "x"}
 ALIKE = [
     ({"teachers__rn18": RN18}, "teachers", "rn18", "RN18"),
     ({"manifest__views__HQ_Train": {}}, "manifest.views", "HQ_Train", "hq_train"),
@@ -167,12 +165,12 @@ ALIKE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "section", "one", "other"), ALIKE)
+@pytest.mark.parametrize(("changes", "section", "name", "other"), ALIKE)
 def test_reported_names_that_differ_by_letter_case_alone_are_refused(
-    tmp_path: Path, changes: dict[str, Any], section: str, one: str, other: str
+    tmp_path: Path, changes: dict[str, Any], section: str, name: str, other: str
 ) -> None:
     lines = message(edited(tmp_path, **changes)).splitlines()
-    (line,) = [line for line in lines if f"{one!r}" in line and "letter case" in line]
+    (line,) = [line for line in lines if f"{name!r}" in line and "letter case" in line]
     assert line.startswith(f"params.yaml: {section}.")
     assert f"{other!r}" in line
 
@@ -187,30 +185,30 @@ def test_a_group_may_have_the_name_of_an_expw_source_and_names_of_two_kinds_may_
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: 1\na: 2\n", "duplicate key 'a'"),
+        ("a: 1\na: 2\n", 'line 2, column 1: found duplicate key "a"'),
         ("a: [1\n", "not valid YAML"),
         ("- 1\n", "expected a mapping of sections, got list"),
     ],
 )
-def test_unreadable_yaml_is_one_line(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_missing_file_and_unreadable_yaml_are_one_line(
+    tmp_path: Path, text: str, expected: str
+) -> None:
     path = tmp_path / "params.yaml"
+    assert "params.yaml: no such file" in message(path)
     path.write_text(text, encoding="utf-8")
     assert expected in message(path)
     assert "\n" not in message(path)
 
 
-def test_missing_file_is_named(tmp_path: Path) -> None:
-    assert "params.yaml: no such file" in message(tmp_path / "params.yaml")
+SCALARS = "1e-4 1e-05 1E5 1.5e+3 0.1 .5 5. 1 -3 +7 010 true True yes no on off null ~ 'text' 1_000 0x10 1:30 2020-01-31"
 
 
-@pytest.mark.parametrize(
-    "scalar",
-    "1e-4 1e-05 1E5 1.5e+3 0.1 .5 5. 1 -3 +7 010 true True yes no on off null ~ 'text' 1_000 0x10 1:30".split(),
-)
-def test_scalars_are_read_as_dvc_reads_them(tmp_path: Path, scalar: str) -> None:
-    text = f"value: {scalar}\n"
-    path = tmp_path / "params.yaml"
+def test_scalars_are_read_as_dvc_reads_them_and_a_date_may_be_text(tmp_path: Path) -> None:
+    text = "".join(f"v{n}: {scalar}\n" for n, scalar in enumerate(SCALARS.split()))
+    path = tmp_path / "scalars.yaml"
     path.write_text(text, encoding="utf-8")
-    theirs = parse_yaml(io.StringIO(text).read(), str(path))["value"]
-    ours = read_yaml(path)["value"]
-    assert (type(ours), ours) == (type(theirs), theirs)
+    for ours, theirs in zip(read_yaml(path).values(), parse_yaml(text, "").values(), strict=True):
+        assert (type(ours), ours) == (type(theirs), theirs)
+    source = SHIPPED["standardize"]["sources"]["expw"] | {"licence": date(2020, 1, 31)}
+    params = load_params(edited(tmp_path, standardize__sources__expw=source))
+    assert params.standardize.sources["expw"].licence == "2020-01-31"

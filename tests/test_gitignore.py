@@ -24,6 +24,11 @@ def repository(tmp_path: Path) -> Path:
     return folder
 
 
+def git(folder: Path, *command: str) -> str:
+    done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
 def test_reported_work_as_a_link_stays_out_of_git(repository: Path) -> None:
     scratch = repository.with_name("scratch")
@@ -33,22 +38,16 @@ def test_reported_work_as_a_link_stays_out_of_git(repository: Path) -> None:
         (scratch / name / "faces.zip").touch()
         (repository / name).symlink_to(scratch / name)
     git(repository, "add", "-A")
-    assert set(git(repository, "ls-files").split()) <= {
-        ".gitignore",
-        *(f"{n}/.gitkeep" for n in KEPT),
-    }
+    kept = {".gitignore", *(f"{name}/.gitkeep" for name in KEPT)}
+    assert set(git(repository, "ls-files").split()) <= kept
 
 
-def test_of_folders_git_takes_what_is_dvcs(repository: Path) -> None:
+def test_git_takes_from_these_folders_only_what_dvc_writes_for_it(repository: Path) -> None:
     for name in FOLDERS:
         (repository / name / "sub").mkdir(parents=True, exist_ok=True)
         for file in ("faces.zip", "faces.zip.dvc", ".gitignore", "sub/faces.zip"):
             (repository / name / file).touch()
     git(repository, "add", "-A")
-    kept = {f"{n}/{file}" for n in KEPT for file in (".gitkeep", ".gitignore", "faces.zip.dvc")}
-    assert set(git(repository, "ls-files").split()) == {".gitignore", *kept}
-
-
-def git(folder: Path, *command: str) -> str:
-    done = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout
+    files = (".gitkeep", ".gitignore", "faces.zip.dvc")
+    kept = {".gitignore", *(f"{name}/{file}" for name in KEPT for file in files)}
+    assert set(git(repository, "ls-files").split()) == kept

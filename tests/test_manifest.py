@@ -47,7 +47,7 @@ def lay_out(folder: Path, sources: dict[str, Iterable[Face]], **manifest: Any) -
     params["export"]["soft_labels_view"] = "v"
     for stage in ("stageA", "stageB"):
         params[stage]["filter"] |= {"include_sources": [], "min_native_px": 0}
-    params["manifest"] = {"val_share": 0.15, "test_share": 0.15, "views": {"v": {}}} | manifest
+    params["manifest"] |= {"source_groups": {}, "views": {"v": {}}} | manifest
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     for name, faces in sources.items():
         write_faces(folder / "standardized" / name, faces)

@@ -1,16 +1,31 @@
-"""Every recipe's views and stages mean the same rows by the same words."""
+"""Every recipe is whole and valid, and its views and stages mean the same rows by the same words."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
-from stages.config import ExpwSource, Filter, Params, load_params
+from stages.config import ExpwSource, Filter, Params, load_params, read_yaml
 from stages.faces.labels import CLASSES
 from stages.records.views import select, select_view
 
 ROOT = Path(__file__).parents[1]
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
+recipes = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+
+
+@recipes
+def test_a_recipe_is_valid_and_has_every_key_that_dvc_tracks(path: Path) -> None:
+    assert set(load_params(path).teachers) == {"RN18", "B3"}
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))["stages"].values()
+    tracked = {key for stage in stages for key in stage["params"]}
+    for key in tracked - {"teachers.${item.teacher}"}:
+        value: Any = read_yaml(path)
+        for part in key.split("."):
+            assert part in value, key
+            value = value[part]
 
 
 def every_kind_of_row(params: Params) -> pd.DataFrame:
@@ -28,8 +43,8 @@ def every_kind_of_row(params: Params) -> pd.DataFrame:
 
 def trained_on(params: Params, rows: Filter) -> set[str]:
     groups = params.manifest.source_groups
-    found = select(every_kind_of_row(params), rows, key="filter", source_groups=groups)
-    return set(found.loc[found["split"] == "train", "id"])
+    chosen = select(every_kind_of_row(params), rows, key="filter", source_groups=groups)
+    return set(chosen.loc[chosen["split"] == "train", "id"])
 
 
 def in_view(params: Params, name: str) -> set[str]:
@@ -37,7 +52,7 @@ def in_view(params: Params, name: str) -> set[str]:
     return set(select_view(every_kind_of_row(params), view, key=name, source_groups=groups)["id"])
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@recipes
 def test_reported_hq_train_is_what_stage_b_learns_from(path: Path) -> None:
     """It held `expw_lq`, which Stage B leaves out, and soft labels were made of it."""
     params = load_params(path)
@@ -51,7 +66,7 @@ def test_reported_hq_train_is_what_stage_b_learns_from(path: Path) -> None:
         assert not [id_ for id_ in view if id_.startswith(("ferplus/", "expw_lq/"))]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@recipes
 def test_reported_soft_labels_are_of_rows_that_a_stage_learns_from(path: Path) -> None:
     params = load_params(path)
     view = params.manifest.views[params.export.soft_labels_view]

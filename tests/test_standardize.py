@@ -25,8 +25,8 @@ from stages.runtime.lock import run_lock
 ROOT = Path(__file__).parents[1]
 SOURCES = {
     "affect": {"format": "folder7", "path": "affect"},
-    "expw": {"format": "expw", "path": "expw.zip"},
-    "ferplus": {"format": "ferplus", "path": "ferplus"},
+    "expw": {"format": "expw", "path": "expw.zip", "hq_confidence": 60},
+    "ferplus": {"format": "ferplus", "path": "ferplus", "label_rule": "majority"},
     "rafdb_basic": {"format": "rafdb_basic", "path": "rafdb"},
 }
 
@@ -73,7 +73,7 @@ def write_params(
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["raw"], params["machine"]["workers"] = raw, workers
     section = {"sources": SOURCES, "crop_margin": 0.5, "max_reject_share": 0.5, "shard_mb": 512}
-    params["standardize"] = {**section, **changes}
+    params["standardize"] |= section | changes
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
@@ -213,7 +213,7 @@ def test_incident_D2_a_box_of_another_picture_is_a_reject_with_its_numbers(proje
     write(project / "raw/cut", {**files, "label.lst": "\n".join(lines)})
     # One photo that nobody cut, and one crop that its box still reaches by a corner.
     write(project / "raw/cut/origin", {"0.jpg": picture(30, 600), "1.jpg": picture(31, 410)})
-    write_params(project, sources={"cut": {"format": "expw", "path": "cut"}}, max_reject_share=0.05)
+    write_params(project, sources={"cut": SOURCES["expw"] | {"path": "cut"}}, max_reject_share=0.05)
     assert run() == 2
     error = capsys.readouterr().err
     assert "source cut: 95.0% of its rows are broken" in error
@@ -408,7 +408,7 @@ def test_missing_raw_path(project: Path, capsys):
 @pytest.mark.parametrize("path", ["../elsewhere", "/data/ferplus", "C:/data", "a\\b"])
 def test_incident_D9_a_path_that_is_not_below_raw(project: Path, capsys, path: str):
     run()
-    write_params(project, sources={"ferplus": {"format": "ferplus", "path": path}})
+    write_params(project, sources={"ferplus": SOURCES["ferplus"] | {"path": path}})
     expect_error(project, capsys, "standardize.sources.ferplus.path: expected a path below `raw`")
 
 

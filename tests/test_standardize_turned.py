@@ -82,6 +82,9 @@ COUNTED = {
 }
 
 
+KEYS = {"expw": {"hq_confidence": 60}, "ferplus": {"label_rule": "majority"}}
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("DVC_ROOT", raising=False)
@@ -95,7 +98,7 @@ def make(folder: Path, form: str, files: dict[str, bytes]) -> Path:
         (folder / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "raw" / name).write_bytes(data)
     params: dict[str, Any] = small_params(standardize__crop_margin=0.0)
-    params["standardize"] |= {"sources": {"s": {"format": form, "path": "a"}}}
+    params["standardize"] |= {"sources": {"s": {"format": form, "path": "a"} | KEYS.get(form, {})}}
     params["standardize"]["max_reject_share"] = 1.0
     params["manifest"]["views"] = {"toy_train": {"splits": ["train"]}}
     write_params(folder, params)

@@ -16,24 +16,7 @@ from pathlib import Path
 from stages.runtime.door import run_door
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the door and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.evaluate",
-        description="Score a published teacher or an exported ONNX file.",
-    )
-    model = "models/stageA/RN18 or models/export/RN18.onnx"
-    parser.add_argument("model", type=Path, help=model)
-    rows = "a manifest or view, of any project; a teacher without it is scored as in calibrate"
-    parser.add_argument("--rows", type=Path, help=rows)
-    faces = "where the faces of these rows are"
-    parser.add_argument("--standardized", type=Path, default=Path("standardized"), help=faces)
-    parser.add_argument("--out", type=Path, action="append", default=[], help="write JSON here")
-    arguments = parser.parse_args(argv)
-    return run_door(partial(work, arguments))
-
-
-def work(arguments: argparse.Namespace) -> None:
+def work(model: Path, rows: Path | None, standardized: Path, out: Sequence[Path]) -> None:
     """Calibrate on val, score, print the table, and write it to each of `--out`."""
     from stages.calibrating.protocol import protocol_of
     from stages.calibrating.published import read_manifest_folder
@@ -49,12 +32,11 @@ def work(arguments: argparse.Namespace) -> None:
     place = Place(
         manifest=read_manifest_folder(Path("manifests")),
         models=Path("models"),
-        standardized=arguments.standardized,
+        standardized=standardized,
         machine=params.machine,
         protocol=protocol_of(params.calibrate, seed=params.seed),
         init_from={"stageB": params.stageB.init_from},
     )
-    model, rows = arguments.model, arguments.rows
     is_file = model.suffix == ".onnx"
     if is_file and rows is None:
         raise UserError(f"{model.name}: holds no logits; say with --rows what to score it on")
@@ -63,9 +45,22 @@ def work(arguments: argparse.Namespace) -> None:
     else:
         found = (onnx_numbers if is_file else teacher_numbers)(model, rows, place=place)
     print(readable(found))
-    for out in arguments.out:
-        write_json(out, found)
+    for path in out:
+        write_json(path, found)
 
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the model, the rows and where they are."""
+    model = "models/stageA/RN18 or models/export/RN18.onnx"
+    parser.add_argument("model", type=Path, help=model)
+    rows = "a manifest or view, of any project; a teacher without it is scored as in calibrate"
+    parser.add_argument("--rows", type=Path, help=rows)
+    faces = "where the faces of these rows are"
+    parser.add_argument("--standardized", type=Path, default=Path("standardized"), help=faces)
+    parser.add_argument("--out", type=Path, action="append", default=[], help="write JSON here")
+
+
+main = partial(run_door, work, __doc__, arguments=add_arguments)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,14 +1,14 @@
 """What `.work` keeps: the trainer's runs and the copies of sources that standardize reuses.
 
-In: `.work`, and the cards of published teachers. What is chosen is removed under its lock, so never
-from under a process that works in it.
+In: `.work`, and the cards of published teachers. Out: a list, a table of it for people, and removal
+under the lock of what is chosen, so never from under a process that works in it.
 """
 
 import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
@@ -21,11 +21,12 @@ from stages.training.run import IDENTITY, LAST, STATUS, kept_files
 
 COPIES = "standardize"
 _SECONDS_PER_DAY = 86_400
-# Of a fingerprint, in a run's name.
+# Digits of a fingerprint in a run's name.
 _DIGITS = 16
 _RUN = re.compile(r"[0-9a-f]{16}(\.old-\d{8}T\d{6}Z)?")
 _COPY = re.compile(r"[0-9a-f]{64}")
 _OUTS = ("standardized", "manifests", "models", "plots", "metrics")
+_COLUMNS = ("stage", "teacher", "fingerprint", "state", "epoch", "size", "last write", "held by")
 
 
 @dataclass(frozen=True)
@@ -49,208 +50,186 @@ class Kept:
 
     @property
     def age_days(self) -> float:
-        """Since the last write."""
+        """Days since the last write."""
         return max(time.time() - self.last_write, 0.0) / _SECONDS_PER_DAY
 
     @property
     def name(self) -> str:
-        """What `python -m tools.clean` calls it."""
+        """Its name for `python -m tools.clean`."""
         return f"{self.stage}/{self.teacher}/{self.fingerprint}"
+
+    @property
+    def lock_folder(self) -> Path:
+        """The folder whose lock guards it; all copies share one."""
+        return self.folder.parent.parent if self.stage == COPIES else self.folder
 
 
 def find_kept(work: Path, *, models: Path) -> list[Kept]:
-    """All runs and copies in `.work`, by name; other files there are never touched."""
-    found = []
+    """Return all runs and copies in `.work`, by name; other files there are never touched."""
+    kept = []
     for folder in sorted(work.glob("*/*/*")):
-        if folder.is_symlink() or not folder.is_dir():
+        stage, teacher = folder.parent.parent.name, folder.parent.name
+        pattern = _COPY if stage == COPIES else _RUN
+        if folder.is_symlink() or not folder.is_dir() or not pattern.fullmatch(folder.name):
             continue
-        is_copy = folder.parent.parent.name == COPIES
-        if is_copy and _COPY.fullmatch(folder.name):
-            found.append(_copy(folder))
-        if not is_copy and _RUN.fullmatch(folder.name):
-            found.append(_run(folder, models=models))
-    return [_if_held(one) for one in found]
+        if stage == COPIES:
+            fingerprint, state, epoch = folder.name[:_DIGITS], "finished", "-"
+        else:
+            fingerprint = folder.name
+            state, epoch = _state_and_epoch(folder, card=models / stage / teacher / "teacher.json")
+        num_bytes, last_write = _size(folder), _last_write(folder)
+        run = Kept(stage, teacher, fingerprint, folder, state, epoch, num_bytes, last_write)
+        if is_held(run.lock_folder):
+            run = replace(run, state="running", holder=describe_holder(run.lock_folder))
+        kept.append(run)
+    return kept
 
 
 def named(kept: Sequence[Kept], *, names: Iterable[str]) -> list[Kept]:
-    """Those that are named in full, or by the start of a fingerprint that no other has.
+    """Return those named in full, or by the start of a fingerprint that no other has.
 
     Raises:
-        UserError: for a name that fits none or several.
+        UserError: for a name that fits nothing or several.
     """
-    return list(dict.fromkeys(_find(kept, name=name) for name in names))
+    chosen = []
+    for name in names:
+        wanted = name.replace("\\", "/").strip("/").removeprefix(".work/")
+        owner, _, start = wanted.rpartition("/")
+        of_owner = [run for run in kept if owner in ("", f"{run.stage}/{run.teacher}")]
+        fits = [run for run in of_owner if run.fingerprint == start]
+        fits = fits or [run for run in of_owner if start and run.fingerprint.startswith(start)]
+        if len(fits) > 1:
+            raise UserError(f"{name!r} fits several: {[run.name for run in fits]}")
+        if not fits:
+            known = [run.name for run in kept]
+            raise UserError(f"{name!r} fits nothing in .work; known: {known}")
+        chosen += fits
+    return list(dict.fromkeys(chosen))
 
 
 def finished(kept: Sequence[Kept]) -> list[Kept]:
-    """Runs that made what models/ holds."""
-    return [one for one in kept if one.state == "finished" and one.stage != COPIES]
+    """Return the runs that made what models/ holds."""
+    return [run for run in kept if run.state == "finished" and run.stage != COPIES]
 
 
 def older_than(kept: Sequence[Kept], *, days: float) -> list[Kept]:
-    """Runs without a write for so long; a copy is written once, so its age says nothing."""
-    return [one for one in kept if one.age_days >= days and one.stage != COPIES]
+    """Return the runs without a write for `days`; the age of a copy, written once, says nothing."""
+    return [run for run in kept if run.age_days >= days and run.stage != COPIES]
 
 
-def for_each(
-    kept: Iterable[Kept], *, dispose: Callable[[Kept], None]
-) -> tuple[list[Kept], list[tuple[Kept, LockHeldError]]]:
-    """Dispose of all but those in which a process works; returns which went and which did not."""
-    gone, refused = [], []
-    for one in kept:
-        try:
-            dispose(one)
-            gone.append(one)
-        except LockHeldError as error:
-            refused.append((one, error))
-    return gone, refused
-
-
-def require_free(one: Kept) -> None:
-    """Do nothing to a run or a copy that could be removed.
+def require_free(run: Kept) -> None:
+    """Check that a run or a copy could be removed.
 
     Raises:
         LockHeldError: when a process works in it.
     """
-    if one.holder:
-        raise LockHeldError(one.folder, one.holder)
+    if run.holder:
+        raise LockHeldError(run.folder, run.holder)
 
 
-def remove_kept(one: Kept) -> None:
+def remove_kept(run: Kept) -> None:
     """Remove a run or a copy.
 
     Raises:
         LockHeldError: when a process works in it.
     """
-    if one.stage == COPIES:
-        with run_lock(one.folder.parent.parent):
+    if run.stage == COPIES:
+        with run_lock(run.lock_folder):
             # Without its index it is no finished copy any more, should this be cut short.
-            (one.folder / "index.json").unlink(missing_ok=True)
-            remove(one.folder)
+            (run.folder / "index.json").unlink(missing_ok=True)
+            remove(run.folder)
         return
-    with removal_lock(one.folder):
-        if _last_write(one.folder) > one.last_write:
-            raise LockHeldError(one.folder, "one that came and went since the list was made")
-        for path in kept_files(one.folder):
+    with removal_lock(run.folder):
+        if _last_write(run.folder) > run.last_write:
+            raise LockHeldError(run.folder, "one that came and went since the list was made")
+        for path in kept_files(run.folder):
             remove(path)
 
 
 def half_written(work: Path) -> list[Path]:
-    """What killed processes left in the folders of runs and copies in which no process works."""
-    return [path for path in leftovers(work) if _is_free(_owner(path, work=work))]
+    """Return what killed processes left in the folders of runs and copies that nobody works in."""
+    owned = [(path, _owner(path, work=work)) for path in leftovers(work)]
+    return [path for path, owner in owned if owner and not is_held(owner)]
 
 
 def remove_half_written(work: Path) -> list[Path]:
-    """Remove it, unless a process begins to work there meanwhile; returns what is gone."""
-    found = half_written(work)
-    for owner in {owner for path in found if (owner := _owner(path, work=work))}:
-        # Whoever takes the lock removes what was left there.
+    """Remove it, unless a process begins to work there meanwhile; return what is gone."""
+    paths = half_written(work)
+    for owner in {owner for path in paths if (owner := _owner(path, work=work))}:
+        # Taking the lock removes what was left there.
         with contextlib.suppress(LockHeldError), run_lock(owner):
             pass
-    return [path for path in found if not path.exists()]
+    return [path for path in paths if not path.exists()]
 
 
 def half_written_outside(root: Path) -> list[Path]:
-    """What killed processes left beside the outs of the pipeline; removed by who writes next."""
+    """Return what killed processes left beside the pipeline's outs; the next writer removes it."""
     beside = [path for name in _OUTS for path in leftovers(root, pattern=f".{name}.tmp-*")]
     return beside + [path for name in _OUTS for path in leftovers(root / name)]
 
 
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
-    return sum(stat.st_size for stat in _stats(path))
+def table(kept: Sequence[Kept]) -> str:
+    """Return a line for each run or copy, columns aligned, and the sum of their sizes."""
+    rows = [_COLUMNS]
+    for run in kept:
+        size, age = readable_size(run.num_bytes), _readable_age(run.age_days)
+        cells = (run.stage, run.teacher, run.fingerprint, run.state, run.epoch, size, age)
+        rows.append((*cells, run.holder))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if title in ("size", "last write") else cell.ljust(width)
+            for title, cell, width in zip(_COLUMNS, row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+    total = readable_size(sum(run.num_bytes for run in kept))
+    return "\n".join([*lines, f"{len(kept)} in .work: {total}"])
 
 
-def _find(kept: Sequence[Kept], *, name: str) -> Kept:
-    wanted = name.replace("\\", "/").strip("/").removeprefix(".work/")
-    owner, _, start = wanted.rpartition("/")
-    of_owner = [one for one in kept if owner in ("", f"{one.stage}/{one.teacher}")]
-    fits = [one for one in of_owner if one.fingerprint == start]
-    fits = fits or [one for one in of_owner if start and one.fingerprint.startswith(start)]
-    if len(fits) > 1:
-        raise UserError(f"{name!r} fits several: {[one.name for one in fits]}")
-    if not fits:
-        raise UserError(f"{name!r} fits nothing in .work; known: {[one.name for one in kept]}")
-    return fits[0]
+def readable_size(num_bytes: int) -> str:
+    """Return a size such as `1.2 GB`."""
+    for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
+        if num_bytes >= 10**power:
+            return f"{num_bytes / 10**power:.1f} {unit}"
+    return f"{num_bytes} B"
 
 
-def _run(folder: Path, *, models: Path) -> Kept:
-    stage, teacher = folder.parent.parent.name, folder.parent.name
-    status = _json(folder / STATUS)
-    identity = _json(folder / IDENTITY)
+def _readable_age(days: float) -> str:
+    minutes = days * 24 * 60
+    if minutes < 120:
+        return f"{minutes:.0f} min ago"
+    return f"{minutes / 60:.0f} h ago" if days < 2 else f"{days:.0f} days ago"
+
+
+def _state_and_epoch(folder: Path, *, card: Path) -> tuple[str, str]:
+    """Return a run's state, and the epochs that are done, with tenths in mid-epoch."""
+    status, identity = _read_object(folder / STATUS), _read_object(folder / IDENTITY)
+    stage = folder.parent.parent.name
     epochs = status.get("epochs") or identity.get("params", {}).get(stage, {}).get("epochs")
-    published = _json(models / stage / teacher / "teacher.json").get("fingerprint", "")
-    return Kept(
-        stage,
-        teacher,
-        folder.name,
-        folder,
-        state=_state(
-            status,
-            epochs=epochs,
-            is_old=len(folder.name) > _DIGITS,
-            is_published=published[:_DIGITS] == folder.name,
-        ),
-        epoch=_epoch(status, epochs=epochs) if _is_current(folder) else "unknown",
-        num_bytes=size_of(folder),
-        last_write=_last_write(folder),
-    )
-
-
-def _state(
-    status: Mapping[str, Any], *, epochs: int | None, is_old: bool, is_published: bool
-) -> str:
-    if is_old:
-        return "set aside"
-    if not status:
-        return "finished" if is_published else "interrupted"
+    is_published = _read_object(card).get("fingerprint", "")[:_DIGITS] == folder.name
+    if len(folder.name) > _DIGITS:
+        state = "set aside"
     # A run that `--fresh` began anew is published as it was before.
-    if epochs is None or status["epoch"] < epochs:
-        return "interrupted"
-    return "finished" if is_published else "trained"
-
-
-def _epoch(status: Mapping[str, Any], *, epochs: int | None) -> str:
-    """Epochs that are done, with tenths in mid-epoch."""
+    elif status and (epochs is None or status["epoch"] < epochs):
+        state = "interrupted"
+    elif is_published:
+        state = "finished"
+    else:
+        state = "trained" if status else "interrupted"
+    last = folder / LAST
+    if not status or (
+        last.exists() and (folder / STATUS).stat().st_mtime_ns < last.stat().st_mtime_ns
+    ):
+        return state, "unknown"
     done = f"{status['epoch']}"
     if status["batch"] and status["num_batches"]:
         done += f".{10 * status['batch'] // status['num_batches']}"
-    return done if epochs is None else f"{done} of {epochs}"
-
-
-def _is_current(folder: Path) -> bool:
-    """Whether the status is there, and of the last checkpoint."""
-    status, last = folder / STATUS, folder / LAST
-    if not status.exists():
-        return False
-    return not last.exists() or status.stat().st_mtime_ns >= last.stat().st_mtime_ns
-
-
-def _copy(folder: Path) -> Kept:
-    return Kept(
-        COPIES,
-        folder.parent.name,
-        folder.name[:_DIGITS],
-        folder,
-        state="finished",
-        epoch="-",
-        num_bytes=size_of(folder),
-        last_write=_last_write(folder),
-    )
-
-
-def _if_held(one: Kept) -> Kept:
-    lock = one.folder.parent.parent if one.stage == COPIES else one.folder
-    if not is_held(lock):
-        return one
-    return replace(one, state="running", holder=describe_holder(lock))
-
-
-def _is_free(owner: Path | None) -> bool:
-    return owner is not None and not is_held(owner)
+    return state, done if epochs is None else f"{done} of {epochs}"
 
 
 def _owner(path: Path, *, work: Path) -> Path | None:
-    """The folder whose lock guards what lies half-written at `path`, if there is one."""
+    """Return the folder whose lock guards what lies half-written at `path`, if there is one."""
     parts = path.relative_to(work).parts
     if parts[0] == COPIES:
         return work / COPIES
@@ -259,8 +238,16 @@ def _owner(path: Path, *, work: Path) -> Path | None:
     return None
 
 
-def _stats(path: Path) -> Iterator[os.stat_result]:
-    for file in [path, *path.rglob("*")]:
+def _size(folder: Path) -> int:
+    return sum(stat.st_size for stat in _stats(folder))
+
+
+def _last_write(folder: Path) -> float:
+    return max((stat.st_mtime for stat in _stats(folder)), default=folder.stat().st_mtime)
+
+
+def _stats(folder: Path) -> Iterator[os.stat_result]:
+    for file in folder.rglob("*"):
         # A process at work may replace it meanwhile.
         with contextlib.suppress(FileNotFoundError):
             stat = file.stat()
@@ -268,12 +255,8 @@ def _stats(path: Path) -> Iterator[os.stat_result]:
                 yield stat
 
 
-def _last_write(folder: Path) -> float:
-    return max((stat.st_mtime for stat in _stats(folder)), default=folder.stat().st_mtime)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty if there is none: the run is then shown as not known to be finished."""
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object, empty if it cannot be read: the run then counts as not finished."""
     try:
         value = read_json(path)
     except (OSError, ValueError):

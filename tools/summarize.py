@@ -19,25 +19,13 @@ from pathlib import Path
 from stages.runtime.door import run_door
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the door and return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.summarize",
-        description="Summarize DVC's experiments over seeds.",
-    )
-    whole = "experiments of every commit, not only of the current one"
-    parser.add_argument("--all-commits", action="store_true", help=whole)
-    parser.add_argument("--out", type=Path, help="also write JSON here")
-    return run_door(partial(work, parser.parse_args(argv)))
-
-
-def work(arguments: argparse.Namespace) -> None:
+def work(all_commits: bool, out: Path | None) -> None:
     """Read, group by recipe, print, and write to `--out`."""
     from stages.runtime.errors import UserError
     from stages.runtime.files import write_json
     from tools.seeds import read_experiments, summarize, table
 
-    options = ["--all-commits"] if arguments.all_commits else []
+    options = ["--all-commits"] if all_commits else []
     runs, failed = read_experiments(json.loads(_show(options)))
     summaries, alone = summarize(runs)
     for one in (*failed, *alone):
@@ -48,10 +36,10 @@ def work(arguments: argparse.Namespace) -> None:
             "`dvc exp run --queue -S seed=1,2,3` and `dvc queue start` make them"
         )
     print(table(summaries))
-    if arguments.out:
+    if out:
         left_out = [asdict(one) for one in (*failed, *alone)]
         found = {"summaries": [asdict(one) for one in summaries], "left_out": left_out}
-        write_json(arguments.out, found)
+        write_json(out, found)
 
 
 def _show(options: Sequence[str]) -> str:
@@ -63,6 +51,15 @@ def _show(options: Sequence[str]) -> str:
         raise UserError(f"dvc exp show: {found.stderr.strip()}")
     return found.stdout
 
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which experiments are read and where the result goes."""
+    whole = "experiments of every commit, not only of the current one"
+    parser.add_argument("--all-commits", action="store_true", help=whole)
+    parser.add_argument("--out", type=Path, help="also write JSON here")
+
+
+main = partial(run_door, work, __doc__, arguments=add_arguments)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -2,12 +2,17 @@
 
     python -m tools.unpack rafdb_basic OUT
 
-In: manifests/ and standardized/. Out: OUT/<split>/<class>/<file> with the stored bytes, index.csv.
+Write OUT/<split>/<class>/<file> for every row of the manifest that SOURCE names: the layout of
+torchvision's ImageFolder. A file holds the bytes as they were downloaded, unless standardize had
+to crop or shrink the picture. OUT/index.csv has a line per file: file, id, source, split, label
+and the file's sha256.
+
+ImageFolder numbers the classes by alphabet (Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise);
+in this project Neutral comes last. Rows in manifests/excluded.csv are not unpacked.
 """
 
 import argparse
 import logging
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,23 +20,28 @@ from stages.runtime.door import run_door
 
 MANIFESTS = Path("manifests")
 STANDARDIZED = Path("standardized")
-ABOUT = """
-Write OUT/<split>/<class>/<file> for every row of the manifest that SOURCE names: the layout of
-torchvision's ImageFolder. A file holds the bytes as they were downloaded, unless standardize had
-to crop or shrink the picture. OUT/index.csv has a line per file: file, id, source, split, label
-and the file's sha256.
-"""
-NOTE = """
-ImageFolder numbers the classes by alphabet (Angry, Disgust, Fear, Happy, Neutral, Sad, Surprise);
-in this project Neutral comes last. Rows in manifests/excluded.csv are not unpacked.
-"""
 
 logger = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the door and return its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.unpack", description=ABOUT, epilog=NOTE)
+def work(source: str, out: Path) -> None:
+    """Find all rows and their images, then write them."""
+    from stages.faces.store import FaceStore
+    from tools.unpacking import require_same_pictures, require_vacant, rows_named, unpack
+
+    require_vacant(out)
+    rows = rows_named(MANIFESTS, source)
+    store = FaceStore(STANDARDIZED)
+    positions = store.locate(rows["id"].tolist())
+    require_same_pictures(rows, standardized=STANDARDIZED)
+    unpack(out, rows, images=store.images(positions))
+    counts = rows["split"].value_counts().sort_index()
+    splits = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    logger.info("%s: %s images of %s: %s", out, f"{len(rows):,}", source, splits)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the name of the rows and the folder to write."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -39,25 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "classification_manifest means every row",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder that is new or empty")
-    arguments = parser.parse_args(argv)
-    return run_door(partial(work, arguments.source, out=arguments.out))
 
 
-def work(name: str, *, out: Path) -> None:
-    """Find all rows and their images, then write them."""
-    from stages.faces.store import FaceStore
-    from tools.unpacking import require_same_pictures, require_vacant, rows_named, unpack
-
-    require_vacant(out)
-    rows = rows_named(MANIFESTS, name)
-    store = FaceStore(STANDARDIZED)
-    positions = store.locate(rows["id"].tolist())
-    require_same_pictures(rows, standardized=STANDARDIZED)
-    unpack(out, rows, images=store.images(positions))
-    counts = rows["split"].value_counts().sort_index()
-    splits = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    logger.info("%s: %s images of %s: %s", out, f"{len(rows):,}", name, splits)
-
+main = partial(run_door, work, __doc__, arguments=add_arguments)
 
 if __name__ == "__main__":
     raise SystemExit(main())

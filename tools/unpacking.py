@@ -4,7 +4,6 @@ A file is called by its face's id, in names that hold on Linux, macOS and Window
 those of the shard. No other program needs anything of this project to read the result.
 """
 
-import difflib
 import hashlib
 import logging
 import re
@@ -17,23 +16,31 @@ import pandas as pd
 
 from stages.faces.labels import CLASSES
 from stages.faces.shards import read_faces
-from stages.records.folder import INDEX_FILE, ManifestFolder, read_folder
+from stages.records.folder import INDEX_FILE, read_folder
 from stages.records.schema import COLUMNS, read_manifest
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, did_you_mean
 from stages.runtime.files import published_folder, read_json, sha256_file
-from stages.runtime.progress import with_progress
 from stages.runtime.tables import write_csv
+from stages.runtime.workers import with_progress
 
 INDEX = "index.csv"
 INDEX_COLUMNS = ("file", "id", "source", "split", "label", "sha256")
 MAX_STEM_BYTES = 100
 
 _SUFFIXES = {
-    b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif", b"BM": ".bmp",
-    b"II*\0": ".tif", b"MM\0*": ".tif", b"P2": ".pgm", b"P5": ".pgm", b"P3": ".ppm", b"P6": ".ppm",
-}  # fmt: skip
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"P2": ".pgm",
+    b"P5": ".pgm",
+    b"P3": ".ppm",
+    b"P6": ".ppm",
+}
 _OTHER_SUFFIX = ".image"
-# Of the suffixes given here, those that torchvision's ImageFolder passes over without a word.
+# Suffixes that torchvision's ImageFolder passes over without a word.
 _PASSED_OVER = (".gif", _OTHER_SUFFIX)
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _DEVICE = re.compile(
@@ -46,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 
 def rows_named(folder: Path, name: str) -> pd.DataFrame:
-    """The rows of manifests/ that a name stands for: a source, a group of sources or a view.
+    """Return the rows of manifests/ that a name stands for: a source, a group or a view.
 
     Raises:
         UserError: if the folder is not whole, nothing has that name, or a view has the name of a
@@ -54,23 +61,30 @@ def rows_named(folder: Path, name: str) -> pd.DataFrame:
     """
     manifest = read_folder(folder)
     views = _view_files(folder)
-    sources = _sources_named(manifest, name)
+    known_sources = set(manifest.rows["source"])
+    sources = [name] if name in known_sources else manifest.source_groups.get(name, [])
+    if absent := sorted(set(sources) - known_sources):
+        known = sorted(known_sources)
+        raise UserError(f"source group {name!r}: no rows of {absent}; known: {known}")
     if not sources and name not in views:
-        names = {*manifest.rows["source"], *manifest.source_groups, *views}
-        raise _unknown(name, known=sorted(names))
-    found = [manifest.rows[manifest.rows["source"].isin(sources)]] if sources else []
-    if name in views:
-        found.append(_read_view(folder / f"{name}.csv", expected=views[name]))
-    if set(found[0]["id"]) != set(found[-1]["id"]):
+        known = sorted({*known_sources, *manifest.source_groups, *views})
+        hint = did_you_mean(name, known)
+        message = f"no source, source group or view {name!r}; known: {known}"
+        raise UserError(f"{message}; {hint}" if hint else message)
+    of_sources = manifest.rows[manifest.rows["source"].isin(sources)]
+    if name not in views:
+        return of_sources
+    rows = _read_view(folder / f"{name}.csv", expected=views[name])
+    if sources and set(of_sources["id"]) != set(rows["id"]):
         raise UserError(
-            f"{name!r} names {len(found[0])} rows of {' + '.join(sources)} and a view of "
-            f"{len(found[-1])}, not the same; give the view another name in params.yaml"
+            f"{name!r} names {len(of_sources)} rows of {' + '.join(sources)} and a view of "
+            f"{len(rows)}, not the same; give the view another name in params.yaml"
         )
-    return found[-1]
+    return rows
 
 
 def require_vacant(out: Path) -> None:
-    """Refuse a place where something is already.
+    """Refuse a place that is taken.
 
     Raises:
         UserError: if `out` is anything but absent or an empty folder.
@@ -82,7 +96,7 @@ def require_vacant(out: Path) -> None:
 
 
 def require_same_pictures(rows: pd.DataFrame, *, standardized: Path) -> None:
-    """Refuse rows whose picture was another one when the manifest was made.
+    """Refuse rows whose picture has changed since the manifest was made.
 
     Raises:
         UserError: for all such rows at once, counted, with the first ids.
@@ -107,13 +121,14 @@ def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> No
         UserError: if `out` is not vacant.
     """
     require_vacant(out)
-    stems = file_stems(rows)
     places = rows["split"] + "/" + rows["label"]
     files, hashes = [], []
     with published_folder(out) as folder:
-        _make_class_folders(folder, rows)
+        for split in rows["split"].unique():
+            for label in CLASSES:
+                (folder / split / label).mkdir(parents=True)
         written = with_progress(images, name=out.name)
-        for place, stem, image in zip(places, stems, written, strict=True):
+        for place, stem, image in zip(places, file_stems(rows), written, strict=True):
             files.append(f"{place}/{stem}{suffix_of(image)}")
             hashes.append(hashlib.sha256(image).hexdigest())
             # Never over another file, whatever a file system takes for the same name.
@@ -126,11 +141,10 @@ def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> No
 
 
 def file_stems(rows: pd.DataFrame) -> list[str]:
-    """File names without suffix, one for each row: different within a split's class folder.
+    """Return a file name without suffix for each row, unique within a split's class folder.
 
-    The id without its source, made safe. Names that would be equal where letter case does not
-    count, and those that are cut to `MAX_STEM_BYTES`, all get a hash of their id: no name depends
-    on the order of rows.
+    It is the id without its source, made safe. Names that differ by letter case alone, and names
+    that are cut to `MAX_STEM_BYTES`, get a hash of their id: no name depends on the order of rows.
     """
     plain = [_safe(id_.partition("/")[2]) for id_ in rows["id"]]
     folded = [unicodedata.normalize("NFC", stem.casefold()) for stem in plain]
@@ -143,7 +157,7 @@ def file_stems(rows: pd.DataFrame) -> list[str]:
 
 
 def suffix_of(image: bytes | memoryview) -> str:
-    """The suffix that an encoded image should have, by its first bytes; `.image` if unknown."""
+    """Return the suffix of an encoded image by its first bytes, `.image` if unknown."""
     head = bytes(image[:12])
     if head.startswith(b"RIFF") and head.endswith(b"WEBP"):
         return ".webp"
@@ -151,69 +165,44 @@ def suffix_of(image: bytes | memoryview) -> str:
     return next(known, _OTHER_SUFFIX)
 
 
-def _sources_named(manifest: ManifestFolder, name: str) -> Sequence[str]:
-    """The sources meant by a name; none if it is neither a source's nor a group's."""
-    sources = set(manifest.rows["source"])
-    if name in sources:
-        return [name]
-    members = manifest.source_groups.get(name, [])
-    if absent := sorted(set(members) - sources):
-        raise UserError(f"source group {name!r}: no rows of {absent}; known: {sorted(sources)}")
-    return members
-
-
 def _view_files(folder: Path) -> dict[str, str]:
-    """SHA-256 by name of all files of rows; other tables have other columns."""
-    files = read_json(folder / INDEX_FILE)["files"]
-    return {
-        Path(name).stem: entry["sha256"]
-        for name, entry in files.items()
-        if not (folder / name).is_file() or _holds_rows(folder / name)
-    }
-
-
-def _holds_rows(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.readline().rstrip() == ",".join(COLUMNS).encode()
+    """Return the SHA-256 by name of all files of rows; other tables have other columns."""
+    hashes = {}
+    for name, entry in read_json(folder / INDEX_FILE)["files"].items():
+        path = folder / name
+        if path.is_file():
+            with path.open("rb") as file:
+                if file.readline().rstrip() != ",".join(COLUMNS).encode():
+                    continue
+        hashes[path.stem] = entry["sha256"]
+    return hashes
 
 
 def _read_view(path: Path, *, expected: str) -> pd.DataFrame:
     rows = read_manifest(path)
-    if (found := sha256_file(path)) != expected:
+    if (sha256 := sha256_file(path)) != expected:
         raise UserError(
             f"{path.parent.name}/{path.name}: changed since it was written: expected SHA-256 "
-            f"{expected}, got {found}; `dvc repro manifest` makes it again"
+            f"{expected}, got {sha256}; `dvc repro manifest` makes it again"
         )
     return rows
 
 
-def _unknown(name: str, *, known: Sequence[str]) -> UserError:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return UserError(f"no source, source group or view {name!r}; known: {list(known)}{hint}")
-
-
 def _safe(text: str) -> str:
-    """Text as a name that no system reserves, cuts or hides."""
+    """Return a name that no system reserves, cuts or hides."""
     stem = _UNSAFE.sub("_", text).strip(" .") or "_"
     # Windows takes `con.1.png` for the device, too.
     return f"_{stem}" if _DEVICE.fullmatch(stem.partition(".")[0]) else stem
 
 
 def _hashed(stem: str, id_: str) -> str:
-    # A character that the cut goes through is left out.
+    # `ignore` drops a character that the cut goes through.
     kept = stem.encode()[: MAX_STEM_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
     return f"{kept}-{hashlib.sha256(id_.encode()).hexdigest()[:_HASH_DIGITS]}"
 
 
-def _make_class_folders(folder: Path, rows: pd.DataFrame) -> None:
-    for split in rows["split"].unique():
-        for label in CLASSES:
-            (folder / split / label).mkdir(parents=True)
-
-
 def _warn(rows: pd.DataFrame, files: Sequence[str]) -> None:
-    """Say what torchvision's ImageFolder will stumble over or pass over."""
+    """Log what torchvision's ImageFolder refuses or passes over."""
     for split, labels in rows.groupby("split")["label"]:
         if empty := [name for name in CLASSES if name not in set(labels)]:
             logger.warning(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stages.exporting.parity import torch_probabilities
 from stages.exporting.session import open_session, run_session
-from stages.runtime.parallel import num_threads
+from stages.runtime.cores import num_threads
 
 BATCHES = (1, 32)
 # Two cores are what a small machine has; a pool on fewer cores than it has threads would stall.

@@ -4,7 +4,6 @@ A shard is an uncompressed Arrow IPC file (`pandas.read_feather` opens it) in sm
 so that a memory map reaches any single image without reading its neighbours.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -19,7 +18,7 @@ import pyarrow as pa
 from stages.faces.fingerprint import THUMBNAIL_SIDE
 from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
-from stages.runtime.files import read_json, sha256_file, write_json
+from stages.runtime.files import read_json, sha256_file, sync, write_json
 
 SCHEMA = pa.schema(
     [
@@ -136,7 +135,9 @@ class ShardWriter:
             path = self._folder / shard_name(len(self._rows) - 1)
             # While what was written is still in memory.
             self._digests.append(sha256_file(path))
-            _sync(path)
+            # Before the index is written: a power cut must not leave it beside a shard that it
+            # belies.
+            sync(path)
         self._shard, self._shard_bytes = None, 0
 
     def _write_index(self) -> None:
@@ -203,12 +204,6 @@ def read_faces(standardized: Path, columns: Sequence[str]) -> pd.DataFrame:
     empty = SCHEMA.empty_table().select(list(columns))
     frame: pd.DataFrame = pa.concat_tables([empty, *tables]).to_pandas()
     return frame
-
-
-def _sync(path: Path) -> None:
-    # Before the index is written: a power cut must not leave it beside a shard that it belies.
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _read_shard(path: Path, columns: Sequence[str]) -> pa.Table:

@@ -18,11 +18,10 @@ from stages.intake.picture import Framing, Picture
 from stages.intake.rejects import REJECTS, Refused, RejectWriter, read_rejects
 from stages.intake.rejects import SHEET as REJECTS_SHEET
 from stages.intake.rows import PlacedRow, RowReader, batches
-from stages.runtime.draws import FairDraw
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_bytes
-from stages.runtime.parallel import map_in_order, one_opencv_thread
-from stages.runtime.progress import with_progress
+from stages.runtime.tables import FairDraw
+from stages.runtime.workers import map_in_order, one_opencv_thread, with_progress
 from stages.sources.face import FAULTS, Candidate, Reject
 from stages.sources.formats import read_source
 from stages.sources.tree import RawTree

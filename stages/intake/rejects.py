@@ -12,9 +12,8 @@ from stages.faces.decode import Image, decode
 from stages.faces.errors import UnusableImageError
 from stages.faces.sheet import contact_sheet, draw_box, fit
 from stages.intake.crop import in_pixels
-from stages.runtime.draws import FairDraw
 from stages.runtime.files import write_bytes, write_text
-from stages.runtime.tables import inert
+from stages.runtime.tables import FairDraw, inert
 from stages.sources.face import Reject
 from stages.sources.members import UnreadableMemberError
 from stages.sources.tree import RawTree

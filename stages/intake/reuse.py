@@ -29,7 +29,7 @@ from stages.sources.tree import RawTree, open_tree
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What decides over the bytes of a source folder, below the package.
-_CODE = ("sources/*.py", "intake/*.py", "faces/*.py", "runtime/draws.py", "runtime/tables.py")
+_CODE = ("sources/*.py", "intake/*.py", "faces/*.py", "runtime/tables.py")
 _DETECTOR_KEY = "standardize.face_detector"
 _INSTEAD_OF_LINK = (
     "name the other disk (`raw: /other/disk`), copy the folder, or link its files one by one "

@@ -1,6 +1,5 @@
 """timm backbones without a classifier, fresh or with weights from elsewhere."""
 
-import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from stages import config
 from stages.modeling.weights_file import read_state
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, did_you_mean
 
 _LISTED = 5
 
@@ -78,9 +77,9 @@ def _check_name(teacher_params: config.Teacher, *, key: str) -> None:
     # A tag, as in `resnet18.a1_in1k`, names weights; timm takes any for the name of a model.
     if not is_model(name) or ("." in name and not is_model_pretrained(name)):
         known = timm.list_pretrained() if "." in name else timm.list_models()
-        near = difflib.get_close_matches(name, known, n=3)
-        meant = f"; did you mean one of {near}?" if near else ""
-        raise UserError(f"params.yaml: {key}.backbone: timm has no model {name!r}{meant}")
+        hint = did_you_mean(name, known, most=3)
+        message = f"params.yaml: {key}.backbone: timm has no model {name!r}"
+        raise UserError(f"{message}; {hint}" if hint else message)
     if teacher_params.pretrained and not is_model_pretrained(name):
         raise UserError(f"params.yaml: {key}.pretrained: timm has no weights for {name!r}")
 

@@ -4,14 +4,13 @@ A name that matches nothing is an error, always: a filter that silently selects 
 source stays out of training for months.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from stages.config import Filter, View
 from stages.faces.labels import CLASSES
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, did_you_mean
 from stages.runtime.seed import derive_seed
 
 SourceGroups = Mapping[str, Sequence[str]]
@@ -111,11 +110,9 @@ class _SourceNames:
         return self._groups[name]
 
     def _unknown(self, place: str, name: str, known: Sequence[str]) -> UserError:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return UserError(
-            f"params.yaml: {place}: no rows of source {name!r}; known: {list(known)}{hint}"
-        )
+        hint = did_you_mean(name, known)
+        message = f"params.yaml: {place}: no rows of source {name!r}; known: {list(known)}"
+        return UserError(f"{message}; {hint}" if hint else message)
 
 
 def _first_per_class(rows: pd.DataFrame, limit: int) -> pd.DataFrame:

@@ -1,15 +1,20 @@
-"""How many cores this process may use: the one answer for all that ask."""
+"""How many cores this process may use, and how many threads libraries may start.
+
+In: the affinity of the process and the quotas of its cgroups. Out: one number for everything that
+asks.
+"""
 
 import logging
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
-# OpenMP reads the first, so torch; BLAS and pyarrow too.
+# OpenMP, and so torch, reads the first; BLAS and pyarrow too.
 _VARIABLES = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "TORCHINDUCTOR_COMPILE_THREADS")
-# Which of them this process has set itself.
-_own: dict[str, str] = {}
+# Those of them that this process has set itself.
+_set_here: dict[str, str] = {}
 _GROUP = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
@@ -17,20 +22,25 @@ logger = logging.getLogger(__name__)
 
 
 def num_cores() -> int:
-    """Cores that this process may run on, and not more than it is given time of.
+    """Return the number of cores that this process may run on and has a quota of time for.
 
-    A container or a job often sees all cores of the host, and is given the time of a few by a quota
-    of its cgroup or of one around it; the time of 1.5 cores counts as 2.
+    A container or a job often sees all cores of the host, and a quota of its cgroup, or of a group
+    around it, gives it the time of a few. The time of 1.5 cores counts as 2.
     """
     return max(1, min([_affinity(), *(math.ceil(quota) for quota in _quotas())]))
 
 
-def limit_threads(*, processes: int = 1) -> None:
-    """Let libraries start no more threads than there are cores, shared by so many processes.
+def num_threads(wanted: int | Literal["auto"]) -> int:
+    """Return how many processes or threads work; `auto` means one for each core."""
+    return num_cores() if wanted == "auto" else wanted
 
-    Libraries know the affinity, not the quota; call it before they are imported. What the user has
-    set stays. One process without a quota is left as it is: the number of torch's threads shows in
-    the last bits of what it computes.
+
+def limit_threads(*, processes: int = 1) -> None:
+    """Let the libraries of `processes` processes together start one thread for each core.
+
+    Libraries know the affinity, not the quota. Call it before they are imported. Variables that the
+    user has set stay. One process without a quota is left as it is: the number of torch's threads
+    shows in the last bits of what it computes.
     """
     cores, seen = num_cores(), _affinity()
     if processes == 1 and cores == seen:
@@ -38,8 +48,8 @@ def limit_threads(*, processes: int = 1) -> None:
     if cores < seen:
         logger.info("a quota gives this process the time of %d cores, of %d", cores, seen)
     for name in _VARIABLES:
-        if os.environ.get(name) in (None, _own.get(name)):
-            os.environ[name] = _own[name] = str(max(1, cores // processes))
+        if os.environ.get(name) in (None, _set_here.get(name)):
+            os.environ[name] = _set_here[name] = str(max(1, cores // processes))
 
 
 def _affinity() -> int:
@@ -49,35 +59,28 @@ def _affinity() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """In cores, those of this process's cgroup and of all groups around it that it sees.
+    """Yield the quotas, in cores, of this process's cgroup and of the groups around it.
 
     Of version 2, https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu-interface-files, and of 1.
     """
-    lines = _text(_GROUP).splitlines()
-    for controllers, path in (line.split(":", 2)[1:] for line in lines):
+    for line in _read(_GROUP).splitlines():
+        _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
         top = _GROUPS / "cpu" if controllers else _GROUPS
-        # Of a group that its container does not show, the path leads nowhere, up to the top.
+        # The path of a group that its container does not show leads nowhere, up to the top.
         group = top / path.strip("/")
         for folder in (group, *group.parents):
-            quota, period = _limit(folder)
-            if quota > 0:
-                yield quota / period
+            # Microseconds of a core in each period; `max` or -1 without a limit.
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            limit = _read(folder / "cpu.max").split() or [_read(folder / name) for name in names]
+            if limit[0].strip().isdigit():
+                yield int(limit[0]) / int(limit[1])
             if folder == top:
                 break
 
 
-def _limit(group: Path) -> tuple[int, int]:
-    """Microseconds of a core in each period; without a limit -1."""
-    texts = _text(group / "cpu.max").split() or [
-        _text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us"),
-    ]  # fmt: skip
-    return (int(texts[0]), int(texts[1])) if texts[0].strip().isdigit() else (-1, 1)
-
-
-def _text(path: Path) -> str:
-    """What a file says; nothing if there is none."""
+def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except OSError:

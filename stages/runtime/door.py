@@ -1,21 +1,31 @@
-"""What every door shares: logging and exit codes."""
+"""Command line, logging and exit codes of every door.
 
+In: the function that does a door's work, the door's docstring and its arguments. Out: its exit
+code. Imports only what answers `--help` at once.
+"""
+
+import argparse
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 
 from stages.runtime.cores import limit_threads
-from stages.runtime.disk import disk_full_error
-from stages.runtime.errors import InterruptedRunError, LockHeldError, LostProcessError, UserError
+from stages.runtime.errors import (
+    InterruptedRunError,
+    LockHeldError,
+    LostProcessError,
+    UserError,
+    disk_full_error,
+)
 
 DONE = 0
 
-# Control characters but tab and line feed, and those that turn the direction of text: a file's
-# name could clear a terminal. Messages have lines of their own, so a line feed passes.
+# Control characters except tab and line feed, and characters that turn the direction of text: a
+# file's name could clear a terminal. Messages have lines of their own, so a line feed passes.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _LIBRARY = re.compile(r"(\S+\.so[.\d]*): cannot open shared object file")
 _INSTALL = "pip install -r requirements.txt -c constraints.txt"
@@ -25,15 +35,29 @@ _OPENCV = (
 )
 
 
-def run_door(work: Callable[[], int | None]) -> int:
-    """Do a door's work and return its exit code, or the one that the work returns.
+def run_door(
+    work: Callable[..., int | None],
+    doc: str | None,
+    argv: Sequence[str] | None = None,
+    *,
+    arguments: Callable[[argparse.ArgumentParser], object] = lambda _parser: None,
+) -> int:
+    """Parse the command line, do a door's work, and return the exit code.
 
-    A bug keeps its traceback; a package or system library that is not installed is none.
-
-    Of several processes that train together the first one logs; of the others only what goes wrong
-    is seen.
+    `arguments` adds the door's arguments to the parser; `work` gets their values by keyword, and
+    returns an exit code or None. `doc` is what `--help` shows. A bug keeps its traceback; a package
+    or a system library that is not installed is no bug.
     """
-    # Set by other programs, too: it counts where torch's launcher has started this process.
+    spec = sys.modules[work.__module__].__spec__
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {spec.name.removesuffix('.__main__')}" if spec else None,
+        description=doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments(parser)
+    values = vars(parser.parse_args(argv))
+    # Other programs set RANK too; it counts where torch's launcher has started this process. Of
+    # several processes that train together only the first logs more than warnings.
     rank = int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
     handler = logging.StreamHandler(sys.stderr)
     process = f"process {rank}: " if rank else ""
@@ -43,33 +67,28 @@ def run_door(work: Callable[[], int | None]) -> int:
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, handlers=[handler])
     limit_threads()
     try:
-        return work() or DONE
+        return work(**values) or DONE
     except (UserError, LockHeldError, LostProcessError) as error:
-        _tell(error)
-        return error.exit_code
+        return _fail(error, error.exit_code)
     except InterruptedRunError as error:
-        if rank == 0:
-            _tell(error)
-        return error.exit_code
+        return error.exit_code if rank else _fail(error, error.exit_code)
     except ImportError as error:
         if (message := not_installed(error)) is None:
             raise
-        _tell(UserError(message))
-        return UserError.exit_code
+        return _fail(message, UserError.exit_code)
     except (OSError, RuntimeError) as error:
-        if (told := disk_full_error(error)) is None:
+        if (disk_full := disk_full_error(error)) is None:
             raise
-        _tell(told)
-        return told.exit_code
+        return _fail(disk_full, disk_full.exit_code)
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: what controls it or hides in it is shown as Python writes it."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    """Return a text that is safe for a terminal: control characters are spelled out."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def not_installed(error: ImportError) -> str | None:
-    """What is missing and what installs it; None for an import that is a bug."""
+    """Return what is missing and what installs it, or None for an import that is a bug."""
     package = (error.name or "").partition(".")[0]
     if isinstance(error, ModuleNotFoundError):
         if package in ("", "stages", "tools") or find_spec(package) is not None:
@@ -79,8 +98,8 @@ def not_installed(error: ImportError) -> str | None:
     words = " ".join(str(error).split())
     if package == "cv2":
         return f"opencv-python (cv2) is installed and does not load: {words}; {_OPENCV}"
-    if found := _LIBRARY.search(words):
-        return f"{package or 'a package'} needs the system library {found[1]}, which is missing"
+    if library := _LIBRARY.search(words):
+        return f"{package or 'a package'} needs the system library {library[1]}, which is missing"
     return None
 
 
@@ -91,7 +110,8 @@ class _PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
-def _tell(error: Exception) -> None:
+def _fail(error: Exception | str, exit_code: int) -> int:
     # The log may be a file on the disk that is full.
     with suppress(OSError):
         print(f"error: {printable(str(error))}", file=sys.stderr)
+    return exit_code

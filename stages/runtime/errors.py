@@ -1,6 +1,16 @@
-"""The errors that a door turns into an exit code instead of a traceback."""
+"""Errors that a door turns into an exit code instead of a traceback, and words for them."""
 
+import difflib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
+
+MAKE_ROOM = "make room (`python -m tools.clean` lists what .work keeps) and run again"
+# No room on the disk, for this user, in one file.
+_NO_ROOM = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")} - {None}
 
 
 class UserError(ValueError):
@@ -34,5 +44,46 @@ class LostProcessError(RuntimeError):
 
 
 def exit_code(error: BaseException) -> int:
-    """What the error makes a process end with; 1 is a bug."""
+    """Return the exit code that the error ends a process with; 1 is a bug."""
     return int(getattr(error, "exit_code", 1))
+
+
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
+    """Return `did you mean 'x'?` for the known names most like `name`, or an empty text."""
+    nearest = difflib.get_close_matches(name, list(known), n=most)
+    if len(nearest) > 1:
+        return f"did you mean one of {nearest}?"
+    return f"did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether the system had no room for what was written."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+def no_room(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk that this error is or was caused by, or None."""
+    while error is not None and not is_disk_full(error):
+        # torch and pyarrow wrap the system's errors in their own.
+        error = error.__cause__ or error.__context__
+    return error if isinstance(error, OSError) else None
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free bytes of the disk of a path, which need not exist."""
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def disk_full_error(error: BaseException) -> UserError | None:
+    """Return the message for the user if a full disk caused the error, else None."""
+    if (cause := no_room(error)) is None:
+        return None
+    path = Path(cause.filename2 or cause.filename or ".")
+    # `tempdir` is set once temporary files were used: they may have filled the disk.
+    places = [path, *([Path(tempfile.tempdir)] if tempfile.tempdir else [])]
+    free = ", ".join(f"{free_bytes(place) / 1e6:,.0f} MB free at {place}" for place in places)
+    return UserError(
+        f"{path.as_posix()}: cannot be written: {os.strerror(cause.errno or 0)}; {free}. "
+        f"What stood there before still does; {MAKE_ROOM}"
+    )

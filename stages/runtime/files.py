@@ -16,10 +16,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from stages.runtime.disk import is_disk_full
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, is_disk_full
 
-_CHUNK = 1 << 20
 _TRIES = 20
 _COPIES = (".dvc", "tmp", "exps")
 _TEMPORARY = "**/.*.tmp-*"
@@ -28,7 +26,7 @@ _OWN_TEMPORARY = re.compile(r"\..+\.tmp-(?P<home>[0-9a-f]{8})-(?P<pid>\d+)")
 
 
 def project_root() -> Path:
-    """The project that owns `.work`: the current folder, where every door runs.
+    """Return the project that owns `.work`: the current folder, where every door runs.
 
     `dvc exp run --temp` and queues run in a copy of the git repository, which they remove: there it
     is the project that was copied. DVC_ROOT does not say: below a stage of another project it is
@@ -38,19 +36,19 @@ def project_root() -> Path:
     copies = [folder for folder in here.parents if folder.parts[-3:] == _COPIES]
     if not copies:
         return Path()
-    return _repository(copies[-1]) / here.relative_to(_repository(here))
+    return _git_root(copies[-1]) / here.relative_to(_git_root(here))
 
 
 def work_folder(*parts: str) -> Path:
-    """The folder `.work/<parts>` of the project, made if needed.
+    """Return the folder `.work/<parts>` of the project, made if needed.
 
     Raises:
         UserError: if it cannot be made, as on a read-only file system, or `.work` links to nothing.
     """
     work = project_root() / ".work"
     if work.is_symlink() and not work.exists():
-        there = work.readlink()
-        raise UserError(f"{work.as_posix()}: links to {there}, which is gone; make it, or unlink")
+        target = work.readlink()
+        raise UserError(f"{work.as_posix()}: links to {target}, which is gone; make it, or unlink")
     folder = work.joinpath(*parts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +59,7 @@ def work_folder(*parts: str) -> Path:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: after a crash there is the old one or the new one, never a part."""
-    write_with(path, lambda temporary: _fill(temporary, data))
+    write_with(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,14 +75,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, _json_lines(value, margin="") + "\n")
 
 
-def write_with(path: Path, write: Callable[[Path], None]) -> None:
+def write_with(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_for(path)
     try:
         with _full_disk_named(path, temporary=temporary):
             write(temporary)
-            _sync(temporary)
+            sync(temporary)
             replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -106,13 +104,19 @@ def published_folder(target: Path) -> Iterator[Path]:
             yield temporary
             for path in temporary.rglob("*"):
                 if path.is_file():
-                    _sync(path)
+                    sync(path)
             if target.exists():
                 replace(target, _aside(target))
             replace(temporary, target)
     finally:
         _settle(target)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Return when a file's bytes are on the disk, so that a power cut cannot lose them."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def replace(source: Path, target: Path) -> None:
@@ -126,10 +130,10 @@ def remove(path: Path) -> None:
 
 
 def leftovers(folder: Path, *, pattern: str = _TEMPORARY) -> list[Path]:
-    """What lies half-written or replaced in `folder`, at any depth, and no process here writes."""
-    found = sorted(folder.glob(pattern))
+    """Return what lies half-written or replaced in `folder`, except what a process here writes."""
+    paths = sorted(folder.glob(pattern))
     # What lies in a half-written folder goes with it.
-    outermost = [path for path in found if not set(path.parents) & set(found)]
+    outermost = [path for path in paths if not set(path.parents) & set(paths)]
     return [path for path in outermost if not (_writer_runs(path) or _lacks_successor(path))]
 
 
@@ -139,28 +143,25 @@ def read_json(path: Path) -> Any:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_json(value: Any) -> str:
-    """SHA-256 of a JSON value in canonical form: sorted keys, no spaces."""
+    """Return the SHA-256 of a JSON value in canonical form: sorted keys, no spaces."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 @contextmanager
 def _full_disk_named(path: Path, *, temporary: Path) -> Iterator[None]:
-    """Let the error of a full disk say what was being written, by the name that it was to have."""
+    """Let the error of a full disk name the file that was being written, not its temporary."""
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
-            # Of a write the system names nothing, of a copy both.
+            # The system names no file for a write, and both files for a copy.
             named = Path(error.filename2 or error.filename or temporary)
             if named.is_relative_to(temporary):
                 named = path / named.relative_to(temporary)
@@ -169,7 +170,7 @@ def _full_disk_named(path: Path, *, temporary: Path) -> Iterator[None]:
 
 
 def pid_space() -> str:
-    """The machine, and among containers the one, whose process ids these are."""
+    """Return a hash of the machine and container in which this process's pid is valid."""
     names = [socket.gethostname()]
     namespace = Path("/proc/self/ns/pid")
     if namespace.is_symlink():
@@ -177,12 +178,11 @@ def pid_space() -> str:
     return sha256_json(names)[:8]
 
 
-def _repository(folder: Path) -> Path:
-    """The git repository that a folder is part of."""
-    places = (folder, *folder.parents)
-    if (found := next((one for one in places if (one / ".git").exists()), None)) is None:
-        raise UserError(f"{folder.as_posix()}: expected a git repository, found none around it")
-    return found
+def _git_root(folder: Path) -> Path:
+    for parent in (folder, *folder.parents):
+        if (parent / ".git").exists():
+            return parent
+    raise UserError(f"{folder.as_posix()}: expected a git repository, found none around it")
 
 
 def _json_lines(value: Any, *, margin: str) -> str:
@@ -208,15 +208,15 @@ def _json_line(value: Any) -> str:
 
 
 def _temporary_for(path: Path) -> Path:
-    """A name beside `path` that only this process takes; those of killed processes are removed.
+    """Return a name beside `path` that only this process takes; remove those of dead processes.
 
     The name says who writes, so that neither a process that still runs nor one on another machine
     that shares the folder loses its work.
     """
     temporary = _beside(path, path.name)
-    beside = f".{path.name}.tmp-"
+    start = f".{path.name}.tmp-"
     for other in path.parent.iterdir():
-        if other.name.startswith(beside) and (other == temporary or _writer_runs(other) is False):
+        if other.name.startswith(start) and (other == temporary or _writer_runs(other) is False):
             _discard(other)
     return temporary
 
@@ -226,15 +226,15 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _aside(target: Path) -> Path:
-    """Where the folder at `target` lies while its successor takes its place."""
+    """Return where the folder at `target` lies while its successor takes its place."""
     return _beside(target, target.name + _ASIDE)
 
 
 def _settle(target: Path) -> None:
-    """Bring a folder back that nothing has taken the place of; remove one that something has."""
-    begin = f".{target.name}{_ASIDE}.tmp-"
+    """Bring back a folder that was moved aside and has no successor; remove it if it has one."""
+    start = f".{target.name}{_ASIDE}.tmp-"
     for old in sorted(target.parent.iterdir()):
-        if old.name.startswith(begin) and (old == _aside(target) or _writer_runs(old) is False):
+        if old.name.startswith(start) and (old == _aside(target) or _writer_runs(old) is False):
             if target.exists():
                 _discard(old)
             else:
@@ -242,13 +242,13 @@ def _settle(target: Path) -> None:
 
 
 def _lacks_successor(path: Path) -> bool:
-    """Whether it is a folder that was moved aside, and all that there is of it."""
+    """Return whether this moved-aside folder is the only remaining copy."""
     name, aside, _ = path.name[1:].rpartition(f"{_ASIDE}.tmp-")
     return bool(aside) and not path.with_name(name).exists()
 
 
 def _discard(path: Path) -> None:
-    # Of no use to anyone, so nothing waits for a virus scanner that has it open.
+    # Nobody needs it, so do not wait for a virus scanner that has it open.
     with contextlib.suppress(OSError):
         _remove_once(path)
 
@@ -269,20 +269,11 @@ def _patiently(act: Callable[[], object]) -> None:
 
 
 def _writer_runs(temporary: Path) -> bool | None:
-    """Whether the process that writes it still runs; None where only another machine can say.
+    """Return whether the process that writes it still runs; None if only another machine knows.
 
-    A process that has been given the pid of a dead one hides what that one left.
+    A new process with the pid of a dead writer hides what the dead one left.
     """
-    own = _OWN_TEMPORARY.fullmatch(temporary.name)
-    if own is None or own["home"] != pid_space():
+    name = _OWN_TEMPORARY.fullmatch(temporary.name)
+    if name is None or name["home"] != pid_space():
         return None
-    return bool(psutil.pid_exists(int(own["pid"])))
-
-
-def _fill(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    return bool(psutil.pid_exists(int(name["pid"])))

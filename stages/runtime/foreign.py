@@ -1,4 +1,4 @@
-"""What a file is that should have been another one: what downloads and clones leave in its place.
+"""A file that is not what it should be -> what it is, such as a page that a download left.
 
 In: a file's first bytes, and a zip's list of members. Out: words for a message.
 """
@@ -17,10 +17,10 @@ _HEAD_BYTES = 512
 _SHOWN = 40
 _LFS = b"version https://git-lfs.github.com/spec/"
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")
-# The version of its form, then the name of its producer, its opset or its graph.
+# The format version, then the tag of its producer, its opset or its graph.
 _ONNX = re.compile(rb"\x08[\x03-\x20][\x12\x3a\x42]")
 _TAR_MARK = slice(257, 262)
-# By their first bytes.
+# Kinds of files by their first bytes.
 _KINDS = {
     b"\x1f\x8b": "a gzip archive; unpack it",
     b"BZh": "a bzip2 archive; unpack it",
@@ -38,13 +38,13 @@ _KINDS = {
 
 
 def describe_file(path: Path) -> str:
-    """Say what a file is and, where that is known, how the right one is had."""
+    """Return what a file is and, if known, how to get the right one."""
     with path.open("rb") as file:
         return describe(file)
 
 
 def describe(file: IO[bytes]) -> str:
-    """Say what the content of an open file is, as `describe_file`."""
+    """Return what an open file is, as `describe_file` does."""
     num_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(_HEAD_BYTES)
@@ -66,11 +66,19 @@ def describe(file: IO[bytes]) -> str:
             return kind
     if _ONNX.match(head):
         return "an ONNX file"
-    return _text(head) or f"{num_bytes:,} bytes of no known kind"
+    try:
+        # Not final: the last character may be cut.
+        decoded = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        decoded = ""
+    first = decoded.strip().partition("\n")[0].strip()
+    if first and all(letter.isprintable() or letter in "\r\n\t" for letter in decoded):
+        return f"text that begins with {first[:_SHOWN]!r}"
+    return f"{num_bytes:,} bytes of no known kind"
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file begins as safetensors do: the length of a header, and its opening brace."""
+    """Return whether a file begins as safetensors: with a header's length and opening brace."""
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 32
 
 
@@ -93,21 +101,11 @@ def _safetensors(file: IO[bytes], num_bytes: int) -> str:
     length = int.from_bytes(file.read(8), "little")
     try:
         header = json.loads(file.read(length))
-        ends = [one["data_offsets"][1] for name, one in header.items() if name != "__metadata__"]
+        header.pop("__metadata__", None)
+        ends = [tensor["data_offsets"][1] for tensor in header.values()]
     except (ValueError, LookupError, TypeError, AttributeError):
-        # Also of a file that ends within its header.
+        # A file that ends within its header comes here too.
         return f"a safetensors file whose header is cut off or damaged, of {num_bytes:,} bytes"
     if (expected := 8 + length + max(ends, default=0)) > num_bytes:
         return f"a safetensors file that is cut off after {num_bytes:,} of {expected:,} bytes"
     return SAFETENSORS
-
-
-def _text(head: bytes) -> str:
-    try:
-        # Not final: the last character may be cut.
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
-    except UnicodeDecodeError:
-        return ""
-    first = text.strip().partition("\n")[0].strip()
-    is_text = all(letter.isprintable() or letter in "\r\n\t" for letter in text)
-    return f"text that begins with {first[:_SHOWN]!r}" if first and is_text else ""

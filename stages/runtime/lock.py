@@ -1,9 +1,9 @@
-"""One writer per folder, held by the operating system, and named in a file beside the lock.
+"""One writer per folder: a lock of the operating system, and a file that names its holder.
 
-Some network file systems grant every lock (NFS with `nolock`). So a lock that is free is taken only
-if the holder whom the file names is known to be gone: its process is dead, or it ran under this
-kernel, which holds it to its locks. A holder on another machine may be alive for all that can be
-seen here; after a clean end or a caught signal the file is gone.
+Some network file systems grant every lock (NFS with `nolock`). So a free lock is taken only if the
+holder named in the file is known to be gone: its process is dead, or it ran under this kernel,
+which holds it to its locks. A holder on another machine may be alive for all that can be seen here;
+after a clean end or a caught signal the file is gone.
 """
 
 import contextlib
@@ -19,8 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from stages.runtime.disk import is_disk_full
-from stages.runtime.errors import LockHeldError, UserError
+from stages.runtime.errors import LockHeldError, UserError, is_disk_full
 from stages.runtime.files import leftovers, pid_space, remove, sha256_json, write_json
 
 LOCK, HOLDER = ".run.lock", "holder.json"
@@ -32,7 +31,7 @@ _CLOCK_STEP_S = 60.0
 
 
 class Holder(BaseModel):
-    """Who took a lock; `pid_space` says where the pid means something."""
+    """The process that took a lock; `pid_space` says where the pid means something."""
 
     pid: int
     host: str
@@ -46,7 +45,8 @@ class Holder(BaseModel):
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold `.run.lock` in `folder`. The system drops it when the process dies: it is never stale.
 
-    What killed processes left half-written in the folder is removed first: no one else writes here.
+    What killed processes left half-written in the folder is removed first: only one process writes
+    here.
 
     Raises:
         LockHeldError: within seconds, naming the holder, when another process has it or may have.
@@ -75,7 +75,7 @@ def removal_lock(folder: Path) -> Iterator[None]:
         yield
         remove(folder / HOLDER)
         if sys.platform != "win32":
-            # Still held: whoever waits for this lock finds that its file has no name any more.
+            # Still held: a process that waits for it then finds that its file has no name.
             _remove_empty(folder)
     finally:
         lock.release()
@@ -85,7 +85,7 @@ def removal_lock(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the lock of `folder` now, or may do so on another machine.
+    """Return whether a process holds the lock of `folder` now, or may do so on another machine.
 
     Raises:
         UserError: when the file system is read-only or knows no locks.
@@ -105,7 +105,7 @@ def is_held(folder: Path) -> bool:
 
 
 def describe_holder(folder: Path) -> str:
-    """Who took the lock of `folder` last, in words; it counts only while the lock is held."""
+    """Return who took the lock of `folder` last; it counts only while the lock is held."""
     holder = _read_holder(folder)
     if holder is None:
         return "holder unknown (it is just starting)"
@@ -120,7 +120,7 @@ def _take(folder: Path) -> FileLock:
                 folder.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=_PATIENCE_S)
         except (FileNotFoundError, FileExistsError):
-            # The folder was removed meanwhile, by who held the lock until now.
+            # The process that held the lock until now has removed the folder.
             continue
         except Timeout:
             break
@@ -132,7 +132,16 @@ def _take(folder: Path) -> FileLock:
                 "machines, and from here it cannot be ruled out that it is at work: if it is gone "
                 f"for good, remove {(folder / HOLDER).as_posix()} and start again",
             )
-        write_json(folder / HOLDER, _own_holder().model_dump(mode="json"))
+        host = socket.gethostname()
+        holder = Holder(
+            pid=os.getpid(),
+            host=host,
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            start=datetime.now(UTC).replace(microsecond=0),
+            pid_space=pid_space(),
+            kernel=_kernel(host),
+        )
+        write_json(folder / HOLDER, holder.model_dump(mode="json"))
         return lock
     raise LockHeldError(folder, describe_holder(folder))
 
@@ -164,18 +173,6 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _own_holder() -> Holder:
-    host = socket.gethostname()
-    return Holder(
-        pid=os.getpid(),
-        host=host,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        start=datetime.now(UTC).replace(microsecond=0),
-        pid_space=pid_space(),
-        kernel=_kernel(host),
-    )
-
-
 def _read_holder(folder: Path) -> Holder | None:
     try:
         return Holder.model_validate_json((folder / HOLDER).read_bytes())
@@ -185,42 +182,33 @@ def _read_holder(folder: Path) -> Holder | None:
 
 
 def _may_live(folder: Path) -> bool:
-    """Whether the holder that the file names may be at work although its lock is free."""
+    """Return whether the holder in the file may be at work although this process got its lock."""
     holder = _read_holder(folder)
     if holder is None:
         return False
     if holder.host == socket.gethostname() and holder.pid_space in ("", pid_space()):
-        return _is_at_work(holder)
-    # Elsewhere a pid says nothing. What runs under this kernel has lost a lock that is free.
-    is_of_this_kernel = holder.kernel != "" and holder.kernel == _kernel(holder.host)
-    return not (is_of_this_kernel and _locks_lock(folder))
-
-
-def _is_at_work(holder: Holder) -> bool:
-    """Whether its process runs; one that has got the number of a dead one began after the lock."""
-    if holder.pid == os.getpid():
-        return False
-    try:
-        process = psutil.Process(holder.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
+        try:
+            process = psutil.Process(holder.pid)
+            if holder.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            # A process that reuses the pid of a dead holder began after the lock was taken.
+            return bool(process.create_time() <= holder.start.timestamp() + _CLOCK_STEP_S)
+        except psutil.NoSuchProcess:
             return False
-        return bool(process.create_time() <= holder.start.timestamp() + _CLOCK_STEP_S)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _locks_lock(folder: Path) -> bool:
-    """Whether the lock of `folder`, which this process has, is refused to who asks again."""
+    # A pid of another place says nothing here.
+    if holder.kernel == "" or holder.kernel != _kernel(holder.host):
+        return True
+    # Of this kernel: where locks lock, a holder that has lost its lock is gone. Ask once more.
     second = _lock_of(folder)
     try:
         second.acquire(timeout=0)
     except Timeout:
-        return True
+        return False
     second.release()
-    return False
+    return True
 
 
 def _kernel(host: str) -> str:
-    """One start of the machine that calls itself `host`; its containers share it. Linux only."""
+    """Return a hash of this start of the machine; its containers share it. Linux only."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return sha256_json([host, boot.read_text("ascii")])[:16] if boot.exists() else ""

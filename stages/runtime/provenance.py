@@ -1,4 +1,4 @@
-"""Where a result came from: versions, device and commit. No path of a machine is recorded."""
+"""This machine and code -> versions, driver and commit, for a result. No path is recorded."""
 
 import logging
 import platform
@@ -13,15 +13,21 @@ logger = logging.getLogger(__name__)
 
 
 def environment() -> dict[str, Any]:
-    """Python, all packages, CUDA, cuDNN, driver, processor and git commit of this process.
+    """Return Python, packages, CUDA, cuDNN, driver, processor and git commit of this process.
 
-    What there is none of is None.
+    A part that is missing is None.
     """
+    versions: dict[str, str] = {}
+    for distribution in distributions():
+        # A half-removed package has no name. If two have the same, Python imports the first.
+        if name := distribution.metadata["Name"]:
+            name = name.lower().replace("_", "-")
+            versions.setdefault(name, distribution.metadata["Version"])
     return {
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
-        "packages": packages(),
+        "packages": dict(sorted(versions.items())),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "driver": driver(),
@@ -29,19 +35,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def packages() -> dict[str, str]:
-    """The version of every package that is installed, by its name in small letters."""
-    # Of two by one name the first on the path is the one that is imported.
-    found: dict[str, str] = {}
-    for one in distributions():
-        # Half a package, as a broken installation leaves it, has no name.
-        if name := one.metadata["Name"]:
-            found.setdefault(name.lower().replace("_", "-"), one.metadata["Version"])
-    return dict(sorted(found.items()))
-
-
 def driver() -> str | None:
-    """The version of NVIDIA's driver, where its tool is installed and answers."""
+    """Return the version of NVIDIA's driver, or None if its tool is missing or does not answer."""
     if shutil.which("nvidia-smi") is None:
         return None
     done = _run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
@@ -49,9 +44,9 @@ def driver() -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of the working tree, with `-dirty` when tracked files differ.
+    """Return the commit of the working tree, with `-dirty` when tracked files differ.
 
-    None where git names none; a warning then has git's own words.
+    If git names no commit, warn in git's own words and return None.
     """
     done = _run("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     if done is not None and done.returncode == 0:
@@ -62,7 +57,6 @@ def commit() -> str | None:
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str] | None:
-    """What a program said, or None if it could not be started or did not come to an end."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=30, check=False

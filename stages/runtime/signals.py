@@ -1,8 +1,8 @@
-"""Stop signals as a question that a loop asks, so that it stops where its state is whole.
+"""Stop signals -> a request that a loop looks at, so that it stops where its state is whole.
 
-They are SIGINT, SIGTERM and, when a terminal is closed, SIGHUP; on Windows Ctrl-Break (SIGBREAK),
-the only one there that can be sent to a group. Job schedulers warn of the end by SIGUSR1, SIGUSR2
-or SIGXCPU.
+Stop signals are SIGINT, SIGTERM, SIGHUP (a terminal was closed), on Windows SIGBREAK (Ctrl-Break,
+the only signal there that can be sent to a group), and the warnings of job schedulers that the end
+is near: SIGUSR1, SIGUSR2, SIGXCPU.
 """
 
 import signal
@@ -13,17 +13,15 @@ from types import FrameType
 
 
 def _known(*names: str) -> tuple[signal.Signals, ...]:
-    """Those that this system has."""
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
 WARNINGS = _known("SIGUSR1", "SIGUSR2", "SIGXCPU")
 STOP_SIGNALS = (*_known("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"), *WARNINGS)
-_HANG_UP = _known("SIGHUP")
 
 
 class StopRequest:
-    """Which signal asked this process to stop first; 0 while none did."""
+    """The first signal that asked this process to stop; 0 and false before."""
 
     def __init__(self) -> None:
         self.signal_number = 0
@@ -33,23 +31,20 @@ class StopRequest:
 
 
 def heeded() -> list[signal.Signals]:
-    """The stop signals but a SIGHUP that is ignored, as `nohup` has it: that one stays ignored.
+    """Return the stop signals to react to: all but a SIGHUP that is ignored, as under `nohup`.
 
-    Others that are ignored are heeded: a shell may keep a warning from what it starts in between.
+    Other ignored signals count: a shell between a scheduler and this process may ignore a warning.
     """
-    return [
-        number
-        for number in STOP_SIGNALS
-        if number not in _HANG_UP or signal.getsignal(number) != signal.SIG_IGN
-    ]
+    ignored_hang_up = {n for n in _known("SIGHUP") if signal.getsignal(n) == signal.SIG_IGN}
+    return [number for number in STOP_SIGNALS if number not in ignored_hang_up]
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Note the first stop signal; a second one acts as it would without this block.
 
-    A warning may come again and again, as SIGXCPU does every second, and before the signal that it
-    warns of: warnings are only noted, and are no first one.
+    Warnings are only noted and do not count as the first signal: they may come again and again, as
+    SIGXCPU does every second, and they come before the signal that they warn of.
     """
     request = StopRequest()
     previous = {number: signal.getsignal(number) for number in heeded()}
@@ -57,9 +52,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     def note(number: int, _frame: FrameType | None) -> None:
         request.signal_number = request.signal_number or number
         if number not in WARNINGS:
-            _restore(set(previous) - set(WARNINGS))
+            restore(set(previous) - set(WARNINGS))
 
-    def _restore(numbers: Iterable[signal.Signals]) -> None:
+    def restore(numbers: Iterable[signal.Signals]) -> None:
         for number in numbers:
             signal.signal(number, previous[number])
 
@@ -68,15 +63,15 @@ def stop_on_signals() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        _restore(previous)
+        restore(previous)
 
 
 @contextmanager
 def stop_signals_held_back() -> Iterator[None]:
-    """This thread gets stop signals when the block ends; a process started in it never does.
+    """Hold stop signals back until the block ends; a process started in it never gets them.
 
-    A child inherits what is held back, and so is safe before its first line of Python runs. Windows
-    cannot hold signals back: there the block changes nothing.
+    A child inherits the mask, and so is safe before its first line of Python runs. On Windows,
+    which cannot hold signals back, the block changes nothing.
     """
     if sys.platform == "win32":
         yield

@@ -1,9 +1,10 @@
-"""What DVC watches: a file that it does not see can change, and no stage runs again.
+"""Files that DVC does not watch: they could change, and no stage would run again.
 
 In: a path that a stage is about to read, below a folder that dvc.yaml names as a dep. Out: nothing,
 or a `UserError` that says what to do instead.
 """
 
+import contextlib
 import functools
 import os
 import unicodedata
@@ -35,78 +36,69 @@ def check_watched(
 
 
 def _spelling_on_disk(dep: Path) -> Callable[[str | Path], str]:
-    """A function that spells a path below `dep` as a listing of the disk does.
+    """Return a function that spells a path below `dep` as a listing of the disk does.
 
     It follows no link: a link is another file than its target, whatever the link's name.
     """
-    listing = functools.cache(_listing)
+
+    @functools.cache
+    def listing(folder: str) -> frozenset[str]:
+        try:
+            return frozenset(path.name for path in Path(folder).iterdir())
+        except OSError:  # a zip with a folder inside, or a folder that DVC cannot list either
+            return frozenset()
 
     @functools.cache
     def child(folder: str, part: str) -> str:
-        name = part if part in listing(folder) else _listed_as(part, Path(folder), listing(folder))
+        names = listing(folder)
+        name = part if part in names else _listed_as(part, Path(folder), names)
         return os.path.join(folder, name)  # noqa: PTH118 - for speed
 
     return lambda path: functools.reduce(child, Path(path).relative_to(dep).parts, str(dep))
 
 
-def _listing(folder: str) -> frozenset[str]:
-    try:
-        return frozenset(path.name for path in Path(folder).iterdir())
-    except OSError:  # a zip with a folder inside, or a folder that DVC cannot list either
-        return frozenset()
-
-
 def _listed_as(part: str, folder: Path, names: frozenset[str]) -> str:
-    """The name in `folder` of the file that `part` opens; `part` itself if there is none."""
+    """Return the name in `folder` of the file that `part` opens; `part` itself if there is none."""
+
+    def folded(name: str) -> str:
+        return unicodedata.normalize("NFC", name).casefold()
+
     # Names that look like it come first: a hard link is the same file too.
-    ordered = sorted(names, key=lambda name: (_folded(name) != _folded(part), name))
-    return next((name for name in ordered if _is_same(folder / name, folder / part)), part)
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    try:
-        return os.path.samestat(path.lstat(), other.lstat())
-    except OSError:
-        return False
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    for name in sorted(names, key=lambda name: (folded(name) != folded(part), name)):
+        with contextlib.suppress(OSError):
+            if os.path.samestat((folder / name).lstat(), (folder / part).lstat()):
+                return name
+    return part
 
 
 def _seen_by_dvc(path: str, *, dep: Path) -> Iterator[str]:
-    """Files at or below `path` as DVC's own walk of `dep` finds them, absolute."""
+    """Yield the files at or below `path` as DVC's own walk of `dep` finds them, absolute."""
     # Importing DVC takes a while and sets up its logging; few commands come here.
     from dvc.fs import localfs
     from dvc.ignore import DvcIgnoreFilter
 
     wanted = Path(_absolute(path))
-    ignore = DvcIgnoreFilter(localfs, str(_dvc_root()))
+    here = Path.cwd()
+    root = next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+    ignore = DvcIgnoreFilter(localfs, str(root))
     for folder, subfolders, names in ignore.walk(localfs, _absolute(dep)):
-        here = Path(folder)
-        if here in wanted.parents:
-            subfolders[:] = [name for name in subfolders if _leads_to(here / name, wanted)]
+        if Path(folder) in wanted.parents:
+            on_the_way = {wanted, *wanted.parents}
+            subfolders[:] = [name for name in subfolders if Path(folder, name) in on_the_way]
         yield from (os.path.join(folder, name) for name in names)  # noqa: PTH118 - for speed
 
 
 def _absolute(path: str | Path) -> str:
-    """As DVC spells it: links keep their own names."""
+    """Return the path as DVC spells it: links keep their own names."""
     return os.path.abspath(path)  # noqa: PTH100 - `resolve` would follow them
-
-
-def _leads_to(folder: Path, wanted: Path) -> bool:
-    return folder == wanted or folder in wanted.parents
-
-
-def _dvc_root() -> Path:
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
 
 
 def _why(file: Path, *, dep: Path, instead: str) -> str:
     below = file.relative_to(dep)
     for folder in reversed([dep / above for above in below.parents if above != Path()]):
-        if _is_linked(folder):
+        # Before Python 3.12 nothing tells a junction of Windows from a folder, and DVC enters it.
+        is_junction = getattr(os.path, "isjunction", lambda _path: False)
+        if folder.is_symlink() or is_junction(folder):
             return (
                 f"{folder.as_posix()} is a linked folder, and DVC does not look behind it: a file "
                 f"that changes there would go unseen; {instead}"
@@ -116,9 +108,3 @@ def _why(file: Path, *, dep: Path, instead: str) -> str:
         "a DVC project of its own; a change of it would go unseen; change .dvcignore, or move the "
         "file"
     )
-
-
-def _is_linked(folder: Path) -> bool:
-    # Before Python 3.12 nothing tells a junction of Windows from a folder, and DVC enters it.
-    is_junction = getattr(os.path, "isjunction", None)
-    return folder.is_symlink() or bool(is_junction and is_junction(folder))

@@ -7,7 +7,6 @@ run; a disk that is full later is waited for, then named.
 """
 
 import logging
-import os
 import pickle
 import time
 from collections.abc import Callable, Mapping
@@ -19,9 +18,16 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from stages.runtime.disk import MAKE_ROOM, free_bytes, no_room
-from stages.runtime.errors import UserError
-from stages.runtime.files import remove, replace, sha256_file, write_bytes, write_json, write_with
+from stages.runtime.errors import MAKE_ROOM, UserError, free_bytes, no_room
+from stages.runtime.files import (
+    remove,
+    replace,
+    sha256_file,
+    sync,
+    write_bytes,
+    write_json,
+    write_with,
+)
 from stages.training.progress import Scores
 from stages.training.run import LAST, PREVIOUS, STATUS
 
@@ -46,9 +52,8 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
         # By a file of Python's: torch's own says nothing of a full disk.
         with temporary.open("wb") as file:
             torch.save(dict(state), file)
-            # Before the last one is moved: some file systems say here that they are full.
-            file.flush()
-            os.fsync(file.fileno())
+        # Before the last one is moved: some file systems say here that they are full.
+        sync(temporary)
         if last.exists():
             replace(last, folder / PREVIOUS)
 

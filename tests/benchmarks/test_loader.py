@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shipped import shipped
 
 from benchmarks import loader
 from stages.config import Augmentation, Clahe
@@ -55,6 +56,6 @@ def test_both_sides_make_the_same_input_of_unvaried_faces(
 
 def test_the_classic_clahe_raises_contrast_and_keeps_the_picture() -> None:
     noise = np.random.default_rng(0).normal(120, 8, (64, 64, 3)).clip(0, 255).astype(np.uint8)
-    found = np.asarray(loader.LabClahe(Clahe())(Image.fromarray(cv2.blur(noise, (3, 3)))))
+    found = np.asarray(loader.LabClahe(shipped(Clahe))(Image.fromarray(cv2.blur(noise, (3, 3)))))
     assert found.shape == (64, 64, 3)
     assert found.std() > 1.3 * cv2.blur(noise, (3, 3)).std()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from shipped import shipped
 
 from stages.calibrating.published import STAGES, read_manifest_folder, read_teacher
 from stages.calibrating.study import Study, study
@@ -25,7 +26,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def settings() -> Calibrate:
     """Few draws: what is tested does not hang on them."""
-    return Calibrate(weights=WEIGHTS, bootstrap_samples=50)
+    return shipped(Calibrate, weights=WEIGHTS, bootstrap_samples=50)
 
 
 @pytest.fixture(scope="session")

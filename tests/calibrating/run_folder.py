@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from stages.config import read_yaml
 from stages.faces.labels import CLASSES
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
 from stages.scoring.metrics import softmax
@@ -25,26 +26,17 @@ SEEN_AT_GATE = 10
 VOTERS = 10
 SPLITS = ("train", "val", "test")
 
-PARAMS: dict[str, Any] = {
-    "seed": 7,
-    "raw": "raw",
-    "standardize": {"sources": {"ferplus": {"format": "ferplus", "path": "ferplus"}}},
-    "manifest": {"views": {"gate": {"include_sources": ["expw_lq"], "gate": True}}},
-    "preprocess": {},
-    "teachers": {name: {"backbone": "resnet18"} for name in ("RN18", "B3")},
-    "calibrate": {"bootstrap_samples": 200, "weights": {"RN18": 0.7, "B3": 0.3}},
-    "export": {"soft_labels_view": "gate"},
-} | {
-    stage: {
-        "image_size": 48,
-        "epochs": 6,
-        "batch_size": 32,
-        "learning_rate": 0.001,
-        "min_lr": 0.0001,
-        "prior": {"kind": "none"},
-    }
-    for stage in ("stageA", "stageB")
+PARAMS = read_yaml(Path(__file__).parents[2] / "params.yaml")
+PARAMS["raw"] = "raw"
+PARAMS["standardize"]["sources"] = {"ferplus": PARAMS["standardize"]["sources"]["ferplus"]}
+PARAMS["manifest"] |= {
+    "source_groups": {},
+    "views": {"gate": {"include_sources": ["expw_lq"], "gate": True}},
 }
+PARAMS["calibrate"]["bootstrap_samples"] = 200
+PARAMS["export"]["soft_labels_view"] = "gate"
+for _stage in ("stageA", "stageB"):
+    PARAMS[_stage] |= {"init_from": None, "filter": {}, "epochs": 6, "prior": {"kind": "none"}}
 
 
 def build_run_folder(root: Path, *, per_split: int = 240, splits: tuple[str, ...] = SPLITS) -> Path:

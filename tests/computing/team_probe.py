@@ -61,4 +61,4 @@ def main() -> None:
         globals()[WHAT](team)
 
 
-raise SystemExit(run_door(main))
+raise SystemExit(run_door(main, __doc__, []))

@@ -61,7 +61,7 @@ def write_params(root: Path) -> None:
         "soft_labels_view": "hq_train",
         "max_accuracy_loss": 0.5,
     }
-    params["machine"] = {"device": "cpu", "workers": 0}
+    params["machine"] |= {"device": "cpu", "workers": 0}
     for stage in ("stageA", "stageB"):
         params[stage] |= {"learning_rate": 0.001, "min_lr": 0.00001}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

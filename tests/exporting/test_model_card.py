@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shipped import shipped
 
 from stages.config import ExpwSource, Folder7Source
 from stages.exporting.bundle import read_bundle
@@ -39,7 +40,7 @@ def facts(tmp_path: Path, models: Path) -> Facts:
         bundle=bundle,
         opset=18,
         sources={
-            "expw": ExpwSource(format="expw", path="expw", licence="research | only"),
+            "expw": shipped(ExpwSource, format="expw", path="expw", licence="research | only"),
             "mine": Folder7Source(format="folder7", path="mine"),
         },
         rows={"stageA": {"expw_hq": 1200, "expw_lq": 34, "mine": 5}, "stageB": {"expw_hq": 1200}},

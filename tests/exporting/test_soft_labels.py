@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
+from shipped import shipped
 
 from stages.config import Export
 from stages.exporting.soft_labels import join_by_id, write_soft_labels
 from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
 
-HALF = Export(soft_labels_view="view", distillation_temperature=4.0)
-FULL = Export(soft_labels_view="view", float32_logits=True)
+HALF = shipped(Export, soft_labels_view="view", distillation_temperature=4.0)
+FULL = shipped(Export, soft_labels_view="view", float32_logits=True)
 SEEN = frozenset({"expw_hq/photo#0", "rafdb/é"})
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from shipped import shipped
 from torchvision.transforms.v2.functional import normalize as torchvision_normalize
 
 from stages.config import Clahe, Preprocess
@@ -41,6 +42,6 @@ def test_incident_X1_model_input_is_resize_then_clahe_then_normalise():
     equalized = equalize(resized, clip_limit=3.0, tiles=4)
     expected = normalize(equalized, mean=MEAN, std=STD)
     assert np.array_equal(to_model_input(IMAGE, size=32, preprocess=block), expected)
-    plain = to_model_input(IMAGE, size=32, preprocess=Preprocess(mean=MEAN, std=STD))
+    plain = to_model_input(IMAGE, size=32, preprocess=shipped(Preprocess, mean=MEAN, std=STD))
     assert np.array_equal(plain, normalize(resized, mean=MEAN, std=STD))
     assert not np.array_equal(plain, expected)

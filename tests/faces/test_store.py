@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shipped import shipped
 from small_faces import small_face
 
 from stages import config
@@ -165,7 +166,7 @@ def _decode_all(standardized: Path) -> None:
         positions=store.locate([f"s/{number}" for number in range(300)]),
         targets=np.zeros(300, np.int64),
         image_size=8,
-        preprocess=config.Preprocess(),
+        preprocess=shipped(config.Preprocess),
         augmentation=NO_AUGMENTATION,
         seed=1,
     )

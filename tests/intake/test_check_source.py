@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shipped import shipped
 
 from stages.config import FerplusSource, Folder7Source, Source
 from stages.faces.decode import encode_png
@@ -59,7 +60,9 @@ def test_reported_too_many_faults_show_rows_of_each_faulty_reason(tmp_path: Path
 
 def test_a_source_without_rows_says_so(tmp_path: Path):
     out = standardized(
-        tmp_path, {"FER2013Test/label.csv": ""}, source=FerplusSource(format="ferplus", path="x")
+        tmp_path,
+        {"FER2013Test/label.csv": ""},
+        source=shipped(FerplusSource, format="ferplus", path="x"),
     )
     with pytest.raises(UserError, match=r"source x: expected faces, got none: its tables hold no"):
         check_source(out, name="x", max_reject_share=1)
@@ -75,7 +78,7 @@ def test_reported_a_name_twice_in_ferplus_pair_is_written_as_a_reject(tmp_path: 
             [f"Usage,Image name,{names[0]}", *(f"Training,{n}.png,{happy}" for n in "abb")]
         ),
     }
-    source = FerplusSource(format="ferplus", path="x")
+    source = shipped(FerplusSource, format="ferplus", path="x")
     out = standardized(tmp_path, files, source=source)
     check_source(out, name="x", max_reject_share=0.5)
     assert [(row["row"], row["reason"]) for row in read_rejects(out)] == [

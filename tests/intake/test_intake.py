@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from shipped import shipped
 
 from stages.config import (
     ExpwSource,
@@ -63,7 +64,7 @@ def expw() -> Raw:
     boxes = [("a", 0, "20 10 50 40"), ("a", 1, "60 60 90 85"), ("b", 0, "5 5 60 60")]
     boxes += [("c", 0, "0 0 100 100"), ("d", 0, "-5 -5 40 40"), ("d", 1, "50 50 120 99")]
     lines = [f"photo_{name}.jpg {n} {box} 70.5 {n}".split() for name, n, box in boxes]
-    return Raw(ExpwSource(format="expw", path="x"), pictures, "label.lst", " ", lines)
+    return Raw(shipped(ExpwSource, format="expw", path="x"), pictures, "label.lst", " ", lines)
 
 
 def ferplus() -> Raw:
@@ -71,7 +72,7 @@ def ferplus() -> Raw:
     pictures = {f"FER2013Train/{name}": PICTURES[n] for n, name in enumerate(names)}
     votes = [["10" if place == n else "0" for place in range(10)] for n in range(6)]
     lines = [[name, '"(0, 0, 48, 48)"', *row] for name, row in zip(names, votes, strict=True)]
-    source = FerplusSource(format="ferplus", path="x")
+    source = shipped(FerplusSource, format="ferplus", path="x")
     return Raw(source, pictures, "FER2013Train/label.csv", ",", lines)
 
 

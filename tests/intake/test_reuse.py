@@ -23,7 +23,6 @@ def package(tmp_path: Path) -> Path:
         "intake/crop.py",
         "faces/shards.py",
         "runtime/tables.py",
-        "runtime/draws.py",
     ],
 )
 def test_code_that_makes_faces_is_told_apart_by_any_change(package: Path, changed: str) -> None:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from shipped import shipped
 from small_faces import small_face
 
 from stages.config import Augmentation, Preprocess
@@ -56,8 +57,8 @@ def build_dataset(
         "positions": store.locate(faces["id"].tolist()),
         "targets": faces["label"].map(CLASSES.index).to_numpy(np.int64),
         "image_size": 32,
-        "preprocess": Preprocess(),
-        "augmentation": Augmentation(),
+        "preprocess": shipped(Preprocess),
+        "augmentation": shipped(Augmentation),
         "seed": 1,
     }
     return kind(store, **options | changes)

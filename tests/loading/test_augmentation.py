@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped import shipped
 
 from stages.config import Augmentation
 from stages.faces.model_input import resize_square
@@ -27,7 +28,7 @@ def _picture(height: int = 40, width: int = 48, seed: int = 0) -> np.ndarray:
 @given(seeds, st.floats(0.05, 1), st.floats(0.05, 1))
 def test_a_crop_lies_inside_and_has_the_asked_area(seed, one, two) -> None:
     low, high = sorted((one, two))
-    augmentation = Augmentation(crop_scale=(low, high))
+    augmentation = shipped(Augmentation, crop_scale=(low, high))
     variation = draw_variation(augmentation, rng=np.random.default_rng(seed))
     area, aspect = variation.width * variation.height, variation.width / variation.height
     assert low - 1e-9 <= area <= high + 1e-9
@@ -38,7 +39,7 @@ def test_a_crop_lies_inside_and_has_the_asked_area(seed, one, two) -> None:
 
 @given(seeds)
 def test_factors_stay_within_their_strength(seed) -> None:
-    augmentation = Augmentation(brightness=0.1, contrast=0.2, saturation=0.3)
+    augmentation = shipped(Augmentation, brightness=0.1, contrast=0.2, saturation=0.3)
     variation = draw_variation(augmentation, rng=np.random.default_rng(seed))
     assert abs(variation.brightness - 1) <= 0.1
     assert abs(variation.contrast - 1) <= 0.2
@@ -48,7 +49,7 @@ def test_factors_stay_within_their_strength(seed) -> None:
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 200), (0.25, 50)])
 def test_mirroring_comes_as_often_as_asked(share, expected) -> None:
     rng = np.random.default_rng(0)
-    augmentation = Augmentation(flip=share)
+    augmentation = shipped(Augmentation, flip=share)
     mirrored = sum(draw_variation(augmentation, rng=rng).mirrored for _ in range(200))
     assert mirrored == pytest.approx(expected, abs=0 if share in (0.0, 1.0) else 20)
 
@@ -61,7 +62,7 @@ def test_no_augmentation_varies_nothing(seed) -> None:
 
 def test_variations_use_their_whole_range() -> None:
     rng = np.random.default_rng(0)
-    drawn = [draw_variation(Augmentation(), rng=rng) for _ in range(500)]
+    drawn = [draw_variation(shipped(Augmentation), rng=rng) for _ in range(500)]
     for name in ("left", "top", "brightness", "contrast", "saturation"):
         values = [getattr(variation, name) for variation in drawn]
         assert max(values) - min(values) > 0.1, name
@@ -80,7 +81,7 @@ def test_geometry_is_crop_then_resize_then_mirror(size) -> None:
 @given(st.integers(1, 40), st.integers(1, 40), seeds)
 def test_geometry_takes_pictures_of_any_size(height, width, seed) -> None:
     variation = draw_variation(
-        Augmentation(crop_scale=(0.01, 1.0)), rng=np.random.default_rng(seed)
+        shipped(Augmentation, crop_scale=(0.01, 1.0)), rng=np.random.default_rng(seed)
     )
     vary_geometry(_picture(height, width), variation, out=np.empty((32, 32, 3), np.uint8))
 

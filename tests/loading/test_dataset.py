@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shipped import shipped
 from small_faces import small_face
 
 from stages import config
@@ -19,8 +20,8 @@ from stages.loading.dataset import BatchMemory, FaceDataset
 from stages.loading.sampler import Draw
 from stages.runtime.errors import UserError
 
-PREPROCESS = config.Preprocess()
-WITH_CLAHE = config.Preprocess(clahe=config.Clahe(clip_limit=3.0, tiles=4))
+PREPROCESS = shipped(config.Preprocess)
+WITH_CLAHE = shipped(config.Preprocess, clahe=config.Clahe(clip_limit=3.0, tiles=4))
 
 
 @pytest.mark.parametrize("preprocess", [PREPROCESS, WITH_CLAHE])
@@ -57,7 +58,7 @@ def test_clahe_comes_after_colour(make_dataset) -> None:
         images = make_dataset(augmentation=dark, preprocess=preprocess)[draws]["image"]
         return float(images.mean(dim=(1, 2, 3)).std())
 
-    strong = config.Preprocess(clahe=config.Clahe(clip_limit=40.0, tiles=1))
+    strong = shipped(config.Preprocess, clahe=config.Clahe(clip_limit=40.0, tiles=1))
     assert spread(strong) < 0.75 * spread(PREPROCESS)
 
 

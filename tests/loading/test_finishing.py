@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from shipped import shipped
 
 from stages.config import Clahe, Preprocess
 from stages.faces.clahe import equalize
@@ -20,8 +21,8 @@ from stages.loading.loader import EvalLoader, TrainLoader
 from stages.loading.sampler import Draw, EpochSampler
 from tests.loading.conftest import assert_same
 
-PLAIN = Preprocess()
-WITH_CLAHE = Preprocess(clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))
+PLAIN = shipped(Preprocess)
+WITH_CLAHE = shipped(Preprocess, clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))
 CPU = torch.device("cpu")
 # Tensors without values: whoever wants to read one fails.
 META = torch.device("meta")

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_metric_learning.losses import ArcFaceLoss
+from shipped import shipped
 from torch.nn import functional
 
 from stages.config import Arcface
@@ -116,9 +117,9 @@ def test_logits_are_float32_and_exact_inside_autocast() -> None:
     [(0, 0.0), (4.99, 0.0), (5, 0.0), (7.5, 0.1), (10, 0.2), (14.9, 0.396), (15, 0.4), (60, 0.4)],
 )
 def test_the_margin_waits_ramps_and_stays(epoch, expected) -> None:
-    arcface = Arcface(margin_rad=0.4, warmup_epochs=5, ramp_end_epoch=15)
+    arcface = shipped(Arcface, margin_rad=0.4, warmup_epochs=5, ramp_end_epoch=15)
     assert margin_at(epoch, arcface) == pytest.approx(expected)
-    without_ramp = Arcface(margin_rad=0.4, warmup_epochs=2, ramp_end_epoch=2)
+    without_ramp = shipped(Arcface, margin_rad=0.4, warmup_epochs=2, ramp_end_epoch=2)
     assert [margin_at(epoch, without_ramp) for epoch in (1.9, 2.0)] == [0.0, 0.4]
 
 

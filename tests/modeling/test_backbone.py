@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from shipped import shipped
 
 from stages.config import Teacher
 from stages.modeling.backbone import build_backbone
@@ -18,14 +19,16 @@ SMALL, SMALL_VIT = "test_resnet", "test_vit"
     [(SMALL, 64), (SMALL_VIT, 160), ("efficientnet_b3", 64), ("mobilenetv3_small_050", 96)],
 )
 def test_any_timm_backbone_is_built_for_its_size(name, image_size) -> None:
-    backbone, num_features = build_backbone(Teacher(backbone=name), image_size=image_size, key=KEY)
+    backbone, num_features = build_backbone(
+        shipped(Teacher, backbone=name), image_size=image_size, key=KEY
+    )
     features = backbone.eval()(torch.zeros(2, 3, image_size, image_size))
     assert features.shape == (2, num_features)
 
 
 def test_the_trial_leaves_the_backbone_untouched() -> None:
     torch.manual_seed(1)
-    backbone, _ = build_backbone(Teacher(backbone=SMALL), image_size=64, key=KEY)
+    backbone, _ = build_backbone(shipped(Teacher, backbone=SMALL), image_size=64, key=KEY)
     torch.manual_seed(1)
     fresh = timm.create_model(SMALL, num_classes=0)
     assert backbone.training
@@ -38,25 +41,27 @@ def test_the_trial_leaves_the_backbone_untouched() -> None:
 )
 def test_an_unknown_backbone_gets_close_matches(name, near) -> None:
     with pytest.raises(UserError, match=r"teachers\.X\.backbone: timm has no model") as caught:
-        build_backbone(Teacher(backbone=name), image_size=64, key=KEY)
+        build_backbone(shipped(Teacher, backbone=name), image_size=64, key=KEY)
     assert repr(near) in str(caught.value)
 
 
 def test_a_size_that_the_architecture_cannot_take_is_an_error() -> None:
     with pytest.raises(UserError, match="'efficientformer_l1' does not take 64 px images"):
-        build_backbone(Teacher(backbone="efficientformer_l1"), image_size=64, key=KEY)
+        build_backbone(shipped(Teacher, backbone="efficientformer_l1"), image_size=64, key=KEY)
 
 
 def test_weights_that_cannot_be_fetched_name_the_way_out(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"could not be fetched.*teachers\.X\.weights"):
-        build_backbone(Teacher(backbone=SMALL, pretrained=True), image_size=64, key=KEY)
+        build_backbone(shipped(Teacher, backbone=SMALL, pretrained=True), image_size=64, key=KEY)
 
 
 def test_pretrained_without_published_weights_is_an_error() -> None:
     with pytest.raises(UserError, match=r"teachers\.X\.pretrained: timm has no weights"):
-        build_backbone(Teacher(backbone="coatnet_0_224", pretrained=True), image_size=64, key=KEY)
+        build_backbone(
+            shipped(Teacher, backbone="coatnet_0_224", pretrained=True), image_size=64, key=KEY
+        )
 
 
 @pytest.mark.parametrize(("suffix", "num_classes"), [("safetensors", 0), ("pt", 11)])
@@ -99,7 +104,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
 
 
 def _built(name: str, path: Path, *, image_size: int = 64):
-    teacher_params = Teacher(backbone=name, weights=str(path))
+    teacher_params = shipped(Teacher, backbone=name, weights=str(path))
     return build_backbone(teacher_params, image_size=image_size, key=KEY)
 
 

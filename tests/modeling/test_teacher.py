@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shipped import shipped
 from torch.nn import functional
 
 from stages.config import Filter, Preprocess
@@ -126,7 +127,7 @@ def test_a_vit_starts_from_weights_of_another_image_size(tmp_path: Path) -> None
     small = _teacher(backbone="test_vit")
     save_teacher(tmp_path, small, _card())
     large = build_teacher(
-        TeacherParams(backbone="test_vit", embedding_size=16),
+        shipped(TeacherParams, backbone="test_vit", embedding_size=16),
         image_size=96,
         scale=30.0,
         key="teachers.X",
@@ -138,7 +139,7 @@ def test_a_vit_starts_from_weights_of_another_image_size(tmp_path: Path) -> None
 
 def _teacher(**changes: object) -> Teacher:
     torch.manual_seed(1)
-    teacher_params = TeacherParams(backbone="test_resnet", embedding_size=16).model_copy(
+    teacher_params = shipped(TeacherParams, backbone="test_resnet", embedding_size=16).model_copy(
         update=changes
     )
     return build_teacher(teacher_params, image_size=64, scale=30.0, key="teachers.X")
@@ -154,7 +155,7 @@ def _card() -> TeacherCard:
         scale=30.0,
         classes=CLASSES,
         image_size=64,
-        preprocess=Preprocess().model_dump(mode="json"),
+        preprocess=shipped(Preprocess).model_dump(mode="json"),
         filter=Filter(include_sources=("rafdb_basic",)),
         started_from=StartedFrom(stage="stageA", weights_sha256="b" * 64),
         epoch=3,

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save, save_file
+from shipped import shipped
 
 from stages.config import Teacher
 from stages.modeling.backbone import build_backbone
@@ -134,5 +135,7 @@ def test_reported_a_teacher_says_it_in_the_words_of_its_key(tmp_path: Path) -> N
         UserError, match=r"params\.yaml: teachers\.X\.weights: w\.pt: expected a st"
     ):
         build_backbone(
-            Teacher(backbone="test_resnet", weights=str(path)), image_size=64, key="teachers.X"
+            shipped(Teacher, backbone="test_resnet", weights=str(path)),
+            image_size=64,
+            key="teachers.X",
         )

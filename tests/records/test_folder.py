@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from shipped import shipped
 
 from stages.config import Manifest, View
 from stages.records.folder import read_folder
@@ -15,7 +16,8 @@ from stages.survey.data_warnings import as_table
 
 @pytest.fixture
 def folder(faces, one_of_each_class, tmp_path: Path) -> Path:
-    section = Manifest(
+    section = shipped(
+        Manifest,
         source_groups={"mine": ("zz",)},
         views={"gate": View(splits=("test",), gate=True), "plain": View(splits=("train",))},
     )

@@ -11,8 +11,7 @@ import torch
 from benchmarks.machine import describe_machine
 from stages.loading.loader import choose_workers
 from stages.runtime import cores
-from stages.runtime.cores import limit_threads, num_cores
-from stages.runtime.parallel import num_threads
+from stages.runtime.cores import limit_threads, num_cores, num_threads
 from stages.splitting import similarity
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +24,7 @@ def in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A function that puts this process of a host of 64 cores into groups with these files."""
     monkeypatch.setattr(cores, "_GROUP", tmp_path / "own")
     monkeypatch.setattr(cores, "_GROUPS", tmp_path / "groups")
-    monkeypatch.setattr(cores, "_own", {})
+    monkeypatch.setattr(cores, "_set_here", {})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(HOST)), raising=False)
     for name in cores._VARIABLES:
         # Set first, so that what the test sets goes with it.
@@ -103,7 +102,7 @@ def work():
 
 cores._affinity = lambda: 64
 cores._GROUPS = Path(sys.argv[1])
-run_door(work)
+run_door(work, '', [])
 """
 
 

@@ -70,8 +70,5 @@ def test_no_first_bytes_stop_it() -> None:
     for first in range(256):
         for rest in (b"", b"\x00" * 600, bytes([first]) * 600, b"K\x03\x04" + b"\xff" * 600):
             assert describe(io.BytesIO(bytes([first]) + rest))
-
-
-def test_safetensors_are_known_by_their_beginning() -> None:
     assert is_safetensors(tensors(1, of=1))
     assert not any(map(is_safetensors, (b"", b"{", LFS, packed("a"), b"\xff" * 8 + b"{")))

@@ -7,76 +7,71 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from stages.runtime import lock
-from stages.runtime.errors import LockHeldError, UserError
+from stages.runtime.errors import InterruptedRunError, LockHeldError, UserError
+from stages.runtime.files import read_json, write_json
 from stages.runtime.lock import HOLDER, describe_holder, is_held, removal_lock, run_lock
 
+posix = pytest.mark.skipif(sys.platform == "win32", reason="another call locks there")
+HALF = ".checkpoint_last.pt.tmp-0badcafe-7"
 HOLD = "import sys; from pathlib import Path; from stages.runtime.lock import run_lock\n"
 HOLD += "with run_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+Leave = Callable[..., None]
 
 
-def hold(folder: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock, and is killed at the end."""
+    holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    holder = hold(folder)
     try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
         yield holder
     finally:
         holder.kill()
         holder.wait()
 
 
+def take(folder: Path) -> None:
+    with run_lock(folder):
+        assert read_json(folder / HOLDER)["pid"] == os.getpid()
+
+
 def test_incident_R4_a_second_run_is_refused_and_told_who_holds(tmp_path: Path) -> None:
     with held(tmp_path) as holder:
-        with pytest.raises(LockHeldError, match=f"pid {holder.pid} on "), run_lock(tmp_path):
-            pass
-        # The refused run must not have touched the holder's record.
-        with pytest.raises(LockHeldError, match=f"pid {holder.pid} on "), run_lock(tmp_path):
-            pass
+        (tmp_path / HALF).touch()
+        for _ in range(2):  # the refused run must not have touched the holder's record
+            with pytest.raises(LockHeldError, match=f"pid {holder.pid} on "):
+                take(tmp_path)
+        assert (tmp_path / HALF).exists()
 
 
 def test_incident_R5_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
-    holder = hold(tmp_path)
-    holder.kill()
-    holder.wait()
-    with run_lock(tmp_path):
-        assert f'"pid": {os.getpid()}' in (tmp_path / HOLDER).read_text(encoding="utf-8")
-
-
-def test_a_lock_is_held_by_a_process_not_by_a_record_that_it_left(tmp_path: Path) -> None:
     assert not is_held(tmp_path)
     assert list(tmp_path.iterdir()) == []
     with held(tmp_path):
         assert is_held(tmp_path)
         assert is_held(tmp_path)
-    # Killed: the record is still there, and says nothing any more.
+    # Its record is still there, and says nothing any more.
     assert (tmp_path / HOLDER).exists()
     assert not is_held(tmp_path)
-    with run_lock(tmp_path):
-        pass
+    take(tmp_path)
     assert not (tmp_path / HOLDER).exists()
-    assert not is_held(tmp_path)
 
 
-def test_who_asks_whether_a_lock_is_held_turns_no_run_away(tmp_path: Path) -> None:
-    with run_lock(tmp_path):
-        pass
+def test_asking_whether_a_lock_is_held_turns_no_run_away(tmp_path: Path) -> None:
+    take(tmp_path)
     context = multiprocessing.get_context("spawn")
     asks, stop = context.Event(), context.Event()
     asker = context.Process(target=ask_again_and_again, args=(tmp_path, asks, stop))
@@ -84,8 +79,7 @@ def test_who_asks_whether_a_lock_is_held_turns_no_run_away(tmp_path: Path) -> No
     assert asks.wait(60)
     try:
         for _ in range(200):
-            with run_lock(tmp_path):
-                pass
+            take(tmp_path)
     finally:
         stop.set()
         asker.join()
@@ -103,48 +97,30 @@ def test_a_run_that_just_starts_is_an_unknown_holder(tmp_path: Path) -> None:
 
 
 def test_what_is_half_written_goes_when_the_lock_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "toy").mkdir()
-    (tmp_path / "checkpoint_last.pt").touch()
-    (tmp_path / ".checkpoint_last.pt.tmp-0badcafe-7").touch()
-    (tmp_path / "toy" / ".abc.tmp-0badcafe-7").mkdir()
-    (tmp_path / "toy" / ".abc.tmp-0badcafe-7" / "faces").touch()
-    with run_lock(tmp_path):
-        pass
+    (tmp_path / "toy" / ".abc.tmp-0badcafe-7").mkdir(parents=True)
+    for name in ("checkpoint_last.pt", HALF, "toy/.abc.tmp-0badcafe-7/faces"):
+        (tmp_path / name).touch()
+    take(tmp_path)
     assert {path.name for path in tmp_path.rglob("*")} == {"checkpoint_last.pt", "toy", ".run.lock"}
 
 
-def test_a_refused_run_removes_nothing(tmp_path: Path) -> None:
-    with held(tmp_path):
-        half = tmp_path / ".checkpoint_last.pt.tmp-0badcafe-7"
-        half.touch()
-        with pytest.raises(LockHeldError), run_lock(tmp_path):
-            pass
-        assert half.exists()
-
-
-def test_a_folder_that_is_emptied_goes_with_its_lock(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_folder_goes_with_its_lock_if_it_was_emptied(tmp_path: Path, stays: bool) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "state").touch()
     with removal_lock(folder):
         assert is_held(folder)
-        (folder / "state").unlink()
-    assert not folder.exists()
-
-
-def test_a_folder_that_is_not_empty_stays(tmp_path: Path) -> None:
-    (tmp_path / "state").touch()
-    with removal_lock(tmp_path):
-        pass
-    assert (tmp_path / "state").exists()
-    assert not is_held(tmp_path)
+        if not stays:
+            (folder / "state").unlink()
+    assert (folder / "state").exists() == folder.exists() == stays
+    assert not is_held(folder)
 
 
 def test_two_never_hold_a_folder_that_is_removed_again_and_again(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
     context = multiprocessing.get_context("spawn")
     workers = [
-        context.Process(target=work_alone, args=(folder, name))
+        context.Process(target=work_alone, args=(tmp_path / "run", name))
         for name in ("run_lock", "run_lock", "removal_lock")
     ]
     for worker in workers:
@@ -158,11 +134,10 @@ def work_alone(folder: Path, name: str) -> None:
     """Fails if another process works in the folder at the same time."""
     # Ask all the time instead of now and then: only so do they meet where it matters.
     lock._PATIENCE_S = 0.0
-    take = {"run_lock": run_lock, "removal_lock": removal_lock}[name]
     marker = folder.with_name("someone-works")
     done = 0
     while done < 300:
-        with contextlib.suppress(LockHeldError), take(folder):
+        with contextlib.suppress(LockHeldError), getattr(lock, name)(folder):
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
             time.sleep(0.0005)
             marker.unlink()
@@ -171,14 +146,11 @@ def work_alone(folder: Path, name: str) -> None:
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a file system to read only")
 def test_a_file_system_to_read_only_is_said_in_words() -> None:
-    with (
-        pytest.raises(UserError, match="/sys/kernel: cannot be locked: "),
-        run_lock(Path("/sys/kernel")),
-    ):
-        pass
+    with pytest.raises(UserError, match="/sys/kernel: cannot be locked: "):
+        take(Path("/sys/kernel"))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="another call locks there")
+@posix
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_file_system_without_locks_is_said_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -186,10 +158,111 @@ def test_a_file_system_without_locks_is_said_in_words(
     def flock(*_args: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    with run_lock(tmp_path):
-        pass
+    take(tmp_path)
     monkeypatch.setattr("fcntl.flock", flock)
-    with pytest.raises(UserError, match=r"cannot be locked: .*has locks"), run_lock(tmp_path):
+    for ask in (take, is_held):
+        with pytest.raises(UserError, match=r"cannot be locked: .*has locks"):
+            ask(tmp_path)
+
+
+# --- locks that lock nothing: a holder that may be at work is not run over, a dead one is --------
+
+
+@pytest.fixture
+def leave(tmp_path: Path) -> Leave:
+    """A function that leaves the file of a holder which got no chance to end cleanly."""
+    with run_lock(tmp_path):
+        record = read_json(tmp_path / HOLDER)
+
+    def fill(**changes: Any) -> None:
+        write_json(tmp_path / HOLDER, record | changes)
+
+    return fill
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": "nodeA"},
+        {"host": "nodeA", "pid_space": "0badcafe", "kernel": "0123456789abcdef"},
+        # A container, as it calls itself after any start, on whichever machine.
+        {"pid_space": "0badcafe", "kernel": "0123456789abcdef"},
+        {"host": "nodeA", "pid_space": "", "kernel": ""},
+    ],
+)
+@pytest.mark.parametrize("takes", [run_lock, removal_lock])
+def test_reported_lock_that_locks_nothing_between_hosts(
+    tmp_path: Path, leave: Leave, changes: dict[str, str], takes
+) -> None:
+    leave(**changes, command="train stageA B3")
+    before = (tmp_path / HOLDER).read_bytes()
+    with pytest.raises(LockHeldError) as error, takes(tmp_path):
         pass
-    with pytest.raises(UserError, match=r"cannot be locked: .*has locks"):
-        is_held(tmp_path)
+    assert error.value.exit_code == 3
+    host = read_json(tmp_path / HOLDER)["host"]
+    assert f"pid {os.getpid()} on {host} since " in str(error.value)
+    assert "train stageA B3" in str(error.value)
+    assert is_held(tmp_path)
+    assert (tmp_path / HOLDER).read_bytes() == before
+    # The remedy that the message names.
+    assert f"remove {(tmp_path / HOLDER).as_posix()} and start again" in str(error.value)
+    (tmp_path / HOLDER).unlink()
+    with takes(tmp_path):
+        pass
+
+
+@posix
+def test_reported_lock_that_locks_nothing_on_one_host(
+    tmp_path: Path, leave: Leave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As NFS with nolock: whoever asks gets every lock.
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    leave(pid=process.pid)
+    with pytest.raises(LockHeldError, match=f"pid {process.pid} on "):
+        take(tmp_path)
+    process.kill()
+    # Dead, and nobody has waited for it.
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        pass
+    take(tmp_path)
+    process.communicate()
+
+
+def test_incident_R5_a_holder_that_is_dead_is_taken_over_without_a_hand(
+    tmp_path: Path, leave: Leave
+) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    for changes in ({}, {"pid_space": "", "kernel": ""}, {"kernel": "of the start before"}):
+        leave(pid=process.pid, **changes)
+        assert not is_held(tmp_path)
+        take(tmp_path)
+    # Another process, which began after the lock was taken, has got its number.
+    leave(pid=os.getppid(), start="2020-01-01T00:00:00+00:00")
+    take(tmp_path)
+    # Cut by a power failure.
+    (tmp_path / HOLDER).write_text('{"pid": 12, "ho', encoding="utf-8")
+    take(tmp_path)
+
+
+@posix
+def test_a_killed_container_of_this_machine_is_taken_over_where_locks_lock(
+    tmp_path: Path, leave: Leave, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start of a container has another host name, and pids of its own."""
+    container = {"host": "c0ffee", "pid_space": "0badcafe", "kernel": lock._kernel("c0ffee")}
+    leave(**container)
+    take(tmp_path)
+    leave(**container)
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    with pytest.raises(LockHeldError, match="on c0ffee since"):
+        take(tmp_path)
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), InterruptedRunError(15)])
+def test_after_an_end_that_is_no_kill_any_host_may_go_on(tmp_path: Path, error: Exception) -> None:
+    with contextlib.suppress(ValueError, InterruptedRunError), run_lock(tmp_path):
+        assert (tmp_path / HOLDER).exists()
+        raise error
+    assert not (tmp_path / HOLDER).exists()

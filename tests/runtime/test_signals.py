@@ -1,11 +1,13 @@
-"""Stop signals as questions, held back, and ignored; the processes and the signals are real."""
+"""Stop signals are noted, held back, and ignored; the processes and the signals are real."""
 
 import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,97 +24,82 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no sig
 CHILD = "import time; print('up', flush=True); time.sleep(60)"
 
 
+@pytest.fixture
+def handle() -> Iterator[Callable[..., list[int]]]:
+    """A function that handles a signal until the test ends, and returns the signals heard."""
+    before: dict[signal.Signals, Any] = {}
+
+    def install(number: signal.Signals, handler: Any = None) -> list[int]:
+        heard: list[int] = []
+        note = handler or (lambda received, _frame: heard.append(received))
+        before[number] = signal.signal(number, note)
+        return heard
+
+    yield install
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @posix
 @pytest.mark.parametrize("number", [n for n in STOP_SIGNALS if n not in WARNINGS])
-def test_a_signal_is_noted_and_a_second_one_acts(number: int) -> None:
-    heard: list[int] = []
-    before = signal.signal(number, lambda received, _frame: heard.append(received))
-    try:
-        with stop_on_signals() as stop:
-            assert not stop
-            os.kill(os.getpid(), number)
-            assert stop
-            assert (stop.signal_number, heard) == (number, [])
-            os.kill(os.getpid(), number)
-            assert heard == [number]
-    finally:
-        signal.signal(number, before)
+def test_a_signal_is_noted_and_a_second_one_acts(number: signal.Signals, handle) -> None:
+    heard = handle(number)
+    with stop_on_signals() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        assert (stop.signal_number, heard) == (number, [])
+        os.kill(os.getpid(), number)
+        assert heard == [number]
 
 
 @posix
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU"])
-def test_reported_a_schedulers_warning_is_noted_however_often_it_comes(name: str) -> None:
-    number, heard = signal.Signals[name], []
-    before = signal.signal(number, lambda received, _frame: heard.append(received))
-    try:
-        with stop_on_signals() as stop:
-            for _ in range(3):
-                os.kill(os.getpid(), number)
-            assert (stop.signal_number, heard) == (number, [])
+def test_reported_a_schedulers_warning_is_noted_however_often_it_comes(name: str, handle) -> None:
+    number = signal.Signals[name]
+    heard = handle(number)
+    with stop_on_signals() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+        assert (stop.signal_number, heard) == (number, [])
+    os.kill(os.getpid(), number)
+    assert heard == [number]
+
+
+@posix
+def test_reported_the_end_that_was_warned_of_is_noted_too_and_its_repeat_acts(handle) -> None:
+    heard = handle(signal.SIGTERM)
+    with stop_on_signals() as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (stop.signal_number, heard) == (signal.SIGUSR1, [])
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+        os.kill(os.getpid(), signal.SIGUSR1)  # would end the process
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGHUP"])
+def test_an_ignored_warning_is_heeded_and_a_hang_up_that_nohup_ignores_is_not(name, handle) -> None:
+    number = signal.Signals[name]
+    handle(number, signal.SIG_IGN)
+    assert (number in heeded()) == (name == "SIGUSR1")
+    with stop_on_signals() as stop:
         os.kill(os.getpid(), number)
-        assert heard == [number]
-    finally:
-        signal.signal(number, before)
-
-
-@posix
-def test_reported_the_end_that_was_warned_of_is_noted_too_and_its_repeat_acts() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda received, _frame: heard.append(received))
-    try:
-        with stop_on_signals() as stop:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert (stop.signal_number, heard) == (signal.SIGUSR1, [])
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert heard == [signal.SIGTERM]
-            os.kill(os.getpid(), signal.SIGUSR1)  # would end the process
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@posix
-def test_a_warning_that_a_shell_has_ignored_is_heeded() -> None:
-    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    try:
-        assert signal.SIGUSR1 in heeded()
-        with stop_on_signals() as stop:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            assert stop.signal_number == signal.SIGUSR1
-        assert signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-
-
-@posix
-def test_a_hang_up_that_nohup_ignores_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_on_signals() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-@posix
-def test_what_was_in_force_before_a_block_is_in_force_after_it() -> None:
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    with stop_on_signals():
-        noted = [number for number in before if before[number] != signal.SIG_IGN]
-        assert all(signal.getsignal(number) != before[number] for number in noted)
-    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
+        assert bool(stop) == (name == "SIGUSR1")
+    assert signal.getsignal(number) == signal.SIG_IGN
 
 
 @posix
 def test_a_signal_that_is_held_back_arrives_when_the_block_ends() -> None:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     with stop_on_signals() as stop:
         with stop_signals_held_back():
             # To this thread: another one, as libraries start them, would take it at once.
             signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
             assert not stop
         assert stop.signal_number == signal.SIGTERM
+    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
 
 @posix

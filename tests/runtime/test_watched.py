@@ -1,5 +1,8 @@
+"""Files that DVC does not see are refused, also on disks that open a file under other spellings."""
+
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,8 @@ from stages.runtime.watched import check_watched
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
 DEP = Path("raw")
-WORDS = {"key": "standardize.sources.x.path", "instead": "copy it"}
+SHORT = {"ferplu~1": "ferplus", "zlinke~1": "zlinked"}  # Windows has such second names
+COMPOSED, DECOMPOSED = "Caf\N{LATIN SMALL LETTER E WITH ACUTE}", "Cafe\N{COMBINING ACUTE ACCENT}"
 
 
 @pytest.fixture
@@ -23,19 +27,20 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "project"
 
 
-def check(path: str, *, dep: Path = DEP, file: str = "train/1.png") -> None:
-    check_watched(dep / path, dep=dep, files=[dep / path / file], **WORDS)
+def check(path: str, *files: str, dep: Path = DEP) -> None:
+    read = [dep / path / file for file in files] or [dep / path]
+    check_watched(dep / path, dep=dep, files=read, key="x.path", instead="copy it")
 
 
-def refusal(path: str, *, dep: Path = DEP, file: str = "train/1.png") -> str:
+def refusal(path: str, *files: str, dep: Path = DEP) -> str:
     with pytest.raises(UserError) as stop:
-        check(path, dep=dep, file=file)
+        check(path, *files, dep=dep)
     return str(stop.value)
 
 
 def test_files_of_a_plain_folder_are_watched(project: Path) -> None:
-    check("ds")
-    check_watched(DEP / "ds/train/1.png", dep=DEP, files=[DEP / "ds/train/1.png"], **WORDS)
+    check("ds", "train/1.png")
+    check("ds/train/1.png")
 
 
 @posix
@@ -44,49 +49,39 @@ def test_reported_a_linked_folder_at_any_depth_is_refused(project: Path, link: s
     (project / "raw" / link).parent.mkdir(parents=True, exist_ok=True)
     (project / "raw" / link).symlink_to(project.parent / "disk/ds")
     source, _, below = link.partition("/")
-    said = refusal(source, file=f"./{below}/train/1.png")
-    assert said.startswith(f"params.yaml: {WORDS['key']}: raw/{link} is a linked folder")
-    assert said.endswith("; copy it")
+    message = refusal(source, f"./{below}/train/1.png")
+    assert message.startswith(f"params.yaml: x.path: raw/{link} is a linked folder")
+    assert message.endswith("; copy it")
 
 
 @posix
 def test_reported_a_path_through_a_linked_folder_is_refused(project: Path) -> None:
     (project / "raw/linked").symlink_to(project.parent / "disk")
-    assert "raw/linked is a linked folder" in refusal("linked/ds")
+    assert "raw/linked is a linked folder" in refusal("linked/ds", "train/1.png")
     # A zip, or a model file, behind it.
-    file = DEP / "linked/ds/train/1.png"
-    with pytest.raises(UserError, match="raw/linked is a linked folder"):
-        check_watched(file, dep=DEP, files=[file], **WORDS)
+    assert "raw/linked is a linked folder" in refusal("linked/ds/train/1.png")
+    # A linked folder beside what is read does not matter.
+    check("ds", "train/1.png")
 
 
 @posix
-def test_linked_files_and_a_linked_dep_are_watched(project: Path) -> None:
-    (project / "raw/ds/train/2.png").symlink_to(project.parent / "disk/ds/train/1.png")
-    check("ds", file="train/2.png")
-    (project / "linked").symlink_to(project.parent / "disk")
-    check("ds", dep=Path("linked"))
-    check("ds", dep=project.parent / "disk")
-
-
-@posix
-def test_a_linked_folder_beside_what_is_read_does_not_matter(project: Path) -> None:
-    (project / "raw/other").symlink_to(project.parent / "disk")
-    check("ds")
-
-
-@posix
-def test_a_linked_folder_below_another_disk_is_refused(project: Path) -> None:
-    disk = project.parent / "disk"
-    (disk / "linked").symlink_to(project / "raw/ds")
-    assert f"{disk.as_posix()}/linked is a linked folder" in refusal("linked", dep=disk)
-
-
-def test_a_junction_is_named_as_a_linked_folder(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+def test_linked_files_and_a_linked_dep_are_watched_and_links_below_it_are_not(
+    project: Path,
 ) -> None:
+    disk = project.parent / "disk"
+    (project / "raw/ds/train/2.png").symlink_to(disk / "ds/train/1.png")
+    check("ds", "train/2.png")
+    (project / "linked").symlink_to(disk)
+    for dep in (Path("linked"), disk):
+        check("ds", "train/1.png", dep=dep)
+    (disk / "linked").symlink_to(project / "raw/ds")
+    assert f"{disk.as_posix()}/linked is a linked" in refusal("linked", "train/1.png", dep=disk)
+
+
+def test_a_junction_is_named_as_a_linked_folder(project: Path, monkeypatch) -> None:
     (project / ".dvcignore").write_text("ds/\n")  # hidden as DVC would not enter a junction
     monkeypatch.setattr(os.path, "isjunction", lambda path: Path(path).name == "ds", raising=False)
-    assert "raw/ds is a linked folder" in refusal("ds")
+    assert "raw/ds is a linked folder" in refusal("ds", "train/1.png")
 
 
 @pytest.mark.parametrize(
@@ -95,21 +90,111 @@ def test_a_junction_is_named_as_a_linked_folder(
 )
 def test_reported_what_dvcignore_hides_is_refused(project: Path, place: str, pattern: str) -> None:
     (project / place / ".dvcignore").write_text(f"# a comment\n{pattern}\n")
-    assert "DVC does not see raw/ds/train/1.png: .dvcignore names it" in refusal("ds")
+    message = refusal("ds", "train/1.png")
+    assert "DVC does not see raw/ds/train/1.png: .dvcignore names it" in message
 
 
 def test_what_dvcignore_lets_through_is_watched(project: Path) -> None:
     (project / ".dvcignore").write_text("__pycache__/\n*.png\n!1.png\n/ds\n")
-    check("ds")
+    check("ds", "train/1.png")
 
 
 @pytest.mark.parametrize("folder", ["raw/ds", "raw/ds/train"])
 def test_reported_a_dvc_project_inside_raw_is_refused(project: Path, folder: str) -> None:
     (project / folder / ".dvc").mkdir()
-    assert "a DVC project of its own" in refusal("ds")
+    assert "a DVC project of its own" in refusal("ds", "train/1.png")
 
 
 def test_the_dvcignore_of_a_project_above_counts(project: Path) -> None:
     (project / ".dvc").rename(project.parent / ".dvc")
     (project.parent / ".dvcignore").write_text("project/raw/ds/train\n")
-    assert "DVC does not see raw/ds/train/1.png" in refusal("ds")
+    assert "DVC does not see raw/ds/train/1.png" in refusal("ds", "train/1.png")
+
+
+# --- disks that ignore letter case and how letters are composed, as on Windows and macOS ----------
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """raw/ of a DVC project on such a disk."""
+    for file in ("Ferplus/Train/1.png", "Zips/Big.zip", f"{COMPOSED}/1.png", "Other/1.png"):
+        (tmp_path / "raw" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "raw" / file).write_bytes(file.encode())
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    lstat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: lstat(lenient(path)))
+    monkeypatch.setattr(Path, "lstat", lambda path: lstat(lenient(path)))
+    return Path("raw")
+
+
+def lenient(path: str | os.PathLike[str]) -> Path:
+    """Return the file that such a disk opens."""
+    here = Path(Path(path).anchor)
+    for part in Path(path).parts[len(here.parts) :]:
+        alike = [file.name for file in here.iterdir() if folded(file.name) == folded(part)]
+        here /= part if part in alike or not alike else alike[0]
+    return here
+
+
+def folded(name: str) -> str:
+    same = unicodedata.normalize("NFC", name).casefold()
+    return SHORT.get(same, same)
+
+
+@pytest.mark.parametrize(
+    ("path", "file"),
+    [
+        ("ferplus", "Train/1.png"),
+        ("FERPLUS/train", "1.png"),
+        ("ferplus/train/1.PNG", ""),
+        ("FERPLU~1", "Train/1.png"),
+        ("zips/big.ZIP", ""),
+        (DECOMPOSED, "1.png"),
+        ("cAFE\N{COMBINING ACUTE ACCENT}", "1.png"),
+    ],
+)
+def test_reported_what_the_disk_spells_otherwise_is_watched(raw: Path, path, file) -> None:
+    assert lenient(raw / path / file).is_file()
+    check(path, *[file] if file else [])
+
+
+def test_reported_a_folder_in_a_zip_that_the_disk_spells_otherwise(raw: Path) -> None:
+    file = raw / "zips/big.ZIP"
+    check_watched(file / "Inner", dep=raw, files=[file], key="x.path", instead="copy it")
+
+
+@posix
+@pytest.mark.parametrize("target", ["raw/Ferplus", "disk"])
+def test_a_linked_folder_under_another_spelling_is_refused(raw: Path, target: str) -> None:
+    Path("disk/Train").mkdir(parents=True)
+    Path("disk/Train/1.png").write_bytes(b"1")
+    (raw / "Zlinked").symlink_to(Path.cwd() / target)
+    for spelling in ("zLINKED", "ZLINKE~1"):
+        assert "raw/Zlinked is a linked folder" in refusal(spelling, "Train/1.png")
+    (raw / "Other/Linked").symlink_to(Path.cwd() / target)
+    assert "raw/Other/Linked is a linked folder" in refusal("other", "Linked/Train/1.png")
+
+
+@posix
+def test_links_to_a_file_under_another_spelling_are_watched_as_links(raw: Path) -> None:
+    (raw / "Zlinked.zip").symlink_to(Path.cwd() / "raw/Zips/Big.zip")
+    check("zlinked.ZIP")
+    Path(".dvcignore").write_text("Zlinked.zip\nBig.zip\n")
+    assert "DVC does not see raw/Zlinked.zip" in refusal("zlinked.ZIP")
+    # A hard link does not stand in for a hidden file.
+    (raw / "Zips/A.zip").hardlink_to(raw / "Zips/Big.zip")
+    for spelling in ("zips/big.zip", "zips/Big.zip"):
+        assert "DVC does not see raw/Zips/Big.zip" in refusal(spelling)
+    check("zips/a.zip")
+
+
+@posix
+def test_names_that_letter_case_tells_apart_are_two(raw: Path) -> None:
+    if (raw / "FERPLUS").exists():
+        pytest.skip("this disk ignores letter case")
+    (raw / "FERPLUS").mkdir()
+    (raw / "FERPLUS/1.png").write_bytes(b"1")
+    Path(".dvcignore").write_text("/raw/FERPLUS/\n")
+    assert "DVC does not see raw/FERPLUS/1.png" in refusal("FERPLUS", "1.png")
+    check("Ferplus", "Train/1.png")

@@ -1,70 +1,210 @@
+"""Workers share a loop, its results keep their order, and no signal but a kill ends a worker."""
+
+import io
+import logging
 import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import cv2
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from stages.runtime import workers
+from stages.runtime.errors import UserError
 from stages.runtime.signals import STOP_SIGNALS
-from stages.runtime.workers import WorkerContext
+from stages.runtime.workers import WorkerContext, map_in_order, one_opencv_thread, with_progress
 
 ROOT = Path(__file__).parents[2]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="other signals and pipes there")
 # A pool of two, whose processes are then named; it waits to be killed.
 PARENT = """
-    import os, time
-    from concurrent.futures import ProcessPoolExecutor
-    from stages.runtime.workers import WorkerContext
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from stages.runtime.workers import WorkerContext
 
-    if __name__ == "__main__":
-        pool = ProcessPoolExecutor(2, mp_context=WorkerContext())
-        list(pool.map(time.sleep, [0.2] * 4))
-        print(*pool._processes, flush=True)
-        pool.submit(time.sleep, 600)
-        time.sleep(600)
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(2, mp_context=WorkerContext())
+    list(pool.map(time.sleep, [0.2] * 4))
+    print(*pool._processes, flush=True)
+    pool.submit(time.sleep, 600)
+    time.sleep(600)
+"""
+SEMAPHORES = """
+import os, time; from multiprocessing import resource_tracker
+from stages.runtime.signals import STOP_SIGNALS
+from stages.runtime.workers import WorkerContext
+WorkerContext(); resource_tracker.ensure_running()
+pid = resource_tracker._resource_tracker._pid
+for number in STOP_SIGNALS: os.kill(pid, number)
+time.sleep(1); print(os.waitpid(pid, os.WNOHANG))
 """
 
 
-def test_workers_end_with_a_parent_that_is_killed_idle_or_not(tmp_path: Path):
+def work(number: int) -> tuple[int, int, int]:
+    time.sleep(0.3 if number == 0 else 0)
+    return number, os.getpid(), cv2.getNumThreads()
+
+
+@given(numbers=st.lists(st.integers(1), max_size=40), window=st.integers(1, 9))
+def test_without_workers_this_process_works_in_the_order_of_the_items(numbers, window) -> None:
+    done = list(map_in_order(work, numbers, workers=0, window=window))
+    assert [number for number, _, _ in done] == numbers
+    assert {pid for _, pid, _ in done} <= {os.getpid()}
+
+
+@pytest.mark.parametrize("window", [1, 4, 40])
+def test_an_early_item_that_is_slow_is_waited_for_and_opencv_has_one_thread(window: int) -> None:
+    done = list(map_in_order(work, range(30), workers=2, window=window))
+    assert [number for number, _, _ in done] == list(range(30))
+    assert {threads for _, _, threads in done} == {1}
+
+
+def test_no_more_than_the_window_is_begun_before_the_first_is_taken() -> None:
+    num_taken, ahead = 0, []
+
+    def items():
+        for number in range(50):
+            ahead.append(number - num_taken)
+            yield number
+
+    for _ in map_in_order(work, items(), workers=2, window=5):
+        num_taken += 1
+    assert max(ahead) <= 5
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Waits until two processes have come, at most 20 s."""
+
+    folder: Path
+
+    def __call__(self, number: int) -> int:
+        (self.folder / str(number)).touch()
+        for _ in range(400):
+            if len(list(self.folder.iterdir())) >= 2:
+                return os.getpid()
+            time.sleep(0.05)
+        raise TimeoutError
+
+
+def test_several_processes_work_at_once(tmp_path: Path) -> None:
+    processes = set(map_in_order(Meeting(tmp_path), range(2), workers=2, window=2))
+    assert len(processes - {os.getpid()}) == 2
+
+
+@dataclass(frozen=True)
+class Diary:
+    """Fails at the fourth item; each one begun leaves a file."""
+
+    folder: Path
+
+    def __call__(self, number: int) -> int:
+        (self.folder / str(number)).touch()
+        return 1 // (number - 3)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_reaches_the_caller_and_ends_the_work(tmp_path: Path, num_workers: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(map_in_order(Diary(tmp_path), range(1000), workers=num_workers, window=10))
+    assert len(list(tmp_path.iterdir())) < 30
+
+
+def die(number: int) -> int:
+    if number == 3:
+        os._exit(9)
+    return number
+
+
+def die_while_sending(number: int) -> bytes:
+    """Sends 200 kB of 5 MB at the fourth item, and is gone."""
+
+    def send(connection: Connection, message: memoryview) -> None:
+        os.write(connection.fileno(), message[:200_000])
+        os._exit(9)
+
+    if number == 3:
+        Connection._send = send
+        return bytes(5_000_000)
+    return b""
+
+
+@pytest.mark.parametrize("dies", [die, pytest.param(die_while_sending, marks=posix)])
+def test_a_worker_that_dies_is_an_error_that_names_the_params_key(dies) -> None:
+    with pytest.raises(UserError, match=r"params.yaml: machine.workers: .*Use fewer workers, or 0"):
+        list(map_in_order(dies, range(9), workers=2, window=4))
+
+
+def test_opencv_has_its_threads_back_afterwards() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with pytest.raises(RuntimeError), one_opencv_thread():
+            assert cv2.getNumThreads() == 1
+            raise RuntimeError
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_workers_end_with_a_parent_that_is_killed_idle_or_not(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
-    script.write_text(textwrap.dedent(PARENT), encoding="utf-8")
+    script.write_text(PARENT, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
     ) as parent:
         assert parent.stdout is not None
-        workers = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-        assert len(workers) == 2
+        processes = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        assert len(processes) == 2
         parent.kill()
-        _, alive = psutil.wait_procs(workers, timeout=20)
+        _, alive = psutil.wait_procs(processes, timeout=20)
     assert not alive
 
 
-@pytest.mark.parametrize("number", STOP_SIGNALS)
-@pytest.mark.skipif(sys.platform == "win32", reason="a process there cannot send these to another")
-def test_a_stop_signal_ends_no_worker(number: signal.Signals):
+@posix
+def test_a_stop_signal_ends_no_worker() -> None:
     with ProcessPoolExecutor(1, mp_context=WorkerContext()) as pool:
         pid = pool.submit(os.getpid).result()
-        slow = pool.submit(time.sleep, 0.5)
-        os.kill(pid, number)
-        assert slow.result() is None
-        assert pool.submit(os.getpid).result() == pid
+        for number in STOP_SIGNALS:
+            slow = pool.submit(time.sleep, 0.3)
+            os.kill(pid, number)
+            assert slow.result() is None
+            assert pool.submit(os.getpid).result() == pid, signal.Signals(number)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no such process there")
-def test_reported_no_stop_signal_ends_the_process_that_counts_semaphores():
-    code = (
-        "import os, time; from multiprocessing import resource_tracker\n"
-        "from stages.runtime.signals import STOP_SIGNALS\n"
-        "from stages.runtime.workers import WorkerContext\n"
-        "WorkerContext(); resource_tracker.ensure_running()\n"
-        "pid = resource_tracker._resource_tracker._pid\n"
-        "for number in STOP_SIGNALS: os.kill(pid, number)\n"
-        "time.sleep(1); print(os.waitpid(pid, os.WNOHANG))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+@posix
+def test_reported_no_stop_signal_ends_the_process_that_counts_semaphores() -> None:
+    command = [sys.executable, "-c", SEMAPHORES]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, "(0, 0)\n"), done.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "every_seconds", "num_lines"), [(Terminal, 0, 0), (io.StringIO, 0, 3), (io.StringIO, 1000, 0)]
+)  # fmt: skip
+def test_a_terminal_shows_a_bar_and_a_log_a_line_now_and_then(
+    monkeypatch, caplog, stream, every_seconds: float, num_lines: int
+) -> None:
+    monkeypatch.setattr(workers, "LINE_EVERY_SECONDS", every_seconds)
+    monkeypatch.setattr(sys, "stderr", stream())
+    with caplog.at_level(logging.INFO):
+        assert list(with_progress(iter("abc"), name="expw")) == ["a", "b", "c"]
+    assert ("expw" in sys.stderr.getvalue()) == (stream is Terminal)
+    assert len(caplog.messages) == num_lines
+    assert all(message.startswith("expw: ") for message in caplog.messages)
+    assert num_lines == 0 or caplog.messages[-1].startswith("expw: 3 rows, ")

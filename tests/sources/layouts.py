@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
+from shipped import shipped
 
 from stages.config import (
     AffectnetSource,
@@ -365,12 +366,14 @@ _FERPLUS_REPOSITORY = _FERPLUS_CSV | {
 }
 
 LAYOUTS = {
-    "ferplus": LayoutCase(FerplusSource(format="ferplus", path="x"), _FERPLUS, in_ferplus_folders),
+    "ferplus": LayoutCase(
+        shipped(FerplusSource, format="ferplus", path="x"), _FERPLUS, in_ferplus_folders
+    ),
     "ferplus_csv": LayoutCase(
-        FerplusSource(format="ferplus", path="x"), _FERPLUS_CSV, in_pixel_table
+        shipped(FerplusSource, format="ferplus", path="x"), _FERPLUS_CSV, in_pixel_table
     ),
     "ferplus_repository": LayoutCase(
-        FerplusSource(format="ferplus", path="x"), _FERPLUS_REPOSITORY, in_ferplus_folders
+        shipped(FerplusSource, format="ferplus", path="x"), _FERPLUS_REPOSITORY, in_ferplus_folders
     ),
     "fer2013": LayoutCase(
         Fer2013Source(format="fer2013", path="x"), {"fer2013.csv": _FER2013}, in_pixel_table

@@ -3,6 +3,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from shipped import shipped
 
 from stages.config import FerplusSource
 from stages.runtime.errors import UserError
@@ -10,7 +11,7 @@ from stages.sources.face import Candidate, Reject
 from stages.sources.formats import read_source
 from stages.sources.tree import open_tree
 
-SOURCE = FerplusSource(format="ferplus", path="ferplus")
+SOURCE = shipped(FerplusSource, format="ferplus", path="ferplus")
 WHOLE = '"(0, 0, 48, 48)"'
 HAPPY = "1,8,0,0,0,0,0,0,1,0"
 

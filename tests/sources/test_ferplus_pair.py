@@ -6,13 +6,14 @@ import io
 import cv2
 import numpy as np
 import pytest
+from shipped import shipped
 
 from stages.config import Fer2013Source, FerplusSource
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject
 from stages.sources.formats import read_source
 
-SOURCE = FerplusSource(format="ferplus", path="ferplus")
+SOURCE = shipped(FerplusSource, format="ferplus", path="ferplus")
 WHOLE = '"(0, 0, 48, 48)"'
 HAPPY, SAD, NOBODY = "1,8,0,0,0,0,0,0,1,0", "0,0,0,9,1,0,0,0,0,0", "0,0,0,0,0,0,0,0,0,10"
 

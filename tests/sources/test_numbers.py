@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped import shipped
 
 from stages.config import (
     AffectnetSource,
@@ -56,7 +57,7 @@ WHOLE = '"(0, 0, 48, 48)"'
 PIXELS = " ".join(["1"] * 48**2)
 FACES = {
     "ferplus": (
-        FerplusSource(format="ferplus", path="x"),
+        shipped(FerplusSource, format="ferplus", path="x"),
         "FER2013Test/label.csv",
         f"a.png,{WHOLE},@,8,0,0,0,0,0,0,0,0",
         {"FER2013Test/a.png": b"x"},
@@ -98,19 +99,19 @@ FACES = {
         {"train/images/a.jpg": b"x", "data.yaml": "names: {0: sad, 1: happy}"},
     ),
     "expw box": (
-        ExpwSource(format="expw", path="x"),
+        shipped(ExpwSource, format="expw", path="x"),
         "label.lst",
         "a.jpg 0 @ 2 30 40 60 3",
         {"origin/a.jpg": b"x"},
     ),
     "expw face": (
-        ExpwSource(format="expw", path="x"),
+        shipped(ExpwSource, format="expw", path="x"),
         "label.lst",
         "a.jpg @ 1 2 30 40 60 3",
         {"origin/a.jpg": b"x"},
     ),
     "expw code": (
-        ExpwSource(format="expw", path="x"),
+        shipped(ExpwSource, format="expw", path="x"),
         "label.lst",
         "a.jpg 0 1 2 30 40 60 @",
         {"origin/a.jpg": b"x"},

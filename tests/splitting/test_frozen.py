@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shipped import shipped
 
 from stages.config import Duplicates, Manifest, View
 from stages.runtime.errors import UserError
 from stages.splitting.frozen import freeze
 from stages.splitting.splits import share_no_group
 
-SHARES = Manifest(val_share=0.3, test_share=0.3)
-REPORT_ONLY = Manifest(duplicates=Duplicates(policy="report_only"))
+SHARES = shipped(Manifest, val_share=0.3, test_share=0.3)
+REPORT_ONLY = shipped(Manifest, duplicates=shipped(Duplicates, policy="report_only"))
 
 specs = st.lists(
     st.tuples(
@@ -31,13 +32,13 @@ def test_rows_and_excluded_part_the_faces(faces, one_of_each_class, drawn, rando
         {"id": f"{source}/{i:02d}", "photo": f"p{photo}", "sha256": f"{pixel:064x}", "split": split}
         for i, (source, photo, pixel, split) in enumerate(drawn)
     ] + one_of_each_class
-    frozen = freeze(faces(several), section=Manifest(), seed=1)
+    frozen = freeze(faces(several), section=shipped(Manifest), seed=1)
     kept, left = frozen.rows["id"].to_list(), frozen.excluded["id"].to_list()
     assert sorted([*kept, *left]) == sorted(face["id"] for face in several)
     assert kept == sorted(kept)
     assert share_no_group(frozen.rows)
     random.shuffle(several)
-    again = freeze(faces(several), section=Manifest(), seed=1)
+    again = freeze(faces(several), section=shipped(Manifest), seed=1)
     assert again.rows.equals(frozen.rows)
     assert again.excluded.equals(frozen.excluded)
     assert again.duplicates.equals(frozen.duplicates)
@@ -50,7 +51,7 @@ def test_report_only_leaves_every_row(faces, one_of_each_class) -> None:
     ]
     build = faces([*one_of_each_class, *twins])
     assert len(freeze(build, section=REPORT_ONLY, seed=1).rows) == len(build)
-    dropped = freeze(build, section=Manifest(), seed=1)
+    dropped = freeze(build, section=shipped(Manifest), seed=1)
     assert dropped.excluded["id"].to_list() == ["s/train", "s/val"]
     assert len(dropped.duplicates) == 2
 
@@ -64,12 +65,12 @@ def test_a_class_whose_only_train_row_leaves_is_named(faces, one_of_each_class) 
         UserError,
         match=r"params.yaml: manifest: expected train rows .* \['Fear'\].* \{'twin_in_test': 1\}",
     ):
-        freeze(faces(one_of_each_class), section=Manifest(), seed=1)
+        freeze(faces(one_of_each_class), section=shipped(Manifest), seed=1)
 
 
 @pytest.mark.parametrize("names", [["Excluded"], ["mine", "Mine"], ["classification_manifest"]])
 def test_view_names_that_would_share_a_file(faces, one_of_each_class, names: list[str]) -> None:
-    section = Manifest(views=dict.fromkeys(names, View()))
+    section = shipped(Manifest, views=dict.fromkeys(names, View()))
     with pytest.raises(
         UserError, match=rf"manifest\.views\.{names[-1]}: expected a name of its own"
     ):
@@ -90,7 +91,7 @@ def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
 
 def test_a_near_twin_of_a_test_row_leaves_train(faces, one_of_each_class) -> None:
     frozen = freeze(
-        faces([*one_of_each_class, *near_twins("train", "test")]), section=Manifest(), seed=1
+        faces([*one_of_each_class, *near_twins("train", "test")]), section=shipped(Manifest), seed=1
     )
     assert frozen.excluded[["id", "reason", "detail"]].to_numpy().tolist() == [
         ["s/1", "near_twin_in_test", "s/2"]
@@ -103,7 +104,7 @@ def test_a_near_twin_of_a_test_row_leaves_train(faces, one_of_each_class) -> Non
 
 
 def test_keep_one(faces, one_of_each_class) -> None:
-    section = Manifest(duplicates=Duplicates(policy="keep_one"))
+    section = shipped(Manifest, duplicates=shipped(Duplicates, policy="keep_one"))
     exact = [{"id": f"t/{n}", "split": "train", "sha256": "0" * 64} for n in range(3)]
     frozen = freeze(
         faces([*one_of_each_class, *near_twins("train", "train"), *exact]), section=section, seed=1

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from shipped import shipped
 
 from stages.config import Manifest, View
 from stages.records.schema import read_manifest
@@ -12,7 +13,8 @@ from stages.splitting.frozen import freeze
 from stages.splitting.publication import publish
 from stages.survey.data_warnings import DataWarning, as_table
 
-SECTION = Manifest(
+SECTION = shipped(
+    Manifest,
     source_groups={"mine": ("zz",)},
     views={"gates": View(gate=True, splits=("test",)), "train": View(splits=("train",))},
 )

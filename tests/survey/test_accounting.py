@@ -2,6 +2,7 @@ import json
 
 import pandas as pd
 import pytest
+from shipped import shipped
 
 from stages.config import Duplicates, Manifest
 from stages.records.native_sizes import BUCKETS
@@ -173,7 +174,7 @@ def test_report_tells_before_and_after(faces, one_of_each_class) -> None:
     ]
     unsplit = [{"id": f"u/{i}"} for i in range(50)]
     build = faces([*one_of_each_class, *twins, *unsplit])
-    section = Manifest(val_share=0.2, test_share=0.2)
+    section = shipped(Manifest, val_share=0.2, test_share=0.2)
     files = {"excluded.csv": {"sha256": "f" * 64, "rows": 1, "gate": False}}
     survey = survey_of(freeze(build, section=section, seed=1))
     content = report(survey, warnings=[], files=files)["manifest"]
@@ -188,7 +189,7 @@ def test_report_tells_before_and_after(faces, one_of_each_class) -> None:
     assert content["official"]["u"]["unsplit"]["Happy"] == 50
     assert "unsplit" not in content["final"]["u"]
     assert content["files"] == {"excluded": {"rows": 1, "sha256": "f" * 64}}
-    lenient = section.model_copy(update={"duplicates": Duplicates(policy="report_only")})
+    lenient = section.model_copy(update={"duplicates": shipped(Duplicates, policy="report_only")})
     left = report(survey_of(freeze(build, section=lenient, seed=1)), warnings=[], files=files)
     assert left["manifest"]["leaks"]["left"]["test_rows_with_kin_in_train"] == 1
 
@@ -200,7 +201,7 @@ def test_every_reason_of_every_policy_is_counted(faces, one_of_each_class, polic
         for split in ("train", "val", "test")
         for number, (photo, pixel) in enumerate([("p", "0"), ("p", "1"), ("q", "2"), ("q", "0")])
     ]
-    section = Manifest(duplicates=Duplicates(policy=policy))
+    section = shipped(Manifest, duplicates=shipped(Duplicates, policy=policy))
     frozen = freeze(faces([*one_of_each_class, *several]), section=section, seed=1)
     content = report(survey_of(frozen), warnings=[], files={})["manifest"]
     assert sum(content["leaks"]["excluded"].values()) == len(frozen.excluded)

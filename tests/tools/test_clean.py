@@ -94,10 +94,7 @@ def working(folder: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("options", [[], ["--finished"], ["stageA/RN18/0123"], ["--dry-run"]])
 def test_without_work_there_is_nothing_to_do(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
+    tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str], options: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert clean.main(options) == 0
@@ -232,11 +229,16 @@ def test_what_killed_processes_left_goes_in_work_and_is_named_elsewhere(
     assert outside.exists()
 
 
-def test_a_fresh_start_trains_anew_and_keeps_what_was(
+def test_a_fresh_start_trains_anew_keeps_what_was_and_is_refused_in_use(
     trained: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_folder(trained)
     before, published = files_below(run), files_below(trained / "models")
+    with run_lock(run):
+        assert train.main(["stageA", "RN18", "--fresh"]) == 3
+    assert "another run holds the lock: pid " in capsys.readouterr().err
+    assert files_below(run) == before
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
     with caplog.at_level("INFO"):
         assert train.main(["stageA", "RN18", "--fresh"]) == 0
     assert "a fresh start: what this run had learnt is in " in caplog.text
@@ -253,18 +255,6 @@ def test_a_fresh_start_trains_anew_and_keeps_what_was(
     assert re.search(rf"{old.name} +set aside +2 of 2 ", capsys.readouterr().out)
     assert clean.main([f"stageA/RN18/{old.name}"]) == 0
     assert not old.exists()
-
-
-def test_a_fresh_start_of_a_run_in_use_is_refused(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = run_folder(trained)
-    before = files_below(run)
-    with run_lock(run):
-        assert train.main(["stageA", "RN18", "--fresh"]) == 3
-    assert "another run holds the lock: pid " in capsys.readouterr().err
-    assert files_below(run) == before
-    assert [path.name for path in run.parent.iterdir()] == [run.name]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a child does not outlive its console there")

@@ -1,6 +1,5 @@
 """What is in `.work`: what it is called, how far it is, and what may be removed."""
 
-import json
 import os
 import sys
 import time
@@ -11,28 +10,27 @@ import pytest
 from stages.runtime.errors import LockHeldError, UserError
 from stages.runtime.files import write_json
 from stages.runtime.lock import run_lock
-from stages.training.run import IDENTITY, LAST, PREVIOUS, STATUS, Run, hold, kept_files, set_aside
+from stages.training.run import IDENTITY, LAST, PREVIOUS, STATUS, kept_files
 from tools.runs import (
     Kept,
     find_kept,
     finished,
-    for_each,
     half_written,
     half_written_outside,
     named,
     older_than,
+    readable_size,
     remove_half_written,
     remove_kept,
+    table,
 )
-from tools.runs_table import readable_size, table
 
 FIRST, SECOND = "0123456789abcdef", "0123ffff00000000"
 COPY = "ab" * 32
+CARD = "models/stageA/RN18/teacher.json"
 
 
-def make_run(
-    root: Path, fingerprint: str = FIRST, *, epoch: int | None = 3, batch: int = 0
-) -> Path:
+def make_run(root: Path, fingerprint: str = FIRST, *, epoch: int | None = 3, batch=0) -> Path:
     """A run of four epochs; without status where `epoch` is None."""
     folder = root / ".work" / "stageA" / "RN18" / fingerprint
     folder.mkdir(parents=True)
@@ -53,8 +51,7 @@ def make_copy(root: Path) -> Path:
 
 
 def publish(root: Path, fingerprint: str = FIRST) -> None:
-    card = root / "models" / "stageA" / "RN18" / "teacher.json"
-    write_json(card, {"fingerprint": fingerprint + 48 * "0"})
+    write_json(root / CARD, {"fingerprint": fingerprint + 48 * "0"})
 
 
 def kept_in(root: Path) -> list[Kept]:
@@ -62,14 +59,8 @@ def kept_in(root: Path) -> list[Kept]:
 
 
 def only(root: Path) -> Kept:
-    (one,) = kept_in(root)
-    return one
-
-
-def test_without_work_there_is_nothing_and_nothing_is_made(tmp_path: Path) -> None:
-    assert kept_in(tmp_path) == []
-    assert half_written(tmp_path / ".work") == []
-    assert list(tmp_path.iterdir()) == []
+    (run,) = kept_in(root)
+    return run
 
 
 def test_runs_and_copies_are_found_and_other_folders_are_not(tmp_path: Path) -> None:
@@ -83,7 +74,7 @@ def test_runs_and_copies_are_found_and_other_folders_are_not(tmp_path: Path) -> 
         "standardize/a/b",
     ):
         (tmp_path / ".work" / other).mkdir(parents=True)
-    assert [one.name for one in kept_in(tmp_path)] == [
+    assert [run.name for run in kept_in(tmp_path)] == [
         f"stageA/RN18/{FIRST}",
         f"stageA/RN18/{FIRST}.old-20260131T235959Z",
         f"standardize/toy/{COPY[:16]}",
@@ -114,7 +105,7 @@ def test_a_run_is_finished_when_models_holds_what_it_made(
 def test_a_broken_card_publishes_nothing(tmp_path: Path) -> None:
     make_run(tmp_path, epoch=4)
     publish(tmp_path)
-    (tmp_path / "models" / "stageA" / "RN18" / "teacher.json").write_text('{"fingerpr')
+    (tmp_path / CARD).write_text('{"fingerpr')
     assert only(tmp_path).state == "trained"
 
 
@@ -128,15 +119,11 @@ def test_a_broken_card_publishes_nothing(tmp_path: Path) -> None:
         (None, 0, "unknown"),
     ],
 )
-def test_the_epoch_counts_what_is_done(
+def test_the_epoch_counts_what_is_done_unless_the_checkpoint_is_newer(
     tmp_path: Path, epoch: int | None, batch: int, expected: str
 ) -> None:
-    make_run(tmp_path, epoch=epoch, batch=batch)
+    folder = make_run(tmp_path, epoch=epoch, batch=batch)
     assert only(tmp_path).epoch == expected
-
-
-def test_a_status_older_than_its_checkpoint_is_unknown(tmp_path: Path) -> None:
-    folder = make_run(tmp_path)
     later = time.time() + 1
     os.utime(folder / LAST, (later, later))
     assert only(tmp_path).epoch == "unknown"
@@ -147,14 +134,13 @@ def test_age_is_that_of_the_last_write_whoever_looks(tmp_path: Path) -> None:
     with run_lock(folder):
         pass
     days_ago = time.time() - 3 * 86_400
-    for path in folder.iterdir():
-        if path.name != ".run.lock":
-            os.utime(path, (days_ago, days_ago))
+    for path in set(folder.iterdir()) - {folder / ".run.lock"}:
+        os.utime(path, (days_ago, days_ago))
     assert only(tmp_path).age_days == pytest.approx(3, abs=0.01)
     make_copy(tmp_path)
-    assert [one.name for one in older_than(kept_in(tmp_path), days=2.9)] == [f"stageA/RN18/{FIRST}"]
+    assert [run.name for run in older_than(kept_in(tmp_path), days=2.9)] == [f"stageA/RN18/{FIRST}"]
     assert older_than(kept_in(tmp_path), days=3.1) == []
-    assert [one.stage for one in older_than(kept_in(tmp_path), days=0)] == ["stageA"]
+    assert [run.stage for run in older_than(kept_in(tmp_path), days=0)] == ["stageA"]
 
 
 @pytest.mark.parametrize(
@@ -175,17 +161,15 @@ def test_a_run_is_meant_by_its_name_or_by_enough_of_it(
     make_run(tmp_path)
     make_run(tmp_path, SECOND)
     make_copy(tmp_path)
-    assert [one.fingerprint for one in named(kept_in(tmp_path), names=[name, name])] == [expected]
+    assert [run.fingerprint for run in named(kept_in(tmp_path), names=[name, name])] == [expected]
 
 
-def test_what_means_several_means_none_but_a_whole_fingerprint_means_its_run(
-    tmp_path: Path,
-) -> None:
+def test_what_fits_several_is_refused_but_a_whole_fingerprint_means_its_run(tmp_path: Path) -> None:
     make_run(tmp_path)
     make_run(tmp_path, f"{FIRST}.old-20260131T235959Z")
     with pytest.raises(UserError, match=f"'0123' fits several: .*stageA/RN18/{FIRST}'"):
         named(kept_in(tmp_path), names=["0123"])
-    assert [one.fingerprint for one in named(kept_in(tmp_path), names=[FIRST])] == [FIRST]
+    assert [run.fingerprint for run in named(kept_in(tmp_path), names=[FIRST])] == [FIRST]
 
 
 @pytest.mark.parametrize("name", ["", "/", "9", "stageA", "stageA/RN18", "stageB/RN18/0123", ".."])
@@ -200,7 +184,7 @@ def test_what_is_removed_is_gone_with_its_folder_and_nothing_else(tmp_path: Path
     other, copy = make_run(tmp_path, SECOND), make_copy(tmp_path)
     before = sorted(other.iterdir())
     remove_kept(named(kept_in(tmp_path), names=[FIRST])[0])
-    assert [one.fingerprint for one in kept_in(tmp_path)] == [SECOND, COPY[:16]]
+    assert [run.fingerprint for run in kept_in(tmp_path)] == [SECOND, COPY[:16]]
     assert [path for path in other.iterdir() if path.name != ".run.lock"] == before
     remove_kept(named(kept_in(tmp_path), names=["abab"])[0])
     assert not copy.exists()
@@ -214,7 +198,7 @@ def test_nothing_behind_a_link_is_removed(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     (folder / "link").symlink_to(elsewhere)
     folder.with_name(SECOND).symlink_to(elsewhere)
-    assert [one.fingerprint for one in kept_in(tmp_path)] == [FIRST]
+    assert [run.fingerprint for run in kept_in(tmp_path)] == [FIRST]
     remove_kept(only(tmp_path))
     assert not folder.exists()
     assert (elsewhere / "faces").exists()
@@ -226,33 +210,31 @@ def test_a_held_run_is_kept_and_the_others_go(tmp_path: Path) -> None:
     make_copy(tmp_path)
     with run_lock(held):
         kept = kept_in(tmp_path)
-        assert [one.state for one in kept] == ["running", "interrupted", "finished"]
-        gone, refused = for_each(kept, dispose=remove_kept)
-    assert [one.fingerprint for one in gone] == [SECOND, COPY[:16]]
-    ((one, error),) = refused
-    assert one.fingerprint == FIRST
-    assert f"pid {os.getpid()} on " in str(error)
+        assert [run.state for run in kept] == ["running", "interrupted", "finished"]
+        remove_kept(kept[1])
+        with pytest.raises(LockHeldError, match=f"pid {os.getpid()} on "):
+            remove_kept(kept[0])
     assert (held / LAST).exists()
 
 
 def test_copies_are_held_by_a_standardize_that_works(tmp_path: Path) -> None:
     copy = make_copy(tmp_path)
     with run_lock(tmp_path / ".work" / "standardize"):
-        one = only(tmp_path)
-        assert one.state == "running"
+        run = only(tmp_path)
+        assert run.state == "running"
         with pytest.raises(LockHeldError):
-            remove_kept(one)
+            remove_kept(run)
     assert copy.exists()
     assert only(tmp_path).holder == ""
 
 
 def test_a_run_that_worked_since_it_was_listed_is_kept(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
-    one = only(tmp_path)
+    run = only(tmp_path)
     later = time.time() + 1
     os.utime(folder / LAST, (later, later))
     with pytest.raises(LockHeldError, match="came and went"):
-        remove_kept(one)
+        remove_kept(run)
     assert (folder / LAST).exists()
 
 
@@ -263,38 +245,6 @@ def test_a_removal_that_is_cut_short_leaves_a_run_that_goes_on_or_starts(tmp_pat
     order = [path.name for path in kept_files(folder)]
     assert order[:2] == [PREVIOUS, LAST]
     assert sorted(order) == sorted(path.name for path in folder.iterdir())
-
-
-def run_of(folder: Path) -> Run:
-    identity = json.loads((folder / IDENTITY).read_text("utf-8"))
-    return Run("stageA", "RN18", identity["fingerprint"], folder, identity)
-
-
-def test_a_fresh_start_sets_aside_all_that_was_learnt(tmp_path: Path) -> None:
-    folder = make_run(tmp_path)
-    (folder / "best-0001.safetensors").write_bytes(b"weights")
-    run = run_of(folder)
-    with hold(run):
-        before = {path.name: path.read_bytes() for path in kept_files(folder)}
-        set_aside(run)
-        assert [path.name for path in kept_files(folder)] == [IDENTITY]
-    old, new = sorted(kept_in(tmp_path), key=lambda one: one.state, reverse=True)
-    assert (old.state, old.epoch) == ("set aside", "3 of 4")
-    assert {path.name: path.read_bytes() for path in old.folder.iterdir()} == before
-    assert (new.state, new.fingerprint) == ("interrupted", FIRST)
-    publish(tmp_path)
-    assert [one.fingerprint for one in finished(kept_in(tmp_path))] == [FIRST]
-
-
-def test_a_run_that_has_not_begun_leaves_nothing_to_set_aside(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = tmp_path / ".work" / "stageA" / "RN18" / FIRST
-    run = Run("stageA", "RN18", FIRST, folder, {})
-    with hold(run), caplog.at_level("INFO"):
-        set_aside(run)
-    assert "nothing to set aside" in caplog.text
-    assert [path.name for path in folder.parent.iterdir()] == [FIRST]
 
 
 def test_what_is_half_written_is_removed_where_no_process_works(tmp_path: Path) -> None:
@@ -342,11 +292,9 @@ def test_the_table_is_aligned_and_ends_with_the_sum(tmp_path: Path) -> None:
     assert run.split()[:4] == ["stageA", "RN18", FIRST, "running"]
     assert f"pid {os.getpid()} on " in run
     assert copy.split()[4] == "-"
-    assert total == f"2 in .work: {readable_size(sum(one.num_bytes for one in kept_in(tmp_path)))}"
+    assert total == f"2 in .work: {readable_size(sum(run.num_bytes for run in kept_in(tmp_path)))}"
 
 
-@pytest.mark.parametrize(
-    ("num_bytes", "expected"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (312_400_000, "312.4 MB"), (2 * 10**9, "2.0 GB")]
-)  # fmt: skip
-def test_sizes_are_readable(num_bytes: int, expected: str) -> None:
-    assert readable_size(num_bytes) == expected
+def test_sizes_are_readable() -> None:
+    sizes = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 312_400_000: "312.4 MB", 2 * 10**9: "2.0 GB"}
+    assert {num_bytes: readable_size(num_bytes) for num_bytes in sizes} == sizes

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped import shipped
 
 from stages.config import Manifest, View
 from stages.runtime.errors import UserError
@@ -72,11 +73,8 @@ def test_names_that_would_be_equal_get_a_hash_of_their_id_all_of_them() -> None:
     expected = [f"a_b-{hash_of(ids[0])}", f"a_b-{hash_of(ids[1])}", f"A_B-{hash_of(ids[2])}"]
     assert file_stems(placed(*ids)) == [*expected, "other"]
     assert file_stems(placed(*ids[::-1])) == ["other", *expected[::-1]]
-
-
-def test_equal_names_in_two_folders_stay_as_they_are() -> None:
-    rows = placed("a/1", "b/1").assign(label=["Sad", "Happy"])
-    assert file_stems(rows) == ["1", "1"]
+    # In two folders they stay as they are.
+    assert file_stems(placed("a/1", "b/1").assign(label=["Sad", "Happy"])) == ["1", "1"]
 
 
 def test_a_long_name_is_cut_within_its_bytes_and_tells_its_id() -> None:
@@ -105,14 +103,8 @@ def test_names_hold_on_every_system_and_differ(texts: list[str]) -> None:
         assert not set(stem) & {*RESERVED, *map(chr, range(32))}
         assert stem == stem.strip(" .")
         assert len(stem.encode()) <= 255
-        assert stem.split(".")[0].rstrip().lower() not in {
-            "con",
-            "prn",
-            "aux",
-            "nul",
-            "com1",
-            "lpt9",
-        }
+        devices = {"con", "prn", "aux", "nul", "com1", "lpt9"}
+        assert stem.split(".")[0].rstrip().lower() not in devices
 
 
 @pytest.mark.parametrize(
@@ -165,11 +157,8 @@ def test_each_split_has_all_class_folders_and_empty_ones_are_told(
     rows, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     unpack(tmp_path / "out", three_rows(rows), images=map(png, range(3)))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "index.csv",
-        "train",
-        "val",
-    ]
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["index.csv", "train", "val"]
     assert len(list((tmp_path / "out").glob("*/*/"))) == 14
     assert "train: no images of Angry, Disgust, Sad, Surprise, Neutral;" in caplog.text
     assert "suffixes" not in caplog.text
@@ -247,7 +236,8 @@ def test_only_a_new_or_an_empty_folder_is_vacant(tmp_path: Path) -> None:
 @pytest.fixture
 def manifests(faces, one_of_each_class, tmp_path: Path) -> Path:
     """Source `zz` (9 rows), source `yy` (1 row), groups, and views, two of them called as others."""
-    section = Manifest(
+    section = shipped(
+        Manifest,
         source_groups={"both": ("yy", "zz"), "lost": ("zz", "xx")},
         views={
             "tests": View(splits=("test",), include_sources=("zz",)),

@@ -4,13 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from shipped import shipped
 
 from stages.config import NoCorrection, Stage, Teacher
 from stages.runtime.errors import UserError
 from stages.training.inputs import InitialWeights, find_initial_weights
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
-STAGE = Stage(
+STAGE = shipped(
+    Stage,
     image_size=32,
     epochs=1,
     batch_size=8,
@@ -30,7 +32,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start_from(weights: str) -> InitialWeights:
-    teacher_params = Teacher(backbone="resnet18", weights=weights)
+    teacher_params = shipped(Teacher, backbone="resnet18", weights=weights)
     return find_initial_weights(
         Path("models"), stage_params=STAGE, teacher_params=teacher_params, teacher="B3"
     )

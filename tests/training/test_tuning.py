@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from shipped import shipped
 from small_faces import small_face, write_faces
 from torch import Tensor, nn
 
@@ -186,7 +187,7 @@ def val(tmp_path: Path) -> EvalLoader:
         FaceStore(tmp_path / "standardized"),
         rows,
         image_size=32,
-        preprocess=Preprocess(),
+        preprocess=shipped(Preprocess),
         workers=0,
         device=CPU,
     )

@@ -6,7 +6,6 @@ this command wrote.
 
 import argparse
 import logging
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,20 +14,6 @@ from stages.runtime.door import run_door
 SAMPLE = Path("raw/sample")
 
 logger = logging.getLogger(__name__)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line, do the work, return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.sample",
-        description="Draw the sample: some 1,500 faces in the raw formats of four datasets.",
-    )
-    parser.add_argument(
-        "out", nargs="?", type=Path, default=SAMPLE, metavar="OUT",
-        help="folder to write, default %(default)s",
-    )  # fmt: skip
-    arguments = parser.parse_args(argv)
-    return run_door(partial(work, arguments.out))
 
 
 def work(out: Path) -> None:
@@ -56,6 +41,14 @@ def work(out: Path) -> None:
         write_sample(folder, raw, planted=planted)
     logger.info("%s: %d files, %d planted faults", out, len(raw.contents()), len(planted))
 
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the folder to write."""
+    folder = "folder to write, default %(default)s"
+    parser.add_argument("out", nargs="?", type=Path, default=SAMPLE, metavar="OUT", help=folder)
+
+
+main = partial(run_door, work, __doc__, arguments=add_arguments)
 
 if __name__ == "__main__":
     raise SystemExit(main())

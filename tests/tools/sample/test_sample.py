@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from shipped import shipped
 from small_project import ROOT
 
 from stages.config import ExpwSource, FerplusSource, Folder7Source, RafdbSource
@@ -23,10 +24,10 @@ from tools.sample.folder import INDEX, check_replaceable
 
 SAMPLE = ROOT / "raw" / "sample"
 SOURCES = {
-    "ferplus": FerplusSource(format="ferplus", path="ferplus"),
+    "ferplus": shipped(FerplusSource, format="ferplus", path="ferplus"),
     "rafdb_basic": RafdbSource(format="rafdb_basic", path="rafdb_basic"),
     "affectnet_full_balanced": Folder7Source(format="folder7", path="affectnet_full_balanced"),
-    "expw": ExpwSource(format="expw", path="expw"),
+    "expw": shipped(ExpwSource, format="expw", path="expw"),
 }
 PLANTED = json.loads((SAMPLE / INDEX).read_text("utf-8"))["planted"]
 
