@@ -65,6 +65,6 @@ def differences(first: Evidence, second: Evidence, *, resamples: Resamples, bins
         for one in (first, second)
     )
     for metric, name in DIFFERENCES:
-        values[name] = float((after.found[metric] - before.found[metric])[0])
+        values[name] = float((after.metrics[metric] - before.metrics[metric])[0])
         values[f"{name}_95"] = list(percentiles(after.draws[metric] - before.draws[metric]))
     return values

@@ -110,7 +110,7 @@ def changes(trial: Trial, *, n: int, resamples: Resamples, bins: int) -> Refinem
         draw(found, trial.targets, resamples=resamples, bins=bins)
         for found in (trial.without, trial.refined)
     )
-    value = {name: float((after.found[name] - before.found[name])[0]) for name in _REPORTED}
+    value = {name: float((after.metrics[name] - before.metrics[name])[0]) for name in _REPORTED}
     interval = {name: percentiles(after.draws[name] - before.draws[name]) for name in _REPORTED}
     return Refinement(
         adopted=trial.adopted,

@@ -3,10 +3,16 @@ import pytest
 from scipy.stats import binom
 
 from stages.scoring import bootstrap
-from stages.scoring.bootstrap import estimates, mean_interval, resample
+from stages.scoring.bootstrap import (
+    METRICS,
+    estimates,
+    mean_interval,
+    metrics_of,
+    resample,
+    row_sums,
+)
+from stages.scoring.confidence import ece_floor
 from stages.scoring.metrics import score, softmax
-from stages.scoring.noise_floor import ece_floor
-from stages.scoring.sums import METRICS, Layout, metrics_of, row_sums
 
 SAMPLES = 60
 
@@ -65,7 +71,7 @@ def test_copies_of_a_row_do_not_narrow_the_interval(draw):
 def test_intervals_hold_the_known_truth_at_the_stated_rate(draw, sharpened, ece_rate):
     logits, targets = draw(400_000, seed=99)
     sums = row_sums(softmax(logits * sharpened), targets, bins=15).sum(axis=0, keepdims=True)
-    truth = metrics_of(sums, layout=Layout(7, 15))
+    truth = metrics_of(sums, classes=7)
     held = dict.fromkeys(METRICS, 0)
     for seed in range(SAMPLES):
         logits, targets = draw(400, seed=seed)

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.scoring.metrics import softmax
-from stages.scoring.noise_floor import ece_floor
-from stages.scoring.reliability import bin_of, expected_calibration_error
+from stages.scoring.confidence import ece_floor
+from stages.scoring.metrics import bin_of, expected_calibration_error, softmax
 
 BINS = 15
 

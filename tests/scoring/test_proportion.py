@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from stages.scoring.proportion import wilson_interval
+from stages.scoring.confidence import wilson_interval
 
 
 @pytest.mark.parametrize(

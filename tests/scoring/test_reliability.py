@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.scoring.metrics import softmax
-from stages.scoring.reliability import bin_of, expected_calibration_error, reliability_table
+from stages.scoring.metrics import bin_of, expected_calibration_error, reliability_table, softmax
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.integers(2, 20))

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stages.scoring.confidence import risk_coverage
 from stages.scoring.metrics import softmax
-from stages.scoring.selective import risk_coverage
 
 
 def _drawn(n, *, seed, levels=None):

@@ -1,12 +1,12 @@
 import pytest
 
+from stages.scoring.bootstrap import METRICS, metrics_of, row_sums
 from stages.scoring.metrics import score, softmax
-from stages.scoring.sums import METRICS, Layout, metrics_of, row_sums
 
 
 def _metrics(probabilities, targets, bins=15):
     sums = row_sums(probabilities, targets, bins=bins).sum(axis=0, keepdims=True)
-    return {name: found[0] for name, found in metrics_of(sums, layout=Layout(7, bins)).items()}
+    return {name: found[0] for name, found in metrics_of(sums, classes=7).items()}
 
 
 def test_sums_over_rows_give_the_scores(draw):
