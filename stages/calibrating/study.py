@@ -15,8 +15,14 @@ from stages.calibrating.calibration_file import (
     StageChoice,
     stage_models_file,
 )
-from stages.calibrating.models import FUSED_NAMES, stage_models
-from stages.calibrating.predictions import FittedModel, Predictions, fit_model, report_model
+from stages.calibrating.predictions import (
+    FUSED_NAMES,
+    FittedModel,
+    Predictions,
+    fit_model,
+    report_model,
+    stage_models,
+)
 from stages.calibrating.published import STAGES, PublishedTeacher
 from stages.calibrating.score_rows import Row, held_out_rows, score_rows
 from stages.calibrating.score_table import (
