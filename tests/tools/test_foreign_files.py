@@ -7,7 +7,7 @@ import pytest
 
 from stages.runtime.errors import UserError
 from tools.onnx_model import read_onnx
-from tools.rows_file import read_rows
+from tools.evaluation import read_rows
 
 
 def _unknown_operator() -> bytes:
