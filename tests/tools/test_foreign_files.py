@@ -6,8 +6,8 @@ import onnx
 import pytest
 
 from stages.runtime.errors import UserError
-from tools.onnx_model import read_onnx
 from tools.evaluation import read_rows
+from tools.onnx_model import read_onnx
 
 
 def _unknown_operator() -> bytes:
