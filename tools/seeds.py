@@ -54,7 +54,7 @@ class Summary:
 
 
 def read_experiments(shown: Sequence[Node]) -> tuple[list[SeedRun], list[UnusedRun]]:
-    """The runs, and the experiments that failed or have no metrics; each commit and seed once.
+    """Read the runs, and the experiments that failed or have no metrics; each commit and seed once.
 
     Of runs of one recipe and seed with equal numbers, such as the workspace and its commit, one is
     taken. Unlike ones are all kept, and `summarize` refuses them.
@@ -132,13 +132,13 @@ def _read(node: Node) -> SeedRun | UnusedRun:
 
 
 def _made(data: Node) -> set[str]:
-    """What the stages made: outs and metrics. An out of `dvc add` is a data source: given."""
+    """Name what the stages made: outs and metrics. An out of `dvc add` is a data source: given."""
     outs = {path for path, out in data["outs"].items() if not out["is_data_source"]}
     return outs | set(data["metrics"])
 
 
 def _content(files: Node, path: str) -> Any:
-    """What a file held; None if it was not there or could not be read."""
+    """Return what a file held; None if it was not there or could not be read."""
     return files.get(path, {}).get("data")
 
 

@@ -45,7 +45,7 @@ class StageRows:
 
     @property
     def places(self) -> dict[str, KeptRows]:
-        """Test and each gate, by its name in the score table."""
+        """Return test and each gate, by its name in the score table."""
         return {"test": self.test} | {f"gate:{name}": rows for name, rows in self.gates.items()}
 
 
@@ -141,7 +141,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Past:
-    """What weights learnt from, and the val rows that chose and calibrated them.
+    """Pictures that weights learnt from, and the val rows that chose and calibrated them.
 
     `unknown` says why nothing is known of some weights; empty if all is known.
     """

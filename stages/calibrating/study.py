@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Study:
-    """What was fitted, and all scores.
+    """Fitted models and all scores.
 
     `reported` holds the predictions of the models that are shown, by stage and name, then by place,
     in domain first: the teachers and the fusion that params.yaml chose.
@@ -154,17 +154,19 @@ def model_rows(
                 left_out = ", ".join(f"{n} {why}" for why, n in predictions.left_out.items())
                 logger.warning("%s: no row is left to report on (%s)", title, left_out)
             elif in_domain:
-                told = "%s: the stage's filter admits %d of %d rows: they are no other data"
-                logger.warning(told, title, in_domain, len(ids))
+                message = "%s: the stage's filter admits %d of %d rows: they are no other data"
+                logger.warning(message, title, in_domain, len(ids))
         yield from score_rows(predictions, resampling=resampling, in_domain=in_domain)
 
 
-def headline_metrics(found: Study) -> dict[str, Any]:
+def headline_metrics(results: Study) -> dict[str, Any]:
     """Choose the few numbers of metrics/teachers.json, rounded to six digits."""
-    calibration = found.calibration
+    calibration = results.calibration
     metrics: dict[str, Any] = {"taken": calibration.stage, "model": calibration.fused_model}
-    for stage, name in found.reported:
-        scores = found.scores[(found.scores["stage"] == stage) & (found.scores["model"] == name)]
+    for stage, name in results.reported:
+        scores = results.scores[
+            (results.scores["stage"] == stage) & (results.scores["model"] == name)
+        ]
         about = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
         headline = {"rows": calibration.headline_rows} | about
         n = number(scores, "classes", **headline).n
@@ -188,11 +190,11 @@ def headline_metrics(found: Study) -> dict[str, Any]:
     about = {"what": STAGE_GAIN, "model": calibration.fused_model, "by": "all"}
     compared = {
         place: {
-            metric: round(number(found.paired, metric, rows=place, **about).value, DIGITS)
+            metric: round(number(results.paired, metric, rows=place, **about).value, DIGITS)
             for metric in DIFFERENCES
         }
         for place in dict.fromkeys(("val", calibration.headline_rows))
-        if number(found.paired, DIFFERENCES[0], rows=place, **about).n
+        if number(results.paired, DIFFERENCES[0], rows=place, **about).n
     }
     first, second = STAGES
     metrics[f"{second}_vs_{first}"] = {calibration.fused_model: compared}
