@@ -94,7 +94,7 @@ class Probabilities:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Fitted weights, temperatures and bias: `p = softmax(log(mixture) / temperature + class_bias)`.
+    """Fitted numbers: `p = softmax(log(mixture) / temperature + class_bias)`.
 
     `votes_temperature` is fitted to the crowd's votes instead; None where there are too few. Where
     a temperature is no fit it is 1, and its `no_fit` says why.

@@ -174,7 +174,7 @@ def _is_parted(by_class: Floats, targets: Ints) -> bool:
 
 
 def _scaling_at(here: _Point) -> Scaling | None:
-    """Return the scaling at an optimum; None if its T is out of bounds or the rows leave it open."""
+    """Return the scaling at an optimum; None if T is out of bounds or the rows leave it open."""
     place = here.place
     information = len(here.slopes.T) * np.linalg.eigvalsh(here.curvature)[0]
     if not (1 / HIGHEST < place[0] < 1 / LOWEST and information > _LEAST_INFORMATION):
