@@ -3,7 +3,7 @@
     python -m stages.calibrate
 
 In: params.yaml, manifests/, models/<stage>/<teacher>/ of both stages; no image is read.
-Out: models/calibrated/calibration.json, metrics/teachers.json, plots/data/teachers/.
+Out: models/calibrated/, metrics/teachers.json, plots/data/teachers/.
 """
 
 import logging
@@ -17,44 +17,45 @@ logger = logging.getLogger(__name__)
 
 def work() -> None:
     """Read everything, fit everything, then write; nothing is written if anything is wrong."""
-    from stages.calibrating.published import STAGES, read_manifest_folder, read_teacher
-    from stages.calibrating.report import calibration_json, metrics_json
-    from stages.calibrating.study import study
-    from stages.calibrating.tables import write_plot_data
+    from stages.calibrating.calibration_file import write_calibration
+    from stages.calibrating.plot_data import write_plot_data
+    from stages.calibrating.published import STAGES, read_teacher
+    from stages.calibrating.score_table import write_scores
+    from stages.calibrating.study import headline_metrics, study
     from stages.config import load_params
+    from stages.records.folder import read_folder
     from stages.runtime.files import published_folder, write_json
 
     params = load_params()
-    settings = params.calibrate
-    manifest = read_manifest_folder(Path("manifests"))
+    manifest = read_folder(Path("manifests"))
     teachers = {
         stage: [
             read_teacher(Path("models", stage, name), manifest=manifest) for name in params.teachers
         ]
         for stage in STAGES
     }
-    found = study(
+    results = study(
         teachers,
         manifest=manifest,
-        settings=settings,
+        settings=params.calibrate,
         seed=params.seed,
-        init_from={"stageB": params.stageB.init_from},
+        models_folder=Path("models"),
     )
-    calibration = calibration_json(found, settings=settings)
-    metrics = metrics_json(found, settings=settings)
+    metrics = headline_metrics(results)
     with published_folder(Path("models/calibrated")) as folder:
-        write_json(folder / "calibration.json", calibration)
+        write_calibration(folder, results.calibration)
+        write_scores(folder / "scores.csv", results.scores)
+        write_scores(folder / "paired.csv", results.paired)
     write_json(Path("metrics/teachers.json"), metrics)
-    everyone = [one for stage in STAGES for one in teachers[stage]]
     with published_folder(Path("plots/data/teachers")) as folder:
         write_plot_data(
             folder,
-            assessments=found.assessments,
-            teachers=everyone,
-            metrics=metrics,
-            bins=settings.bins,
+            reported=results.reported,
+            teachers=[teacher for stage in STAGES for teacher in teachers[stage]],
+            scores=results.scores,
+            bins=params.calibrate.bins,
         )
-    logger.info("%s", found.verdict.says)
+    logger.info("%s", results.calibration.verdict.says)
 
 
 main = partial(run_door, work, __doc__)

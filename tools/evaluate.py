@@ -4,8 +4,8 @@
     python -m tools.evaluate models/export/ensemble.onnx --rows manifests/expw_lq_gate.csv
 
 In: params.yaml, manifests/ and saved logits; with --rows the faces in standardized/ too. Out: a
-table, and JSON when asked for. Rows that were trained on, or copies of them, are counted and left
-out.
+table, and JSON when asked for, with the rows of the score table. Rows that were trained on, or
+copies of them, are counted and left out.
 """
 
 import argparse
@@ -16,37 +16,28 @@ from pathlib import Path
 from stages.runtime.door import run_door
 
 
+<<<<<<< HEAD
 def work(model: Path, rows: Path | None, standardized: Path, out: Sequence[Path]) -> None:
     """Calibrate on val, score, print the table, and write it to each of `--out`."""
-    from stages.calibrating.protocol import protocol_of
-    from stages.calibrating.published import read_manifest_folder
     from stages.computing.device import keep_freed_memory
     from stages.config import load_params
     from stages.runtime.errors import UserError
     from stages.runtime.files import write_json
+    from tools.evaluation import evaluate_onnx, evaluate_own_rows, evaluate_teacher
     from tools.readable import readable
-    from tools.subject import Place, onnx_numbers, own_numbers, teacher_numbers
 
     keep_freed_memory()
     params = load_params()
-    place = Place(
-        manifest=read_manifest_folder(Path("manifests")),
-        models=Path("models"),
-        standardized=standardized,
-        machine=params.machine,
-        protocol=protocol_of(params.calibrate, seed=params.seed),
-        init_from={"stageB": params.stageB.init_from},
-    )
-    is_file = model.suffix == ".onnx"
-    if is_file and rows is None:
+    if rows is not None:
+        score = evaluate_onnx if model.suffix == ".onnx" else evaluate_teacher
+        evaluation = score(model, rows, standardized=standardized, params=params)
+    elif model.suffix == ".onnx":
         raise UserError(f"{model.name}: holds no logits; say with --rows what to score it on")
-    if rows is None:
-        found = own_numbers(model, place=place)
     else:
-        found = (onnx_numbers if is_file else teacher_numbers)(model, rows, place=place)
-    print(readable(found))
+        evaluation = evaluate_own_rows(model, params=params)
+    print(readable(evaluation))
     for path in out:
-        write_json(path, found)
+        write_json(path, evaluation.model_dump(mode="json"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
-from stages.calibrating.calibration import Pair
+from stages.calibrating.calibration import Probabilities
 from stages.config import Preprocess
 from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
@@ -41,12 +42,12 @@ class OnnxModel:
 
     @property
     def image_size(self) -> int:
-        """The side of the model's input, px."""
+        """Return the side of the model's input, px."""
         return int(self.metadata["preprocess"]["size"])
 
     @property
     def preprocess(self) -> Preprocess:
-        """The preprocess section that the file carries."""
+        """Return the preprocess section that the file carries."""
         block = self.metadata["preprocess"]
         clahe = block["clahe"]
         if clahe is not None:
@@ -56,11 +57,11 @@ class OnnxModel:
 
     @property
     def weights_sha256(self) -> tuple[str, ...]:
-        """Of the teachers inside."""
+        """Return the hashes of the teachers inside."""
         return tuple(self.metadata["weights_sha256"].values())
 
     def about(self) -> dict[str, str]:
-        """What tells this file from others of the same teachers."""
+        """Return what tells this file from others of the same teachers."""
         precision = str(self.metadata["precision"])
         return {"name": self.path.name, "sha256": sha256_file(self.path), "precision": precision}
 
@@ -82,10 +83,10 @@ def read_onnx(path: Path) -> OnnxModel:
             f"{path.name}: expected an ONNX file, got {describe_file(path)} that onnxruntime "
             f"cannot load: {reason}"
         ) from None
-    found = session.get_modelmeta().custom_metadata_map
-    if missing := [key for key in _METADATA if key not in found]:
+    texts = session.get_modelmeta().custom_metadata_map
+    if missing := [key for key in _METADATA if key not in texts]:
         raise UserError(f"{path.name}: metadata: {missing} missing; was it exported here?")
-    metadata = {key: json.loads(text) for key, text in found.items()}
+    metadata = {key: json.loads(text) for key, text in texts.items()}
     if metadata.get("metadata_version") != METADATA_VERSION:
         got = metadata.get("metadata_version")
         raise UserError(f"{path.name}: metadata_version: expected {METADATA_VERSION}, got {got}")
@@ -95,17 +96,18 @@ def read_onnx(path: Path) -> OnnxModel:
     return OnnxModel(path, metadata)
 
 
-def predict_onnx(model: OnnxModel, batches: Iterable[Mapping[str, Any]]) -> Pair:
-    """Raw and calibrated probabilities (N, 7) of every batch's `image` (n, 3, S, S), in order."""
+def predict_onnx(model: OnnxModel, batches: Iterable[npt.NDArray[np.float32]]) -> Probabilities:
+    """Predict raw and calibrated probabilities (N, 7) of batches of images (n, 3, S, S)."""
     session = _session(model.path)
     outputs = [
-        session.run(["logits", "probabilities"], {"image": np.ascontiguousarray(batch["image"])})
-        for batch in batches
+        session.run(["logits", "probabilities"], {"image": np.ascontiguousarray(images)})
+        for images in batches
     ]
     logits, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     raw = softmax(logits)
-    scaled: Floats = probabilities.astype(np.float64)
-    return Pair(raw, scaled / scaled.sum(axis=1, keepdims=True), np.full_like(raw, np.nan))
+    calibrated: Floats = probabilities.astype(np.float64)
+    calibrated /= calibrated.sum(axis=1, keepdims=True)
+    return Probabilities(raw, calibrated, np.full_like(raw, np.nan))
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

@@ -28,8 +28,9 @@ def work(all_commits: bool, out: Path | None) -> None:
     options = ["--all-commits"] if all_commits else []
     runs, failed = read_experiments(json.loads(_show(options)))
     summaries, alone = summarize(runs)
-    for one in (*failed, *alone):
-        print(f"left out: {one.name}: {one.reason}")
+    unused = (*failed, *alone)
+    for run in unused:
+        print(f"left out: {run.name}: {run.reason}")
     if not summaries:
         raise UserError(
             "expected experiments that differ in their seed only, found none; "
@@ -37,9 +38,9 @@ def work(all_commits: bool, out: Path | None) -> None:
         )
     print(table(summaries))
     if out:
-        left_out = [asdict(one) for one in (*failed, *alone)]
-        found = {"summaries": [asdict(one) for one in summaries], "left_out": left_out}
-        write_json(out, found)
+        left_out = [asdict(run) for run in unused]
+        values = [asdict(summary) for summary in summaries]
+        write_json(out, {"summaries": values, "left_out": left_out})
 
 
 def _show(options: Sequence[str]) -> str:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.scoring.bootstrap import Interval, Resamples, draw, mean_interval, percentiles
+from stages.scoring.bootstrap import (
+    Estimate,
+    Interval,
+    Resamples,
+    draw,
+    mean_interval,
+    paired_differences,
+    percentiles,
+)
 from stages.scoring.metrics import Floats, Ints, row_nll, softmax
 from stages.scoring.temperature import (
     HIGHEST,
@@ -36,15 +44,15 @@ class Scaling:
     class_bias: ClassBias = NO_BIAS
 
     def apply(self, logits: Floats) -> Floats:
-        """Probabilities (N, 7)."""
+        """Return probabilities (N, 7)."""
         return softmax(logits / self.temperature + np.asarray(self.class_bias))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of a bias per class on rows that it was not fitted on.
+    """A bias per class, tried on rows that it was not fitted on, and whether it is adopted.
 
-    `without` and `refined` are their probabilities (N, 7); of no row where it could not be tried.
+    `without` and `refined` are these rows' probabilities (N, 7); N is 0 if it could not be tried.
     """
 
     adopted: bool
@@ -53,36 +61,31 @@ class Trial:
     without: Floats
     refined: Floats
 
-
-@dataclass(frozen=True)
-class Refinement:
-    """What a bias per class changes on held-out folds, and whether it is used.
-
-    Changes are with the bias minus without; they are None if it could not be tried.
-    """
-
-    adopted: bool
-    reason: str
-    n: int
-    nll_change: float | None = None
-    nll_change_95: Interval | None = None
-    accuracy_change: float | None = None
-    accuracy_change_95: Interval | None = None
-    macro_f1_change: float | None = None
-    macro_f1_change_95: Interval | None = None
+    def changes(self, *, resamples: Resamples, bins: int) -> dict[str, Estimate]:
+        """Return what the bias changes, with minus without; empty if it could not be tried."""
+        if not len(self.targets):
+            return {}
+        before, after = (
+            draw(probabilities, self.targets, resamples=resamples, bins=bins)
+            for probabilities in (self.without, self.refined)
+        )
+        return paired_differences(before, after, metrics=_REPORTED)
 
 
 def try_bias(logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples) -> Trial:
     """Try a bias per class by folds (N,); adopt it if the interval of its NLL change is below 0.
 
-    The ECE has no say: NLL is a proper score and holds calibration already, while the ECE also
-    falls for a model that says less, and its change has no interval that holds its rate. It is not
-    tried if the rows outside of some fold have no optimum, with a bias or without.
+    The ECE is not used to decide: NLL is a proper score and holds calibration already, while the
+    ECE also falls for a model that says less, and no interval of its change holds its rate. The
+    bias is not tried if the rows outside of a fold have no optimum, with a bias or without.
     """
-    if reason := _obstacle(targets, fold):
-        return untried(reason)
+    held_out = np.unique(fold)
+    if len(held_out) < 2:
+        return untried("too few groups")
+    if any((np.bincount(targets[fold != held], minlength=7) == 0).any() for held in held_out):
+        return untried("a class has too few rows")
     without, refined = np.empty_like(logits), np.empty_like(logits)
-    for held in np.unique(fold):
+    for held in held_out:
         out = fold == held
         temperature = fit_temperature(logits[~out], one_hot(targets[~out]))
         scaling = fit_scaling(logits[~out], targets[~out], start=temperature.value)
@@ -97,36 +100,13 @@ def try_bias(logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples)
 
 
 def untried(reason: str) -> Trial:
-    """A trial that could not be made."""
+    """Make the trial of a bias that could not be tried."""
     nothing = np.empty((0, 7))
     return Trial(False, reason, np.empty(0, dtype=np.int64), nothing, nothing)
 
 
-def changes(trial: Trial, *, n: int, resamples: Resamples, bins: int) -> Refinement:
-    """What the bias changes on the n rows of the trial, with 95 % intervals of the differences."""
-    if not len(trial.targets):
-        return Refinement(adopted=trial.adopted, reason=trial.reason, n=n)
-    before, after = (
-        draw(found, trial.targets, resamples=resamples, bins=bins)
-        for found in (trial.without, trial.refined)
-    )
-    value = {name: float((after.found[name] - before.found[name])[0]) for name in _REPORTED}
-    interval = {name: percentiles(after.draws[name] - before.draws[name]) for name in _REPORTED}
-    return Refinement(
-        adopted=trial.adopted,
-        reason=trial.reason,
-        n=n,
-        nll_change=value["nll"],
-        nll_change_95=interval["nll"],
-        accuracy_change=value["accuracy"],
-        accuracy_change_95=interval["accuracy"],
-        macro_f1_change=value["macro_f1"],
-        macro_f1_change_95=interval["macro_f1"],
-    )
-
-
 def fit_scaling(logits: Floats, targets: Ints, *, start: float) -> Scaling | None:
-    """The T and the bias with the least NLL together, from T = `start`; None without an optimum.
+    """Fit T and bias with the least NLL together, from T = `start`; None without an optimum.
 
     Convex in 1/T and bias: at its optimum the mean probability of each class is its share of the
     rows (bias-corrected temperature scaling, Alexandari 2020). There is an optimum if no bias is
@@ -148,7 +128,7 @@ def fit_scaling(logits: Floats, targets: Ints, *, start: float) -> Scaling | Non
 def scaling_interval(
     logits: Floats, targets: Ints, *, scaling: Scaling, resamples: Resamples
 ) -> Interval:
-    """The 95 % bootstrap interval of a T that was fitted with a bias.
+    """Return the 95 % bootstrap interval of a T that was fitted with a bias.
 
     Each draw goes one Newton step from it, with the curvature of all rows, so none is fitted anew.
     An end at a bound is open.
@@ -173,13 +153,13 @@ class _Point:
 
     @property
     def slope(self) -> Floats:
-        """That of the mean NLL, (8,)."""
+        """Return the slope of the mean NLL, (8,)."""
         result: Floats = self.slopes.mean(axis=1)
         return result
 
 
 def _is_parted(by_class: Floats, targets: Ints) -> bool:
-    """Whether some bias is right on every row: then T -> 0 with that bias lowers the NLL for ever.
+    """Return whether some bias is right on every row: then T -> 0 with it lowers the NLL for ever.
 
     Bias d is right where `d_k - d_y <= m_yk`, the least margin of the rows of class y over class k.
     These have a solution if no cycle of margins has a sum below 0 (Floyd and Warshall).
@@ -194,7 +174,7 @@ def _is_parted(by_class: Floats, targets: Ints) -> bool:
 
 
 def _scaling_at(here: _Point) -> Scaling | None:
-    """The scaling at an optimum; None if its T is out of bounds or the rows leave it open."""
+    """Return the scaling at an optimum; None if T is out of bounds or the rows leave it open."""
     place = here.place
     information = len(here.slopes.T) * np.linalg.eigvalsh(here.curvature)[0]
     if not (1 / HIGHEST < place[0] < 1 / LOWEST and information > _LEAST_INFORMATION):
@@ -224,24 +204,16 @@ def _at(by_class: Floats, targets: Ints, place: Floats) -> _Point:
 
 
 def _newton_step(here: _Point) -> Floats:
-    """To be taken off; the sum of its biases is 0."""
+    """Return the step to subtract; the sum of its biases is 0."""
     step, *_ = np.linalg.lstsq(here.curvature, here.slope, rcond=None)
     return np.asarray(step, dtype=np.float64)
 
 
 def _descend(by_class: Floats, targets: Ints, here: _Point, *, step: Floats) -> _Point:
-    """After the longest of 1, 1/2, 1/4, ... of Newton's step that lowers the NLL enough."""
+    """Take the longest of 1, 1/2, 1/4, ... of Newton's step that lowers the NLL enough."""
     gain, share = float(here.slope @ step), 1.0
-    there = _at(by_class, targets, here.place - step)
-    while there.nll > here.nll - 1e-4 * share * gain + 1e-12:
+    after = _at(by_class, targets, here.place - step)
+    while after.nll > here.nll - 1e-4 * share * gain + 1e-12:
         share /= 2
-        there = _at(by_class, targets, here.place - share * step)
-    return there
-
-
-def _obstacle(targets: Ints, fold: Ints) -> str:
-    """Why a bias cannot be tried; empty if it can."""
-    if len(np.unique(fold)) < 2:
-        return "too few groups"
-    counts = (np.bincount(targets[fold != held], minlength=7) for held in np.unique(fold))
-    return "a class has too few rows" if any((count == 0).any() for count in counts) else ""
+        after = _at(by_class, targets, here.place - share * step)
+    return after

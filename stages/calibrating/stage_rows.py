@@ -1,49 +1,61 @@
-"""The manifest and a stage's filter -> the rows that its models are fitted and reported on.
+"""The manifest and the teachers' cards -> rows to fit and to report on, and rows that they know.
 
 In domain is what the stage's own filter admits, in val and in test alike.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from stages.calibrating.published import Manifest
+from stages.calibrating.published import STAGES, Mask, PublishedTeacher, read_checked_card
 from stages.config import Filter
+from stages.modeling.card import CARD_FILE, TeacherCard, read_card
+from stages.records.folder import ManifestFolder
+from stages.records.views import select
+from stages.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
-class Account:
-    """Rows, and how many were left out of them for what reason."""
+class KeptRows:
+    """Manifest rows, and how many were left out of them for what reason."""
 
-    rows: pd.DataFrame
-    left_out: Mapping[str, int]
+    frame: pd.DataFrame
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
-    def without(self, mask: pd.Series, *, reason: str) -> "Account":
-        """The rows outside of the mask (N,); those inside are counted under the reason."""
-        return Account(self.rows[~mask], {**self.left_out, reason: int(mask.sum())})
+    def without(self, mask: Mask, *, reason: str) -> "KeptRows":
+        """Leave the rows of the mask (N,) out and count them under the reason."""
+        return KeptRows(self.frame[~mask], {**self.left_out, reason: int(mask.sum())})
 
 
 @dataclass(frozen=True)
 class StageRows:
-    """Rows to fit on, rows to report on and gates; what chose or fitted the model left the gates.
+    """Rows to fit on, to report on, and of gates without those that chose or fitted the model.
 
     `admitted` are the ids that the stage's filter lets through: a gate row among them is in domain.
     """
 
-    val: Account
-    test: Account
-    gates: Mapping[str, Account]
+    val: KeptRows
+    test: KeptRows
+    gates: Mapping[str, KeptRows]
     admitted: frozenset[str]
+
+    @property
+    def places(self) -> dict[str, KeptRows]:
+        """Return test and each gate, by its name in the score table."""
+        return {"test": self.test} | {f"gate:{name}": rows for name, rows in self.gates.items()}
 
 
 def stage_rows(
-    manifest: Manifest, *, rows: Filter, stage: str, started_from: Mapping[str, Filter]
+    manifest: ManifestFolder, *, rows: Filter, stage: str, started_from: Mapping[str, Filter]
 ) -> StageRows:
     """Choose the rows by the filter that the stage's teachers were trained with.
 
-    `started_from` are the stages whose weights they started from, with the filters of those: what
-    chose these weights leaves the gates too.
+    `started_from` are the filters of the stages whose weights they started from: the val rows that
+    chose these weights leave the gates too.
 
     Raises:
         UserError: if a name of the filter matches no row.
@@ -51,25 +63,131 @@ def stage_rows(
     admitted = manifest.admitted(rows, key=f"{stage}.filter")
     val, test = (admitted[admitted["split"] == split] for split in ("val", "test"))
     chosen_by = {f"val of {stage}, which chose its weights": set(val["group"])}
-    for earlier, its_rows in started_from.items():
+    for earlier, earlier_filter in started_from.items():
+        known = manifest.admitted(earlier_filter, key=f"{earlier}.filter")
         reason = f"val of {earlier}, which chose the weights that {stage} started from"
-        chosen_by[reason] = _val_groups(manifest, its_rows, stage=earlier)
-    return StageRows(
-        val=Account(val, {}),
-        test=Account(test, {}),
-        gates={name: _gate(gate, chosen_by) for name, gate in manifest.gates.items()},
-        admitted=frozenset(admitted["id"]),
-    )
+        chosen_by[reason] = set(known.loc[known["split"] == "val", "group"])
+    gates = {}
+    for name, gate in manifest.gates.items():
+        kept = KeptRows(gate)
+        for place, groups in chosen_by.items():
+            among = np.asarray(kept.frame["group"].isin(groups))
+            kept = kept.without(among, reason=f"the row or a copy of it is in {place}")
+        gates[name] = kept
+    return StageRows(KeptRows(val), KeptRows(test), gates, frozenset(admitted["id"]))
 
 
-def _val_groups(manifest: Manifest, rows: Filter, *, stage: str) -> set[str]:
-    admitted = manifest.admitted(rows, key=f"{stage}.filter")
-    return set(admitted.loc[admitted["split"] == "val", "group"])
+def rows_of(
+    teachers: Sequence[PublishedTeacher], *, models: Path, manifest: ManifestFolder
+) -> StageRows:
+    """Choose the rows of a stage, by the filter that all of its teachers were trained with.
+
+    Raises:
+        UserError: if they were not trained with one filter, or `models` does not hold what they
+            started from.
+    """
+    first = teachers[0]
+    for teacher in teachers[1:]:
+        if teacher.filter != first.filter:
+            raise UserError(
+                f"models/{first.stage}: teacher.json: filter: {first.name} and {teacher.name} "
+                "were trained on other rows; train them again with one recipe"
+            )
+    started_from = {
+        card.stage: card.filter
+        for teacher in teachers
+        for card in _earlier_cards(teacher, models=models, manifest=manifest)
+    }
+    return stage_rows(manifest, rows=first.filter, stage=first.stage, started_from=started_from)
 
 
-def _gate(rows: pd.DataFrame, chosen_by: Mapping[str, set[str]]) -> Account:
-    account = Account(rows, {})
-    for place, groups in chosen_by.items():
-        among = account.rows["group"].isin(groups)
-        account = account.without(among, reason=f"the row or a copy of it is in {place}")
-    return account
+def _earlier_cards(
+    teacher: PublishedTeacher, *, models: Path, manifest: ManifestFolder
+) -> Iterator[TeacherCard]:
+    """Read the cards of the weights that a teacher started from, the nearest first."""
+    stage, start = teacher.stage, teacher.started_from
+    while start is not None:
+        if start.stage not in STAGES[: STAGES.index(stage)]:
+            raise UserError(
+                f"models/{stage}/{teacher.name}/teacher.json: started_from.stage: expected a "
+                f"stage before {stage}, got {start.stage}; run `dvc repro {stage}@{teacher.name}`"
+            )
+        card = read_checked_card(models / start.stage / teacher.name, manifest=manifest)
+        if card.weights_sha256 != start.weights_sha256:
+            raise UserError(
+                f"models/{stage}/{teacher.name}/teacher.json: started_from: expected the weights "
+                f"of models/{start.stage}/{teacher.name}, {card.weights_sha256[:12]}…, got "
+                f"{start.weights_sha256[:12]}…; run `dvc repro {stage}@{teacher.name}`"
+            )
+        yield card
+        stage, start = start.stage, card.started_from
+
+
+@dataclass(frozen=True)
+class KnownPictures:
+    """Rows by id, and the pictures of their groups by the hash of their pixels."""
+
+    ids: frozenset[str] = frozenset()
+    sha256: frozenset[str] = frozenset()
+
+    def among(self, rows: pd.DataFrame) -> Mask:
+        """Mark the rows (N,) that are here, or a copy of them.
+
+        In a table of another manifest a copy is a picture with the same pixels as one here.
+        """
+        known = rows["id"].isin(self.ids) | rows["sha256"].isin(self.sha256)
+        return np.asarray(known, dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class Past:
+    """KnownPictures that weights learnt from, and the val rows that chose and calibrated them.
+
+    `unknown` says why nothing is known of some weights; empty if all is known.
+    """
+
+    trained: KnownPictures
+    val: KnownPictures
+    unknown: str
+
+
+def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: ManifestFolder) -> Past:
+    """Find the past of the teachers with these weights, and of the weights that they started from.
+
+    They are looked for in `models/<stage>/<teacher>`. Weights that several folders hold (0 epochs
+    pass those of an earlier stage through) have the past of them all.
+    """
+    cards = defaultdict(list)
+    for path in sorted(path for stage in STAGES for path in models.glob(f"{stage}/*/{CARD_FILE}")):
+        card = read_card(path.parent)
+        cards[card.weights_sha256].append(card)
+    wanted, known = list(weights_sha256), set()
+    chosen = []
+    while wanted:
+        weights = wanted.pop()
+        if weights in known:
+            continue
+        known.add(weights)
+        if weights not in cards:
+            reason = f"no teacher below {models.name}/ has the weights {weights[:12]}…"
+            return Past(KnownPictures(), KnownPictures(), reason)
+        for card in cards[weights]:
+            if card.manifest_sha256 != manifest.sha256:
+                reason = f"{card.stage}/{card.teacher} was trained on another manifest than the one"
+                return Past(KnownPictures(), KnownPictures(), f"{reason} at hand")
+            if card.started_from is not None:
+                wanted.append(card.started_from.weights_sha256)
+            # Training was thinned by `max_per_class`, val was not.
+            key, groups = f"{card.stage}.filter", manifest.source_groups
+            thinned = select(manifest.rows, card.filter, key=key, source_groups=groups)
+            whole = manifest.admitted(card.filter, key=key)
+            chosen += [thinned[thinned["split"] == "train"], whole[whole["split"] == "val"]]
+    rows = pd.concat(chosen)
+    trained, val = (_pictures(rows[rows["split"] == split], manifest) for split in ("train", "val"))
+    return Past(trained, val, "")
+
+
+def _pictures(rows: pd.DataFrame, manifest: ManifestFolder) -> KnownPictures:
+    """Gather the rows and all that share a group with them."""
+    whole = manifest.rows[manifest.rows["group"].isin(set(rows["group"]))]
+    return KnownPictures(frozenset(whole["id"]), frozenset(whole["sha256"]))

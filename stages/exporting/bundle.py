@@ -55,7 +55,7 @@ class Bundle:
 
     def probabilities(self, logits: Sequence[Floats]) -> Floats:
         """Calibrated probabilities (N, 7) of the ensemble from each teacher's logits (N, 7)."""
-        return self.calibration.apply(np.stack([softmax(own) for own in logits])).scaled
+        return self.calibration.apply(np.stack([softmax(own) for own in logits])).calibrated
 
 
 def read_bundle(models: Path) -> Bundle:

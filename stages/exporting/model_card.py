@@ -16,7 +16,7 @@ from stages.exporting.bundle import ENSEMBLE, Bundle
 from stages.exporting.onnx_file import lowest_ir_version
 from stages.exporting.scores import Block, Scores
 from stages.runtime.files import write_text
-from stages.scoring.noise_floor import FLOOR_MEANS, floor_cell
+from stages.scoring.confidence import FLOOR_MEANS, floor_cell
 
 CARD_FILE = "model_card.md"
 

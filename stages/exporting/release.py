@@ -60,7 +60,7 @@ def export_models(
             folder / f"{name}.onnx",
             model.eval(),
             describe(cards, calibration=calibration, cut=cut, opset=settings.opset),
-            fitted_on=f"val{no_fits([calibration])}",
+            fitted_on=f"val ({note})" if (note := no_fits([calibration])) else "val",
             evidence=evidence,
             settings=settings,
         )

@@ -7,6 +7,7 @@ run; a disk that is full later is waited for, then named.
 """
 
 import logging
+import os
 import pickle
 import time
 from collections.abc import Callable, Mapping
