@@ -21,7 +21,13 @@ from stages.exporting.checks import (
     measure_loss,
     require_small_loss,
 )
-from stages.exporting.export_files import HeldOutAccuracy, LatencyFile, ModelParity, ParityFile
+from stages.exporting.export_files import (
+    HeldOutAccuracy,
+    LatencyFile,
+    ModelLatency,
+    ModelParity,
+    ParityFile,
+)
 from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import to_onnx, write_onnx
 from stages.exporting.rows import ExportRows
@@ -42,12 +48,12 @@ def export_bundle(
         LossError: if a variant loses more accuracy than the recipe allows.
         SizeError: if a variant is hardly smaller than the fp32 file.
     """
-    parity, latency = ParityFile(stage=bundle.stage), LatencyFile(stage=bundle.stage)
+    parity: dict[str, ModelParity] = {}
+    latency: dict[str, ModelLatency] = {}
     for model in bundle.exported_models():
         path = folder / f"{model.name}.onnx"
-        files, checks = _export(path, model, rows, cut=cut, settings=settings)
-        parity.models[model.name] = checks
-        latency.models[model.name] = measure_latency(files, model.module, rows.images)
+        files, parity[model.name] = _export(path, model, rows, cut=cut, settings=settings)
+        latency[model.name] = measure_latency(files, model.module, rows.images)
     for name, member in bundle.members.items():
         target = folder / "teachers" / name
         save_teacher(target, member.model, member.card)
@@ -57,7 +63,10 @@ def export_bundle(
             same = torch.equal(loaded(images), member.model(images))
         if not same or card != member.card:
             raise ParityError(f"teachers/{name}: does not load back as it was saved")
-    return parity, latency
+    return (
+        ParityFile(stage=bundle.stage, models=parity),
+        LatencyFile(stage=bundle.stage, models=latency),
+    )
 
 
 def _export(

@@ -6,8 +6,10 @@ Faces are prepared as the card of the first teacher says, and by nothing else.
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader, choose_workers
 from stages.modeling.predict import predict
-from stages.modeling.weights import TeacherCard
+from stages.modeling.card import TeacherCard
 from stages.records.folder import MANIFEST_FILE
 from stages.records.schema import read_manifest, targets_of
 from stages.runtime.errors import UserError
@@ -107,12 +109,17 @@ class ExportRows:
     holds the ids of all rows of the manifest that a teacher has learnt.
     """
 
+    reader: FaceReader
     labelled: pd.DataFrame
     seen: frozenset[str]
-    split: str
+    split: Literal["test", "val"]
     held_out: pd.DataFrame
     images: Tensor
     pictures: list[Image]
+
+    def held_out_batches(self) -> Iterator[Tensor]:
+        """Read model input (n, 3, S, S) of the rows held out."""
+        return self.reader.batches(self.held_out)
 
 
 def choose_rows(
@@ -139,6 +146,7 @@ def choose_rows(
     split, rows = held_out_rows(manifest.rows, seen=seen)
     checked = spread(rows, settings.parity_rows)
     return ExportRows(
+        reader=reader,
         labelled=labelled,
         seen=seen,
         split=split,
@@ -172,14 +180,17 @@ def seen_ids(models: Path, bundle: Bundle, *, manifest: Manifest) -> frozenset[s
     return past.trained.ids.union(*(table["id"][table["seen"]] for table in tables))
 
 
-def held_out_rows(manifest: pd.DataFrame, *, seen: frozenset[str]) -> tuple[str, pd.DataFrame]:
+def held_out_rows(
+    manifest: pd.DataFrame, *, seen: AbstractSet[str]
+) -> tuple[Literal["test", "val"], pd.DataFrame]:
     """Select the rows of test, or of val if test has none, whose ids are not among `seen`.
 
     Raises:
         UserError: if there are neither.
     """
     unseen = manifest[~manifest["id"].isin(seen)]
-    for split in ("test", "val"):
+    splits: tuple[Literal["test", "val"], ...] = ("test", "val")
+    for split in splits:
         if len(rows := unseen[unseen["split"] == split]):
             return split, rows
     raise UserError(f"manifests/{MANIFEST_FILE}: expected test or val rows to check with, got none")

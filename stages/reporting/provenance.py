@@ -46,14 +46,14 @@ def _weights(run: Finished) -> Markup:
     rows = [
         (stage, teacher, card["backbone"], short(card["weights_sha256"]),
          short(card["fingerprint"]), card["epoch"], f"{card['image_size']} px",
-         str(card["recipe_version"]))
+         str(card["training_version"]))
         for (stage, teacher), card in run.cards.items()
     ]  # fmt: skip
     return table(
         "Weights.",
         "The epoch is the one that was best on val. Whole hashes stand in teacher.json of each.",
         ("stage", "teacher", "backbone", "weights SHA-256", "fingerprint of the run", "epoch",
-         "input", "recipe version"),
+         "input", "training version"),
         rows,
         words=5,
     )  # fmt: skip
