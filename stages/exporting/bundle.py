@@ -1,4 +1,4 @@
-"""models/calibrated/calibration.json and models/<stage>/* -> the models that are exported together."""
+"""calibration.json and models/<stage>/* -> the models that are exported together."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,20 +93,21 @@ def read_bundle(models: Path) -> Bundle:
             teachers differ in what a common file says only once (incident X3).
     """
     fitted = read_calibration(models / "calibrated")
-    entries = fitted.stages[fitted.stage].models
-    ensemble = entries[fitted.fused_model]
+    ensemble = fitted.taken[fitted.fused_model]
     members = {}
     for name, entry in ensemble.members.items():
+        alone = fitted.taken[name]
         if name.lower() == ENSEMBLE:
             raise UserError(f"params.yaml: teachers.{name}: this name is kept for the ensemble")
         model, card = load_teacher(models / fitted.stage / name)
-        if card.weights_sha256 != entry.weights_sha256:
-            raise UserError(
-                f"models/calibrated/calibration.json: {fitted.stage}.{name}: fitted on weights "
-                f"{entry.weights_sha256[:12]}…, got {card.weights_sha256[:12]}… in "
-                f"models/{fitted.stage}/{name}; run `dvc repro calibrate`"
-            )
-        members[name] = Member(model, card, entries[name].calibration())
+        for weights_sha256 in (entry.weights_sha256, alone.weights_sha256):
+            if card.weights_sha256 != weights_sha256:
+                raise UserError(
+                    f"models/calibrated/calibration.json: {fitted.stage}.{name}: fitted on weights "
+                    f"{weights_sha256[:12]}…, got {card.weights_sha256[:12]}… in "
+                    f"models/{fitted.stage}/{name}; run `dvc repro calibrate`"
+                )
+        members[name] = Member(model, card, alone.calibration)
     cards = [member.card for member in members.values()]
     for key in _SHARED:
         values = {card.teacher: getattr(card, key) for card in cards}
@@ -121,6 +122,5 @@ def read_bundle(models: Path) -> Bundle:
             f"{cards[0].manifest_sha256[:12]}…, got {fitted.manifest_sha256[:12]}…; "
             "run `dvc repro calibrate`"
         )
-    return Bundle(
-        fitted, members, ensemble.calibration(), sha256_file(models / "calibrated/calibration.json")
-    )
+    sha256 = sha256_file(models / "calibrated" / "calibration.json")
+    return Bundle(fitted, members, ensemble.calibration, sha256)

@@ -1,4 +1,4 @@
-"""An ONNX file and a torch module -> do they agree, what does a smaller file lose, how fast is it."""
+"""ONNX files and a torch module -> do they agree, what do smaller files lose, how fast are they."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

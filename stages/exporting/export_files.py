@@ -29,7 +29,7 @@ class ExportPart(BaseModel):
 
 
 class HeldOutAccuracy(ExportPart):
-    """The fp32 file on rows that no teacher was trained on, with what its numbers are numbers of."""
+    """The fp32 file on rows that no teacher was trained on."""
 
     split: Literal["test", "val"]
     n: Rows

@@ -80,7 +80,7 @@ _MIXTURES = {
 
 
 def _preprocess_block(card: TeacherCard, *, cut: Cut) -> dict[str, Any]:
-    """Describe the steps from a photo or a face (uint8 RGB) to the model's input, in OpenCV terms."""
+    """Describe the steps from a photo or a face (uint8 RGB) to the model's input for OpenCV."""
     size, clahe = card.image_size, card.preprocess["clahe"]
     equalized = levelled = None
     if clahe is not None:

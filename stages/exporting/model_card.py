@@ -12,7 +12,6 @@ import jinja2
 import pandas as pd
 
 from stages.calibrating.calibration import Calibration
-from stages.calibrating.calibration_file import headline_rows
 from stages.calibrating.score_table import number, pick
 from stages.config import ExpwSource, Source
 from stages.exporting.bundle import ENSEMBLE, Bundle
@@ -55,7 +54,7 @@ def write_model_card(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    headline = headline_rows(bundle.fitted)
+    headline = bundle.fitted.headline_rows
     ensemble = pick(scores, model=bundle.fitted.fused_model, label_rule="majority")
     in_domain = pick(ensemble, rows=headline, probabilities="calibrated")
     classes = [(name, number(in_domain, "f1", by="class", part=name)) for name in CLASSES]
@@ -104,11 +103,9 @@ def scores_of(scores: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
         UserError: if a model is missing, or was scored with other weights (incident N6).
     """
     stage = scores[scores["stage"] == bundle.stage]
-    hashes = {name: member.card.weights_sha256 for name, member in bundle.members.items()}
     for name, model in exported_names(bundle).items():
         scored = stage.loc[stage["model"] == model, "weights_sha256"].unique().tolist()
-        expected = "+".join(hashes.values()) if name == ENSEMBLE else hashes[name]
-        if scored != [expected]:
+        if scored != [bundle.fitted.taken[model].weights_sha256]:
             problem = "scores other weights than those in" if scored else "is missing, but is in"
             raise UserError(
                 f"models/calibrated/scores.csv: {bundle.stage}: {name}: {problem} "
@@ -118,7 +115,7 @@ def scores_of(scores: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
 
 
 def training_rows(models: Path, card: TeacherCard) -> dict[str, dict[str, int]]:
-    """Read on how many rows of which source a teacher learnt, in the stage that it started from too.
+    """Read on how many rows of which source a teacher learnt, in its stage and the one before.
 
     Raises:
         UserError: if a report is missing.

@@ -1,4 +1,4 @@
-"""Teachers and their calibration -> one ONNX file that carries weights and metadata, and running it.
+"""Teachers and their calibration -> one ONNX file with weights and metadata, and its sessions.
 
 In: modules from images (N, 3, S, S) to `(logits, probabilities)`, each (N, 7) float32, with
 `probabilities == softmax(logits / temperature + class_bias)`. Out: a checked file whose metadata
