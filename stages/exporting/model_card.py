@@ -21,7 +21,7 @@ from stages.faces.labels import CLASSES
 from stages.modeling.card import TeacherCard
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, write_text
-from stages.scoring.noise_floor import FLOOR_MEANS
+from stages.scoring.confidence import FLOOR_MEANS
 
 CARD_FILE = "model_card.md"
 

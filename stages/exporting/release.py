@@ -102,6 +102,7 @@ def _export(
             "%s: %.1f MB, loses %.4f of the accuracy on %d %s rows",
             *(small.name, small.stat().st_size / 1e6, loss.accuracy_loss, loss.n, rows.split),
         )
+    no_fit = no_fits([model.calibration])
     hits = full.argmax(axis=1) == targets_of(rows.held_out)
     accuracy, interval = mean_with_interval(hits.astype(float), rows.held_out)
     held_out = HeldOutAccuracy(
@@ -111,7 +112,7 @@ def _export(
         accuracy_95=interval,
         mean_top_probability=float(full.max(axis=1).mean()),
         label_rule="majority",
-        fitted_on=f"val{no_fits([model.calibration])}",
+        fitted_on=f"val ({no_fit})" if no_fit else "val",
         weights_sha256=metadata["weights_sha256"],
     )
     return files, ModelParity(parity=parity, held_out=held_out, variants=losses)

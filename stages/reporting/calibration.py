@@ -14,7 +14,7 @@ from stages.reporting.wording import (
     temperature,
     with_interval,
 )
-from stages.scoring.noise_floor import FLOOR_MEANS, floor_cell
+from stages.scoring.confidence import FLOOR_MEANS, floor_cell
 
 Rows = Callable[[Block], Iterator[Sequence[Content]]]
 

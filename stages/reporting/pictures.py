@@ -21,7 +21,7 @@ from stages.reporting.finished import Finished, in_domain
 from stages.reporting.mistakes import A_CLASS, mistakes_sheet
 from stages.reporting.wording import about, counted, number, scored
 from stages.runtime.files import write_bytes
-from stages.scoring.noise_floor import floor_words
+from stages.scoring.confidence import floor_words
 
 # Column of a training curve, and what it is called.
 _CURVES = (

@@ -13,7 +13,7 @@ from stages.reporting.wording import (
     scored,
     with_interval,
 )
-from stages.scoring.noise_floor import FLOOR_MEANS, floor_cell
+from stages.scoring.confidence import FLOOR_MEANS, floor_cell
 
 _MAIN = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"), ("ece", "ECE"))
 _CHOOSING = (("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("nll", "NLL"))

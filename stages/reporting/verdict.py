@@ -16,7 +16,7 @@ from stages.reporting.wording import (
     temperature,
     with_interval,
 )
-from stages.scoring.noise_floor import floor_words
+from stages.scoring.confidence import floor_words
 
 
 def verdict_section(run: Finished) -> Markup:

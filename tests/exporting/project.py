@@ -23,7 +23,7 @@ from stages.faces.shards import Face
 from stages.modeling.card import StartedFrom, TeacherCard
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
 from stages.runtime.files import read_json, sha256_file, write_json
-from stages.scoring.sums import METRICS
+from stages.scoring.bootstrap import METRICS
 from tests.exporting.tiny import BACKBONES, SIZE, make_card, make_teacher, save_tiny_teacher
 
 ROOT = Path(__file__).parents[2]
