@@ -147,7 +147,7 @@ def write_hash_manifest(
             "recipe_version": card.training_version,
             "manifest_sha256": card.manifest_sha256,
             "calibration_sha256": bundle.calibration_sha256,
-            "fusion": bundle.fusion,
+            "fusion": bundle.fitted.fusion,
             "calibration": {
                 "temperature": calibration.temperature,
                 "temperature_no_fit": calibration.temperature_no_fit,

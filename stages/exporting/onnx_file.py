@@ -64,13 +64,15 @@ class CalibratedModel(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Compute logits and calibrated probabilities."""
-        members = torch.stack([teacher(image) for teacher in self.teachers], dim=1)
+        members = [teacher(image) for teacher in self.teachers]
         if not self.is_mixture:
-            logits = members.squeeze(1)
-        elif self.mixes_logits:
-            logits = (torch.log_softmax(members, dim=2) * self.weights).sum(dim=1)
+            (logits,) = members
         else:
-            logits = torch.logsumexp(torch.log_softmax(members, dim=2) + self.weights.log(), dim=1)
+            logs = torch.log_softmax(torch.stack(members, dim=1), dim=2)
+            if self.mixes_logits:
+                logits = (logs * self.weights).sum(dim=1)
+            else:
+                logits = torch.logsumexp(logs + self.weights.log(), dim=1)
         return logits, torch.softmax(logits / self.temperature + self.class_bias, dim=1)
 
 

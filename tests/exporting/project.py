@@ -1,5 +1,6 @@
 """A project up to and including calibrate: two tiny teachers, 60 drawn faces, several a photo."""
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -61,7 +62,11 @@ def make_project(root: Path) -> None:
     cards: dict[str, dict[str, TeacherCard]] = {"stageA": {}, "stageB": {}}
     for stage, earlier in (("stageA", {}), ("stageB", cards["stageA"])):
         for seed, name in enumerate(BACKBONES):
-            start = StartedFrom(stage="stageA", weights_sha256=earlier[name].weights_sha256) if earlier else None
+            start = (
+                StartedFrom(stage="stageA", weights_sha256=earlier[name].weights_sha256)
+                if earlier
+                else None
+            )
             cards[stage][name] = save_tiny_teacher(
                 root / "models", name, seed=seed if earlier else seed + 10, stage=stage,
                 manifest_sha256=manifest_sha256, filter=FILTER, started_from=start,
@@ -91,7 +96,7 @@ def draw_face(number: int) -> Face:
 
 def relabelled(faces: list[Face]) -> list[Face]:
     """The faces with labels that RN18 is right about, so that a loss is no matter of chance."""
-    how = Preprocess.model_validate(make_card().preprocess)
+    how = Preprocess.model_validate_json(json.dumps(make_card().preprocess))
     batch = [to_model_input(decode(face.image), size=SIZE, preprocess=how) for face in faces]
     with torch.inference_mode():
         labels = make_teacher("RN18", seed=0)(torch.from_numpy(np.stack(batch))).argmax(dim=1)
