@@ -35,11 +35,10 @@ def work() -> None:
     from stages.calibrating.score_table import read_scores
     from stages.config import load_params
     from stages.exporting import reference
-    from stages.exporting.bundle import read_bundle
-    from stages.exporting.export_files import LATENCY_FILE, PARITY_FILE, write_hash_manifest
+    from stages.exporting.bundle import export_bundle, label_rows, read_bundle, write_hash_manifest
+    from stages.exporting.export_files import LATENCY_FILE, PARITY_FILE
     from stages.exporting.metadata import read_cut
     from stages.exporting.model_card import scores_of, training_rows, write_model_card
-    from stages.exporting.release import export_bundle
     from stages.exporting.rows import FaceReader, choose_rows
     from stages.exporting.soft_labels import write_soft_labels
     from stages.runtime.files import published_folder, write_bytes, write_json
@@ -49,18 +48,18 @@ def work() -> None:
     view = MANIFESTS / f"{settings.soft_labels_view}.csv"
     bundle = read_bundle(MODELS)
     scores = scores_of(read_scores(MODELS / "calibrated" / "scores.csv"), bundle)
-    learnt = training_rows(MODELS, bundle.cards[0])
+    learnt = training_rows(MODELS, bundle.card)
     cut = read_cut(STANDARDIZED, margin=cutting.crop_margin, max_side_px=cutting.max_side_px)
-    reader = FaceReader(STANDARDIZED, bundle.cards[0], params.machine)
-    rows = choose_rows(view, MODELS, bundle, reader=reader, settings=settings)
+    reader = FaceReader(STANDARDIZED, bundle.card, params.machine)
+    rows = choose_rows(view, MODELS, bundle.ensemble.cards, reader=reader, settings=settings)
     with published_folder(MODELS / "export") as folder:
         parity, latency = export_bundle(folder, bundle, rows, cut=cut, settings=settings)
         write_json(folder / PARITY_FILE, parity.model_dump(mode="json"))
         write_json(folder / LATENCY_FILE, latency.model_dump(mode="json"))
         write_bytes(folder / "reference.py", Path(reference.__file__).read_bytes())
-        logits = [reader.logits(rows.labelled, m.model) for m in bundle.members.values()]
+        probabilities = label_rows(bundle, rows)
         labels = write_soft_labels(
-            folder, rows.labelled, bundle.probabilities(logits), seen=rows.seen, settings=settings
+            folder, rows.labelled, probabilities, seen=rows.seen, settings=settings
         )
         write_model_card(
             folder,

@@ -14,8 +14,8 @@ import pandas as pd
 from stages.calibrating.calibration import Calibration
 from stages.calibrating.score_table import number, pick
 from stages.config import ExpwSource, Source
-from stages.exporting.bundle import ENSEMBLE, Bundle
-from stages.exporting.export_files import ParityFile, SoftLabels
+from stages.exporting.bundle import Bundle
+from stages.exporting.export_files import ENSEMBLE, ParityFile, SoftLabels
 from stages.exporting.onnx_file import lowest_ir_version
 from stages.faces.labels import CLASSES
 from stages.modeling.card import TeacherCard
@@ -60,7 +60,6 @@ def write_model_card(
     classes = [(name, number(in_domain, "f1", by="class", part=name)) for name in CLASSES]
     text = environment.get_template(f"{CARD_FILE}.j2").render(
         bundle=bundle,
-        card=bundle.cards[0],
         data=[
             (name, source.format, [_rows_of(name, source, rows[stage]) for stage in rows], source)
             for name, source in sources.items()
@@ -93,7 +92,7 @@ def write_model_card(
 
 def exported_names(bundle: Bundle) -> dict[str, str]:
     """Map the names of exported models to those in the score table, the ensemble first."""
-    return {ENSEMBLE: bundle.fitted.fused_model} | {name: name for name in bundle.members}
+    return {ENSEMBLE: bundle.fitted.fused_model} | {name: name for name in bundle.teachers}
 
 
 def scores_of(scores: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
@@ -102,14 +101,14 @@ def scores_of(scores: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
     Raises:
         UserError: if a model is missing, or was scored with other weights (incident N6).
     """
-    stage = scores[scores["stage"] == bundle.stage]
+    stage = scores[scores["stage"] == bundle.fitted.stage]
     for name, model in exported_names(bundle).items():
         scored = stage.loc[stage["model"] == model, "weights_sha256"].unique().tolist()
         if scored != [bundle.fitted.taken[model].weights_sha256]:
             problem = "scores other weights than those in" if scored else "is missing, but is in"
             raise UserError(
-                f"models/calibrated/scores.csv: {bundle.stage}: {name}: {problem} "
-                f"models/{bundle.stage}; run `dvc repro calibrate`"
+                f"models/calibrated/scores.csv: {bundle.fitted.stage}: {name}: {problem} "
+                f"models/{bundle.fitted.stage}; run `dvc repro calibrate`"
             )
     return stage
 

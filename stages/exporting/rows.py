@@ -20,7 +20,6 @@ from stages.calibrating.past import find_past
 from stages.calibrating.published import Manifest, read_manifest_folder
 from stages.computing.device import choose_device
 from stages.config import Export, Machine, Preprocess
-from stages.exporting.bundle import Bundle
 from stages.faces.decode import Image, decode
 from stages.faces.store import FaceStore
 from stages.loading.augmentation import NO_AUGMENTATION
@@ -123,7 +122,7 @@ class ExportRows:
 
 
 def choose_rows(
-    view: Path, models: Path, bundle: Bundle, *, reader: FaceReader, settings: Export
+    view: Path, models: Path, cards: Sequence[TeacherCard], *, reader: FaceReader, settings: Export
 ) -> ExportRows:
     """Read the view to label, and choose rows to check with from the manifest beside it.
 
@@ -136,13 +135,13 @@ def choose_rows(
         raise UserError(f"manifests/{view.name}: export.soft_labels_view: expected rows, got none")
     reader.require(labelled)
     manifest = read_manifest_folder(view.parent)
-    if manifest.sha256 != bundle.cards[0].manifest_sha256:
+    if manifest.sha256 != cards[0].manifest_sha256:
         raise UserError(
             f"{view.parent.name}/{MANIFEST_FILE}: expected the teachers' manifest "
-            f"{bundle.cards[0].manifest_sha256[:12]}…, got {manifest.sha256[:12]}…; "
-            f"run `dvc repro {bundle.stage}`"
+            f"{cards[0].manifest_sha256[:12]}…, got {manifest.sha256[:12]}…; "
+            f"run `dvc repro {cards[0].stage}`"
         )
-    seen = seen_ids(models, bundle, manifest=manifest)
+    seen = seen_ids(models, cards, manifest=manifest)
     split, rows = held_out_rows(manifest.rows, seen=seen)
     checked = spread(rows, settings.parity_rows)
     return ExportRows(
@@ -156,7 +155,7 @@ def choose_rows(
     )
 
 
-def seen_ids(models: Path, bundle: Bundle, *, manifest: Manifest) -> frozenset[str]:
+def seen_ids(models: Path, cards: Sequence[TeacherCard], *, manifest: Manifest) -> frozenset[str]:
     """Find the rows that some teacher was trained on, or that share a group with such a row.
 
     In its stage or in the one that it started from. `logits.parquet` says so for val, test and gate
@@ -165,18 +164,15 @@ def seen_ids(models: Path, bundle: Bundle, *, manifest: Manifest) -> frozenset[s
     Raises:
         UserError: if a teacher started from weights of another manifest.
     """
-    past = find_past(
-        [card.weights_sha256 for card in bundle.cards], models=models, manifest=manifest
-    )
+    weights = [card.weights_sha256 for card in cards]
+    past = find_past(weights, models=models, manifest=manifest)
     if past.unknown:
         raise UserError(
             f"models/: which rows the teachers have learnt is not known: {past.unknown}; "
-            f"run `dvc repro {bundle.stage}`"
+            f"run `dvc repro {cards[0].stage}`"
         )
-    tables = [
-        pd.read_parquet(models / bundle.stage / name / "logits.parquet", columns=["id", "seen"])
-        for name in bundle.members
-    ]
+    files = [models / card.stage / card.teacher / "logits.parquet" for card in cards]
+    tables = [pd.read_parquet(path, columns=["id", "seen"]) for path in files]
     return past.trained.ids.union(*(table["id"][table["seen"]] for table in tables))
 
 
