@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stages import export
-from stages.exporting import release, variants
+from stages.exporting import bundle, variants
 from tests.exporting.project import (
     assert_nothing_published,
     copy_before_export,
@@ -59,7 +59,7 @@ def test_incident_X2_a_variant_that_loses_too_much_fails_the_stage(
         return changed
 
     set_params(fresh, "export", max_accuracy_loss=0.99, variants=["int8"])
-    monkeypatch.setattr(release, "VARIANTS", {"int8": spoilt})
+    monkeypatch.setattr(bundle, "VARIANTS", {"int8": spoilt})
     message = "RN18.int8.onnx: loses 1.0000 [1.0000, 1.0000] of the accuracy on 19 rows"
     assert_refused(fresh, capsys, message)
 
@@ -69,7 +69,7 @@ def test_incident_X6_a_variant_that_saves_nothing_fails_the_stage(
     fresh: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, variant: str
 ) -> None:
     set_params(fresh, "export", variants=[variant])
-    monkeypatch.setattr(release, "VARIANTS", {variant: lambda proto: proto})
+    monkeypatch.setattr(bundle, "VARIANTS", {variant: lambda proto: proto})
     assert_refused(
         fresh,
         capsys,
@@ -91,7 +91,7 @@ def test_incident_X2_an_exporter_that_fails_fails_the_stage(
     def refuse(*args: object, **options: object) -> None:
         raise torch.onnx.OnnxExporterError("no ONNX function for aten::nothing")
 
-    monkeypatch.setattr(release, "to_onnx", refuse)
+    monkeypatch.setattr(bundle, "to_onnx", refuse)
     with pytest.raises(torch.onnx.OnnxExporterError):
         export.main([])
     assert_nothing_published(fresh)

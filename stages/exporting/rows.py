@@ -16,8 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from stages.calibrating.past import find_past
-from stages.calibrating.published import Manifest, read_manifest_folder
+from stages.calibrating.stage_rows import find_past
 from stages.computing.device import choose_device
 from stages.config import Export, Machine, Preprocess
 from stages.faces.decode import Image, decode
@@ -27,7 +26,7 @@ from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader, choose_workers
 from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
-from stages.records.folder import MANIFEST_FILE
+from stages.records.folder import MANIFEST_FILE, ManifestFolder, read_folder
 from stages.records.schema import read_manifest, targets_of
 from stages.runtime.errors import UserError
 from stages.scoring.metrics import Floats
@@ -134,7 +133,7 @@ def choose_rows(
     if labelled.empty:
         raise UserError(f"manifests/{view.name}: export.soft_labels_view: expected rows, got none")
     reader.require(labelled)
-    manifest = read_manifest_folder(view.parent)
+    manifest = read_folder(view.parent)
     if manifest.sha256 != cards[0].manifest_sha256:
         raise UserError(
             f"{view.parent.name}/{MANIFEST_FILE}: expected the teachers' manifest "
@@ -155,7 +154,9 @@ def choose_rows(
     )
 
 
-def seen_ids(models: Path, cards: Sequence[TeacherCard], *, manifest: Manifest) -> frozenset[str]:
+def seen_ids(
+    models: Path, cards: Sequence[TeacherCard], *, manifest: ManifestFolder
+) -> frozenset[str]:
     """Find the rows that some teacher was trained on, or that share a group with such a row.
 
     In its stage or in the one that it started from. `logits.parquet` says so for val, test and gate

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from scipy.special import softmax
 
 from stages.exporting.bundle import read_bundle
 from stages.runtime.errors import UserError
-from tests.exporting.project import BIAS, choose_fusion
+from tests.exporting.project import choose_fusion
 
 
 @pytest.fixture
@@ -27,29 +25,15 @@ def edit(models: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def test_a_bundle_holds_what_was_fitted_for_the_fusion_that_calibrate_chose(models: Path) -> None:
     fixed = read_bundle(models)
-    assert (fixed.stage, fixed.fitted.fusion) == ("stageB", "fixed")
-    assert fixed.weights == {"RN18": 0.7, "B3": 0.3}
-    assert fixed.calibration.temperature == 1.6
-    temperatures = {name: m.calibration.temperature for name, m in fixed.members.items()}
+    assert (fixed.fitted.stage, fixed.fitted.fusion) == ("stageB", "fixed")
+    assert fixed.ensemble.weights == {"RN18": 0.7, "B3": 0.3}
+    assert fixed.ensemble.calibration.temperature == 1.6
+    temperatures = {name: m.calibration.temperature for name, m in fixed.teachers.items()}
     assert temperatures == {"RN18": 1.3, "B3": 2.3}
-    assert [model.name for model in fixed.exported_models()] == ["RN18", "B3", "ensemble"]
     choose_fusion(models, "searched")
     searched = read_bundle(models)
-    assert searched.weights == {"RN18": 1.0, "B3": 0.0}
-    assert searched.calibration.temperature == 1.9
-
-
-def test_probabilities_are_fused_first_and_scaled_then(models: Path) -> None:
-    first, second = np.random.default_rng(0).normal(size=(2, 9, 7)) * 4
-    fused = 0.7 * softmax(first, axis=1) + 0.3 * softmax(second, axis=1)
-    expected = softmax(np.log(fused) / 1.6, axis=1)
-    actual = read_bundle(models).probabilities([first, second])
-    np.testing.assert_allclose(actual, expected, atol=1e-12)
-    choose_fusion(models, "fixed_logits")
-    expected = softmax((0.7 * first + 0.3 * second) / 1.2 + np.array(BIAS), axis=1)
-    # Without the constant that turns logits into log-probabilities the bias would meet others.
-    actual = read_bundle(models).probabilities([first, second])
-    np.testing.assert_allclose(actual, expected, atol=1e-9)
+    assert searched.ensemble.weights == {"RN18": 1.0, "B3": 0.0}
+    assert searched.ensemble.calibration.temperature == 1.9
 
 
 @pytest.mark.parametrize("model", ["B3", "fused_fixed"])

@@ -39,7 +39,7 @@ def read(path: Path) -> Any:
 
 def inputs_of(root: Path) -> np.ndarray:
     """Model input (37, 3, 32, 32) of the view's rows, row by row and by the book."""
-    block = json.dumps(read_bundle(root / "models").cards[0].preprocess)
+    block = json.dumps(read_bundle(root / "models").card.preprocess)
     view = pd.read_csv(root / "manifests" / "hq_train.csv")
     faces = pd.read_feather(root / "standardized" / "expw_hq" / "faces-00000.arrow")
     images = faces.set_index("id").loc[view["id"], "image"]
@@ -52,7 +52,7 @@ def expected_probabilities(root: Path, *, mixes_logits: bool = False) -> np.ndar
     batch = torch.from_numpy(inputs_of(root))
     with torch.inference_mode():
         bundle = read_bundle(root / "models")
-        logits = [m.model(batch).double().numpy() for m in bundle.members.values()]
+        logits = [teacher(batch).double().numpy() for teacher in bundle.ensemble.teachers]
     if mixes_logits:
         return softmax((0.7 * logits[0] + 0.3 * logits[1]) / 1.2 + np.array(BIAS), axis=1)
     fused = 0.7 * softmax(logits[0], axis=1) + 0.3 * softmax(logits[1], axis=1)

@@ -121,7 +121,8 @@ def test_numbers_carry_intervals_rows_and_what_they_were_fitted_on(card: Card) -
 def test_reported_temperature_that_is_no_fit_is_said(card: Card, facts: dict[str, Any]) -> None:
     no_fit = {"temperature": 1.0, "temperature_no_fit": "the logits are right on each of 9 rows"}
     bundle = facts["bundle"]
-    text = card(bundle=replace(bundle, calibration=replace(bundle.calibration, **no_fit)))
+    calibration = replace(bundle.ensemble.calibration, **no_fit)
+    text = card(bundle=replace(bundle, ensemble=replace(bundle.ensemble, calibration=calibration)))
     assert "(temperature 1, no fit, mixture of probabilities" in text
     assert "**The probabilities are not calibrated**: no temperature could be fitted, the" in text
     assert "Probabilities are calibrated for" not in text
@@ -185,7 +186,7 @@ def test_rows_are_those_of_the_stage_and_of_the_one_before_it(
     path = models / "stageA" / "RN18" / "alignmentreport.json"
     train = {"before": {"by_source": {"a": 99}}, "after": {"by_source": {"a": 7}}}
     path.write_text(json.dumps({"train": train}))
-    card = facts["bundle"].cards[0]
+    card = facts["bundle"].card
     assert training_rows(models, card) == {"stageA": {"a": 7}, "stageB": {"expw_hq": 30}}
     assert training_rows(models, make_card(stage="stageA")) == {"stageA": {"a": 7}}
     path.unlink()

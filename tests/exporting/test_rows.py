@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.calibrating.published import read_manifest_folder
 from stages.config import Filter
 from stages.exporting.bundle import read_bundle
 from stages.exporting.rows import held_out_rows, join_by_id, seen_ids, spread
+from stages.records.folder import read_folder
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, write_json
 from tests.exporting.project import FILTER
@@ -64,8 +64,8 @@ def models(project: Path, tmp_path: Path) -> Path:
 
 
 def seen(models: Path, project: Path) -> frozenset[str]:
-    manifest = read_manifest_folder(project / "manifests")
-    return seen_ids(models, read_bundle(models), manifest=manifest)
+    manifest = read_folder(project / "manifests")
+    return seen_ids(models, read_bundle(models).ensemble.cards, manifest=manifest)
 
 
 def admit_all(folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_reported_a_row_is_seen_with_its_group_and_by_any_teacher(
     models: Path, project: Path
 ) -> None:
     assert FILTER.max_per_class == 1
-    rows = read_manifest_folder(project / "manifests").rows
+    rows = read_folder(project / "manifests").rows
     train = rows[rows["split"] == "train"]
     few = seen(models, project)
     groups = set(train.loc[train["id"].isin(few), "group"])
@@ -94,7 +94,7 @@ def test_reported_a_row_is_seen_with_its_group_and_by_any_teacher(
 
 
 def test_what_the_stage_before_has_learnt_is_seen_too(models: Path, project: Path) -> None:
-    rows = read_manifest_folder(project / "manifests").rows
+    rows = read_folder(project / "manifests").rows
     train = set(rows.loc[rows["split"] == "train", "id"])
     assert not train <= seen(models, project)
     before = models / "stageA" / "RN18"
