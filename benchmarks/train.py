@@ -9,7 +9,6 @@ from faces of 112 px. On a GPU: RN18 at 224 and B3 at 384 px, and what whole run
 """
 
 import argparse
-import copy
 import json
 import statistics
 import tempfile
@@ -19,30 +18,35 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
+from benchmarks.bare_step import BareStep
 from benchmarks.command import Figures, as_lines
 from benchmarks.loader import write_faces
 from benchmarks.machine import describe_machine
-from stages.computing.device import be_fast, choose_device, choose_dtype, describe_device
-from stages.computing.heap import keep_freed_memory
+from stages.computing.device import (
+    be_fast,
+    choose_device,
+    choose_dtype,
+    describe_device,
+    keep_freed_memory,
+    peak_gpu_bytes,
+    reset_peak,
+)
 from stages.computing.team import ALONE
 from stages.config import Params, Stage, load_params
 from stages.faces.labels import CLASSES
-from stages.loading.loader import choose_workers
+from stages.faces.store import FaceStore
+from stages.loading.loader import choose_workers, scoring_batches, training_batches
 from stages.modeling.predict import predict
 from stages.modeling.teacher import Teacher, build_teacher
-from stages.records.schema import targets_of
 from stages.runtime.signals import StopRequest
-from stages.training.assembly import Faces, build_machinery, build_plan
+from stages.training.assembly import build_loop
 from stages.training.checkpoint import save_checkpoint
-from stages.training.engine import Engine
-from stages.training.memory import peak_gpu_bytes, reset_peak
+from stages.training.loop import Loop
 from stages.training.progress import Progress
-from stages.training.staffing import staff
+from stages.training.tuning import count_workers
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 ROUNDS = 9
@@ -85,15 +89,25 @@ SETTINGS = {
     ),
     "cuda": (
         Setting(
-            "two_stage", "stageA", "RN18", image_px=224, face_px=224, num_batches=400,
+            "two_stage",
+            "stageA",
+            "RN18",
+            image_px=224,
+            face_px=224,
+            num_batches=400,
             whole=Whole(epochs=60, rows=182_960, val_rows=18_296),
         ),
         Setting(
-            "two_stage", "stageB", "B3", image_px=384, face_px=384, num_batches=100,
+            "two_stage",
+            "stageB",
+            "B3",
+            image_px=384,
+            face_px=384,
+            num_batches=100,
             whole=Whole(epochs=1, rows=258_370, val_rows=0),
         ),
     ),
-}  # fmt: skip
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,92 +140,51 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(setting: Setting, *, device: torch.device, rounds: int) -> Figures:
     """Rates of the loop and of the bare step, their ratio, and what whole runs would take."""
     params = load_params(RECIPES / f"{setting.recipe}.yaml")
-    section = params.stage(setting.stage).model_copy(update={"image_size": setting.image_px})
+    stage_params = params.stage(setting.stage).model_copy(update={"image_size": setting.image_px})
     with tempfile.TemporaryDirectory() as name:
-        rows = _write_rows(Path(name), setting, section=section)
-        engine = _build_engine(Path(name), rows, params, section, setting=setting, device=device)
+        rows = _write_rows(Path(name), setting, stage_params=stage_params)
+        loop = _build_loop(Path(name), rows, params, stage_params, setting=setting, device=device)
         reset_peak(device)
-        _take_epoch(engine, 0)
+        _take_epoch(loop, 0)
         peak = peak_gpu_bytes(device)
-        figures = _compare(engine, section, rounds=rounds)
-        if setting.whole is not None:
-            scoring_img_s = _scoring_img_s(engine)
-            figures |= _projected(setting.whole, figures["loop_img_s"], scoring_img_s)
-            figures |= {"scoring_img_s": round(scoring_img_s, 1)}
-            figures |= {"peak_gpu_gib": None if peak is None else round(peak / 2**30, 2)}
+        figures = _compare(loop, stage_params, rounds=rounds)
+        if (whole := setting.whole) is not None:
+            scoring_img_s = _scoring_img_s(loop)
+            epoch_s = whole.rows / figures["loop_img_s"] + whole.val_rows / scoring_img_s
+            scope = f"{whole.epochs} x ({whole.rows} rows trained, {whole.val_rows} scored)"
+            figures |= {
+                "projected": scope,
+                "projected_s": round(whole.epochs * epoch_s, 1),
+                "scoring_img_s": round(scoring_img_s, 1),
+                "peak_gpu_gib": None if peak is None else round(peak / 2**30, 2),
+            }
     return figures
 
 
-class BareStep:
-    """Plain torch on one ready batch, with a model and an optimizer of its own."""
-
-    def __init__(self, engine: Engine, section: Stage, *, with_extras: bool) -> None:
-        machinery = engine.machinery
-        self._dtype, self._device = machinery.dtype, machinery.device
-        self._model = copy.deepcopy(machinery.model)
-        self._loss, self._max_norm = machinery.loss, section.max_grad_norm
-        is_fused = self._device.type == "cuda"
-        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3, fused=is_fused)
-        self._average = copy.deepcopy(machinery.weights()) if with_extras else None
-        batch = next(iter(engine.batches.epoch(0, start_batch=0)))
-        self._batch = {name: part.clone() for name, part in engine.finish(batch).items()}
-
-    @property
-    def batch_size(self) -> int:
-        """Images of a step."""
-        return len(self._batch["target"])
-
-    def take(self, number: int) -> None:
-        """Take so many steps."""
-        for _ in range(number):
-            self._optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(
-                self._device.type, self._dtype, enabled=self._dtype != torch.float32
-            ):
-                embedding = self._model.embed(self._batch["image"])
-                logits = self._model.head.training_logits(
-                    embedding, self._batch["target"], margin_rad=0.1
-                )
-            self._loss(logits, self._batch["target"]).backward()
-            if self._average is not None:
-                nn.utils.clip_grad_norm_(self._model.parameters(), self._max_norm)
-            self._optimizer.step()
-            if self._average is not None:
-                _average(self._average, self._model)
-
-
-def _average(average: nn.Module, model: nn.Module) -> None:
-    with torch.no_grad():
-        kept, new = ([p.detach() for p in m.parameters()] for m in (average, model))
-        torch._foreach_lerp_(kept, new, 0.01)
-        for old, value in zip(average.buffers(), model.buffers(), strict=True):
-            old.copy_(value)
-
-
-def _compare(engine: Engine, section: Stage, *, rounds: int) -> Figures:
+def _compare(loop: Loop, stage_params: Stage, *, rounds: int) -> Figures:
     """The loop and the bare steps in turns; a turn is an epoch, or as many steps."""
     bare, plain = (
-        BareStep(engine, section, with_extras=with_extras) for with_extras in (True, False)
+        BareStep(loop, stage_params, with_extras=with_extras) for with_extras in (True, False)
     )
     ways: dict[str, Callable[[int], None]] = {
-        "loop": partial(_take_epoch, engine),
-        "bare": lambda _: bare.take(engine.num_batches),
-        "plain": lambda _: plain.take(engine.num_batches),
+        "loop": partial(_take_epoch, loop),
+        "bare": lambda _: bare.take(loop.num_batches),
+        "plain": lambda _: plain.take(loop.num_batches),
     }
-    images = dict.fromkeys(ways, bare.batch_size * engine.num_batches)
-    images["loop"] = sum(engine.batches.sizes)
+    images = dict.fromkeys(ways, bare.batch_size * loop.num_batches)
+    images["loop"] = sum(loop.batches.sizes)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
-            seconds[name].append(_seconds(partial(way, turn), device=engine.machinery.device))
+            seconds[name].append(_seconds(partial(way, turn), device=loop.step.device))
     # The first turn warms up.
     measured = {name: taken[1:] for name, taken in seconds.items()}
-    figures = _figures(measured, images=images, checkpoint_s=_checkpoint_s(engine))
-    return figures | {"batch": bare.batch_size, "precision": str(engine.machinery.dtype)}
+    figures = _figures(measured, images=images, checkpoint_s=_checkpoint_s(loop))
+    return figures | {"batch": bare.batch_size, "precision": str(loop.step.dtype)}
 
 
-def _take_epoch(engine: Engine, epoch: int) -> None:
-    for _ in engine.steps(Progress(epoch=epoch)):
+def _take_epoch(loop: Loop, epoch: int) -> None:
+    for _ in loop.steps(Progress(epoch=epoch)):
         pass
 
 
@@ -239,39 +212,27 @@ def _figures(
     return figures | {"rounds": len(rates["loop"]), "checkpoint_s": round(checkpoint_s, 3)}
 
 
-def _projected(whole: Whole, loop_img_s: float, scoring_img_s: float) -> Figures:
-    seconds = whole.epochs * (whole.rows / loop_img_s + whole.val_rows / scoring_img_s)
-    about = f"{whole.epochs} x ({whole.rows} rows trained, {whole.val_rows} scored)"
-    return {"projected": about, "projected_s": round(seconds, 1)}
-
-
-def _scoring_img_s(engine: Engine) -> float:
-    machinery = engine.machinery
-    batches = engine.batches.epoch(0, start_batch=0)
+def _scoring_img_s(loop: Loop) -> float:
+    step, batches = loop.step, loop.batches.epoch(0, start_batch=0)
+    finish, device = loop.batches.finish, step.device
     start = time.perf_counter()
-    logits = predict(
-        machinery.weights(),
-        batches,
-        finish=engine.finish,
-        device=machinery.device,
-        dtype=machinery.dtype,
-    )
+    logits = predict(step.weights(), batches, finish=finish, device=device, dtype=step.dtype)
     return len(logits) / (time.perf_counter() - start)
 
 
-def _checkpoint_s(engine: Engine) -> float:
+def _checkpoint_s(loop: Loop) -> float:
     taken = []
     for _ in range(3):
         start = time.perf_counter()
-        state = engine.machinery.state() | {"progress": asdict(Progress())}
-        save_checkpoint(engine.folder, state)
+        state = loop.step.state() | {"progress": asdict(Progress())}
+        save_checkpoint(loop.folder, state)
         taken.append(time.perf_counter() - start)
     return statistics.median(taken)
 
 
-def _write_rows(folder: Path, setting: Setting, *, section: Stage) -> pd.DataFrame:
+def _write_rows(folder: Path, setting: Setting, *, stage_params: Stage) -> pd.DataFrame:
     """Shards of faces, and rows that show them until an epoch is full."""
-    num_rows = setting.num_batches * section.batch_size
+    num_rows = setting.num_batches * stage_params.batch_size
     number = min(num_rows, MAX_PICTURES)
     write_faces(folder, number, size=setting.face_px)
     ids = [f"faces/{n % number:06d}" for n in range(num_rows)]
@@ -279,57 +240,55 @@ def _write_rows(folder: Path, setting: Setting, *, section: Stage) -> pd.DataFra
     return pd.DataFrame({"id": ids, "label": labels})
 
 
-def _build_engine(
+def _build_loop(
     folder: Path,
     rows: pd.DataFrame,
     params: Params,
-    section: Stage,
+    stage_params: Stage,
     *,
     setting: Setting,
     device: torch.device,
-) -> Engine:
+) -> Loop:
     torch.manual_seed(0)
-    recipe = params.teachers[setting.teacher].model_copy(update={"pretrained": False})
+    teacher_params = params.teachers[setting.teacher].model_copy(update={"pretrained": False})
     model: Teacher = build_teacher(
-        recipe, image_size=section.image_size, scale=section.arcface.scale, key="teachers"
+        teacher_params,
+        image_size=stage_params.image_size,
+        scale=stage_params.arcface.scale,
+        key="teachers",
     )
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = choose_dtype(params.machine.precision, device)
-    faces = Faces(
-        folder / "standardized",
-        section=section,
+    store = FaceStore(folder / "standardized")
+    workers = choose_workers(params.machine.workers, device=device)
+    if workers > 1:
+        size, preprocess = stage_params.image_size, params.preprocess
+        trial = scoring_batches(
+            store, rows, image_size=size, preprocess=preprocess, workers=0, device=device
+        )
+        workers = count_workers(trial, model, most=workers, device=device, dtype=dtype)
+    batches = training_batches(
+        store,
+        rows,
+        stage_params=stage_params,
         preprocess=params.preprocess,
         seed=params.seed,
-        workers=choose_workers(params.machine.workers, device=device),
+        workers=workers,
         device=device,
-        team=ALONE,
     )
-    staff(faces, rows, model=model, device=device, dtype=dtype)
-    batches = faces.to_train_on(rows)
-    machinery = build_machinery(
+    return build_loop(
         model,
-        section=section,
-        recipe=recipe,
-        counts=np.bincount(targets_of(rows), minlength=len(CLASSES)),
+        batches,
+        stage_params=stage_params,
+        teacher_params=teacher_params,
+        seed=params.seed,
+        evaluate=lambda _: {},
+        checkpoint_minutes=CHECKPOINT_MINUTES,
+        folder=folder,
+        stop=StopRequest(),
         device=device,
         dtype=dtype,
         team=ALONE,
-    )
-    plan = build_plan(
-        section,
-        recipe=recipe,
-        seed=params.seed,
-        num_batches=len(batches.sizes),
-        checkpoint_minutes=CHECKPOINT_MINUTES,
-    )
-    return Engine(
-        machinery,
-        plan,
-        batches,
-        finish=batches.finish,
-        evaluate=lambda _: {},
-        folder=folder,
-        stop=StopRequest(),
     )
 
 

@@ -1,24 +1,21 @@
-"""Door of the DVC stages stageA and stageB: train one teacher, or go on where its run stopped.
+"""Door of the DVC stages stageA and stageB: train one teacher, or resume its run.
 
 `python -m stages.train stageA RN18`: standardized/ + manifests/ -> models/<stage>/<teacher>/.
-Work in progress lives in .work/<stage>/<teacher>/<fingerprint>/, out of DVC's reach. With
-`machine.processes` above 1 it starts so many of itself.
+Work in progress lives in .work/<stage>/<teacher>/<fingerprint>/, out of DVC's reach. If
+`machine.processes` is above 1, it starts that many processes of itself.
 """
 
 import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from stages.runtime.door import run_door
-
-STANDARDIZED, MANIFESTS, MODELS = Path("standardized"), Path("manifests"), Path("models")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, train, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m stages.train", description=__doc__)
-    parser.add_argument("stage", choices=["stageA", "stageB"], help="which recipe of params.yaml")
+    parser.add_argument("stage", choices=["stageA", "stageB"], help="a section of params.yaml")
     parser.add_argument("teacher", help="a name among params.yaml: teachers")
     fresh = "set what this run has learnt aside in .work; other params begin anew without it"
     parser.add_argument("--fresh", action="store_true", help=fresh)
@@ -31,17 +28,15 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
 
     Imports wait until here so that `--help` answers at once.
     """
-    from stages.computing.device import be_deterministic, be_fast, choose_device
-    from stages.computing.heap import keep_freed_memory
+    from stages.computing.device import be_deterministic, be_fast, choose_device, keep_freed_memory
     from stages.computing.launch import is_to_be_launched, launch
     from stages.computing.team import join_team
     from stages.config import load_params
     from stages.runtime.errors import UserError
     from stages.runtime.signals import stop_on_signals
-    from stages.training.learning import learn
     from stages.training.publish import publish_teacher
     from stages.training.run import hold, set_aside
-    from stages.training.session import Folders, open_session
+    from stages.training.session import open_session, train_teacher
 
     params = load_params()
     machine = params.machine
@@ -55,13 +50,13 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
         team = stack.enter_context(join_team(device))
         session = open_session(
             stage,
-            teacher=teacher,
-            section=params.stage(stage),
-            recipe=params.teachers[teacher],
+            teacher,
+            stage_params=params.stage(stage),
+            teacher_params=params.teachers[teacher],
             preprocess=params.preprocess,
             seed=params.seed,
             machine=machine,
-            folders=Folders(STANDARDIZED, MANIFESTS, MODELS),
+            device=device,
             team=team,
         )
         if is_to_be_launched(machine.processes):
@@ -71,8 +66,8 @@ def work(stage: str, teacher: str, *, fresh: bool) -> int | None:
         stop = stack.enter_context(stop_on_signals())
         if fresh:
             team.lead(lambda: set_aside(session.run))
-        model, progress = learn(session, stop=stop)
-        publish_teacher(session, model, progress=progress)
+        model, progress, logits = train_teacher(session, stop=stop)
+        publish_teacher(session, model, progress=progress, logits=logits)
     return None
 
 

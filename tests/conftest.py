@@ -1,6 +1,8 @@
-"""The small project as a fixture."""
+"""The small project as fixtures: with its raw pictures only, and with its manifest made."""
 
+import shutil
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,35 @@ settings.load_profile("no_deadline")
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """A function that makes the project's params; the current folder is the project."""
     draw(tmp_path / "raw" / "toy", images=IMAGES)
+    monkeypatch.chdir(tmp_path)
+
+    def configure(**changes: Any) -> Path:
+        write_params(tmp_path, small_params(**changes))
+        return tmp_path
+
+    return configure
+
+
+@pytest.fixture(scope="session")
+def manifested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small project with its manifest, made once; tests copy it."""
+    from stages import manifest, standardize
+
+    folder = tmp_path_factory.mktemp("manifested")
+    draw(folder / "raw" / "toy", images=IMAGES)
+    write_params(folder, small_params())
+    with chdir(folder):
+        assert standardize.main([]) == 0
+        assert manifest.main([]) == 0
+    return folder
+
+
+@pytest.fixture
+def prepared(
+    manifested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """A function that sets params of a project with its manifest; it is the current folder."""
+    shutil.copytree(manifested, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
 
     def configure(**changes: Any) -> Path:

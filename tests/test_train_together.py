@@ -7,19 +7,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from small_project import ROOT
 
-from stages import manifest, standardize, train
+from stages import train
 from stages.runtime.files import read_json
 from stages.runtime.lock import run_lock
 
-ROOT = Path(__file__).parents[1]
 PUBLISHED = Path("models/stageA/RN18")
 # No batch norm, of which each process on a CPU has its own: two processes compute what one does.
 BACKBONE = "test_efficientnet_gn"
@@ -28,18 +28,11 @@ Project = Callable[..., Path]
 
 
 @pytest.fixture
-def prepared(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """The project with its manifest made, for door processes that find the package."""
+def configure(prepared: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project with its manifest, for door processes that find the package."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-    def prepare(**changes: Any) -> Path:
-        folder = project(teachers__RN18__backbone=BACKBONE, **changes)
-        assert standardize.main([]) == 0
-        assert manifest.main([]) == 0
-        return folder
-
-    return prepare
+    return partial(prepared, teachers__RN18__backbone=BACKBONE)
 
 
 def exit_code(*arguments: str) -> int:
@@ -58,18 +51,21 @@ def losses() -> list[float]:
     ],
 )
 def test_two_processes_learn_what_one_does_and_score_every_row_once(
-    prepared: Project, prior: dict[str, object]
+    configure: Project, prior: dict[str, object]
 ) -> None:
     # By SGD and without a limit on its norm: a factor in the gradient would change the losses.
     recipe = {
         "stageA__prior": prior,
-        "stageA__accumulate": 2, "stageA__batch_size": 9, "teachers__RN18__optimizer": "sgd",
-        "stageA__learning_rate": 0.02, "stageA__max_grad_norm": 1e6,
-    }  # fmt: skip
-    prepared(**recipe)
+        "stageA__accumulate": 2,
+        "stageA__batch_size": 9,
+        "teachers__RN18__optimizer": "sgd",
+        "stageA__learning_rate": 0.02,
+        "stageA__max_grad_norm": 1e6,
+    }
+    configure(**recipe)
     assert exit_code() == 0
     alone, logits_alone = losses(), pd.read_parquet(PUBLISHED / "logits.parquet")
-    prepared(machine__processes=2, **recipe)
+    configure(machine__processes=2, **recipe)
     assert exit_code("--fresh") == 0
     assert losses() == pytest.approx(alone, rel=1e-3)
     logits = pd.read_parquet(PUBLISHED / "logits.parquet")
@@ -80,13 +76,13 @@ def test_two_processes_learn_what_one_does_and_score_every_row_once(
     assert read_json(PUBLISHED / "environment.json")["processes"] == 2
 
 
-def test_a_run_of_two_processes_that_was_killed_goes_on_in_one(prepared: Project) -> None:
-    prepared()
+def test_a_run_of_two_processes_that_was_killed_goes_on_in_one(configure: Project) -> None:
+    configure()
     assert exit_code() == 0
     alone = losses()
     (work,) = Path(".work/stageA/RN18").iterdir()
     (work / "status.json").unlink()
-    prepared(machine__processes=2, machine__checkpoint_minutes=1e-5)
+    configure(machine__processes=2, machine__checkpoint_minutes=1e-5)
     command = [sys.executable, "-m", "stages.train", "stageA", "RN18", "--fresh"]
     launcher = subprocess.Popen(command)
     _wait_for_step(work, 5, launcher)
@@ -95,7 +91,7 @@ def test_a_run_of_two_processes_that_was_killed_goes_on_in_one(prepared: Project
         os.kill(process.pid, signal.SIGKILL)
     launcher.wait()
     psutil.wait_procs(children, timeout=30)
-    prepared(machine__processes=1)
+    configure(machine__processes=1)
     assert exit_code() == 0
     assert losses() == pytest.approx(alone, rel=1e-3)
     (later,) = read_json(PUBLISHED / "environment.json")["later_processes"]
@@ -104,9 +100,9 @@ def test_a_run_of_two_processes_that_was_killed_goes_on_in_one(prepared: Project
 
 
 def test_fewer_val_batches_than_processes_are_scored_by_some_of_them(
-    prepared: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    configure: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared(machine__processes=2, stageA__batch_size=40, stageA__epochs=1)
+    configure(machine__processes=2, stageA__batch_size=40, stageA__epochs=1)
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     assert exit_code() == 0
@@ -115,11 +111,11 @@ def test_fewer_val_batches_than_processes_are_scored_by_some_of_them(
 
 
 def test_a_held_lock_is_exit_code_3_and_said_once(
-    prepared: Project, capfd: pytest.CaptureFixture[str]
+    configure: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = prepared()
+    folder = configure()
     assert exit_code() == 0
-    prepared(machine__processes=2)
+    configure(machine__processes=2)
     (work,) = (folder / ".work/stageA/RN18").iterdir()
     with run_lock(work):
         assert exit_code() == 3
@@ -127,10 +123,10 @@ def test_a_held_lock_is_exit_code_3_and_said_once(
 
 
 def test_wrong_data_are_said_once_before_any_process_is_started(
-    prepared: Project, project: Project, capfd: pytest.CaptureFixture[str]
+    configure: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    prepared()
-    project(machine__processes=2, stageA__filter__min_native_px=4000)
+    configure()
+    configure(machine__processes=2, stageA__filter__min_native_px=4000)
     capfd.readouterr()
     assert exit_code() == 2
     printed = capfd.readouterr().err

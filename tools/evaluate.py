@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: argparse.Namespace) -> None:
     """Calibrate on val, score, print the table, and write it to each of `--out`."""
-    from stages.computing.heap import keep_freed_memory
+    from stages.computing.device import keep_freed_memory
     from stages.config import load_params
     from stages.runtime.errors import UserError
     from stages.runtime.files import write_json

@@ -1,14 +1,22 @@
-"""Which device trains, and in which precision."""
+"""Which device computes, in which precision, and how much memory it takes."""
 
+import ctypes
 import os
+import platform
+import sys
+from dataclasses import dataclass
 
 import torch
 
 from stages.runtime.errors import UserError
 
+_GIB = 2**30
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto` takes CUDA when there is one; a device that is asked for by name must exist.
+    """Choose CUDA for `auto` if there is a GPU; a device that is asked for by name must exist.
 
     Raises:
         UserError: if the named device is missing (there is no fallback to the CPU).
@@ -35,7 +43,7 @@ def be_fast() -> None:
 
 
 def be_deterministic() -> None:
-    """Let torch compute the same bits every time, without TF32; what cannot is an error.
+    """Let torch compute the same bits every time, without TF32; other operations are errors.
 
     Call it before anything uses a GPU.
     """
@@ -47,7 +55,7 @@ def be_deterministic() -> None:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The autocast dtype; fp32 means no autocast.
+    """Choose the autocast dtype; fp32 means no autocast.
 
     `auto` is bf16 on a GPU that computes in it, fp16 on an older one and fp32 on a CPU (bf16
     autocast on a CPU without bf16 instructions is 30 times slower).
@@ -65,5 +73,54 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device's name, for the record."""
+    """Name the device, for the record."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep freed memory for the next allocation.
+
+    It gives large blocks back to the system and takes new ones, which the system clears page by
+    page: 20,000 pages in a CPU's training step of ResNet18 at 64 px. With another C library nothing
+    changes.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the peak and in all: of the GPU, or of this process and its machine."""
+
+    peak: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.peak / _GIB:.1f} of {self.total / _GIB:.1f} GiB"
+
+
+def reset_peak(device: torch.device) -> None:
+    """Count a GPU's peak from now on; the peak of a process is of its whole life."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gpu_bytes(device: torch.device) -> int | None:
+    """Return the most that tensors took of a GPU since `reset_peak`; None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def peak_memory(device: torch.device) -> Memory | None:
+    """Return the peak on the device that trains; None where the system does not tell it."""
+    if (peak := peak_gpu_bytes(device)) is not None:
+        return Memory(peak, torch.cuda.get_device_properties(device).total_memory)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return Memory(peak, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def is_to_be_launched(processes: int) -> bool:
-    """Whether this process is the one that starts the others."""
+    """Return whether this process starts the others."""
     return processes > 1 and not dist.is_torchelastic_launched()
 
 
 def launch(command: Sequence[str], *, processes: int, device: torch.device) -> int:
-    """Run `python -m` with this module and arguments in so many processes; returns their exit code.
+    """Run `python -m` with this module and arguments in `processes`, and return their exit code.
 
     A stop signal is passed on to each process once, which has ten minutes to save its state (30
     seconds with a torch that does not know the variable).
@@ -47,7 +47,9 @@ def launch(command: Sequence[str], *, processes: int, device: torch.device) -> i
             elastic_launch(_config(processes, logs=logs), sys.executable)("-m", *command)
     except ChildFailedError as error:
         for rank, failure in error.failures.items():
-            logger.error("process %d ended with %s", rank, _ending(failure.exitcode))
+            code = failure.exitcode
+            ending = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+            logger.error("process %d ended with %s", rank, ending)
         return worst(failure.exitcode for failure in error.failures.values())
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
@@ -55,7 +57,7 @@ def launch(command: Sequence[str], *, processes: int, device: torch.device) -> i
 
 
 def worst(codes: Iterable[int]) -> int:
-    """The code that says most: one of a door's own before 1, which is a bug or a lost companion."""
+    """Return the code that says most: a door's own before 1, a bug or a lost process."""
     known = [code for code in codes if code > 1]
     return max(known, default=1)
 
@@ -68,16 +70,12 @@ def _config(processes: int, *, logs: str) -> LaunchConfig:
         run_id=str(uuid.uuid4()),
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        # A process that failed is not started again by itself: `dvc repro` goes on.
+        # A failed process is not restarted: `dvc repro` goes on.
         max_restarts=0,
-        # Torch's own choice is a folder that it leaves behind.
+        # Torch would leave its own folder behind.
         logs_specs=DefaultLogsSpecs(log_dir=logs),
         signals_to_handle=",".join(number.name for number in heeded()),
     )
-
-
-def _ending(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def _check(processes: int, *, device: torch.device) -> None:

@@ -1,8 +1,8 @@
 """The processes that train one model together, and how they agree.
 
-A process that no launcher started is a team of one, for which nothing here costs anything. A team
-must come to the same calls in the same order: whatever decides which call comes next (a clock, a
-signal, a file) is asked of one process, or of all of them.
+A process without a launcher is a team of one, for which nothing here costs anything. All processes
+must make the same collective calls in the same order, so any decision by clock, signal or file is
+taken by one process and broadcast, or taken by all from gathered values.
 """
 
 import os
@@ -30,14 +30,14 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
     def lead(self, work: Callable[[], T]) -> T:
-        """Do the work in the leader, and return its result in every process, when it is done.
+        """Do the work in the leader, and return its result in every process when it is done.
 
         Raises:
-            SystemExit: in the others, with the leader's exit code, when the work raises there.
+            SystemExit: in the others, with the leader's exit code, if the work raises there.
         """
         if self.size == 1:
             return work()
@@ -52,14 +52,14 @@ class Team:
         try:
             result = work()
         except BaseException as error:
-            self._tell((exit_code(error), None))
+            dist.broadcast_object_list([(exit_code(error), None)], src=0)
             _part()
             raise
-        self._tell((0, result))
+        dist.broadcast_object_list([(0, result)], src=0)
         return result
 
     def greatest(self, *values: int) -> tuple[int, ...]:
-        """Of each value the greatest that any process has."""
+        """Return, for each value, the greatest of all processes."""
         if self.size == 1:
             return values
         numbers = torch.tensor(values, dtype=torch.int64)
@@ -67,7 +67,7 @@ class Team:
         return tuple(numbers.tolist())
 
     def sum(self, value: float) -> float:
-        """The sum over all processes, the same bits in each."""
+        """Add a number over all processes, with the same bits in each."""
         if self.size == 1:
             return value
         parts = torch.zeros(self.size, dtype=torch.float64)
@@ -76,13 +76,13 @@ class Team:
         return float(sum(parts.tolist()))
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, on the device where the parts lie."""
+        """Add a tensor over all processes, on its device."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, by rank."""
+        """Return every process's value, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -98,25 +98,22 @@ class Team:
                 dist.broadcast(values, src=0)
                 tensor.copy_(values)
 
-    def _tell(self, message: tuple[int, Any]) -> None:
-        dist.broadcast_object_list([message], src=0)
-
 
 ALONE = Team()
 
 
 @contextmanager
 def join_team(device: torch.device) -> Iterator[Team]:
-    """Be one of the processes that a launcher started; without a launcher, be alone.
+    """Join the processes that a launcher started; without a launcher, be alone.
 
-    On GPUs each process of a machine gets one of its own: `cuda` is that one from here on.
+    On GPUs each process of a machine gets its own: `cuda` means that GPU from here on.
 
     Args:
         device: of the kind that the model will live on.
 
     Raises:
         UserError: if one GPU is named for all of them.
-        LostProcessError: when another process of the team has ended; that one says why.
+        LostProcessError: if another process of the team has ended; that process says why.
     """
     if not dist.is_torchelastic_launched():
         yield ALONE
@@ -133,7 +130,9 @@ def join_team(device: torch.device) -> Iterator[Team]:
         local_size = int(os.environ["LOCAL_WORLD_SIZE"])
         yield Team(dist.get_rank(), dist.get_world_size(), local_size)
     except RuntimeError as error:
-        if not _is_of_a_lost_peer(error):
+        # Gloo has no error class of its own.
+        is_gloo = type(error) is RuntimeError and "gloo" in str(error)
+        if not is_gloo and not isinstance(error, dist.DistError):
             raise
         raise LostProcessError(
             "another process of this run has ended, and says why if it could; run again to go on "
@@ -143,12 +142,6 @@ def join_team(device: torch.device) -> Iterator[Team]:
 
 
 def _part() -> None:
-    """Wait for the others before this process ends: who listens hears a closed line, not a code."""
+    """Wait for the others before this process ends: else they see a lost process, not its code."""
     with suppress(RuntimeError):
         dist.barrier()
-
-
-def _is_of_a_lost_peer(error: RuntimeError) -> bool:
-    """Gloo has no error of its own."""
-    is_gloo = type(error) is RuntimeError and "gloo" in str(error)
-    return is_gloo or isinstance(error, dist.DistError)

@@ -1,4 +1,4 @@
-"""Data to and from the device that computes, without one waiting for the other.
+"""Data to and from the device that computes, without waiting on either side.
 
 On a GPU work is only asked for: the program runs ahead of it, and what it reads at once stops both.
 So batches are prepared on a stream of their own while earlier ones are worked on, and results are
@@ -23,7 +23,7 @@ Reading = Callable[[], Tensor]
 def prepared(
     batches: Iterable[Batch], *, prepare: Prepare, device: torch.device
 ) -> Iterator[Batch]:
-    """Every batch as `prepare` makes it; a GPU does that beside the work on earlier batches."""
+    """Yield every batch prepared; a GPU prepares it beside the work on earlier batches."""
     if device.type != "cuda":
         yield from map(prepare, batches)
         return
@@ -56,7 +56,7 @@ def sent_back(tensor: Tensor) -> Reading:
 
 
 def read_behind(readings: Iterable[Reading]) -> Iterator[Tensor]:
-    """Every tensor in order, each when `RUN_AHEAD` later ones have been asked for."""
+    """Yield every tensor in order, each when `RUN_AHEAD` later ones have been asked for."""
     pending: deque[Reading] = deque()
     for reading in readings:
         pending.append(reading)

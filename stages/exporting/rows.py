@@ -21,17 +21,14 @@ from stages.computing.device import choose_device
 from stages.config import Export, Machine, Preprocess
 from stages.faces.decode import Image, decode
 from stages.faces.store import FaceStore
-from stages.loading.augmentation import NO_AUGMENTATION
-from stages.loading.dataset import Batch, FaceDataset
-from stages.loading.loader import EvalLoader, choose_workers
+from stages.loading.dataset import Batch
+from stages.loading.loader import EvalLoader, choose_workers, scoring_batches
 from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
 from stages.records.folder import MANIFEST_FILE, ManifestFolder, read_folder
-from stages.records.schema import read_manifest, targets_of
+from stages.records.schema import read_manifest
 from stages.runtime.errors import UserError
 from stages.scoring.metrics import Floats
-
-_BATCH = 64
 
 
 class FaceReader:
@@ -86,16 +83,14 @@ class FaceReader:
         return join_by_id(logits.astype(np.float64), ids=ids, wanted=rows["id"].tolist())
 
     def _loader(self, rows: pd.DataFrame) -> EvalLoader:
-        dataset = FaceDataset(
+        return scoring_batches(
             self._store,
-            positions=self._store.locate(rows["id"].tolist()),
-            targets=targets_of(rows),
+            rows,
             image_size=self._image_size,
             preprocess=self._preprocess,
-            augmentation=NO_AUGMENTATION,
-            seed=0,
+            workers=self._workers,
+            device=self._device,
         )
-        return EvalLoader(dataset, batch_size=_BATCH, workers=self._workers, device=self._device)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
 """Draws -> batches of model input, from the store of faces."""
 
+import math
+import weakref
 from collections.abc import Iterator
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,13 +18,7 @@ from stages.faces.decode import Image, decode
 from stages.faces.errors import UnusableImageError
 from stages.faces.model_input import normalize
 from stages.faces.store import REMEDY, FaceStore
-from stages.loading.augmentation import (
-    Variation,
-    draw_variation,
-    vary_colour,
-    vary_geometry,
-)
-from stages.loading.memory import BatchMemory
+from stages.loading.augmentation import Variation, draw_variation, vary_colour, vary_geometry
 from stages.loading.sampler import Draw
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
@@ -30,16 +27,18 @@ from stages.runtime.seed import generator
 # Left to the device: `image` uint8 (N, S, S, 3) and `colour` float64 (N, 3), what `Finish` takes.
 Batch = dict[str, Tensor]
 
-# Faces of up to 512 x 512 px are decoded one after the other in the same memory: what the system
-# newly gives, it clears first, which takes up to half as long as decoding.
+# Faces of up to 512 x 512 px are decoded one after the other in the same memory: the system clears
+# new memory first, which takes up to half as long as decoding.
 _BUFFER_BYTES = 512 * 512 * 3
+
+Number = TypeVar("Number", np.uint8, np.float32)
 
 
 class FaceDataset(Dataset[Batch]):
     """The faces of some manifest rows; an item is a whole batch.
 
     A face looks the same for the same (seed, epoch, position, row), whichever process makes it.
-    With `NO_AUGMENTATION` it is exactly `preprocessing.model_input.to_model_input`.
+    With `NO_AUGMENTATION` it is exactly `faces.model_input.to_model_input`.
     """
 
     def __init__(
@@ -70,11 +69,11 @@ class FaceDataset(Dataset[Batch]):
 
     @property
     def image_bytes(self) -> int:
-        """Of each image of a batch."""
+        """Bytes of an image of a batch."""
         return 3 * self.size**2 * np.dtype(np.float32).itemsize
 
     def __getitem__(self, draws: list[Draw]) -> Batch:
-        """The batch of these draws.
+        """Make the batch of these draws.
 
         Raises:
             UserError: naming the face, if its image cannot be decoded.
@@ -90,7 +89,7 @@ class FaceDataset(Dataset[Batch]):
         return self._named(draws, image=torch.from_numpy(pixels).permute(0, 3, 1, 2))
 
     def unfinished(self, draws: list[Draw]) -> Batch:
-        """The batch as `Finish` takes it: decoded, cropped, resized and mirrored.
+        """Make the batch as `Finish` takes it: decoded, cropped, resized and mirrored.
 
         Raises:
             UserError: naming the face, if its image cannot be decoded.
@@ -109,7 +108,7 @@ class FaceDataset(Dataset[Batch]):
         return [draw_variation(self._augmentation, rng=rng) for rng in rngs]
 
     def _decoded(self, draws: list[Draw]) -> Iterator[Image]:
-        """Each draw's face, until the next one is asked for."""
+        """Yield decoded faces; each is valid only until the next (shared buffer)."""
         positions = self._positions[[draw.row for draw in draws]]
         buffer = np.empty(_BUFFER_BYTES, np.uint8)
         for position, image in zip(positions.tolist(), self._store.images(positions), strict=True):
@@ -145,15 +144,42 @@ class Unfinished(Dataset[Batch]):
 
     @property
     def image_bytes(self) -> int:
-        """Of each image of a batch."""
+        """Bytes of an image of a batch."""
         return 3 * self._faces.size**2
 
     def __getitem__(self, draws: list[Draw]) -> Batch:
         return self._faces.unfinished(draws)
 
 
+class BatchMemory:
+    """Buffers of finished batches, reused once no array holds them.
+
+    The system clears new memory, which for a large batch takes as long as filling it.
+    """
+
+    def __init__(self) -> None:
+        # Threads may share it: `pop` and `append` are atomic.
+        self._free: list[npt.NDArray[np.uint8]] = []
+
+    def take(self, *shape: int, dtype: type[Number]) -> npt.NDArray[Number]:
+        """Return an array of any content; its memory is free again once this object is gone.
+
+        A tensor made of it by `torch.from_numpy` keeps the object alive.
+        """
+        number = math.prod(shape) * np.dtype(dtype).itemsize
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(number, np.uint8)
+        if len(memory) < number:
+            memory = np.empty(number, np.uint8)
+        taken = memory[:number].view(dtype).reshape(shape)
+        weakref.finalize(taken, self._free.append, memory).atexit = False
+        return taken
+
+
 def _normalized_levels(preprocess: config.Preprocess) -> npt.NDArray[np.float32]:
-    """What normalising makes of each grey level in each channel, (256, 1, 3)."""
+    """Normalise each grey level in each channel, (256, 1, 3)."""
     levels = np.arange(256, dtype=np.uint8).reshape(256, 1, 1).repeat(3, axis=2)
     normalized = normalize(levels, mean=preprocess.mean, std=preprocess.std)
     return np.ascontiguousarray(normalized.transpose(1, 2, 0))

@@ -21,11 +21,11 @@ class ArcfaceHead(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Embedding (N, E) -> logits (N, num_classes), without margin."""
+        """Compute logits (N, num_classes) of embeddings (N, E), without margin."""
         return self.scale * self._cosine(embedding)
 
     def training_logits(self, embedding: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
-        """Logits in which the target's angle is widened: `scale * cos(theta + margin_rad)`.
+        """Compute logits in which the target's angle is widened: `scale * cos(theta + margin_rad)`.
 
         Past `theta + margin_rad = pi`, where the cosine would rise again, the target's logit is
         `scale * (cos(theta) - margin_rad * sin(margin_rad))`, as in the authors' code: it goes on
@@ -47,7 +47,7 @@ class ArcfaceHead(nn.Module):
 
 
 def margin_at(epoch: float, arcface: Arcface) -> float:
-    """The margin at a (fractional) epoch: 0 in warm-up, a linear ramp, then `margin_rad`."""
+    """Return the margin at a (fractional) epoch: 0 in warm-up, a linear ramp, `margin_rad`."""
     if epoch < arcface.warmup_epochs:
         return 0.0
     if epoch >= arcface.ramp_end_epoch:

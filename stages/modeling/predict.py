@@ -19,10 +19,10 @@ def predict(
     device: torch.device,
     dtype: torch.dtype,
 ) -> npt.NDArray[np.float32]:
-    """Logits (N, C) float32 of every batch, in the loader's order.
+    """Predict logits (N, C) float32 of every batch, in the loader's order.
 
-    The model is put into eval mode for the while; its mode is given back. float32 means no
-    autocast. Without a batch there are no rows.
+    The model is in eval mode meanwhile; its mode is restored. float32 means no autocast. Without a
+    batch there are no rows.
 
     Args:
         finish: makes `image` (n, 3, H, W) on the device of a batch.

@@ -11,9 +11,14 @@ class Teacher(nn.Module):
     """timm backbone, embedding and one ArcFace head that serves training and use alike."""
 
     def __init__(
-        self, backbone: nn.Module, *, num_features: int, embedding_size: int, dropout: float,
+        self,
+        backbone: nn.Module,
+        *,
+        num_features: int,
+        embedding_size: int,
+        dropout: float,
         scale: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         # No batch norm behind it: over features that hardly differ yet, as those of a fresh
@@ -22,27 +27,29 @@ class Teacher(nn.Module):
         self.head = ArcfaceHead(embedding_size, num_classes=config.NUM_CLASSES, scale=scale)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, 7) without margin: evaluation and export."""
+        """Compute logits (N, 7) without margin, for evaluation and export."""
         logits: Tensor = self.head(self.embed(images))
         return logits
 
     def embed(self, images: Tensor) -> Tensor:
-        """Embeddings (N, E), not normalised."""
+        """Compute embeddings (N, E), not normalised."""
         embedding: Tensor = self.embedding(self.backbone(images))
         return embedding
 
 
-def build_teacher(section: config.Teacher, *, image_size: int, scale: float, key: str) -> Teacher:
-    """A new teacher; `key` names its section in messages, such as `teachers.RN18`.
+def build_teacher(
+    teacher_params: config.Teacher, *, image_size: int, scale: float, key: str
+) -> Teacher:
+    """Build a new teacher; `key` names its section in messages, such as `teachers.RN18`.
 
     Raises:
         UserError: for an unknown backbone, or weights that are missing or do not fit.
     """
-    backbone, num_features = build_backbone(section, image_size=image_size, key=key)
+    backbone, num_features = build_backbone(teacher_params, image_size=image_size, key=key)
     return Teacher(
         backbone,
         num_features=num_features,
-        embedding_size=section.embedding_size,
-        dropout=section.dropout,
+        embedding_size=teacher_params.embedding_size,
+        dropout=teacher_params.dropout,
         scale=scale,
     )

@@ -1,9 +1,8 @@
-"""Published teachers: `best.safetensors` and `teacher.json`, all that a loader needs."""
+"""Published teachers: `best.safetensors` beside its card, all that a loader needs."""
 
 from pathlib import Path
 
 from safetensors.torch import save
-from torch import Tensor
 
 from stages import config
 from stages.modeling.backbone import fitted, load_strictly
@@ -28,19 +27,25 @@ def save_teacher(folder: Path, model: Teacher, card: TeacherCard) -> TeacherCard
 
 
 def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
-    """The teacher of a published folder, in evaluation mode, and its card.
+    """Load the teacher of a published folder, in evaluation mode, and its card.
 
     Raises:
         UserError: if a file is missing, was changed since, or does not hold what it should.
     """
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
-    _check_hash(path, card)
-    section = config.Teacher(
+    if not path.is_file():
+        raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
+    if (sha256 := sha256_file(path)) != card.weights_sha256:
+        raise UserError(
+            f"{_shown(path)}: changed since it was published: expected SHA-256 "
+            f"{card.weights_sha256}, got {sha256} of {describe_file(path)}"
+        )
+    teacher_params = config.Teacher(
         backbone=card.backbone, embedding_size=card.embedding_size, dropout=card.dropout
     )
     key = f"teachers.{card.teacher}"
-    teacher = build_teacher(section, image_size=card.image_size, scale=card.scale, key=key)
+    teacher = build_teacher(teacher_params, image_size=card.image_size, scale=card.scale, key=key)
     load_state(teacher, path)
     return teacher.eval(), card
 
@@ -54,26 +59,12 @@ def load_state(teacher: Teacher, path: Path) -> None:
     if not path.is_file():
         raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
     state = read_state(path, source=_shown(path))
-    load_strictly(teacher, _fitted(teacher, state), source=_shown(path))
-
-
-def _fitted(teacher: Teacher, state: dict[str, Tensor]) -> dict[str, Tensor]:
     backbone = {n.removeprefix(_BACKBONE): t for n, t in state.items() if n.startswith(_BACKBONE)}
-    rest = {name: tensor for name, tensor in state.items() if not name.startswith(_BACKBONE)}
-    fitting = fitted(teacher.backbone, backbone)
-    return rest | {_BACKBONE + name: tensor for name, tensor in fitting.items()}
-
-
-def _check_hash(path: Path, card: TeacherCard) -> None:
-    if not path.is_file():
-        raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
-    if (found := sha256_file(path)) != card.weights_sha256:
-        raise UserError(
-            f"{_shown(path)}: changed since it was published: expected SHA-256 "
-            f"{card.weights_sha256}, got {found} of {describe_file(path)}"
-        )
+    fitting = {_BACKBONE + n: t for n, t in fitted(teacher.backbone, backbone).items()}
+    rest = {n: t for n, t in state.items() if not n.startswith(_BACKBONE)}
+    load_strictly(teacher, rest | fitting, source=_shown(path))
 
 
 def _shown(path: Path) -> str:
-    """The end of a path: which teacher, no place on a machine."""
+    """Show the end of a path: it names the teacher and no place on a machine."""
     return "/".join(path.parts[-3:])

@@ -1,4 +1,4 @@
-"""A file of weights, whoever wrote it -> tensors by their names, or what the file is instead."""
+"""A file of weights from any trainer -> tensors by their names, or what the file is instead."""
 
 import argparse
 import pickle
@@ -21,16 +21,16 @@ _WANTED = "expected a state_dict, tensors by their names, as safetensors or by t
 _PLACES = ("state_dict_ema", "model_ema", "state_dict", "model")
 # How a file of torch.save begins: as a zip, or before torch 1.6 with a magic number.
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
-# What torch raises for such a file that is torn, or none after all.
+# Errors that torch raises for such a file if it is torn or something else.
 _TORN = (
-    RuntimeError, EOFError, struct.error, LookupError, ValueError, AssertionError, TypeError,
-    AttributeError, pickle.UnpicklingError,
-)  # fmt: skip
+    *(RuntimeError, EOFError, struct.error, LookupError, ValueError, AssertionError, TypeError),
+    *(AttributeError, pickle.UnpicklingError),
+)
 _LISTED = 5
 
 
 def read_state(path: Path, *, source: str) -> dict[str, Tensor]:
-    """The state_dict in a file of weights, or in a checkpoint; nothing that it holds is run.
+    """Read the state_dict in a file of weights or a checkpoint, without running its code.
 
     Raises:
         UserError: naming `source`, what the file is and what is wanted.
@@ -65,17 +65,16 @@ def _read_file(path: Path, *, source: str) -> Any:
     raise UserError(f"{source}: {_WANTED}; got {describe_file(path)}")
 
 
-def _is_state(found: Any) -> bool:
-    is_state: bool = (
-        isinstance(found, dict)
-        and found != {}
-        and all(isinstance(n, str) and isinstance(one, Tensor) for n, one in found.items())
+def _is_state(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and content != {}
+        and all(isinstance(k, str) and isinstance(part, Tensor) for k, part in content.items())
     )
-    return is_state
 
 
 def _content(found: Any) -> str:
-    """What a checkpoint holds that is no state_dict, and where in it one may be."""
+    """Describe a checkpoint that is no state_dict, and where in it one may be."""
     if not isinstance(found, dict):
         return f"a {type(found).__name__}"
     if not found:

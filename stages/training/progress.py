@@ -1,29 +1,28 @@
-"""How far a run is: what a checkpoint holds besides tensors."""
+"""How far a run is, and how fast: what a checkpoint holds besides tensors, and its log lines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from safetensors.torch import save
-from torch import nn
-
-from stages.runtime.files import remove, sha256_file, write_bytes
 
 # What the clock and the device decide in an epoch's record: it differs between two equal runs.
 CLOCK_KEYS = (
-    "rate_img_s", "data_wait_share", "seconds", "eval_seconds", "checkpoint_seconds",
-    "peak_gpu_bytes", "preflight",
-)  # fmt: skip
+    "rate_img_s",
+    "data_wait_share",
+    "seconds",
+    "eval_seconds",
+    "checkpoint_seconds",
+    "peak_gpu_bytes",
+    "preflight",
+)
 
 Scores = dict[str, float]
 
 
 @dataclass
 class Progress:
-    """`epoch` and `batch` are those to do next; the sums are of the running epoch.
+    """Progress of a run: `epoch` and `batch` are those to do next; sums are of the running epoch.
 
-    `preflight` is that of the process that works, until the record of its first epoch holds it.
+    `preflight` is that of the working process, until the record of its first epoch holds it.
     """
 
     epoch: int = 0
@@ -39,7 +38,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def is_better(self, scores: Scores, *, select_by: str) -> bool:
-        """Whether scores beat the best so far; the first ones always do, an equal later one not."""
+        """Return whether scores beat the best so far; the first do, equal later ones do not."""
         if not self.best:
             return True
         new, old = scores[select_by], float(self.best["val"][select_by])
@@ -55,7 +54,7 @@ class Progress:
         eval_seconds: float,
         peak_gpu_bytes: int | None,
     ) -> None:
-        """Turn the sums into the epoch's line of the history, and start the next epoch."""
+        """Turn the sums into the epoch's record of the history, and start the next epoch."""
         self.epoch += 1
         self.history.append(
             {
@@ -85,32 +84,35 @@ class Progress:
         self.loss_sum, self.seconds, self.wait_seconds = 0.0, 0.0, 0.0
 
     def count_checkpoint(self, seconds: float) -> None:
-        """Add the time that the checkpoint behind an epoch took to the record of that epoch."""
+        """Add the time of the checkpoint that follows an epoch to the record of that epoch."""
         record = self.history[-1]
         record["checkpoint_seconds"] = round(record["checkpoint_seconds"] + seconds, 3)
 
 
-def keep_best(
-    model: nn.Module, scores: Scores, *, epoch: int, folder: Path, before: str
-) -> dict[str, Any]:
-    """Write the weights under a name of their own; `before` names the best that they replace."""
-    path = folder / f"best-{epoch:04d}.safetensors"
-    tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    write_bytes(path, save(tensors))
-    return {
-        "epoch": epoch,
-        "file": path.name,
-        "sha256": sha256_file(path),
-        "before": before,
-        "val": scores,
-    }
+def describe_progress(progress: Progress, *, num_batches: int, epochs: int) -> str:
+    """Say how fast the running epoch goes and how much of the run is left."""
+    batches_left = (epochs - progress.epoch) * num_batches - progress.batch
+    left = describe_duration(progress.seconds / progress.batch * batches_left)
+    return (
+        f"epoch {progress.epoch + 1} of {epochs}, batch {progress.batch} of {num_batches}: "
+        f"loss {progress.loss_sum / progress.images:.4f}, "
+        f"{progress.images / progress.seconds:.0f} img/s, "
+        f"data wait {100 * progress.wait_seconds / progress.seconds:.0f} %, {left} left"
+    )
 
 
-def remove_superseded(folder: Path, *, best: Mapping[str, Any]) -> None:
-    """Drop best weights that neither the last nor the previous checkpoint names.
+def describe_epoch(record: Mapping[str, Any], *, epochs: int) -> str:
+    """Put an epoch's record of the history into words."""
+    text = f"epoch {record['epoch']} of {epochs}: loss {record['train_loss']:.4f}, "
+    text += f"{record['rate_img_s']:.0f} img/s, data wait {record['data_wait_share']:.0%}"
+    if record["peak_gpu_bytes"] is not None:
+        text += f", GPU memory {record['peak_gpu_bytes'] / 2**30:.1f} GiB"
+    if record["val"] is not None:
+        text += "; val " + ", ".join(f"{name} {value:.4g}" for name, value in record["val"].items())
+    return text
 
-    A checkpoint follows every change of the best, so the previous one names this or the one before.
-    """
-    for path in folder.glob("best-*.safetensors"):
-        if path.name not in {best["file"], best["before"]}:
-            remove(path)
+
+def describe_duration(seconds: float) -> str:
+    """Write seconds as `h:mm:ss`."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,13 +1,16 @@
 """The identity of a run and the folder in which it works.
 
-Same stage, teacher, params, data and starting weights: the same run, resumed. Anything else:
-another fingerprint, another folder, a fresh start. Code is left out on purpose; the version of the
-training rules is raised when the meaning of the params changes.
+In: what defines a run. Out: its fingerprint, `.work/<stage>/<teacher>/<fingerprint>`, the lock on
+it, and the records of which inputs define it and which processes trained it.
+
+Same stage, teacher, params, data and initial weights: the same run, resumed. Anything else: another
+fingerprint, another folder, a fresh start. Code is left out on purpose; the training version is
+raised when a change of code changes the losses of existing params.
 """
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,9 +22,10 @@ from pydantic import BaseModel
 from stages.config import ClassWeights, Stage
 from stages.runtime.files import read_json, replace, sha256_json, work_folder, write_json
 from stages.runtime.lock import HOLDER, LOCK, run_lock
+from stages.runtime.provenance import environment
 
 # Files of a run's folder, besides the best weights and its lock.
-IDENTITY, STATUS = "identity.json", "status.json"
+IDENTITY, STATUS, ENVIRONMENT_FILE = "identity.json", "status.json", "environment.json"
 LAST, PREVIOUS = "checkpoint_last.pt", "checkpoint_prev.pt"
 
 logger = logging.getLogger(__name__)
@@ -29,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """One training run and its working folder `.work/<stage>/<teacher>/<fingerprint>`."""
+    """One training run and its working folder."""
 
     stage: str
     teacher: str
@@ -43,24 +47,29 @@ def open_run(
     *,
     teacher: str,
     version: int,
-    params: dict[str, Any],
-    data: dict[str, str],
+    params: Mapping[str, object],
+    data: Mapping[str, str],
     init_sha256: str,
 ) -> Run:
-    """The run that these inputs define; nothing is written before it is held.
+    """Name the run that these inputs define; nothing is written before it is held.
 
     Args:
-        version: of the training rules, `recipe_version`.
+        version: `training_version` of the stage.
         params: sections and values that dvc.yaml lists for the stage, by their key.
         data: SHA-256 of the manifest, of the chosen rows' ids and of each shard, by name.
-        init_sha256: of the weights to start from; empty when there are none.
+        init_sha256: SHA-256 of the initial weights; empty if there are none.
     """
+    plain = {
+        key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        for key, value in params.items()
+    }
     identity = {
+        # Every fingerprint covers this key: another name would begin all runs anew.
         "recipe_version": version,
         "stage": stage,
         "teacher": teacher,
-        "params": {key: _plain(value) for key, value in params.items()},
-        "data": data,
+        "params": plain,
+        "data": dict(data),
         "init_sha256": init_sha256,
     }
     fingerprint = sha256_json(identity)
@@ -68,18 +77,20 @@ def open_run(
     return Run(stage, teacher, fingerprint, folder, identity | {"fingerprint": fingerprint})
 
 
-def recipe_version(stage: Stage) -> int:
-    """The version of the training rules; raised for the runs whose losses a change of code changes.
+def training_version(stage_params: Stage) -> int:
+    """Return the version of the training rules for these params.
 
-    2: class weights over several batches of a step. Before, each batch was divided by the weights
-    of its own rows.
+    It is raised for exactly the params whose losses a change of code changes.
+    2: class weights over several batches of a step. In version 1 each batch was divided by the
+    weights of its own rows.
     """
-    return 2 if isinstance(stage.prior, ClassWeights) and stage.accumulate > 1 else 1
+    is_weighted = isinstance(stage_params.prior, ClassWeights)
+    return 2 if is_weighted and stage_params.accumulate > 1 else 1
 
 
 @contextmanager
 def hold(run: Run) -> Iterator[None]:
-    """Be the only one who works in the run's folder, which is made if needed.
+    """Hold the lock on the run's folder, which is made if needed.
 
     Raises:
         LockHeldError, UserError: as `run_lock`.
@@ -90,9 +101,9 @@ def hold(run: Run) -> Iterator[None]:
 
 
 def set_aside(run: Run) -> None:
-    """Let a run that is held begin anew: all it has learnt moves to `<fingerprint>.old-<UTC>`.
+    """Move all that a held run has learnt to `<fingerprint>.old-<UTC>`, so that it begins anew.
 
-    Cut short at any file, it leaves a run that goes on or begins anew, and loses nothing.
+    If it is cut short at any file, the run still resumes or begins anew, and nothing is lost.
     """
     files = [path for path in kept_files(run.folder) if path.name != IDENTITY]
     if not files:
@@ -107,24 +118,54 @@ def set_aside(run: Run) -> None:
 
 
 def kept_files(folder: Path) -> list[Path]:
-    """All that a run's folder holds but its lock, in an order in which it can be taken away.
+    """List all files of a run's folder but its lock, in an order in which they can be removed.
 
-    Checkpoints go first, the last after the one before it: weights that a checkpoint names outlive
-    it, so that a removal that is cut short leaves a run that goes on or begins anew.
+    Checkpoints come first, the previous before the last: weights outlive the checkpoints that name
+    them, so a removal that is cut short leaves a run that resumes or begins anew.
     """
     first = [folder / name for name in (PREVIOUS, LAST) if (folder / name).exists()]
     others = {path for path in folder.iterdir() if path.name not in (LOCK, HOLDER)}
     return [*first, *sorted(others - set(first))]
 
 
-def shard_hashes(standardized: Path) -> dict[str, str]:
-    """SHA-256 of each shard, as its index states it."""
-    return {
-        f"{index.parent.name}/{shard}": entry["sha256"]
-        for index in sorted(standardized.glob("*/index.json"))
-        for shard, entry in read_json(index)["shards"].items()
-    }
+def record_environment(folder: Path, *, step: int, computing: Mapping[str, Any]) -> None:
+    """Write what the process that begins the run computes with, and what later ones change.
 
+    A process that finds no step done begins the run. Of a later process only the packages whose
+    version has changed are kept.
 
-def _plain(value: object) -> object:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    Args:
+        step: the optimizer step that this process goes on with.
+        computing: what changes the bits of a run, such as device and precision: a change of it is
+            also logged as a warning.
+    """
+    path = folder / ENVIRONMENT_FILE
+    now = environment() | dict(computing)
+    if step == 0 or not path.exists():
+        write_json(path, now | {"later_processes": []})
+        return
+    recorded = read_json(path)
+    later = recorded.get("later_processes", [])
+    before = dict(recorded)
+    for process in later:
+        before |= process | {"packages": before["packages"] | process.get("packages", {})}
+    old, new = before["packages"], now["packages"]
+    names = sorted({*old, *new})
+    # None stands for a package that is gone.
+    now["packages"] = {name: new.get(name) for name in names if new.get(name) != old.get(name)}
+    before["packages"] = {}
+    changed = {name: value for name, value in now.items() if value != before.get(name)}
+    if not changed:
+        return
+    start = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(
+        path, recorded | {"later_processes": [*later, {"start": start, "step": step, **changed}]}
+    )
+    known = [name for name in computing if name in changed and name in before]
+    if moved := [f"{name} {before[name]} -> {now[name]}" for name in known]:
+        logger.warning(
+            "resumed on another machine at step %d: %s; bits and numbers may differ from those of "
+            "an undisturbed run",
+            step,
+            ", ".join(moved),
+        )

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stages.computing.launch import _config, is_to_be_launched, launch, worst
-from stages.computing.team import ALONE, Team, join_team
+from stages.computing.team import ALONE, join_team
 from stages.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -135,7 +135,3 @@ def test_more_processes_than_gpus_are_refused(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match=message):
         launch(["team_probe"], processes=2, device=torch.device(device))
-
-
-def test_the_first_process_leads() -> None:
-    assert [Team(rank, 3).leads for rank in range(3)] == [True, False, False]

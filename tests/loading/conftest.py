@@ -1,13 +1,20 @@
+"""Two sources of noise faces, as shards and as datasets."""
+
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from small_faces import small_face
 
+from stages.config import Augmentation, Preprocess
 from stages.faces.decode import encode_png
 from stages.faces.labels import CLASSES
-from stages.faces.shards import Face, ShardWriter
+from stages.faces.shards import Face, ShardWriter, read_faces
+from stages.faces.store import FaceStore
+from stages.loading.dataset import Batch, FaceDataset
 
 NUM_FACES = {"beta": 30, "alpha": 40}
 
@@ -37,3 +44,37 @@ def draw_face(id_: str, *, rng: np.random.Generator) -> Face:
         label=CLASSES[int(rng.integers(7))],
         split="train",
     )
+
+
+def build_dataset(
+    standardized: Path, kind: type[FaceDataset] = FaceDataset, **changes: object
+) -> FaceDataset:
+    """All faces of the folder; a function, so that other processes can call it."""
+    faces = read_faces(standardized, ["id", "label"])
+    store = FaceStore(standardized)
+    options = {
+        "positions": store.locate(faces["id"].tolist()),
+        "targets": faces["label"].map(CLASSES.index).to_numpy(np.int64),
+        "image_size": 32,
+        "preprocess": Preprocess(),
+        "augmentation": Augmentation(),
+        "seed": 1,
+    }
+    return kind(store, **options | changes)
+
+
+@pytest.fixture
+def make_dataset(standardized: Path) -> Callable[..., FaceDataset]:
+    return lambda **changes: build_dataset(standardized, **changes)
+
+
+@pytest.fixture(scope="module")
+def dataset(standardized: Path) -> FaceDataset:
+    return build_dataset(standardized)
+
+
+def assert_same(batches: list[Batch], expected: list[Batch]) -> None:
+    assert len(batches) == len(expected) > 0
+    for one, other in zip(batches, expected, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)

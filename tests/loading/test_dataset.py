@@ -1,4 +1,7 @@
-from collections.abc import Callable
+"""A batch is made of its draws alone, as the one model input wants it."""
+
+import gc
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +11,11 @@ from small_faces import small_face
 
 from stages import config
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.faces.shards import ShardWriter, read_faces
 from stages.faces.store import FaceStore
 from stages.loading.augmentation import NO_AUGMENTATION
-from stages.loading.dataset import FaceDataset
+from stages.loading.dataset import BatchMemory, FaceDataset
 from stages.loading.sampler import Draw
 from stages.runtime.errors import UserError
 
@@ -21,23 +23,14 @@ PREPROCESS = config.Preprocess()
 WITH_CLAHE = config.Preprocess(clahe=config.Clahe(clip_limit=3.0, tiles=4))
 
 
-def test_a_batch_has_images_targets_and_rows(make_dataset) -> None:
-    dataset = make_dataset()
-    rows = [5, 2, 9, 0, 30]
-    batch = dataset[[Draw(0, position, row) for position, row in enumerate(rows)]]
-    assert batch["image"].shape == (5, 3, 32, 32)
-    assert batch["image"].dtype == torch.float32
-    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
-    assert batch["index"].tolist() == rows
-    assert batch["target"].tolist() == [dataset.targets[row] for row in rows]
-    assert batch["target"].dtype == batch["index"].dtype == torch.int64
-
-
 @pytest.mark.parametrize("preprocess", [PREPROCESS, WITH_CLAHE])
 def test_without_augmentation_it_is_the_one_model_input(make_dataset, standardized, preprocess):
     dataset = make_dataset(augmentation=NO_AUGMENTATION, preprocess=preprocess)
     images = read_faces(standardized, ["image"])["image"]
     batch = dataset[[Draw(9, 4, row) for row in range(len(dataset))]]
+    assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["index"].tolist() == list(range(len(dataset)))
+    assert batch["target"].tolist() == dataset.targets.tolist()
     for row, image in enumerate(images):
         expected = to_model_input(decode(image), size=32, preprocess=preprocess)
         assert np.array_equal(batch["image"][row].numpy(), expected)
@@ -49,18 +42,9 @@ def test_a_face_depends_on_its_draw_and_not_on_its_batch(make_dataset) -> None:
     alone = make_dataset()[[Draw(1, 8, 3)]]["image"]
     assert torch.equal(together[1], alone[0])
     assert not torch.equal(together[0], together[1])
-
-
-@pytest.mark.parametrize("other", [Draw(2, 7, 3), Draw(1, 8, 3)])
-def test_epoch_and_position_vary_a_face(make_dataset, other) -> None:
-    images = make_dataset()[[Draw(1, 7, 3), other]]["image"]
-    assert not torch.equal(images[0], images[1])
-
-
-def test_the_seed_varies_a_face(make_dataset) -> None:
-    draws = [Draw(1, 7, 3)]
-    assert not torch.equal(
-        make_dataset(seed=1)[draws]["image"], make_dataset(seed=2)[draws]["image"]
+    assert not torch.equal(make_dataset()[[Draw(2, 8, 3)]]["image"], alone), "the epoch varies it"
+    assert not torch.equal(make_dataset(seed=2)[[Draw(1, 8, 3)]]["image"], alone), (
+        "so does the seed"
     )
 
 
@@ -98,16 +82,24 @@ def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
         dataset[[Draw(0, 0, 0)]]
 
 
-@pytest.fixture
-def make_dataset(standardized: Path) -> Callable[..., FaceDataset]:
-    faces = read_faces(standardized, ["id", "label"])
-    store = FaceStore(standardized)
-    defaults = {
-        "positions": store.locate(faces["id"].tolist()),
-        "targets": faces["label"].map(CLASSES.index).to_numpy(np.int64),
-        "image_size": 32,
-        "preprocess": PREPROCESS,
-        "augmentation": config.Augmentation(),
-        "seed": 1,
-    }
-    return lambda **changes: FaceDataset(store, **(defaults | changes))
+def test_memory_is_given_again_when_nobody_holds_it_and_not_before() -> None:
+    memory = BatchMemory()
+    first, second = memory.take(4, 5, dtype=np.uint8), memory.take(4, 5, dtype=np.uint8)
+    assert not np.shares_memory(first, second)
+    place = first.ctypes.data
+    held = torch.from_numpy(first).permute(1, 0)[1:]
+    del first
+    gc.collect()
+    assert memory.take(4, 5, dtype=np.uint8).ctypes.data != place
+    del held
+    assert memory.take(3, 2, dtype=np.uint8).ctypes.data == place
+
+
+def test_an_array_larger_than_what_is_free_is_new() -> None:
+    memory = BatchMemory()
+    memory.take(2, 2, dtype=np.uint8)
+    large = memory.take(3, 3, dtype=np.float32)
+    large[:] = 7
+    assert large.shape == (3, 3)
+    assert large.dtype == np.float32
+    assert pickle.loads(pickle.dumps(BatchMemory())).take(1, dtype=np.uint8).shape == (1,)

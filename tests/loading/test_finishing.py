@@ -1,23 +1,24 @@
+"""What a device makes of unfinished batches has the pixels of the host and of OpenCV."""
+
 from collections.abc import Callable
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from stages.config import Augmentation, Clahe, Preprocess
+from stages.config import Clahe, Preprocess
+from stages.faces.clahe import equalize
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.faces.shards import read_faces
-from stages.faces.store import FaceStore
 from stages.loading import finishing
 from stages.loading.augmentation import NO_AUGMENTATION, Variation, vary_colour
-from stages.loading.dataset import FaceDataset, Unfinished
-from stages.loading.finishing import Finish, vary_colour_batch
+from stages.loading.dataset import FaceDataset
+from stages.loading.finishing import Finish, equalize_batch, vary_colour_batch
 from stages.loading.loader import EvalLoader, TrainLoader
 from stages.loading.sampler import Draw, EpochSampler
+from tests.loading.conftest import assert_same
 
 PLAIN = Preprocess()
 WITH_CLAHE = Preprocess(clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))
@@ -35,16 +36,6 @@ devices = pytest.mark.parametrize(
 )
 MakeDataset = Callable[..., FaceDataset]
 DRAWS = [Draw(1, position, position % 70) for position in range(0, 100, 7)]
-
-
-def test_an_unfinished_batch_has_squares_and_factors(make_dataset: MakeDataset) -> None:
-    batch = make_dataset().unfinished(DRAWS)
-    assert batch["image"].shape == (len(DRAWS), 32, 32, 3)
-    assert batch["image"].dtype == torch.uint8
-    assert batch["colour"].shape == (len(DRAWS), 3)
-    assert batch["colour"].dtype == torch.float64
-    assert (batch["colour"] - 1).abs().max() > 0.1
-    assert batch["index"].tolist() == [draw.row for draw in DRAWS]
 
 
 @devices
@@ -139,40 +130,68 @@ def test_loaders_leave_batches_unfinished_for_every_device_but_the_cpu(
 ) -> None:
     dataset = make_dataset()
     sampler = EpochSampler(dataset.targets, batch_size=16, seed=5)
-    loaders = [
-        (TrainLoader(dataset, sampler, workers=0, device=device).epoch(1),
-         EvalLoader(dataset, batch_size=16, workers=0, device=device))
+    finished, unfinished = (
+        list(TrainLoader(dataset, sampler, workers=0, device=device).epoch(1))
         for device in (CPU, META)
-    ]  # fmt: skip
-    for finished, unfinished in zip(*loaders, strict=True):
-        for one, other in zip(finished, unfinished, strict=True):
-            assert "colour" not in one
-            assert other["image"].dtype == torch.uint8
-            assert torch.equal(one["index"], other["index"])
-    assert len(Unfinished(dataset)) == len(dataset)
-
-
-def test_workers_make_the_same_unfinished_batches(make_dataset: MakeDataset) -> None:
-    dataset = make_dataset()
+    )
+    for one, other in zip(finished, unfinished, strict=True):
+        assert "colour" not in one
+        assert other.keys() == {"image", "colour", "target", "index"}
+        assert torch.equal(one["index"], other["index"])
     alone, spawned = (
         list(EvalLoader(dataset, batch_size=16, workers=workers, device=META)) for workers in (0, 1)
     )
-    assert len(alone) == len(spawned) > 1
-    for one, other in zip(alone, spawned, strict=True):
-        assert one.keys() == other.keys() == {"image", "colour", "target", "index"}
-        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert_same(spawned, alone)
 
 
-@pytest.fixture
-def make_dataset(standardized: Path) -> MakeDataset:
-    faces = read_faces(standardized, ["id", "label"])
-    store = FaceStore(standardized)
-    defaults = {
-        "positions": store.locate(faces["id"].tolist()),
-        "targets": faces["label"].map(CLASSES.index).to_numpy(np.int64),
-        "image_size": 32,
-        "preprocess": PLAIN,
-        "augmentation": Augmentation(),
-        "seed": 1,
-    }
-    return lambda **changes: FaceDataset(store, **(defaults | changes))
+@pytest.mark.parametrize("size", [32, 48, 61, 100])
+@pytest.mark.parametrize("tiles", [1, 3, 8])
+@pytest.mark.parametrize("clip_limit", [0.01, 2.0, 3.3, 40.0])
+def test_pixels_are_those_of_opencv(size, tiles, clip_limit) -> None:
+    images = _pictures(size)
+    found = equalize_batch(torch.from_numpy(images), clip_limit=clip_limit, tiles=tiles)
+    expected = [equalize(image, clip_limit=clip_limit, tiles=tiles) for image in images]
+    _assert_same_pixels(found, np.stack(expected))
+
+
+def test_a_grid_finer_than_the_picture_mirrors_it_again_and_again() -> None:
+    images = _pictures(32)
+    found = equalize_batch(torch.from_numpy(images), clip_limit=2.0, tiles=33)
+    expected = [equalize(image, clip_limit=2.0, tiles=33) for image in images]
+    _assert_same_pixels(found, np.stack(expected))
+
+
+def test_every_colour_goes_to_luma_and_chroma_and_back_as_in_opencv(monkeypatch) -> None:
+    monkeypatch.setattr("stages.loading.finishing._equalized", lambda luma, **_: luma)
+    levels = np.arange(0, 256, 3, dtype=np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 86, 86, 3)
+    found = equalize_batch(torch.from_numpy(colours), clip_limit=2.0, tiles=8)
+    flat = colours.reshape(-1, 86, 3)
+    expected = cv2.cvtColor(cv2.cvtColor(flat, cv2.COLOR_RGB2YCrCb), cv2.COLOR_YCrCb2RGB)
+    assert np.array_equal(found.numpy(), expected.reshape(colours.shape))
+
+
+def test_a_face_does_not_depend_on_its_batch() -> None:
+    images = torch.from_numpy(_pictures(48))
+    together = equalize_batch(images, clip_limit=2.0, tiles=8)
+    alone = [equalize_batch(image[None], clip_limit=2.0, tiles=8)[0] for image in images]
+    assert torch.equal(together, torch.stack(alone))
+
+
+def _pictures(size: int) -> np.ndarray:
+    """Smooth, noisy, flat, black, white and half black pictures, uint8 (N, size, size, 3)."""
+    rng = np.random.default_rng(size)
+    noise = rng.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    smooth = [cv2.blur(image, (5, 5)) for image in noise[:2]]
+    flat = [np.full((size, size, 3), level, np.uint8) for level in (77, 0, 255)]
+    half = np.zeros((size, size, 3), np.uint8)
+    half[: size // 2] = 200
+    return np.stack([*smooth, noise[2], *flat, half])
+
+
+def _assert_same_pixels(found: torch.Tensor, expected: np.ndarray) -> None:
+    """Equal but for single pixels of another rounding, which another OpenCV might bring."""
+    differences = np.abs(found.numpy().astype(int) - expected)
+    assert found.dtype == torch.uint8
+    assert differences.max() <= 1
+    assert differences.mean() < 1e-3

@@ -10,22 +10,17 @@ import pytest
 import torch
 
 from stages.computing.team import Team
-from stages.loading import shared_memory
+from stages.loading import worker_processes
 from stages.loading.dataset import FaceDataset
 from stages.loading.loader import EvalLoader, TrainLoader
 from stages.loading.sampler import EpochSampler
-from stages.loading.shared_memory import require_shared_memory
+from stages.loading.worker_processes import require_shared_memory
 from stages.runtime.errors import UserError
-from tests.loading.test_loader import make_dataset
+from tests.loading.conftest import build_dataset
 
 # Any device but a CPU leaves batches unfinished; this one is everywhere.
 CPU, GPU = torch.device("cpu"), torch.device("meta")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no shared memory of a size of its own")
-
-
-@pytest.fixture(scope="module")
-def dataset(standardized: Path) -> FaceDataset:
-    return make_dataset(standardized)
 
 
 def refuse(_storage: object) -> None:
@@ -48,9 +43,9 @@ class FullOnceStarted(FaceDataset):
 
 @posix
 def test_reported_a_batch_that_shared_memory_has_no_room_for_ends_the_run(
-    dataset: FaceDataset,
+    standardized: Path,
 ) -> None:
-    full = make_dataset_of(FullOnceStarted, dataset)
+    full = build_dataset(standardized, FullOnceStarted)
     loader = EvalLoader(full, batch_size=4, workers=1, device=CPU)
     with pytest.raises(UserError, match=r"hand over a batch: .*No space left.*--shm-size") as said:
         list(loader)
@@ -73,7 +68,7 @@ def test_reported_shared_memory_is_asked_for_before_workers_start(
     dataset: FaceDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = 16 * 32 * 32 * 3
-    monkeypatch.setattr(shared_memory, "_free_bytes", lambda: 5 * batch)
+    monkeypatch.setattr(worker_processes, "_free_bytes", lambda: 5 * batch)
     sampler = EpochSampler(dataset.targets, batch_size=16, seed=5)
     TrainLoader(dataset, sampler, workers=2, device=GPU)
     # Bytes for a GPU, float32 for a CPU.
@@ -86,12 +81,12 @@ def test_reported_shared_memory_is_asked_for_before_workers_start(
             loader()
     TrainLoader(dataset, sampler, workers=2, device=CPU, team=Team(0, 4, 1))
     EvalLoader(dataset, batch_size=16, workers=0, device=CPU)
-    monkeypatch.setattr(shared_memory, "_free_bytes", lambda: None)
+    monkeypatch.setattr(worker_processes, "_free_bytes", lambda: None)
     EvalLoader(dataset, batch_size=16, workers=2, device=CPU)
 
 
 def test_what_is_missing_is_said_with_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_memory, "_free_bytes", lambda: 67_000_000)
+    monkeypatch.setattr(worker_processes, "_free_bytes", lambda: 67_000_000)
     require_shared_memory(9_600_000, workers=2, processes=1)
     with pytest.raises(UserError) as said:
         require_shared_memory(38_500_000, workers=2, processes=1)
@@ -103,9 +98,9 @@ def test_what_is_missing_is_said_with_its_numbers(monkeypatch: pytest.MonkeyPatc
 
 
 def test_reported_what_a_worker_says_comes_without_its_traceback(
-    dataset: FaceDataset,
+    standardized: Path,
 ) -> None:
-    damaged = make_dataset_of(Damaged, dataset)
+    damaged = build_dataset(standardized, Damaged)
     with pytest.raises(UserError) as said:
         list(EvalLoader(damaged, batch_size=4, workers=1, device=CPU))
     assert str(said.value) == "toy/faces-00000.arrow: damaged at toy/x"
@@ -114,10 +109,3 @@ def test_reported_what_a_worker_says_comes_without_its_traceback(
 class Damaged(FaceDataset):
     def __getitem__(self, draws):  # type: ignore[no-untyped-def]
         raise UserError("toy/faces-00000.arrow: damaged at toy/x")
-
-
-def make_dataset_of(kind: type[FaceDataset], faces: FaceDataset) -> FaceDataset:
-    """The same faces as another kind of dataset."""
-    other = kind.__new__(kind)
-    other.__dict__.update(faces.__dict__)
-    return other

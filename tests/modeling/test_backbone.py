@@ -15,9 +15,8 @@ SMALL, SMALL_VIT = "test_resnet", "test_vit"
 
 @pytest.mark.parametrize(
     ("name", "image_size"),
-    [(SMALL, 64), (SMALL_VIT, 64), ("resnet18", 64), ("vit_tiny_patch16_224", 64),
-     ("efficientnet_b3", 64), ("mobilenetv3_small_050", 96), ("test_vit", 160)],
-)  # fmt: skip
+    [(SMALL, 64), (SMALL_VIT, 160), ("efficientnet_b3", 64), ("mobilenetv3_small_050", 96)],
+)
 def test_any_timm_backbone_is_built_for_its_size(name, image_size) -> None:
     backbone, num_features = build_backbone(Teacher(backbone=name), image_size=image_size, key=KEY)
     features = backbone.eval()(torch.zeros(2, 3, image_size, image_size))
@@ -60,8 +59,7 @@ def test_pretrained_without_published_weights_is_an_error() -> None:
         build_backbone(Teacher(backbone="coatnet_0_224", pretrained=True), image_size=64, key=KEY)
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
-@pytest.mark.parametrize("num_classes", [0, 11])
+@pytest.mark.parametrize(("suffix", "num_classes"), [("safetensors", 0), ("pt", 11)])
 def test_weights_come_from_a_file_whatever_its_classifier(tmp_path, suffix, num_classes) -> None:
     source = timm.create_model(SMALL, num_classes=num_classes)
     path = _save(tmp_path / f"weights.{suffix}", source.state_dict())
@@ -83,20 +81,6 @@ def test_a_missing_weights_file_is_an_error(tmp_path: Path) -> None:
         _built(SMALL, tmp_path / "none.pt")
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
-def test_an_unreadable_weights_file_is_an_error(tmp_path: Path, suffix) -> None:
-    path = tmp_path / f"weights.{suffix}"
-    path.write_bytes(b"not weights at all")
-    with pytest.raises(UserError, match=rf"weights\.{suffix}: expected a state_dict"):
-        _built(SMALL, path)
-
-
-def test_a_pickle_is_not_run(tmp_path: Path) -> None:
-    torch.save({"state_dict": {"a": Path("x")}}, tmp_path / "weights.pt")
-    with pytest.raises(UserError, match="expected a state_dict"):
-        _built(SMALL, tmp_path / "weights.pt")
-
-
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     state = timm.create_model(SMALL, num_classes=0).state_dict()
     state["conv1.0.weight" if "conv1.0.weight" in state else next(iter(state))] = torch.zeros(1)
@@ -114,17 +98,9 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     assert "got (1,)" in message
 
 
-@pytest.mark.parametrize("name", [SMALL, SMALL_VIT])
-def test_another_architectures_weights_do_not_fit(tmp_path: Path, name) -> None:
-    other = {SMALL: SMALL_VIT, SMALL_VIT: SMALL}[name]
-    path = _save(tmp_path / "w.safetensors", timm.create_model(other, num_classes=0).state_dict())
-    with pytest.raises(UserError, match=r"w\.safetensors: does not fit: \d+ missing"):
-        _built(name, path)
-
-
 def _built(name: str, path: Path, *, image_size: int = 64):
-    section = Teacher(backbone=name, weights=str(path))
-    return build_backbone(section, image_size=image_size, key=KEY)
+    teacher_params = Teacher(backbone=name, weights=str(path))
+    return build_backbone(teacher_params, image_size=image_size, key=KEY)
 
 
 def _save(path: Path, state: dict[str, torch.Tensor]) -> Path:

@@ -33,7 +33,7 @@ def saved(path: Path, content: Any, **options: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", ["pt", "pth.tar", "safetensors", "bin"])
+@pytest.mark.parametrize("suffix", ["pth.tar", "safetensors"])
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -66,14 +66,20 @@ def test_reported_a_weights_file_that_is_something_else_is_called_what_it_is(
         ([torch.zeros(2), torch.zeros(3)], "got a list"),
         (torch.zeros(3), "got a Tensor"),
         ({}, "got an empty checkpoint"),
-        (torch.optim.AdamW([torch.zeros(2, requires_grad=True)]).state_dict(), "got the state of an optimizer; save the model's state_dict"),
-        ({"epoch": 3, "model_state_dict": STATE, "optimizer": {"state": {}}}, "got a checkpoint of epoch, model_state_dict, optimizer; its 'model_state_dict' looks like one: save that alone"),
+        (
+            torch.optim.AdamW([torch.zeros(2, requires_grad=True)]).state_dict(),
+            "got the state of an optimizer; save the model's state_dict",
+        ),
+        (
+            {"epoch": 3, "model_state_dict": STATE, "optimizer": {"state": {}}},
+            "got a checkpoint of epoch, model_state_dict, optimizer; its 'model_state_dict' looks like one: save that alone",
+        ),
         ({"state_dict": [torch.zeros(2)]}, "got a checkpoint of state_dict"),
         ({n: n for n in "abcdefg"}, "got a checkpoint of a, b, c, d, e, ..."),
         ({0: torch.zeros(2)}, "got a checkpoint of 0"),
         ({"state_dict": {"a": Path("x")}}, "got a file of torch.save that holds a pathlib."),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("zipped", [True, False])
 def test_reported_a_checkpoint_without_a_state_dict_says_what_it_holds(
     tmp_path: Path, content: Any, expected: str, zipped: bool
@@ -90,7 +96,7 @@ def test_reported_torn_files_are_refused_in_words(tmp_path: Path) -> None:
     draw = random.Random(0)
     for zipped in (True, False):
         whole = saved(tmp_path / "w.pt", STATE, _use_new_zipfile_serialization=zipped).read_bytes()
-        for _ in range(150):
+        for _ in range(100):
             torn = bytearray(whole[: draw.randrange(20, len(whole))])
             torn[draw.randrange(16, len(torn))] = draw.randrange(256)
             (tmp_path / "torn.pt").write_bytes(torn)
@@ -99,17 +105,19 @@ def test_reported_torn_files_are_refused_in_words(tmp_path: Path) -> None:
                 read_state(tmp_path / "torn.pt", source="w")
 
 
-@pytest.mark.parametrize("wrap", [
-    lambda state: state,
-    lambda state: {"state_dict": state, "args": argparse.Namespace(lr=0.1)},
-    lambda state: {"model": {f"module.{name}": one for name, one in state.items()}},
-    lambda state: {"state_dict": {"a": torch.zeros(1)}, "state_dict_ema": state},
-])  # fmt: skip
-def test_a_state_dict_is_found_where_trainers_put_it(tmp_path: Path, wrap: Any) -> None:
-    found = read_state(saved(tmp_path / "w.pt", wrap(STATE)), source="w")
-    assert {name: one.tolist() for name, one in found.items()} == {
-        name: one.tolist() for name, one in STATE.items()
-    }
+@pytest.mark.parametrize(
+    "content",
+    [
+        STATE,
+        {"state_dict": STATE, "args": argparse.Namespace(lr=0.1)},
+        {"model": {f"module.{name}": tensor for name, tensor in STATE.items()}},
+        {"state_dict": {"a": torch.zeros(1)}, "state_dict_ema": STATE},
+    ],
+)
+def test_a_state_dict_is_found_where_trainers_put_it(tmp_path: Path, content: Any) -> None:
+    state = read_state(saved(tmp_path / "w.pt", content), source="w")
+    assert state.keys() == STATE.keys()
+    assert all(torch.equal(tensor, STATE[name]) for name, tensor in state.items())
 
 
 def test_a_file_is_read_as_what_it_is_whatever_its_suffix(tmp_path: Path) -> None:

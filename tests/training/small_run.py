@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_project import small_params, write_params
 
-from stages import manifest, standardize
-from stages.training.machinery import Batch, Machinery
-from stages.training.outcomes import Outcome
+from stages.runtime.files import read_json
+from stages.training.losses import Outcome
+from stages.training.progress import CLOCK_KEYS
+from stages.training.step import Batch, TrainingStep
 
 EPOCHS, STEPS = 4, 20
-RECIPE = {
+PARAMS = {
+    "teachers__RN18__backbone": "resnet10t",
     "stageA__epochs": EPOCHS,
     "stageA__batch_size": 8,
     # Small steps: larger ones amplify how a processor rounds to a hundredth of a loss.
@@ -34,14 +37,8 @@ RECIPE = {
 Steps = dict[int, tuple[float, list[int]]]
 
 
-def prepare(project: Callable[..., Path], **changes: Any) -> Path:
-    """The project with its manifest, in which one class is rare; params can be changed later."""
-    folder = project(**RECIPE | changes)
-    if not (folder / "manifests").exists():
-        for picture in sorted((folder / "raw" / "toy" / "train" / "Disgust").iterdir())[2:]:
-            picture.unlink()
-        assert standardize.main([]) == 0
-        assert manifest.main([]) == 0
+def write_run_params(folder: Path, **changes: Any) -> Path:
+    write_params(folder, small_params(**PARAMS | changes))
     return folder
 
 
@@ -53,15 +50,27 @@ def record_steps(
     The steps of a preflight are recorded too, until training does, and records, them again.
     """
     steps: Steps = {}
-    events, step = dict(after or {}), Machinery.step
+    events, take = dict(after or {}), TrainingStep.take
 
     def recorded(
-        machinery: Machinery, group: Sequence[Batch], *, number: int, **options: Any
+        step: TrainingStep, group: Sequence[Batch], *, number: int, **options: Any
     ) -> Outcome:
-        outcome = step(machinery, group, number=number, **options)
+        outcome = take(step, group, number=number, **options)
         steps[number] = float(outcome.loss), [int(row) for batch in group for row in batch["index"]]
         events.pop(number, lambda: None)()
         return outcome
 
-    monkeypatch.setattr(Machinery, "step", recorded)
+    monkeypatch.setattr(TrainingStep, "take", recorded)
     return steps
+
+
+def published(folder: Path) -> dict[str, Any]:
+    """What a run publishes, without what the clock decides."""
+    models = folder / "models" / "stageA" / "RN18"
+    history = read_json(models / "history.json")
+    return {
+        "history": [{k: v for k, v in r.items() if k not in CLOCK_KEYS} for r in history],
+        "weights": (models / "best.safetensors").read_bytes(),
+        "logits": (models / "logits.parquet").read_bytes(),
+        "card": read_json(models / "teacher.json"),
+    }

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stages.runtime.files import read_json
-from stages.training.checkpoint import load_checkpoint, save_checkpoint
+from stages.training.checkpoint import load_checkpoint, remove_superseded, save_checkpoint
 from stages.training.run import LAST, PREVIOUS, STATUS
 
 
@@ -35,17 +35,13 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 
 def test_the_status_says_how_far_the_last_checkpoint_is(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, state(1))
+    status = read_json(tmp_path / STATUS)
+    assert (status["epochs"], status["num_batches"]) == (None, None)
     save_checkpoint(tmp_path, state(2) | {"extent": {"epochs": 60, "num_batches": 90}})
     status = read_json(tmp_path / STATUS)
     time = datetime.fromisoformat(status.pop("time"))
     assert time.utcoffset() == timedelta(0)
     assert status == {"epoch": 2, "epochs": 60, "batch": 12, "num_batches": 90, "step": 192}
-
-
-def test_a_status_without_the_extent_of_the_run_says_so(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, state(1))
-    status = read_json(tmp_path / STATUS)
-    assert (status["epochs"], status["num_batches"]) == (None, None)
 
 
 def test_a_status_is_never_ahead_of_its_checkpoint(
@@ -112,3 +108,13 @@ def test_incident_R9_pickled_objects_are_not_loaded(tmp_path: Path) -> None:
     torch.save({"path": PureWindowsPath("C:/faces")}, tmp_path / LAST)
     with pytest.raises(RuntimeError, match="no readable checkpoint"):
         load_checkpoint(tmp_path)
+
+
+def test_best_weights_of_epochs_that_no_checkpoint_names_are_dropped_by_name(
+    tmp_path: Path,
+) -> None:
+    for epoch in (1, 3, 5, 6, 7):
+        (tmp_path / f"best-{epoch:04d}.safetensors").touch()
+    best = {"file": "best-0005.safetensors", "before": "best-0003.safetensors"}
+    remove_superseded(tmp_path, best=best)
+    assert {path.name for path in tmp_path.iterdir()} == set(best.values())

@@ -1,4 +1,4 @@
-"""Losses and scores of small runs, by the version of the training rules: `golden.json`.
+"""Losses and scores of small runs, by the training version: `golden.json`.
 
 Losses that change demand a new version in `stages/training/run.py`; then WRITE_GOLDEN=1 adds what
 this test finds, under that version only. Other instructions and another number of threads round
@@ -16,8 +16,8 @@ import pytest
 from stages import train
 from stages.config import load_params
 from stages.runtime.files import read_json, write_json
-from stages.training.run import recipe_version
-from tests.training.small_run import prepare, record_steps
+from stages.training.run import training_version
+from tests.training.small_run import record_steps
 
 GOLDEN = Path(__file__).with_name("golden.json")
 RELATIVE = 2e-3
@@ -33,22 +33,22 @@ RUNS: dict[int, dict[str, Any]] = {
 
 @pytest.mark.parametrize("version", RUNS)
 def test_golden_losses_and_scores(
-    project: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, version: int
+    rare: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, version: int
 ) -> None:
-    folder = prepare(project, **RUNS[version])
-    assert recipe_version(load_params().stageA) == version
+    folder = rare(**RUNS[version])
+    assert training_version(load_params().stageA) == version
     steps = record_steps(monkeypatch)
     assert train.main(["stageA", "RN18"]) == 0
     assert sorted(steps) == list(range(len(steps)))
     history = read_json(folder / "models" / "stageA" / "RN18" / "history.json")
-    found = {
+    measured = {
         "loss": [round(steps[n][0], 6) for n in range(len(steps))],
         "val_nll": [record["val"]["nll"] for record in history],
     }
     if os.environ.get("WRITE_GOLDEN"):
-        write_golden(version, found, path=GOLDEN)
+        write_golden(version, measured, path=GOLDEN)
     for name, golden in read_json(GOLDEN)[str(version)].items():
-        assert found[name] == pytest.approx(golden, rel=RELATIVE)
+        assert measured[name] == pytest.approx(golden, rel=RELATIVE)
 
 
 def test_a_version_that_has_golden_losses_keeps_them(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_a_version_that_has_golden_losses_keeps_them(tmp_path: Path) -> None:
     assert path.read_bytes() == GOLDEN.read_bytes()
 
 
-def write_golden(version: int, found: dict[str, list[float]], *, path: Path) -> None:
+def write_golden(version: int, measured: dict[str, list[float]], *, path: Path) -> None:
     golden = read_json(path)
     if str(version) in golden:
         raise ValueError(f"version {version} has its golden losses: raise the version")
-    write_json(path, golden | {str(version): found})
+    write_json(path, golden | {str(version): measured})

@@ -11,19 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from stages import train
 from stages.runtime.errors import InterruptedRunError
 from stages.runtime.files import read_json, sha256_file
 from stages.training.checkpoint import load_checkpoint
-from stages.training.engine import Engine
-from stages.training.progress import CLOCK_KEYS
+from stages.training.loop import CosineSchedule, Loop
 from stages.training.run import LAST
-from stages.training.schedule import CosineSchedule
-from tests.training.small_engine import EPOCHS, build_engine, final_state, fit
-from tests.training.small_run import STEPS, prepare, record_steps
+from tests.training.small_loop import EPOCHS, build_loop, final_state, fit
+from tests.training.small_run import STEPS, published, record_steps
 
 Project = Callable[..., Path]
 
@@ -33,9 +30,9 @@ class KilledError(BaseException):
 
 
 def test_incident_T1_a_run_shows_every_row_in_every_epoch_and_never_twice_in_one_order(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    rare: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = prepare(project)
+    folder = rare()
     steps = record_steps(monkeypatch)
     assert train.main(["stageA", "RN18"]) == 0
     manifest = pd.read_csv(folder / "manifests" / "classification_manifest.csv")
@@ -53,14 +50,14 @@ def test_incident_T5_the_logged_loss_is_that_of_an_image_however_much_is_accumul
     tmp_path: Path, accumulate: int
 ) -> None:
     def losses(folder: Path, *, accumulate: int) -> list[float]:
-        engine = build_engine(folder, accumulate=accumulate)
+        loop = build_loop(folder, accumulate=accumulate)
         # Nothing is learnt, dropped or made harder: only how batches are grouped differs.
         still = CosineSchedule(peak=0.0, floor=0.0, warmup_steps=0, total_steps=99)
-        plan = replace(engine.plan, schedule=still, margin_at=lambda _: 0.1)
-        for module in engine.machinery.model.modules():
+        plan = replace(loop.plan, schedule=still, margin_at=lambda _: 0.1)
+        for module in loop.step.model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-        return [record["train_loss"] for record in fit(replace(engine, plan=plan)).history]
+        return [record["train_loss"] for record in fit(replace(loop, plan=plan)).history]
 
     one_by_one = losses(tmp_path / "1", accumulate=1)
     assert losses(tmp_path / "n", accumulate=accumulate) == pytest.approx(one_by_one, rel=1e-5)
@@ -89,9 +86,9 @@ def test_incident_R2_a_run_that_is_killed_at_any_write_ends_with_the_same_best(
 
 @pytest.mark.parametrize("interrupted_after", [(0,), (3, 4, 12), (6, 19)])
 def test_incident_R8_a_run_stopped_anywhere_publishes_the_same_bytes(
-    project: Project, monkeypatch: pytest.MonkeyPatch, interrupted_after: tuple[int, ...]
+    rare: Project, monkeypatch: pytest.MonkeyPatch, interrupted_after: tuple[int, ...]
 ) -> None:
-    folder = prepare(project, teachers__RN18__dropout=0.2)
+    folder = rare(teachers__RN18__dropout=0.2)
     assert train.main(["stageA", "RN18"]) == 0
     whole = published(folder)
     (folder / ".work" / "stageA").rename(folder / "undisturbed")
@@ -100,7 +97,7 @@ def test_incident_R8_a_run_stopped_anywhere_publishes_the_same_bytes(
             record_steps(patch, after={step: lambda: signal.raise_signal(signal.SIGTERM)})
             assert train.main(["stageA", "RN18"]) == 128 + signal.SIGTERM
         # A worker makes the same batches.
-        prepare(project, teachers__RN18__dropout=0.2, machine__workers=1 if step == 4 else 0)
+        rare(teachers__RN18__dropout=0.2, machine__workers=1 if step == 4 else 0)
     assert train.main(["stageA", "RN18"]) == 0
     assert published(folder) == whole
 
@@ -109,7 +106,7 @@ def test_incident_R9_a_checkpoint_in_mid_epoch_holds_tensors_numbers_and_strings
     tmp_path: Path,
 ) -> None:
     with pytest.raises(InterruptedRunError):
-        fit(build_engine(tmp_path, stop_after=7))
+        fit(build_loop(tmp_path, stop_after=7))
     # Whatever it holds, as pickle made it; `load_checkpoint` would refuse all else.
     state = torch.load(tmp_path / LAST, weights_only=False)
     assert kinds_in(state) <= {torch.Tensor, int, float, bool, str, type(None)}
@@ -117,20 +114,20 @@ def test_incident_R9_a_checkpoint_in_mid_epoch_holds_tensors_numbers_and_strings
     assert final_state(tmp_path)["progress"]["batch"] > 0
 
 
-def peaking_in_epoch_2(folder: Path, *, tmp_path: Path) -> Engine:
+def peaking_in_epoch_2(folder: Path, *, tmp_path: Path) -> Loop:
     """The small run, scored by how near its weights are to those that it has after two epochs."""
     probe = tmp_path / "probe"
     if not probe.exists():
-        fit(build_engine(probe))
+        fit(build_loop(probe))
     wanted = final_state(probe)["progress"]["history"][1]["val"]["nll"]
-    engine = build_engine(folder)
-    score = engine.evaluate
+    loop = build_loop(folder)
+    score = loop.evaluate
 
     def nearness(model: nn.Module) -> dict[str, float]:
         scores = score(model)
         return scores | {"macro_f1": -abs(scores["nll"] - wanted)}
 
-    return replace(engine, evaluate=nearness)
+    return replace(loop, evaluate=nearness)
 
 
 def die_at_move(patch: pytest.MonkeyPatch, *, number: int) -> None:
@@ -143,21 +140,6 @@ def die_at_move(patch: pytest.MonkeyPatch, *, number: int) -> None:
         return move(source, target)
 
     patch.setattr(Path, "replace", die)
-
-
-def published(folder: Path) -> dict[str, Any]:
-    """What a run publishes, without what the clock decides."""
-    models = folder / "models" / "stageA" / "RN18"
-    history = read_json(models / "history.json")
-    return {
-        "history": [{k: v for k, v in r.items() if k not in CLOCK_KEYS} for r in history],
-        "weights": {
-            name: tensor.numpy().tobytes()
-            for name, tensor in load_file(models / "best.safetensors").items()
-        },
-        "logits": (models / "logits.parquet").read_bytes(),
-        "card": read_json(models / "teacher.json"),
-    }
 
 
 def kinds_in(value: Any) -> set[type]:

@@ -1,14 +1,152 @@
-"""What makes a run another one."""
+"""What makes a run another one, and which processes trained it."""
 
-from stages.config import ClassWeights, NoCorrection, load_params
-from stages.training.run import recipe_version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.config import (
+    Arcface,
+    Augmentation,
+    Clahe,
+    ClassWeights,
+    Filter,
+    LogitAdjustment,
+    NoCorrection,
+    Preprocess,
+    Stage,
+    Teacher,
+)
+from stages.runtime.files import read_json, write_json
+from stages.training.run import ENVIRONMENT_FILE, open_run, record_environment, training_version
+
+STAGE = Stage(
+    init_from="stageA",
+    filter=Filter(
+        include_sources=("rafdb_basic", "expw_hq"),
+        exclude_sources=(),
+        min_native_px=64,
+        min_confidence=0.0,
+        max_per_class=None,
+    ),
+    image_size=56,
+    epochs=3,
+    batch_size=32,
+    accumulate=1,
+    learning_rate=1e-3,
+    min_lr=1e-5,
+    weight_decay=0.05,
+    warmup_epochs=0.5,
+    max_grad_norm=5.0,
+    label_smoothing=0.0,
+    ema_decay=0.98,
+    eval_every=1,
+    select_by="macro_f1",
+    arcface=Arcface(margin_rad=0.05, scale=12.0, warmup_epochs=0, ramp_end_epoch=0),
+    prior=LogitAdjustment(kind="logit_adjustment", tau=1.0),
+    augmentation=Augmentation(
+        crop_scale=(0.8, 1.0), flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2
+    ),
+)
+WEIGHTED = {"prior": ClassWeights(kind="class_weights", beta=0.99), "accumulate": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fingerprint"),
+    [
+        ({}, "eb71aa5fbbd5b9ced810ffb11dc2ea1c62d058b21500aca06dec09a0d3d3a104"),
+        (WEIGHTED, "d9459a9ac3d4df4881925256fcaf4114516ad1b1e479aa76891ea85e4fcf7d92"),
+    ],
+)
+def test_the_fingerprint_of_a_run_stays_what_it_was(
+    changes: dict[str, Any], fingerprint: str
+) -> None:
+    """A change of it begins every run anew that is in the middle of its nights."""
+    stage_params = STAGE.model_copy(update=changes)
+    run = open_run(
+        "stageB",
+        teacher="RN18",
+        version=training_version(stage_params),
+        params={
+            "seed": 7,
+            "preprocess": Preprocess(
+                clahe=Clahe(clip_limit=2.0, tiles=8),
+                mean=(0.485, 0.456, 0.406),
+                std=(0.229, 0.224, 0.225),
+            ),
+            "stageB": stage_params,
+            "teacher": Teacher(
+                backbone="resnet18",
+                embedding_size=128,
+                dropout=0.0,
+                pretrained=False,
+                weights=None,
+                optimizer="adamw",
+                learning_rate_scale=1.0,
+            ),
+        },
+        data={"manifest": "a" * 64, "rows": "b" * 64, "toy/faces-00000.arrow": "c" * 64},
+        init_sha256="d" * 64,
+    )
+    assert run.fingerprint == fingerprint
+    assert run.folder.name == fingerprint[:16]
 
 
 def test_reported_a_run_that_took_another_gradient_is_not_gone_on_with() -> None:
-    stage = load_params().stageA
-    weights = ClassWeights(kind="class_weights", beta=0.99)
-    for prior in (weights, NoCorrection(kind="none")):
-        assert recipe_version(stage.model_copy(update={"prior": prior, "accumulate": 1})) == 1
-    several = stage.model_copy(update={"prior": NoCorrection(kind="none"), "accumulate": 2})
-    assert recipe_version(several) == 1
-    assert recipe_version(several.model_copy(update={"prior": weights})) == 2
+    weights, none = ClassWeights(kind="class_weights", beta=0.99), NoCorrection(kind="none")
+    versions = {
+        (prior.kind, accumulate): training_version(
+            STAGE.model_copy(update={"prior": prior, "accumulate": accumulate})
+        )
+        for prior in (weights, none)
+        for accumulate in (1, 2)
+    }
+    assert versions.pop(("class_weights", 2)) == 2
+    assert set(versions.values()) == {1}
+
+
+def test_only_what_changed_since_the_process_before_is_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A run that has done no step begins anew.
+    steps = [(0, "H100"), (0, "cpu"), (5, "cpu"), (9, "H100"), (12, "H100"), (20, "cpu")]
+    for step, device in steps:
+        computing = {"device": device, "dtype": "torch.float32"}
+        record_environment(tmp_path, step=step, computing=computing)
+    recorded = read_json(tmp_path / ENVIRONMENT_FILE)
+    assert (recorded["device"], recorded["dtype"]) == ("cpu", "torch.float32")
+    later = [(process["step"], process["device"]) for process in recorded["later_processes"]]
+    assert later == [(9, "H100"), (20, "cpu")]
+    assert "dtype" not in recorded["later_processes"][0]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 2
+    assert "at step 9: device cpu -> H100;" in warnings[0]
+
+
+def test_another_package_is_recorded_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    installed = [
+        {"torch": "2.11", "timm": "1.0"},
+        {"torch": "2.12", "timm": "1.0"},
+        {"torch": "2.12", "timm": "1.0"},
+        {"torch": "2.12", "new": "3"},
+        {"torch": "2.12", "new": "3"},
+    ]
+    for step, packages in enumerate(installed):
+        known = {"python": "3.11", "packages": packages}
+        monkeypatch.setattr("stages.training.run.environment", known.copy)
+        record_environment(tmp_path, step=step, computing={})
+        if step == 0:  # as an earlier version wrote it
+            recorded = read_json(tmp_path / ENVIRONMENT_FILE)
+            del recorded["later_processes"]
+            write_json(tmp_path / ENVIRONMENT_FILE, recorded)
+    recorded = read_json(tmp_path / ENVIRONMENT_FILE)
+    assert recorded["packages"] == installed[0]
+    later = recorded["later_processes"]
+    assert [(process["step"], process["packages"]) for process in later] == [
+        (1, {"torch": "2.12"}),
+        (3, {"new": "3", "timm": None}),
+    ]
+    assert later[0].keys() == {"start", "step", "packages"}
+    assert caplog.text == ""

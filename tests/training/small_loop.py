@@ -1,4 +1,4 @@
-"""A small network, synthetic batches and the engine that trains them in a blink."""
+"""A small network, synthetic batches and the loop that trains them in a blink."""
 
 import signal
 from collections.abc import Iterator
@@ -6,52 +6,58 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from stages.config import NoCorrection
 from stages.runtime.signals import StopRequest
 from stages.training.checkpoint import load_checkpoint
-from stages.training.compilation import CompilableEmbed
-from stages.training.engine import Engine, Plan
-from stages.training.machinery import Batch, Machinery
-from stages.training.optimization import build_average, build_optimizer
-from stages.training.prior import build_loss
+from stages.training.loop import CosineSchedule, Loop, Plan
+from stages.training.losses import build_loss
 from stages.training.progress import CLOCK_KEYS, Progress
-from stages.training.schedule import CosineSchedule
+from stages.training.step import (
+    Batch,
+    CompilableEmbed,
+    TrainingPath,
+    TrainingStep,
+    build_optimizer,
+)
 
 NUM_BATCHES, BATCH_SIZE, EPOCHS = 5, 6, 3
 CPU = torch.device("cpu")
 
 
 class Learner(nn.Module):
-    """A small network with everything that carries state: dropout, batch norm, a margin."""
+    """A small network with everything that carries state: dropout and batch norm."""
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 7),
-        )  # fmt: skip
+            nn.Conv2d(3, 8, 3),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 7),
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body(images)
         return logits
 
 
-class TrainingPath:
+def lower_target(logits: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
     """Logits that are lower on the target by the margin."""
-
-    def __init__(self, embed: CompilableEmbed) -> None:
-        self.embed = embed
-
-    def __call__(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
-        return self.embed(images) - margin_rad * (targets[:, None] == torch.arange(7)).float()
+    return logits - margin_rad * (targets[:, None] == torch.arange(7)).float()
 
 
 class SyntheticBatches:
     """Batches that depend on (epoch, batch) alone; the last of an epoch is smaller."""
 
     sizes = (*[BATCH_SIZE] * (NUM_BATCHES - 1), 3)
+    finish = dict
 
     def __init__(self, stop: StopRequest, *, stop_after: int = -1, poison: int = -1) -> None:
         self.stop, self.stop_after, self.poison = stop, stop_after, poison
@@ -77,6 +83,12 @@ class SyntheticBatches:
             }
 
 
+class ValBatches(list[Batch]):
+    """The batches of an evaluation."""
+
+    finish = dict
+
+
 def evaluate(model: nn.Module) -> dict[str, float]:
     model.eval()
     with torch.inference_mode():
@@ -84,41 +96,44 @@ def evaluate(model: nn.Module) -> dict[str, float]:
     return {"n": 4, "macro_f1": float(logits.std()), "accuracy": 0.5, "nll": float(logits.mean())}
 
 
-def build_engine(folder: Path, **options: Any) -> Engine:
+def build_loop(
+    folder: Path, *, stop_after: int = -1, poison: int = -1, accumulate: int = 2, **plan: Any
+) -> Loop:
     torch.manual_seed(0)
-    model = Learner()
-    stop, embed = StopRequest(), CompilableEmbed(model.forward)
-    machinery = Machinery(
+    model, stop = Learner(), StopRequest()
+    embed = CompilableEmbed(model.forward)
+    step = TrainingStep(
         model=model,
         embed=embed,
-        training_logits=TrainingPath(embed),
-        optimizer=build_optimizer(model, "adamw", learning_rate=1e-2, weight_decay=0.05),
+        training_logits=TrainingPath(model, embed=embed, head_logits=lower_target),
+        optimizer=build_optimizer(model, "adamw", weight_decay=0.05),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         loss=build_loss(
             NoCorrection(kind="none"), counts=torch.ones(7).numpy(), label_smoothing=0.0, device=CPU
         ),
-        average=build_average(model, decay=0.9),
+        average=ModelEmaV3(model, decay=0.9, use_warmup=True),
         max_grad_norm=5.0,
         device=CPU,
         dtype=torch.float32,
     )
-    accumulate = options.pop("accumulate", 2)
     steps = EPOCHS * -(-NUM_BATCHES // accumulate)
-    plan = Plan(
-        seed=7, epochs=EPOCHS, accumulate=accumulate, eval_every=options.pop("eval_every", 1),
-        select_by=options.pop("select_by", "macro_f1"), checkpoint_seconds=options.pop("checkpoint_seconds", 1e9),
-        schedule=CosineSchedule(peak=1e-2, floor=1e-3, warmup_steps=2, total_steps=steps),
-        margin_at=lambda epoch: 0.1 * epoch,
-    )  # fmt: skip
-    batches = SyntheticBatches(stop, **options)
-    return Engine(
-        machinery, plan, batches, finish=dict, evaluate=evaluate, folder=folder, stop=stop
-    )
+    defaults = {
+        "seed": 7,
+        "epochs": EPOCHS,
+        "accumulate": accumulate,
+        "eval_every": 1,
+        "select_by": "macro_f1",
+        "checkpoint_seconds": 1e9,
+        "schedule": CosineSchedule(peak=1e-2, floor=1e-3, warmup_steps=2, total_steps=steps),
+        "margin_at": lambda epoch: 0.1 * epoch,
+    }
+    batches = SyntheticBatches(stop, stop_after=stop_after, poison=poison)
+    return Loop(step, Plan(**defaults | plan), batches, evaluate=evaluate, folder=folder, stop=stop)
 
 
-def fit(engine: Engine) -> Progress:
-    progress = engine.resume()
-    engine.fit(progress)
+def fit(loop: Loop) -> Progress:
+    progress = loop.resume()
+    loop.fit(progress)
     return progress
 
 
@@ -130,3 +145,9 @@ def final_state(folder: Path) -> dict[str, Any]:
         for key in CLOCK_KEYS:
             del record[key]
     return state
+
+
+def assert_same(left: Any, right: Any) -> None:
+    """Compare states to the bit."""
+    left, right = (tree_map_only(Tensor, lambda t: t.tolist(), state) for state in (left, right))
+    assert left == right

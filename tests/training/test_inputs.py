@@ -1,3 +1,5 @@
+"""Where a run takes its initial weights from."""
+
 import sys
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import pytest
 
 from stages.config import NoCorrection, Stage, Teacher
 from stages.runtime.errors import UserError
-from stages.training.start import Start, find_start
+from stages.training.inputs import InitialWeights, find_initial_weights
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
 STAGE = Stage(
@@ -27,9 +29,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "project"
 
 
-def start_from(weights: str) -> Start:
-    recipe = Teacher(backbone="resnet18", weights=weights)
-    return find_start(Path("models"), section=STAGE, recipe=recipe, teacher="B3")
+def start_from(weights: str) -> InitialWeights:
+    teacher_params = Teacher(backbone="resnet18", weights=weights)
+    return find_initial_weights(
+        Path("models"), stage_params=STAGE, teacher_params=teacher_params, teacher="B3"
+    )
 
 
 @posix

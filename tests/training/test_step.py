@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from stages.computing.team import ALONE
 from stages.config import ClassWeights, LogitAdjustment, NoCorrection, Prior, SamplerFill
-from stages.training.machinery import Batch
-from stages.training.prior import build_loss
-from tests.training.small_engine import CPU, build_engine
+from stages.training.losses import build_loss
+from stages.training.step import Batch
+from tests.training.small_loop import CPU, build_loop
 
 COUNTS = np.array([100, 10, 20, 800, 300, 200, 1000])
 PRIORS = [
@@ -38,21 +39,25 @@ def cut(batch: Batch, sizes: Sequence[int]) -> list[Batch]:
     return [{name: parts[name][k] for name in parts} for k in range(len(sizes))]
 
 
-def step(tmp_path: Path, group: list[Batch], prior: Prior) -> tuple[list[torch.Tensor], float]:
+def take_step(tmp_path: Path, group: list[Batch], prior: Prior) -> tuple[list[torch.Tensor], float]:
     """The gradients that a step over the group has taken, and its loss."""
-    machinery = build_engine(tmp_path).machinery
-    machinery.loss = build_loss(prior, counts=COUNTS, label_smoothing=0.0, device=CPU)
-    machinery.max_grad_norm = 1e9
-    for module in machinery.model.modules():
+    step = build_loop(tmp_path).step
+    step.loss = build_loss(prior, counts=COUNTS, label_smoothing=0.0, device=CPU)
+    step.max_grad_norm = 1e9
+    for module in step.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if isinstance(module, nn.BatchNorm2d):  # it sees each batch by itself, whatever the loss
             module.eval()
-    outcome = machinery.step(
-        group, number=0, num_images=sum(len(batch["target"]) for batch in group),
-        learning_rate=1e-3, margin_rad=0.1, seed=7,
-    )  # fmt: skip
-    gradients = [p.grad.clone() for p in machinery.model.parameters() if p.grad is not None]
+    outcome = step.take(
+        group,
+        number=0,
+        num_images=sum(len(batch["target"]) for batch in group),
+        learning_rate=1e-3,
+        margin_rad=0.1,
+        seed=7,
+    )
+    gradients = [p.grad.clone() for p in step.model.parameters() if p.grad is not None]
     return gradients, float(outcome.loss)
 
 
@@ -62,15 +67,21 @@ def test_reported_a_step_takes_the_gradient_of_the_whole_batch(
     tmp_path: Path, prior: Prior, sizes: list[int]
 ) -> None:
     whole = images(64)
-    expected, loss = step(tmp_path, [whole], prior)
-    found, summed = step(tmp_path, cut(whole, sizes), prior)
+    expected, loss = take_step(tmp_path, [whole], prior)
+    found, summed = take_step(tmp_path, cut(whole, sizes), prior)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert summed == pytest.approx(loss, rel=1e-5)
 
 
 @pytest.mark.parametrize("prior", PRIORS, ids=lambda prior: prior.kind)
-def test_a_step_of_one_batch_has_its_mean_loss_to_the_bit(tmp_path: Path, prior: Prior) -> None:
-    whole = images(64)
-    machinery = build_engine(tmp_path).machinery
-    machinery.loss = build_loss(prior, counts=COUNTS, label_smoothing=0.0, device=CPU)
-    assert [float(part) for part in machinery._shares([whole], num_images=64)] == [1.0]
+def test_a_step_of_one_batch_has_its_mean_loss_to_the_bit(prior: Prior) -> None:
+    loss = build_loss(prior, counts=COUNTS, label_smoothing=0.0, device=CPU)
+    shares = loss.shares([images(64)["target"]], num_images=64, team=ALONE)
+    assert [float(share) for share in shares] == [1.0]
+
+
+def test_incident_T5_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    whole = images(9)
+    expected, _ = take_step(tmp_path, [whole], NoCorrection(kind="none"))
+    accumulated, _ = take_step(tmp_path, cut(whole, [6, 3]), NoCorrection(kind="none"))
+    torch.testing.assert_close(accumulated, expected)

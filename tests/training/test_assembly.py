@@ -1,7 +1,8 @@
-"""Batches that are too small for what must be made of them."""
+"""Batches that are too small for what must be made of them, or too large for the GPU."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from stages import manifest, standardize, train
+from stages import train
 from stages.computing.team import ALONE, Team
+from stages.config import SamplerFill, load_params
 from stages.loading.sampler import EpochSampler
 from stages.runtime.errors import UserError
-from stages.training.sharing import require_images
+from stages.training.assembly import require_images, too_large
 
+STAGE = load_params(Path(__file__).parents[2] / "params.yaml").stageA
 WITH_BATCH_NORM = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 WITHOUT = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
 
@@ -54,15 +57,39 @@ def test_the_batch_size_that_is_advised_is_large_enough(rows: int, size: int) ->
 
 @pytest.mark.parametrize("image_size", [32, 64])
 def test_reported_a_batch_of_one_is_exit_code_2_before_the_first_epoch(
-    project: Callable[..., Path], capsys: pytest.CaptureFixture[str], image_size: int
+    prepared: Callable[..., Path], capsys: pytest.CaptureFixture[str], image_size: int
 ) -> None:
-    project(stageA__batch_size=1, stageA__image_size=image_size)
-    assert standardize.main([]) == 0
-    assert manifest.main([]) == 0
+    prepared(stageA__batch_size=1, stageA__image_size=image_size)
     assert train.main(["stageA", "RN18"]) == 2
     message = capsys.readouterr().err
     assert "params.yaml: stageA.batch_size: 70 images in 70 batches leave some of 1" in message
     assert "Traceback" not in message
     # Two at a time, of an even number of rows: no batch is left with one.
-    project(stageA__batch_size=2, stageA__image_size=image_size, stageA__epochs=1)
+    prepared(stageA__batch_size=2, stageA__image_size=image_size, stageA__epochs=1)
     assert train.main(["stageA", "RN18"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {},
+            "do not fit the GPU: it; a smaller batch_size, of 3 at least, with more stageA.accumulate",
+        ),
+        ({"batch_size": 3}, "do not fit the GPU: it; a smaller stageA.image_size"),
+        (
+            {"prior": SamplerFill(kind="sampler_fill", min_per_class=2)},
+            "of 14 at least, with more stageA.accumulate takes steps of as many images (batch norm "
+            "then sees the smaller batches, and each of them is filled up, so rare classes are",
+        ),
+        (
+            {"prior": SamplerFill(kind="sampler_fill", min_per_class=4), "batch_size": 28},
+            "do not fit the GPU: it; a smaller stageA.image_size",
+        ),
+    ],
+)
+def test_reported_what_does_not_fit_the_gpu_is_told_only_what_helps(
+    changes: dict[str, Any], expected: str
+) -> None:
+    stage_params = STAGE.model_copy(update=changes)
+    assert expected in str(too_large(stage_params, key="stageA", least=3, reason="it"))

@@ -14,13 +14,12 @@ import pytest
 from stages import train
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
-from stages.training import publish, saving
+from stages.training import checkpoint, publish
 from stages.training.checkpoint import load_checkpoint
-from stages.training.engine import Engine
+from stages.training.loop import Loop
 from stages.training.progress import Progress
-from tests.training.small_engine import EPOCHS, build_engine, final_state, fit
-from tests.training.small_run import prepare
-from tests.training.test_preflight import assert_same, fly
+from tests.training.small_loop import EPOCHS, assert_same, build_loop, final_state, fit
+from tests.training.test_preflight import fly
 
 # A file that may not grow fails as on a full disk, in whatever writes it.
 posix = pytest.mark.skipif(sys.platform == "win32", reason="files there may grow")
@@ -44,11 +43,11 @@ def no_room() -> Iterator[Callable[[], None]]:
         lift()
 
 
-def after_one_epoch(folder: Path) -> Engine:
+def after_one_epoch(folder: Path) -> Loop:
     """The small run, whose first epoch is learnt and saved."""
-    engine = build_engine(folder)
-    fit(replace(engine, plan=replace(engine.plan, epochs=1)))
-    return build_engine(folder)
+    loop = build_loop(folder)
+    fit(replace(loop, plan=replace(loop.plan, epochs=1)))
+    return build_loop(folder)
 
 
 @posix
@@ -56,13 +55,13 @@ def after_one_epoch(folder: Path) -> Engine:
 def test_reported_a_save_without_room_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: int
 ) -> None:
-    fit(build_engine(tmp_path / "undisturbed"))
-    engine, waited = after_one_epoch(tmp_path / "run"), []
+    fit(build_loop(tmp_path / "undisturbed"))
+    loop, waited = after_one_epoch(tmp_path / "run"), []
     with no_room() as lift:
         monkeypatch.setattr(
             "time.sleep", lambda s: (waited.append(s), len(waited) == fails and lift())
         )
-        fit(engine)
+        fit(loop)
     assert waited == [5.0, 30.0][:fails]
     assert_same(final_state(tmp_path / "run"), final_state(tmp_path / "undisturbed"))
 
@@ -73,24 +72,24 @@ def test_reported_a_full_disk_ends_in_words_with_all_that_was_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    engine = after_one_epoch(tmp_path)
+    loop = after_one_epoch(tmp_path)
     if lost == "checkpoint":
-        engine = replace(engine, plan=replace(engine.plan, eval_every=EPOCHS))
+        loop = replace(loop, plan=replace(loop.plan, eval_every=EPOCHS))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with no_room(), pytest.raises(UserError) as said:
-        fit(engine)
+        fit(loop)
     message = str(said.value)
     assert "File too large: 0 MB needed, " in message
     assert " MB free; tried 3 times; the checkpoint of step 3 is kept; make room" in message
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    assert fit(build_engine(tmp_path)).epoch == EPOCHS
+    assert fit(build_loop(tmp_path)).epoch == EPOCHS
 
 
 @posix
 def test_a_run_that_never_saved_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     with no_room(), pytest.raises(UserError, match="there is no checkpoint yet"):
-        fit(build_engine(tmp_path))
+        fit(build_loop(tmp_path))
     assert load_checkpoint(tmp_path) is None
 
 
@@ -99,21 +98,21 @@ def test_another_error_of_the_system_is_not_tried_again(tmp_path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     with pytest.raises(PermissionError):
-        saving.saved(write, path=tmp_path, num_bytes=1, kept=lambda: "")
+        checkpoint.save_with_retries(write, path=tmp_path, num_bytes=1, kept=lambda: "")
 
 
 @posix
 def test_reported_a_publication_without_room_leaves_the_one_before_and_the_run(
-    project: Callable[..., Path],
+    rare: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    folder = prepare(project, stageA__epochs=2, stageA__arcface__ramp_end_epoch=1)
+    folder = rare(stageA__epochs=2, stageA__arcface__ramp_end_epoch=1)
     published = folder / "models" / "stageA" / "RN18"
     assert train.main(["stageA", "RN18"]) == 0
     before = {path.name: path.read_bytes() for path in published.iterdir()}
-    prepare(project, stageA__epochs=1, stageA__warmup_epochs=0)
+    rare(stageA__epochs=1, stageA__warmup_epochs=0)
     save = publish.save_teacher
 
     def save_without_room(*args: Any) -> object:
@@ -142,7 +141,7 @@ def test_reported_room_is_asked_for_before_the_night(
 ) -> None:
     run, models = tmp_path / "run", tmp_path / "models"
     run.mkdir()
-    engine, asked = build_engine(run), set()
+    loop, asked = build_loop(run), set()
 
     def usage(folder: Path) -> SimpleNamespace:
         asked.add(folder.name)
@@ -153,7 +152,7 @@ def test_reported_room_is_asked_for_before_the_night(
     with pytest.raises(
         UserError, match=rf"{expected}.*MB needed, 0 MB free.*there is no checkpoint yet"
     ):
-        fly(engine, Progress(), models=models)
+        fly(loop, Progress(), models=models)
     assert list(run.iterdir()) == []
 
 
@@ -163,10 +162,14 @@ def test_what_a_run_holds_already_is_not_asked_for_again(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1500))
 
     def ask() -> None:
-        saving.require_room(
-            tmp_path, models=tmp_path / "no" / "models", checkpoint_bytes=400, weights_bytes=100,
-            table_bytes=10, kept=lambda: "the checkpoint of step 7 is kept",
-        )  # fmt: skip
+        checkpoint.require_room(
+            tmp_path,
+            models=tmp_path / "no" / "models",
+            checkpoint_bytes=400,
+            weights_bytes=100,
+            table_bytes=10,
+            kept=lambda: "the checkpoint of step 7 is kept",
+        )
 
     ask()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
@@ -177,10 +180,10 @@ def test_what_a_run_holds_already_is_not_asked_for_again(
 
 
 def test_the_room_of_a_checkpoint_is_what_it_takes(tmp_path: Path) -> None:
-    engine = build_engine(tmp_path)
-    first = engine.machinery.state_bytes()
-    fit(engine)
-    weights = engine.machinery.weights_bytes()
+    loop = build_loop(tmp_path)
+    first = loop.step.state_bytes()
+    fit(loop)
+    weights = loop.step.weights_bytes()
     written = (tmp_path / "checkpoint_last.pt").stat().st_size
     # Two moments of AdamW have come; the file has names and its format beside.
-    assert first + 1.9 * weights < engine.machinery.state_bytes() <= written
+    assert first + 1.9 * weights < loop.step.state_bytes() <= written

@@ -1,0 +1,188 @@
+"""The loss of a step, and the losses of past steps, read from the device behind the steps."""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.computing.team import Team
+from stages.computing.transfer import RUN_AHEAD, Reading, sent_back
+from stages.config import ClassWeights, LogitAdjustment, Prior
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_json
+from stages.training.checkpoint import describe_kept
+from stages.training.run import Run
+
+NONFINITE_FILE = "nonfinite.json"
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross entropy with the stage's one correction of the class prior, float32.
+
+    Args:
+        offset: (7,), added to the logits.
+        weight: (7,), how much a row of each class counts in a mean; None: all rows the same.
+    """
+
+    offset: Tensor
+    weight: Tensor | None
+    label_smoothing: float
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Average over the rows of logits (N, 7) and targets (N,)."""
+        return F.cross_entropy(
+            logits.float() + self.offset,
+            targets,
+            weight=self.weight,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def shares(
+        self, targets: Sequence[Tensor], *, num_images: int, team: Team
+    ) -> Sequence[Tensor | float]:
+        """Weigh the mean loss of each batch of a step so that their sum is the step's mean.
+
+        Args:
+            targets: (n,) of each batch of this process.
+            num_images: of the step, in all processes.
+        """
+        if self.weight is None:
+            return [len(batch) / num_images for batch in targets]
+        sums = [self.weight[batch].sum() for batch in targets]
+        whole = team.total(torch.stack(sums).sum())
+        return [part / whole for part in sums]
+
+
+def build_loss(
+    prior: Prior, *, counts: np.ndarray, label_smoothing: float, device: torch.device
+) -> Loss:
+    """Build the loss of a stage; sampler fill and no correction leave cross entropy as it is.
+
+    Args:
+        prior: the correction that is active. Class weights are (1 - beta) / (1 - beta^n), scaled to
+            a mean of 1 (Cui et al., CVPR 2019, eq. 2); logit adjustment adds tau * log(share) to
+            the training logits (Menon et al., ICLR 2021, eq. 10).
+        counts: (7,) rows of each class that one epoch shows to the model; all above zero.
+    """
+    weight, offset = None, torch.zeros(len(counts), device=device)
+    if isinstance(prior, ClassWeights):
+        weights = (1 - prior.beta) / (1 - np.power(prior.beta, counts.astype(np.float64)))
+        scaled = np.asarray(weights / weights.mean(), dtype=np.float32)
+        weight = torch.tensor(scaled, device=device)
+    if isinstance(prior, LogitAdjustment):
+        offsets = np.asarray(prior.tau * np.log(counts / counts.sum()), dtype=np.float32)
+        offset = torch.tensor(offsets, device=device)
+    return Loss(offset, weight, label_smoothing)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Loss and gradient of step `number`, as they lie on the device.
+
+    Args:
+        num_images: of the step, in all processes.
+        loss: this process's part of the mean loss of an image, 0-dimensional.
+        gradient_norm: 0-dimensional; infinite where float16's scaler has skipped the step.
+        rows: of the training set, of each batch of this process.
+    """
+
+    number: int
+    num_images: int
+    learning_rate: float
+    loss: Tensor
+    gradient_norm: Tensor
+    rows: Sequence[Tensor]
+    may_overflow: bool
+
+
+class NonFiniteError(UserError):
+    """Loss or gradient of a step is not finite; nothing of it or of later steps is written.
+
+    `gradient_norm` is None where the loss was enough; `rows` are rows of the training set.
+    """
+
+    def __init__(
+        self, outcome: Outcome, *, loss: float, gradient_norm: float | None, rows: list[int]
+    ) -> None:
+        self.step, self.learning_rate, self.rows = outcome.number, outcome.learning_rate, rows
+        self.loss, self.gradient_norm = loss, gradient_norm
+        what = f"the loss of step {self.step} is {loss}"
+        if gradient_norm is not None:
+            what = f"the norm of the gradient of step {self.step} is {gradient_norm}"
+        self.what = f"{what} at learning rate {self.learning_rate:g}"
+        super().__init__(f"{self.what}; rows of the training set in this step: {rows}")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Outcomes of steps that are not read yet."""
+
+    _pending: deque[tuple[Outcome, Reading]] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, outcome: Outcome) -> None:
+        """Keep an outcome, to be read later."""
+        values = torch.stack([outcome.loss, outcome.gradient_norm])
+        self._pending.append((outcome, sent_back(values)))
+
+    def read(self, team: Team, *, behind: int = RUN_AHEAD) -> Iterator[tuple[float, int]]:
+        """Yield mean loss and number of images of all steps but the last `behind`.
+
+        The processes of a team call this at the same steps.
+
+        Raises:
+            NonFiniteError: at the first step whose loss or gradient is not finite.
+        """
+        while len(self._pending) > behind:
+            outcome, reading = self._pending.popleft()
+            part, norm = reading().tolist()
+            loss = team.sum(part)
+            is_norm_bad = not outcome.may_overflow and not math.isfinite(norm)
+            if not math.isfinite(loss) or is_norm_bad:
+                rows = [int(row) for batch in outcome.rows for row in batch]
+                raise NonFiniteError(
+                    outcome,
+                    loss=loss,
+                    gradient_norm=norm if math.isfinite(loss) else None,
+                    rows=[row for part in team.gather(rows) for row in part],
+                )
+            yield loss, outcome.num_images
+
+
+def explain_non_finite(error: NonFiniteError, *, run: Run, ids: Sequence[str]) -> NoReturn:
+    """Say what to look at in the morning: in nonfinite.json, and in words with ways to go on.
+
+    Args:
+        ids: names of the step's faces.
+
+    Raises:
+        UserError: always, in place of `error`.
+    """
+    norm = error.gradient_norm
+    # Numbers as text: JSON has none for inf and nan.
+    record = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "step": error.step,
+        "loss": str(error.loss),
+        "gradient_norm": None if norm is None else str(norm),
+        "learning_rate": error.learning_rate,
+        "ids": ids,
+    }
+    write_json(run.folder / NONFINITE_FILE, record)
+    raise UserError(
+        f"{error.what}; nothing of it is kept: {describe_kept(run.folder)}, and `dvc repro "
+        f"{run.stage}@{run.teacher}` goes on with the same faces. Should it come back: "
+        f"machine.precision fp32, a lower {run.stage}.learning_rate or max_grad_norm, or a look at "
+        f"these {len(ids)} faces (also in .work/{run.stage}/{run.teacher}/{run.folder.name}/"
+        f"{NONFINITE_FILE}): {', '.join(ids)}"
+    ) from None

@@ -1,0 +1,223 @@
+"""Model, optimizer, loss and average of the weights, and one optimizer step over them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from timm.utils.model_ema import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from stages.computing.team import ALONE, Team
+from stages.runtime.seed import derive_seed
+from stages.training.losses import Loss, Outcome
+
+_MOMENTUM = 0.9
+
+# image float32 (N, 3, H, W), target int64 (N,); index int64 (N,), the row of the training set
+Batch = Mapping[str, Tensor]
+Embed = Callable[[Tensor], Tensor]
+
+
+class MarginLogits(Protocol):
+    """Inputs (N, ...) and targets (N,) -> logits (N, 7) with a margin on the target."""
+
+    def __call__(self, inputs: Tensor, targets: Tensor, /, *, margin_rad: float) -> Tensor:  # noqa: D102
+        ...
+
+
+class CompilableEmbed:
+    """Images (N, 3, S, S) to embeddings (N, E): as the model computes them until `compile`.
+
+    The model itself is left alone, so its weights keep their names, and evaluation, average and
+    export stay eager. Batches of an epoch have two sizes at most, each compiled for itself.
+    """
+
+    def __init__(self, embed: Embed) -> None:
+        self._eager = self._used = embed
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Compute embeddings (N, E)."""
+        return self._used(images)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether embeddings are computed by torch.compile."""
+        return self._used is not self._eager
+
+    def compile(self) -> None:
+        """Compute by torch.compile from now on; it compiles at its first call."""
+        self._used = torch.compile(self._eager, dynamic=False)
+
+    def undo(self) -> None:
+        """Compute as the model does."""
+        self._used = self._eager
+
+
+class TrainingPath(nn.Module):
+    """Images and targets -> training logits, as a module that DistributedDataParallel can wrap.
+
+    `model` holds the parameters of `embed` and `head_logits`.
+    """
+
+    def __init__(self, model: nn.Module, *, embed: Embed, head_logits: MarginLogits) -> None:
+        super().__init__()
+        self.model = model
+        self.embed = embed
+        self.head_logits = head_logits
+
+    def forward(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
+        """Compute logits (N, 7) with the margin on the target."""
+        return self.head_logits(self.embed(images), targets, margin_rad=margin_rad)
+
+
+def build_optimizer(
+    model: nn.Module, name: Literal["adamw", "sgd"], *, weight_decay: float
+) -> torch.optim.Optimizer:
+    """Build AdamW, or SGD with Nesterov momentum; each step sets its learning rate.
+
+    Weight decay acts on matrices and kernels only (not on biases, norms or scales).
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    is_fused = parameters[0].device.type == "cuda"
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=_MOMENTUM, nesterov=True, fused=is_fused)
+    return torch.optim.AdamW(groups, lr=0.0, fused=is_fused)
+
+
+@dataclass
+class TrainingStep:
+    """A model in training; `scaler` is idle unless the dtype is float16.
+
+    `average` is an exponential moving average of weights and buffers. In a team each process has a
+    step over its share of every batch, and all models stay equal.
+    """
+
+    model: nn.Module
+    embed: CompilableEmbed
+    training_logits: MarginLogits
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    loss: Loss
+    average: ModelEmaV3 | None
+    max_grad_norm: float
+    device: torch.device
+    dtype: torch.dtype
+    team: Team = ALONE
+
+    def weights(self) -> nn.Module:
+        """Return the model that is evaluated and published: the average if there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def take(
+        self,
+        group: Sequence[Batch],
+        *,
+        number: int,
+        num_images: int,
+        learning_rate: float,
+        margin_rad: float,
+        seed: int,
+    ) -> Outcome:
+        """Take optimizer step `number` over a group of batches, without waiting for the device.
+
+        What the model draws at random (dropout, dropped paths) is a function of (seed, number) and
+        of the process. A non-finite step is taken too: `Losses` finds it before anything is kept.
+
+        Args:
+            num_images: of the group, in all processes.
+        """
+        torch.manual_seed(derive_seed(seed, "step", number) + self.team.rank)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(group, num_images=num_images, margin_rad=margin_rad)
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.model, step=number)
+        return Outcome(
+            number,
+            num_images,
+            learning_rate,
+            loss=loss,
+            gradient_norm=norm,
+            rows=[batch["index"] for batch in group],
+            # The scaler of float16 skips such a step by itself, and lowers its scale.
+            may_overflow=self.scaler.is_enabled(),
+        )
+
+    def _backward(self, group: Sequence[Batch], *, num_images: int, margin_rad: float) -> Tensor:
+        """Compute gradients of the mean loss over all images of the group.
+
+        Returns:
+            This process's part of the loss, 0-dimensional.
+        """
+        total = torch.zeros((), device=self.device)
+        targets = [batch["target"] for batch in group]
+        shares = self.loss.shares(targets, num_images=num_images, team=self.team)
+        path = self.training_logits
+        shared = path if isinstance(path, DistributedDataParallel) else None
+        for number, (batch, share) in enumerate(zip(group, shares, strict=True), start=1):
+            # Only the last batch of a group exchanges the gradients that have added up.
+            is_kept_back = number < len(group)
+            with shared.no_sync() if shared is not None and is_kept_back else nullcontext():
+                with torch.autocast(
+                    self.device.type, self.dtype, enabled=self.dtype != torch.float32
+                ):
+                    logits = path(batch["image"], batch["target"], margin_rad=margin_rad)
+                loss = self.loss(logits, batch["target"]) * share
+                # DDP averages gradients; multiply by the number of processes to get the sum.
+                self.scaler.scale(loss * self.team.size).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def state(self) -> dict[str, Any]:
+        """Return all tensors and numbers that training changes."""
+        return {
+            "model": self.model.state_dict(),
+            "average": {} if self.average is None else self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def state_bytes(self) -> int:
+        """Count bytes of the state as it is now: an optimizer has none before its first step."""
+        leaves = tree_leaves(self.state())
+        return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
+
+    def weights_bytes(self) -> int:
+        """Count bytes of the weights that are published."""
+        return sum(tensor.nbytes for tensor in self.weights().state_dict().values())
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Forget at the end all that is learnt inside: state and torch's random numbers come back.
+
+        The state is kept on the CPU for the while, so a GPU's memory is used as in training.
+        """
+        before = tree_map_only(Tensor, lambda t: t.detach().to("cpu", copy=True), self.state())
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
+            try:
+                yield
+            finally:
+                self.optimizer.zero_grad(set_to_none=True)
+                self.restore(before)

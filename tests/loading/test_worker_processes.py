@@ -1,0 +1,209 @@
+"""Workers outlive no trainer, and what ends one is said; shared memory that is too small too."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from small_project import ROOT
+
+from stages import train
+from stages.loading.dataset import FaceDataset
+from stages.loading.loader import EvalLoader
+from stages.runtime.errors import UserError
+from stages.runtime.signals import STOP_SIGNALS
+from tests.loading.conftest import assert_same
+from tests.training.small_run import published
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither signal")
+Project = Callable[..., Path]
+# Any device but a CPU leaves batches unfinished; this one is everywhere.
+CPU, GPU = torch.device("cpu"), torch.device("meta")
+
+
+@posix
+def test_workers_take_no_stop_signal_from_their_first_moment_on(dataset: FaceDataset) -> None:
+    alone = EvalLoader(dataset, batch_size=16, workers=0, device=CPU)
+    spawned = EvalLoader(dataset, batch_size=16, workers=1, device=CPU)
+    before = multiprocessing.active_children()
+    batches = iter(spawned)
+    (worker,) = set(multiprocessing.active_children()) - set(before)
+    for number in STOP_SIGNALS:
+        os.kill(worker.pid or 0, number)
+    found = [next(batches)]
+    for number in STOP_SIGNALS:
+        os.kill(worker.pid or 0, number)
+    assert_same([*found, *batches], list(alone))
+    assert worker.is_alive()
+
+
+@posix
+def test_the_death_of_a_worker_is_noticed_at_a_batch_and_nowhere_else(
+    dataset: FaceDataset,
+) -> None:
+    spawned = EvalLoader(dataset, batch_size=8, workers=1, device=CPU)
+    before = multiprocessing.active_children()
+    batches = iter(spawned)
+    (worker,) = set(multiprocessing.active_children()) - set(before)
+    next(batches)
+    worker.kill()
+    # Unlike `join` this leaves the dead worker for torch to find.
+    os.waitid(os.P_PID, worker.pid or 0, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(UserError, match=rf"machine\.workers: .*{worker.pid}.* exited"):
+        list(batches)
+
+
+@posix
+def test_a_batch_cut_off_is_the_death_of_a_worker_though_torch_takes_it_for_alive(
+    dataset: FaceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawned = EvalLoader(dataset, batch_size=8, workers=1, device=CPU)
+    before = multiprocessing.active_children()
+    batches = iter(spawned)
+    (worker,) = set(multiprocessing.active_children()) - set(before)
+    next(batches)
+    # A batch lies in the pipe, its memory still with the worker: without one torch would wait.
+    assert spawned._loader._iterator._worker_result_queue._reader.poll(60)
+    worker.kill()
+    worker.join()
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="exited while it sent a"):
+        patch.setattr(type(worker), "is_alive", lambda _self: True)
+        list(batches)
+
+
+@posix
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", pytest.param("SIGUSR1", id="reported_warning_of_a_job_scheduler")]
+)
+def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
+    prepared: Project, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    number = signal.Signals[name]
+    folder = prepared(stageA__epochs=6, machine__workers=0)
+    assert train.main(["stageA", "RN18"]) == 0
+    undisturbed = published(folder)
+    (folder / ".work" / "stageA").rename(folder / "undisturbed")
+    prepared(stageA__epochs=6, machine__workers=2)
+    with _trainer(folder) as trainer:
+        _wait(lambda: _checkpoint(folder) is not None, folder)
+        os.killpg(trainer.pid, number)
+        assert trainer.wait(120) == 128 + number, _said(folder)
+    assert f"interrupted by signal {number:d}; state saved" in _said(folder)
+    assert "Traceback" not in _said(folder)
+    prepared(stageA__epochs=6, machine__workers=0)
+    with caplog.at_level("INFO"):
+        assert train.main(["stageA", "RN18"]) == 0
+    assert "resuming at epoch" in caplog.text
+    assert published(folder) == undisturbed
+
+
+@posix
+@pytest.mark.parametrize("moment", ["workers start", "workers work"])
+def test_no_worker_outlives_a_trainer_that_was_killed(prepared: Project, moment: str) -> None:
+    folder = prepared(stageA__epochs=6, machine__workers=2)
+    with _trainer(folder) as trainer:
+        workers = _workers(trainer, folder)
+        if moment == "workers work":
+            _wait(lambda: _checkpoint(folder) is not None, folder)
+        trainer.kill()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert alive == []
+
+
+@posix
+def test_a_worker_that_dies_ends_the_trainer_with_its_last_checkpoint(prepared: Project) -> None:
+    folder = prepared(stageA__epochs=6, machine__workers=2)
+    with _trainer(folder) as trainer:
+        workers = _workers(trainer, folder)
+        _wait(lambda: _checkpoint(folder) is not None, folder)
+        workers[0].kill()
+        assert trainer.wait(60) == 2, _said(folder)
+    said = _said(folder)
+    assert re.search(r"machine\.workers: DataLoader worker .*exited", said)
+    assert "run again to go on from the last checkpoint" in said
+    assert "Traceback" not in said
+    assert torch.load(_checkpoint_file(folder), weights_only=True)["progress"]["epoch"] >= 1
+
+
+@posix
+def test_a_program_that_fails_with_a_loader_in_hand_ends(standardized: Path) -> None:
+    code = (
+        "from pathlib import Path; import torch\n"
+        "from tests.loading.conftest import build_dataset\n"
+        "from stages.loading.loader import EvalLoader\n"
+        "if __name__ == '__main__':\n"
+        "    dataset = build_dataset(Path('.'))\n"
+        "    batches = iter(EvalLoader(dataset, batch_size=16, workers=1, device=torch.device('cpu')))\n"
+        "    next(batches)\n"
+        "    raise SystemError('a bug')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=standardized,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests"]))},
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("SystemError: a bug\n")
+
+
+@contextmanager
+def _trainer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The real door in a process group of its own; what it says goes to a file."""
+    command = [sys.executable, "-m", "stages.train", "stageA", "RN18"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with (folder / "said.txt").open("wb") as file:
+        trainer = subprocess.Popen(
+            command, cwd=folder, env=environment, stderr=file, start_new_session=True
+        )
+    try:
+        yield trainer
+    finally:
+        trainer.kill()
+        trainer.wait()
+
+
+def _said(folder: Path) -> str:
+    return (folder / "said.txt").read_text("utf-8")
+
+
+def _workers(trainer: subprocess.Popen[bytes], folder: Path) -> list[psutil.Process]:
+    """Two worker processes of the trainer as soon as they exist."""
+    process = psutil.Process(trainer.pid)
+    _wait(lambda: sum(map(_is_worker, process.children())) >= 2, folder)
+    return list(filter(_is_worker, process.children()))
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return "spawn_main" in " ".join(process.cmdline())
+    return False
+
+
+def _checkpoint_file(folder: Path) -> Path:
+    return next((folder / ".work" / "stageA" / "RN18").glob("*/checkpoint_last.pt"))
+
+
+def _checkpoint(folder: Path) -> int | None:
+    """When the last checkpoint was written."""
+    runs = folder / ".work" / "stageA" / "RN18"
+    written = [path.stat().st_mtime_ns for path in runs.glob("*/checkpoint_last.pt")]
+    return max(written, default=None)
+
+
+def _wait(is_done: Callable[[], bool], folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not is_done():
+        assert time.monotonic() < deadline, _said(folder)
+        time.sleep(0.01)
