@@ -16,7 +16,6 @@ from pathlib import Path
 from stages.runtime.door import run_door
 
 
-<<<<<<< HEAD
 def work(model: Path, rows: Path | None, standardized: Path, out: Sequence[Path]) -> None:
     """Calibrate on val, score, print the table, and write it to each of `--out`."""
     from stages.computing.device import keep_freed_memory

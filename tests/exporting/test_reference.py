@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 from stages.calibrating.calibration import Calibration
 from stages.config import Preprocess
 from stages.exporting import reference
-from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.metadata import Cut, describe
-from stages.exporting.onnx_file import write_onnx
+from stages.exporting.onnx_file import CalibratedModel, write_onnx
 from stages.exporting.reference import Expressions
 from stages.faces.boxes import BoxPx
 from stages.faces.decode import decode, encode_png
@@ -35,8 +34,7 @@ from stages.intake.picture import Framing
 from tests.exporting.tiny import SIZE, make_card
 from tests.intake.pictures import read_picture
 
-CUT = Cut(margin=0.3, max_side_px=100, crops={"none": 0, "box": 3, "aligned": 0})
-FRAMING = Framing(margin=CUT.margin, max_side_px=CUT.max_side_px, detector=None)
+FRAMING = Framing(margin=0.3, max_side_px=100, detector=None)
 CLAHE = {"clip_limit": 2.0, "tiles": 8}
 FERPLUS_ZIP = os.environ.get("FERPLUS_ZIP", "")
 
@@ -57,29 +55,27 @@ def boxes() -> st.SearchStrategy[tuple[int, ...]]:
     return corners.map(lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3]))
 
 
-def write_model(
-    path: Path, proto: onnx.ModelProto, *, clahe: dict[str, Any] | None = CLAHE, cut: Cut = CUT
-) -> tuple[Expressions, Preprocess]:
-    preprocess = Preprocess.model_validate_json(json.dumps({"clahe": clahe}))
-    card = make_card(preprocess=preprocess.model_dump())
-    metadata = describe([card], calibration=Calibration((1.0,), 1.7), cut=cut, opset=18)
-    write_onnx(path, proto, metadata=metadata)
-    return Expressions(path), preprocess
+@pytest.fixture(scope="module")
+def along_axes(path: Path) -> Expressions:
+    return Expressions(path)
 
 
 @pytest.fixture(scope="module")
-def levelled(tmp_path_factory: pytest.TempPathFactory, proto: onnx.ModelProto) -> Expressions:
-    path = tmp_path_factory.mktemp("levelled") / "tiny.onnx"
-    return write_model(path, proto, cut=replace(CUT, crops={"none": 0, "box": 0, "aligned": 3}))[0]
+def levelled(path: Path) -> Expressions:
+    model = Expressions(path)
+    crops = {"none": 0, "box": 0, "aligned": 3}
+    calibration = Calibration((1.0,), 1.7)
+    model.metadata = describe(
+        [make_card()], calibration=calibration, cut=Cut(0.3, 100, crops), opset=18
+    )
+    return model
 
 
-@pytest.fixture(scope="module")
-def along_axes(tmp_path_factory: pytest.TempPathFactory, proto: onnx.ModelProto) -> Expressions:
-    return write_model(tmp_path_factory.mktemp("axes") / "tiny.onnx", proto)[0]
-
-
-def expected(model: CalibratedTeacher, faces: list[np.ndarray], how: Preprocess) -> np.ndarray:
+def expected(
+    model: CalibratedModel, faces: list[np.ndarray], clahe: dict[str, Any] | None = CLAHE
+) -> np.ndarray:
     """(N, 7), by the way that training takes."""
+    how = Preprocess.model_validate_json(json.dumps({"clahe": clahe}))
     batch = np.stack([to_model_input(face, size=SIZE, preprocess=how) for face in faces])
     with torch.inference_mode():
         return np.asarray(model(torch.from_numpy(batch))[1])
@@ -87,13 +83,15 @@ def expected(model: CalibratedTeacher, faces: list[np.ndarray], how: Preprocess)
 
 @pytest.mark.parametrize("clahe", [None, CLAHE])
 def test_incident_X1_faces_give_the_probabilities_of_the_training_side(
-    tmp_path: Path, proto: onnx.ModelProto, model: CalibratedTeacher, clahe: dict[str, Any] | None
+    path: Path, model: CalibratedModel, clahe: dict[str, Any] | None
 ) -> None:
-    session, how = write_model(tmp_path / "tiny.onnx", proto, clahe=clahe)
+    session = Expressions(path)
+    if clahe is None:
+        session.metadata["preprocess"]["clahe"] = None
     faces = [
         blobs(*shape, seed=k) for k, shape in enumerate([(32, 32), (90, 80), (24, 20), (24, 99)])
     ]
-    wanted = expected(model, faces, how)
+    wanted = expected(model, faces, clahe)
     np.testing.assert_allclose(session.probabilities(faces), wanted, atol=1e-5)
     assert tuple(session.classes) == CLASSES
     assert np.ptp(wanted, axis=0).max() > 0.02, "the oracle must be able to tell faces apart"
@@ -103,12 +101,11 @@ def test_incident_X1_faces_give_the_probabilities_of_the_training_side(
     "box", [(40, 30, 90, 95), (-10, -8, 40, 60), (0, 0, 190, 150), (185, 20, 192, 29)]
 )
 def test_a_photo_and_a_box_give_what_standardize_and_training_make_of_them(
-    along_axes: Expressions, model: CalibratedTeacher, box: tuple[int, int, int, int]
+    along_axes: Expressions, model: CalibratedModel, box: tuple[int, int, int, int]
 ) -> None:
     stored = decode(read_picture(encode_png(PHOTO), box=BoxPx(*box), framing=FRAMING).image)
-    how = Preprocess.model_validate_json(json.dumps({"clahe": CLAHE}))
-    found = along_axes.probabilities([along_axes.cut(PHOTO, box=box)])
-    np.testing.assert_allclose(found, expected(model, [stored], how), atol=1e-5)
+    actual = along_axes.probabilities([along_axes.cut(PHOTO, box=box)])
+    np.testing.assert_allclose(actual, expected(model, [stored]), atol=1e-5)
 
 
 @given(box=boxes())
@@ -167,42 +164,30 @@ def test_a_file_that_does_not_say_how_it_is_used_is_refused(
     not FERPLUS_ZIP, reason="set FERPLUS_ZIP to the generated FERPlus folders (zip)"
 )
 def test_incident_X3_real_faces_give_the_probabilities_of_the_training_side(
-    along_axes: Expressions, model: CalibratedTeacher
+    along_axes: Expressions, model: CalibratedModel
 ) -> None:
     with zipfile.ZipFile(FERPLUS_ZIP) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".png"))[::97][:300]
         faces = [decode(archive.read(name)) for name in names]
-    how = Preprocess.model_validate_json(json.dumps({"clahe": CLAHE}))
-    wanted = expected(model, faces, how)
-    np.testing.assert_allclose(along_axes.probabilities(faces), wanted, atol=1e-3)
-    boxes = [(8, 6, 40, 44)] * len(faces)
-    stored = [
-        decode(read_picture(encode_png(face), box=BoxPx(*box), framing=FRAMING).image)
-        for face, box in zip(faces, boxes, strict=True)
-    ]
-    cut = [along_axes.cut(face, box=box) for face, box in zip(faces, boxes, strict=True)]
-    np.testing.assert_allclose(
-        along_axes.probabilities(cut), expected(model, stored, how), atol=1e-3
-    )
+    np.testing.assert_allclose(along_axes.probabilities(faces), expected(model, faces), atol=1e-3)
     assert len(faces) == 300
 
 
 def test_incident_X4_the_script_runs_alone(
-    tmp_path: Path, proto: onnx.ModelProto, model: CalibratedTeacher
+    tmp_path: Path, path: Path, model: CalibratedModel
 ) -> None:
-    _, how = write_model(tmp_path / "tiny.onnx", proto)
     script = tmp_path / "reference.py"
     script.write_bytes(Path(reference.__file__).read_bytes())
     picture = tmp_path / "übung.png"
     picture.write_bytes(encode_png(PHOTO))
     # -I: neither this project nor the current folder can be imported.
-    command = [sys.executable, "-I", str(script), str(tmp_path / "tiny.onnx"), str(picture)]
+    command = [sys.executable, "-I", str(script), str(path), str(picture)]
     done = subprocess.run(
         [*command, "--box", "40", "30", "90", "95"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     stored = read_picture(encode_png(PHOTO), box=BoxPx(40, 30, 90, 95), framing=FRAMING)
-    wanted = expected(model, [decode(stored.image)], how)[0]
+    wanted = expected(model, [decode(stored.image)])[0]
     assert json.loads(done.stdout) == pytest.approx(
         dict(zip(CLASSES, wanted, strict=True)), abs=1e-5
     )

@@ -18,18 +18,11 @@ from stages.exporting import reference
 from stages.exporting.onnx_file import write_onnx
 from stages.exporting.reference import Expressions, read_picture
 from stages.exporting.variants import to_int8
-from tests.exporting.test_reference import PHOTO, write_model
+from tests.exporting.test_reference import PHOTO
 
 SOURCE = Path(reference.__file__)
 # A Python 3.8 or later with numpy, OpenCV and onnxruntime 1.14 or later.
 OLD_PYTHON = os.environ.get("OLD_PYTHON", "")
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory, proto: onnx.ModelProto) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
-    write_model(path, proto)
-    return path
 
 
 @pytest.fixture(scope="module")
