@@ -1,6 +1,6 @@
 """The tables of plots/data/teachers -> PNGs, drawn without a display: the same bytes every time.
 
-Each is one panel, as wide as a phone shows it legibly; the page puts them side by side.
+Each picture is one panel, as wide as a phone shows it legibly; the page puts them side by side.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,41 +16,57 @@ from matplotlib.ticker import MaxNLocator
 from stages.faces.labels import CLASSES
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; each teacher keeps its own.
-TEACHER_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-FUSED_COLOUR = "#333333"
-RAW_COLOUR = "#999999"
-STAGE_STYLES = {"stageA": "--", "stageB": "-"}
+_TEACHER_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_FUSED_COLOUR = "#333333"
+_RAW_COLOUR = "#999999"
 
 _WIDTH, _HEIGHT = 5.0, 4.2
 _LINE_INCHES = 0.32
-_DARK = 0.55
+_DARK_SHARE = 55
 
-Curves = Mapping[tuple[str, str], pd.DataFrame]  # by stage and model
 Colours = Mapping[str, str]
 
 
 def model_colours(teachers: Sequence[str], *, fused: str) -> Colours:
-    """A colour for each teacher, in the order in which they come, and one for what is fused."""
-    colours = {name: TEACHER_COLOURS[at % len(TEACHER_COLOURS)] for at, name in enumerate(teachers)}
-    return colours | {fused: FUSED_COLOUR}
+    """Give each teacher a colour, in the order in which they come, and the fused model its own."""
+    colours = {
+        name: _TEACHER_COLOURS[number % len(_TEACHER_COLOURS)]
+        for number, name in enumerate(teachers)
+    }
+    return colours | {fused: _FUSED_COLOUR}
 
 
 def reliability_figure(table: pd.DataFrame, *, colour: str) -> bytes:
-    """Accuracy over confidence before and after calibration with intervals; rows per bin below."""
+    """Draw accuracy over confidence before and after calibration; below it the rows per bin."""
     figure = Figure(figsize=(_WIDTH, _HEIGHT + 1.0), layout="constrained")
     above, below = figure.subplots(2, 1, height_ratios=(3.4, 1), sharex=True)
-    looks: tuple[tuple[str, str, dict[str, Any]], ...] = (
-        ("raw", "before", {"color": RAW_COLOUR, "mfc": "white", "markersize": 5, "linewidth": 1.0}),
-        ("scaled", "after", {"color": colour, "markersize": 5.5, "linewidth": 1.6}),
-    )
-    for name, label, look in looks:
+    before: dict[str, Any] = {"color": _RAW_COLOUR, "mfc": "white", "linewidth": 1.0}
+    after: dict[str, Any] = {"color": colour, "linewidth": 1.6}
+    for name, label, style in (("raw", "before", before), ("scaled", "after", after)):
         bins = table[table["probabilities"] == name]
-        arms = [bins["accuracy"] - bins["accuracy_low"], bins["accuracy_high"] - bins["accuracy"]]
+        errors = [bins["accuracy"] - bins["accuracy_low"], bins["accuracy_high"] - bins["accuracy"]]
         above.errorbar(
-            bins["confidence"], bins["accuracy"], yerr=np.abs(arms), label=label, marker="o",
-            elinewidth=1.0, capsize=2.5, **look,
-        )  # fmt: skip
-        _steps(below, bins, color=look["color"], fill=name == "scaled")
+            bins["confidence"],
+            bins["accuracy"],
+            yerr=np.abs(errors),
+            label=label,
+            marker="o",
+            markersize=5,
+            elinewidth=1.0,
+            capsize=2.5,
+            **style,
+        )
+        # Bars that touch; bins without rows are not in the table.
+        below.bar(
+            bins["low"],
+            bins["count"],
+            bins["high"] - bins["low"],
+            align="edge",
+            color=colour if name == "scaled" else "none",
+            alpha=0.5 if name == "scaled" else 1.0,
+            edgecolor=style["color"],
+            linewidth=1.0,
+        )
     above.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":", zorder=1)
     above.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="accuracy")
     above.legend(loc="upper left", frameon=False)
@@ -61,7 +77,7 @@ def reliability_figure(table: pd.DataFrame, *, colour: str) -> bytes:
 
 
 def confusion_figure(table: pd.DataFrame) -> bytes:
-    """The share of each actual class that is called what, in per cent, with its rows."""
+    """Draw which share of each actual class got which name, in per cent, with its rows."""
     count = pd.crosstab(table["actual"], table["predicted"]).reindex(
         index=CLASSES, columns=CLASSES, fill_value=0
     )
@@ -72,7 +88,7 @@ def confusion_figure(table: pd.DataFrame) -> bytes:
     axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
     for (row, column), value in np.ndenumerate(share):
         if count.iat[row, column]:
-            ink = "white" if value > 100 * _DARK else "black"
+            ink = "white" if value > _DARK_SHARE else "black"
             axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=ink)
     axis.set_xticks(range(len(CLASSES)), CLASSES, rotation=45, ha="right", rotation_mode="anchor")
     axis.set_yticks(range(len(CLASSES)), [f"{name} ({rows[name]:,})" for name in CLASSES])
@@ -83,16 +99,14 @@ def confusion_figure(table: pd.DataFrame) -> bytes:
 
 
 def risk_coverage_figure(curves: Mapping[str, pd.DataFrame], *, colours: Colours) -> bytes:
-    """The error among the most confident rows over their share; a band around the last model."""
+    """Draw the error among the most confident rows over their share; a band for the last model."""
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     axis = figure.subplots()
     for model, table in curves.items():
         axis.plot(table["coverage"], table["risk"], color=colours[model], label=model)
     model, table = list(curves.items())[-1]
-    axis.fill_between(
-        table["coverage"], table["risk_low"], table["risk_high"], color=colours[model], alpha=0.12,
-        linewidth=0,
-    )  # fmt: skip
+    edges = (table["coverage"], table["risk_low"], table["risk_high"])
+    axis.fill_between(*edges, color=colours[model], alpha=0.12, linewidth=0)
     highest = max(float(table["risk"].max()) for table in curves.values())
     axis.set(xlim=(0, 1), ylim=(0, max(0.05, 1.5 * highest)))
     axis.set(xlabel="share of rows, most confident first", ylabel="error")
@@ -102,39 +116,48 @@ def risk_coverage_figure(curves: Mapping[str, pd.DataFrame], *, colours: Colours
 
 
 def sources_figure(table: pd.DataFrame, *, metric: str, colours: Colours) -> bytes:
-    """A bar for each model on each source and gate, with its interval; n beside the name."""
+    """Draw a bar for each model on each source and gate, with its interval; n beside the name."""
     chosen = table[(table["metric"] == metric) & table["model"].isin(list(colours))]
-    sources = list(dict.fromkeys(chosen["source"]))
-    models = [name for name in colours if name in set(chosen["model"])]
-    height = 0.9 + _LINE_INCHES * len(sources) * (len(models) + 0.8)
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axis = figure.subplots()
-    thick = 1 / (len(models) + 0.8)
-    for at, model in enumerate(models):
-        own = chosen[chosen["model"] == model].set_index("source").reindex(sources)
-        places = np.arange(len(sources)) + (at - (len(models) - 1) / 2) * thick
-        axis.barh(places, own["value"], thick * 0.86, color=colours[model], alpha=0.85, label=model)
-        axis.hlines(places, own["low"], own["high"], color="black", linewidth=1.1)
-    names = [f"{_folded(one)}\n{_num_rows(chosen, one)}" for one in sources]
-    axis.set_yticks(range(len(sources)), names)
-    axis.set(xlim=(0, 1), ylim=(len(sources) - 0.5, -0.5))
-    axis.tick_params(axis="y", length=0)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    _plain(axis)
-    axis.grid(visible=False, axis="y")
-    return _png(figure)
+    return _bars(chosen.rename(columns={"source": "place"}), colours=colours, limits=(0, 1))
 
 
-def training_figure(curves: Curves, *, column: str, ylabel: str, colours: Colours) -> bytes:
-    """A measure over the epochs of every teacher; dashed for the first stage."""
+def gains_figure(table: pd.DataFrame, *, xlabel: str, colours: Colours) -> bytes:
+    """Draw the paired gain of each model at each place, with its interval and a line at 0.
+
+    Args:
+        table: `model, place, n, value, low, high`.
+        xlabel: which difference it is.
+        colours: the models, in the order of their bars.
+    """
+    reach = 1.15 * max(0.05, float(table[["value", "low", "high"]].abs().max().max()))
+    return _bars(table, colours=colours, limits=(-reach, reach), xlabel=xlabel)
+
+
+def training_figure(
+    curves: Mapping[tuple[str, str], pd.DataFrame], *, column: str, ylabel: str, colours: Colours
+) -> bytes:
+    """Draw a measure over the epochs of every teacher; dashed for the first stage.
+
+    Args:
+        curves: by stage and teacher; the first stage's come first.
+        column: the measure; an epoch without it is left out.
+        ylabel: what the measure is called.
+        colours: of each teacher.
+    """
+    first = next(iter(curves))[0]
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     axis = figure.subplots()
     for (stage, teacher), table in curves.items():
         points = table[table[column].notna()]
         axis.plot(
-            points["epoch"], points[column], color=colours[teacher],
-            linestyle=STAGE_STYLES[stage], marker="o", markersize=3, label=f"{stage} {teacher}",
-        )  # fmt: skip
+            points["epoch"],
+            points[column],
+            color=colours[teacher],
+            linestyle="--" if stage == first else "-",
+            marker="o",
+            markersize=3,
+            label=f"{stage} {teacher}",
+        )
     axis.set(xlabel="epoch", ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)
@@ -142,30 +165,50 @@ def training_figure(curves: Curves, *, column: str, ylabel: str, colours: Colour
     return _png(figure)
 
 
-def _steps(axis: Axes, bins: pd.DataFrame, *, color: str, fill: bool) -> None:
-    """Rows per bin as bars that touch; bins without rows are not in the table."""
-    axis.bar(
-        bins["low"], bins["count"], bins["high"] - bins["low"], align="edge",
-        color=color if fill else "none", alpha=0.5 if fill else 1.0, edgecolor=color, linewidth=1.0,
-    )  # fmt: skip
+def _bars(
+    table: pd.DataFrame, *, colours: Colours, limits: tuple[float, float], xlabel: str = ""
+) -> bytes:
+    places = list(dict.fromkeys(table["place"]))
+    models = [name for name in colours if name in set(table["model"])]
+    height = 0.9 + _LINE_INCHES * len(places) * (len(models) + 0.8)
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axis = figure.subplots()
+    thick = 1 / (len(models) + 0.8)
+    for number, model in enumerate(models):
+        bars = table[table["model"] == model].set_index("place").reindex(places)
+        middles = np.arange(len(places)) + (number - (len(models) - 1) / 2) * thick
+        colour = colours[model]
+        axis.barh(middles, bars["value"], thick * 0.86, color=colour, alpha=0.85, label=model)
+        # Grey is seen on the black bar of the fused model and on white paper.
+        axis.hlines(middles, bars["low"], bars["high"], color="white", linewidth=3.0)
+        axis.hlines(middles, bars["low"], bars["high"], color="black", linewidth=1.2)
+    if limits[0] < 0:
+        axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(places)), [f"{_folded(name)}\n{_n(table, name)}" for name in places])
+    axis.set(xlim=limits, ylim=(len(places) - 0.5, -0.5), xlabel=xlabel)
+    axis.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    _plain(axis)
+    axis.grid(visible=False, axis="y")
+    return _png(figure)
 
 
-def _num_rows(table: pd.DataFrame, source: str) -> str:
-    """The models' n, which differs where they were trained on different rows."""
-    n = table["n"][table["source"] == source]
+def _n(table: pd.DataFrame, place: str) -> str:
+    """Tell the models' n, which differs where they were trained on different rows."""
+    n = table["n"][table["place"] == place]
     return f"n = {n.min():,}" + (f" to {n.max():,}" if n.min() < n.max() else "")
 
 
-def _folded(source: str) -> str:
-    """A long name in two lines."""
-    if source.startswith("gate "):
-        return source.replace(" ", "\n", 1)
-    if len(source) <= 16:
-        return source
-    middle = len(source) // 2
-    breaks = [at for at, letter in enumerate(source) if letter == "_"] or [middle]
-    at = min(breaks, key=lambda place: abs(place - middle))
-    return f"{source[: at + 1].rstrip()}\n{source[at + 1 :]}"
+def _folded(place: str) -> str:
+    """Break a long name into two lines."""
+    if place.startswith("gate "):
+        return place.replace(" ", "\n", 1)
+    if len(place) <= 16:
+        return place
+    middle = len(place) // 2
+    breaks = [at for at, letter in enumerate(place) if letter == "_"] or [middle]
+    at = min(breaks, key=lambda position: abs(position - middle))
+    return f"{place[: at + 1].rstrip()}\n{place[at + 1 :]}"
 
 
 def _plain(*axes: Axes) -> None:
