@@ -3,7 +3,7 @@
     python -m stages.calibrate
 
 In: params.yaml, manifests/, models/<stage>/<teacher>/ of both stages; no image is read.
-Out: models/calibrated/calibration.json, metrics/teachers.json, plots/data/teachers/.
+Out: models/calibrated/, metrics/teachers.json, plots/data/teachers/.
 """
 
 import argparse
@@ -28,15 +28,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work() -> None:
     """Read everything, fit everything, then write; nothing is written if anything is wrong."""
+    from stages.calibrating.calibration_file import write_calibration
+    from stages.calibrating.plot_data import write_plot_data
     from stages.calibrating.published import STAGES, read_manifest_folder, read_teacher
-    from stages.calibrating.report import calibration_json, metrics_json
-    from stages.calibrating.study import study
-    from stages.calibrating.tables import write_plot_data
+    from stages.calibrating.score_table import write_scores
+    from stages.calibrating.study import headline_metrics, study
     from stages.config import load_params
     from stages.runtime.files import published_folder, write_json
 
     params = load_params()
-    settings = params.calibrate
     manifest = read_manifest_folder(Path("manifests"))
     teachers = {
         stage: [
@@ -47,25 +47,25 @@ def work() -> None:
     found = study(
         teachers,
         manifest=manifest,
-        settings=settings,
+        settings=params.calibrate,
         seed=params.seed,
         init_from={"stageB": params.stageB.init_from},
     )
-    calibration = calibration_json(found, settings=settings)
-    metrics = metrics_json(found, settings=settings)
+    metrics = headline_metrics(found)
     with published_folder(Path("models/calibrated")) as folder:
-        write_json(folder / "calibration.json", calibration)
+        write_calibration(folder, found.calibration)
+        write_scores(folder / "scores.csv", found.scores)
+        write_scores(folder / "paired.csv", found.paired)
     write_json(Path("metrics/teachers.json"), metrics)
-    everyone = [one for stage in STAGES for one in teachers[stage]]
     with published_folder(Path("plots/data/teachers")) as folder:
         write_plot_data(
             folder,
-            assessments=found.assessments,
-            teachers=everyone,
-            metrics=metrics,
-            bins=settings.bins,
+            reported=found.reported,
+            teachers=[teacher for stage in STAGES for teacher in teachers[stage]],
+            scores=found.scores,
+            bins=params.calibrate.bins,
         )
-    logger.info("%s", found.verdict.says)
+    logger.info("%s", found.calibration.verdict.says)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Probabilities of several teachers -> one mixture, of probabilities or of logits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,36 +16,62 @@ Weights = tuple[float, ...]
 _DIGITS = 3
 
 
-def fuse(members: Floats, weights: Weights, *, space: Space) -> Floats:
-    """The mixture (N, C) of members' probabilities (M, N, C) with weights that sum to 1.
+@dataclass(frozen=True)
+class Mixing:
+    """Weights of the members, or None to search them, and the space that is mixed in."""
 
-    Of probabilities it is `sum_i w_i p_i`, of logits `softmax(sum_i w_i z_i)`, which is the same
-    for `z_i = log p_i`.
+    weights: Weights | None
+    space: Space = "probabilities"
+
+    def weights_for(self, members: Floats, targets: Ints) -> Weights:
+        """Return the given weights, or search those that fit these rows best."""
+        if self.weights is not None:
+            return self.weights
+        return search_weights(members, targets, space=self.space)
+
+    def without(self, member: int) -> "Mixing":
+        """Leave a member out: given weights keep their proportions, searched ones stay searched."""
+        if self.weights is None:
+            return self
+        kept = [weight for number, weight in enumerate(self.weights) if number != member]
+        return Mixing(in_proportion(kept), self.space)
+
+
+def fuse(members: Floats, weights: Weights, *, space: Space) -> Floats:
+    """Mix members' probabilities (M, N, C) into (N, C) with weights that sum to 1.
+
+    In the space of probabilities `sum_i w_i p_i`, in that of logits `softmax(sum_i w_i z_i)`, which
+    is the same for `z_i = log p_i`.
     """
     if space == "logits":
         return softmax(np.tensordot(np.asarray(weights), log_probabilities(members), axes=1))
-    result: Floats = np.tensordot(np.asarray(weights), members, axes=1)
-    return result
+    mixed: Floats = np.tensordot(np.asarray(weights), members, axes=1)
+    return mixed
 
 
 def in_proportion(weights: Sequence[float]) -> Weights:
-    """Weights as shares of their sum; even ones if they are all 0."""
+    """Scale weights to shares of their sum; return equal shares if all are 0."""
     total = sum(weights)
     return tuple(weight / total if total else 1 / len(weights) for weight in weights)
 
 
 def search_weights(members: Floats, targets: Ints, *, space: Space) -> Weights:
-    """The weights that fit these rows best, to three digits; any number of teachers."""
+    """Search the weights with the least NLL on these rows, to three digits."""
     if len(members) == 1:
         return (1.0,)
-    search = _search_of_logits if space == "logits" else _search_of_probabilities
-    return search(members, targets)
+    search = _search_logits if space == "logits" else _search_probabilities
+    scales = search(members, targets)
+    if scales.sum() <= 0:
+        scales = np.ones_like(scales)
+    weights = np.round(scales / scales.sum(), _DIGITS)
+    weights[weights.argmax()] += 1 - weights.sum()
+    return tuple(round(float(weight), _DIGITS) for weight in weights)
 
 
-def _search_of_probabilities(members: Floats, targets: Ints) -> Weights:
-    """The weights with the least NLL of the mixture of probabilities: a convex problem.
+def _search_probabilities(members: Floats, targets: Ints) -> Floats:
+    """Minimize the NLL of the mixture of probabilities, a convex problem, from equal weights.
 
-    To three digits; of equal minima the most even one.
+    Of several minima it finds the one nearest to equal weights.
     """
     of_target = members[:, np.arange(len(targets)), targets]
 
@@ -53,7 +80,7 @@ def _search_of_probabilities(members: Floats, targets: Ints) -> Weights:
         return float(-np.log(mixed).mean()), -(of_target / mixed).mean(axis=1)
 
     num = len(members)
-    found = minimize(
+    optimum = minimize(
         nll,
         np.full(num, 1 / num),
         jac=True,
@@ -62,15 +89,15 @@ def _search_of_probabilities(members: Floats, targets: Ints) -> Weights:
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
         options={"ftol": 1e-10, "maxiter": 500},
     )
-    return _rounded(found.x)
+    return np.asarray(optimum.x)
 
 
-def _search_of_logits(members: Floats, targets: Ints) -> Weights:
-    """The weights with the least NLL of the mixture of logits, whatever its temperature.
+def _search_logits(members: Floats, targets: Ints) -> Floats:
+    """Minimize the NLL of the mixture of logits over the weights and a temperature.
 
     `sum_i b_i z_i` with `b_i >= 0` holds both, `w = b / sum b` and `T = 1 / sum b`, and is convex.
-    To three digits. Where a mixture is right on every row the scales have no end; their proportions
-    serve all the same, and that there is no temperature is found where it is fitted.
+    If a mixture is right on every row, the scales grow without end; their proportions still serve,
+    and the fit of the temperature says that there is none.
     """
     logits = log_probabilities(members)
     of_target = logits[:, np.arange(len(targets)), targets]
@@ -83,14 +110,5 @@ def _search_of_logits(members: Floats, targets: Ints) -> Weights:
 
     num = len(members)
     # From 0: a teacher that says nothing stays there.
-    found = minimize(nll, np.zeros(num), jac=True, method="L-BFGS-B", bounds=[(0, None)] * num)
-    return _rounded(found.x)
-
-
-def _rounded(scales: Floats) -> Weights:
-    """Scales as weights of three digits that sum to 1; even ones if no scale is above 0."""
-    if scales.sum() <= 0:
-        scales = np.ones_like(scales)
-    weights = np.round(scales / scales.sum(), _DIGITS)
-    weights[weights.argmax()] += 1 - weights.sum()
-    return tuple(round(float(weight), _DIGITS) for weight in weights)
+    optimum = minimize(nll, np.zeros(num), jac=True, method="L-BFGS-B", bounds=[(0, None)] * num)
+    return np.asarray(optimum.x)

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.calibrating.calibration import Mask
-from stages.calibrating.published import STAGES, Manifest
+from stages.calibrating.published import STAGES, Manifest, Mask
 from stages.config import Filter
 from stages.records.views import select
 from stages.runtime.files import read_json

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stages.scoring.bootstrap import Interval, Resamples, draw, mean_interval, percentiles
+from stages.scoring.bootstrap import (
+    Estimate,
+    Interval,
+    Resamples,
+    draw,
+    mean_interval,
+    paired_differences,
+    percentiles,
+)
 from stages.scoring.metrics import Floats, Ints, row_nll, softmax
 from stages.scoring.temperature import (
     HIGHEST,
@@ -42,9 +50,9 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of a bias per class on rows that it was not fitted on.
+    """A bias per class, tried on rows that it was not fitted on, and whether it is adopted.
 
-    `without` and `refined` are their probabilities (N, 7); of no row where it could not be tried.
+    `without` and `refined` are these rows' probabilities (N, 7); N is 0 if it could not be tried.
     """
 
     adopted: bool
@@ -53,36 +61,31 @@ class Trial:
     without: Floats
     refined: Floats
 
-
-@dataclass(frozen=True)
-class Refinement:
-    """What a bias per class changes on held-out folds, and whether it is used.
-
-    Changes are with the bias minus without; they are None if it could not be tried.
-    """
-
-    adopted: bool
-    reason: str
-    n: int
-    nll_change: float | None = None
-    nll_change_95: Interval | None = None
-    accuracy_change: float | None = None
-    accuracy_change_95: Interval | None = None
-    macro_f1_change: float | None = None
-    macro_f1_change_95: Interval | None = None
+    def changes(self, *, resamples: Resamples, bins: int) -> dict[str, Estimate]:
+        """Return what the bias changes, with minus without; empty if it could not be tried."""
+        if not len(self.targets):
+            return {}
+        before, after = (
+            draw(probabilities, self.targets, resamples=resamples, bins=bins)
+            for probabilities in (self.without, self.refined)
+        )
+        return paired_differences(before, after, metrics=_REPORTED)
 
 
 def try_bias(logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples) -> Trial:
     """Try a bias per class by folds (N,); adopt it if the interval of its NLL change is below 0.
 
-    The ECE has no say: NLL is a proper score and holds calibration already, while the ECE also
-    falls for a model that says less, and its change has no interval that holds its rate. It is not
-    tried if the rows outside of some fold have no optimum, with a bias or without.
+    The ECE is not used to decide: NLL is a proper score and holds calibration already, while the
+    ECE also falls for a model that says less, and no interval of its change holds its rate. The
+    bias is not tried if the rows outside of a fold have no optimum, with a bias or without.
     """
-    if reason := _obstacle(targets, fold):
-        return untried(reason)
+    held_out = np.unique(fold)
+    if len(held_out) < 2:
+        return untried("too few groups")
+    if any((np.bincount(targets[fold != held], minlength=7) == 0).any() for held in held_out):
+        return untried("a class has too few rows")
     without, refined = np.empty_like(logits), np.empty_like(logits)
-    for held in np.unique(fold):
+    for held in held_out:
         out = fold == held
         temperature = fit_temperature(logits[~out], one_hot(targets[~out]))
         scaling = fit_scaling(logits[~out], targets[~out], start=temperature.value)
@@ -97,32 +100,9 @@ def try_bias(logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples)
 
 
 def untried(reason: str) -> Trial:
-    """A trial that could not be made."""
+    """Make the trial of a bias that could not be tried."""
     nothing = np.empty((0, 7))
     return Trial(False, reason, np.empty(0, dtype=np.int64), nothing, nothing)
-
-
-def changes(trial: Trial, *, n: int, resamples: Resamples, bins: int) -> Refinement:
-    """What the bias changes on the n rows of the trial, with 95 % intervals of the differences."""
-    if not len(trial.targets):
-        return Refinement(adopted=trial.adopted, reason=trial.reason, n=n)
-    before, after = (
-        draw(found, trial.targets, resamples=resamples, bins=bins)
-        for found in (trial.without, trial.refined)
-    )
-    value = {name: float((after.found[name] - before.found[name])[0]) for name in _REPORTED}
-    interval = {name: percentiles(after.draws[name] - before.draws[name]) for name in _REPORTED}
-    return Refinement(
-        adopted=trial.adopted,
-        reason=trial.reason,
-        n=n,
-        nll_change=value["nll"],
-        nll_change_95=interval["nll"],
-        accuracy_change=value["accuracy"],
-        accuracy_change_95=interval["accuracy"],
-        macro_f1_change=value["macro_f1"],
-        macro_f1_change_95=interval["macro_f1"],
-    )
 
 
 def fit_scaling(logits: Floats, targets: Ints, *, start: float) -> Scaling | None:
@@ -237,11 +217,3 @@ def _descend(by_class: Floats, targets: Ints, here: _Point, *, step: Floats) -> 
         share /= 2
         there = _at(by_class, targets, here.place - share * step)
     return there
-
-
-def _obstacle(targets: Ints, fold: Ints) -> str:
-    """Why a bias cannot be tried; empty if it can."""
-    if len(np.unique(fold)) < 2:
-        return "too few groups"
-    counts = (np.bincount(targets[fold != held], minlength=7) for held in np.unique(fold))
-    return "a class has too few rows" if any((count == 0).any() for count in counts) else ""

@@ -1,41 +1,59 @@
-"""Published teachers of both stages -> everything that is fitted, compared and decided."""
+"""Published teachers of both stages -> everything that is fitted, scored, compared and decided."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from stages.calibrating.assessment import Assessment, assess
-from stages.calibrating.blocks import Block
-from stages.calibrating.contribution import contributions
-from stages.calibrating.model import FUSED_NAMES, stage_models
-from stages.calibrating.protocol import Protocol, protocol_of
+import pandas as pd
+
+from stages.calibrating.calibration import Resampling, resampling_of
+from stages.calibrating.calibration_file import (
+    ORDER,
+    CalibrationFile,
+    StageChoice,
+    stage_models_file,
+)
+from stages.calibrating.models import FUSED_NAMES, stage_models
+from stages.calibrating.predictions import FittedModel, Predictions, fit_model, report_model
 from stages.calibrating.published import STAGES, Manifest, PublishedTeacher
-from stages.calibrating.stage_rows import StageRows, stage_rows
-from stages.calibrating.verdict import StagePair, Verdict, compare_stages, decide
-from stages.config import Calibrate, Filter
-from stages.runtime.errors import UserError
+from stages.calibrating.score_rows import Row, held_out_rows, score_rows
+from stages.calibrating.score_table import (
+    DIGITS,
+    STAGE_GAIN,
+    number,
+    paired_table,
+    score_table,
+)
+from stages.calibrating.stage_rows import StageRows, lineage, rows_of
+from stages.calibrating.verdict import (
+    DIFFERENCES,
+    bias_rows,
+    decide,
+    stage_gain_rows,
+    teacher_gain_rows,
+)
+from stages.config import Calibrate
+from stages.faces.labels import CLASSES
+from stages.scoring.temperature import HIGHEST, LOWEST
+
+_HEADLINE = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Study:
-    """All models of both stages, the second stage against the first, and the verdict.
+    """What was fitted, and all scores.
 
-    `contributions` are rows of what each teacher adds, by stage and model; `fused` is the name of
-    the fusion that params.yaml chose.
+    `reported` holds the predictions of the models that are shown, by stage and name, then by place,
+    in domain first: the teachers and the fusion that params.yaml chose.
     """
 
-    manifest: Manifest
-    protocol: Protocol
-    assessments: Sequence[Assessment]
-    contributions: Mapping[tuple[str, str], Sequence[Block]]
-    compared: Mapping[str, Block]
-    verdict: Verdict
-    fused: str
-
-    @property
-    def shown(self) -> list[Assessment]:
-        """What is drawn: the teachers and the fusion that was chosen."""
-        others = set(FUSED_NAMES.values()) - {self.fused}
-        return [one for one in self.assessments if one.model.name not in others]
+    calibration: CalibrationFile
+    scores: pd.DataFrame
+    paired: pd.DataFrame
+    reported: Mapping[tuple[str, str], Mapping[str, Predictions]]
 
 
 def study(
@@ -46,7 +64,7 @@ def study(
     seed: int,
     init_from: Mapping[str, str | None],
 ) -> Study:
-    """Fit every model on val of its stage, compare the stages, and choose one.
+    """Fit every model on val of its stage, score and compare those that are shown, choose a stage.
 
     `init_from` names the stage whose weights each stage started from, if any.
 
@@ -54,100 +72,148 @@ def study(
         UserError: if rows are missing, filters differ within a stage, or a stage did not start
             from what is said.
     """
-    protocol = protocol_of(settings, seed=seed)
+    resampling = resampling_of(settings, seed=seed)
     rows = {
         stage: rows_of(
             teachers[stage],
             manifest=manifest,
-            earlier=[teachers[one] for one in lineage(stage, init_from=init_from)],
+            earlier=[teachers[older] for older in lineage(stage, init_from=init_from)],
         )
         for stage in STAGES
     }
-    assessments = [
-        assess(model, rows=rows[stage], protocol=protocol)
+    models = {
+        (stage, model.name): model
         for stage in STAGES
         for model in stage_models(teachers[stage], weights=settings.weights)
-    ]
-    compared = _compared(assessments, rows, protocol=protocol)
-    fused = FUSED_NAMES[settings.fusion]
-    return Study(
-        manifest=manifest,
-        protocol=protocol,
-        assessments=assessments,
-        contributions={
-            (one.model.stage, one.model.name): contributions(
-                one, rows=rows[one.model.stage], protocol=protocol
-            )
-            for one in assessments
-        },
-        compared=compared,
-        verdict=decide(compared[fused], asked=settings.stage, model=fused),
-        fused=fused,
-    )
-
-
-def lineage(stage: str, *, init_from: Mapping[str, str | None]) -> list[str]:
-    """The stages that a stage started from, the nearest first."""
-    found: list[str] = []
-    while (earlier := init_from.get(found[-1] if found else stage)) is not None:
-        found.append(earlier)
-    return found
-
-
-def rows_of(
-    teachers: Sequence[PublishedTeacher],
-    *,
-    manifest: Manifest,
-    earlier: Sequence[Sequence[PublishedTeacher]],
-) -> StageRows:
-    """The rows of a stage, by the filter that all of its teachers were trained with.
-
-    `earlier` are the teachers of the stages that they started from, in the same order.
-
-    Raises:
-        UserError: if they were not trained with one filter, or know less than they started from.
-    """
-    for older in earlier:
-        for teacher, start in zip(teachers, older, strict=True):
-            _require_start(teacher, start)
-    return stage_rows(
-        manifest,
-        rows=_filter_of(teachers),
-        stage=teachers[0].stage,
-        started_from={older[0].stage: _filter_of(older) for older in earlier},
-    )
-
-
-def _require_start(teacher: PublishedTeacher, start: PublishedTeacher) -> None:
-    """Who starts from weights has seen what they have seen."""
-    seen, seen_before = (set(one.logits.index[one.logits["seen"]]) for one in (teacher, start))
-    if unknown := seen_before - seen:
-        raise UserError(
-            f"params.yaml: {teacher.stage}.init_from: {start.stage}, but models/{teacher.stage}/"
-            f"{teacher.name} has not seen {len(unknown)} rows that {start.stage} has; run "
-            f"`dvc repro {teacher.stage}@{teacher.name}`"
-        )
-
-
-def _filter_of(teachers: Sequence[PublishedTeacher]) -> Filter:
-    first = teachers[0]
-    for teacher in teachers[1:]:
-        if teacher.filter != first.filter:
-            raise UserError(
-                f"models/{first.stage}: alignmentreport.json: filter: {first.name} and "
-                f"{teacher.name} were trained on other rows; train them again with one recipe"
-            )
-    return first.filter
-
-
-def _compared(
-    assessments: Sequence[Assessment], rows: Mapping[str, StageRows], *, protocol: Protocol
-) -> dict[str, Block]:
-    first, second = (
-        {one.model.name: one for one in assessments if one.model.stage == stage} for stage in STAGES
-    )
-    pairs = {
-        name: StagePair(one.model, second[name].model, rows[STAGES[0]], rows[STAGES[1]])
-        for name, one in first.items()
     }
-    return {name: compare_stages(pair, protocol=protocol) for name, pair in pairs.items()}
+    fitted = {
+        key: fit_model(model, val=rows[model.stage].val, resampling=resampling)
+        for key, model in models.items()
+    }
+    hidden = set(FUSED_NAMES.values()) - {FUSED_NAMES[settings.fusion]}
+    reported = {
+        key: report_model(entry, rows=rows[entry.model.stage], resampling=resampling)
+        for key, entry in fitted.items()
+        if entry.model.name not in hidden
+    }
+    scores = [
+        {"stage": entry.model.stage, "model": entry.model.name}
+        | row
+        | {"weights_sha256": entry.model.weights_sha256}
+        for key, entry in fitted.items()
+        for row in model_rows(
+            entry, reported.get(key, {}), rows=rows[entry.model.stage], resampling=resampling
+        )
+    ]
+    paired = paired_table(_paired_rows(fitted, reported, rows=rows, resampling=resampling))
+    fused = FUSED_NAMES[settings.fusion]
+    verdict = decide(paired, asked=settings.stage, model=fused)
+    calibration = CalibrationFile(
+        stage=verdict.stage,
+        stage_asked=settings.stage,
+        verdict=StageChoice(says=verdict.says, gain_is_real=verdict.gain_is_real),
+        fusion=settings.fusion,
+        fused_model=fused,
+        report=settings.report,
+        classes=CLASSES,
+        manifest_sha256=manifest.sha256,
+        fitted_on="val",
+        order=ORDER,
+        temperature_range=(LOWEST, HIGHEST),
+        bins=settings.bins,
+        bootstrap_samples=settings.bootstrap_samples,
+        stages={
+            stage: stage_models_file(entry for key, entry in fitted.items() if key[0] == stage)
+            for stage in STAGES
+        },
+    )
+    return Study(calibration, score_table(scores), paired, reported)
+
+
+def model_rows(
+    fitted: FittedModel,
+    reported: Mapping[str, Predictions],
+    *,
+    rows: StageRows,
+    resampling: Resampling,
+) -> Iterator[Row]:
+    """Yield the scores of a model at each place, and of its val rows by folds.
+
+    Warn of gates without a row, or with rows of the stage's own domain.
+    """
+    if "val" not in reported:
+        yield from held_out_rows(fitted.held_out, resampling=resampling)
+    for place, predictions in reported.items():
+        in_domain = None
+        if place.startswith("gate:"):
+            ids = predictions.unseen.rows["id"]
+            in_domain = int(ids.isin(rows.admitted).sum())
+            title = f"gate {place[5:]}: {fitted.model.stage} {fitted.model.name}"
+            if ids.empty:
+                left_out = ", ".join(f"{n} {why}" for why, n in predictions.left_out.items())
+                logger.warning("%s: no row is left to report on (%s)", title, left_out)
+            elif in_domain:
+                told = "%s: the stage's filter admits %d of %d rows: they are no other data"
+                logger.warning(told, title, in_domain, len(ids))
+        yield from score_rows(predictions, resampling=resampling, in_domain=in_domain)
+
+
+def headline_metrics(found: Study) -> dict[str, Any]:
+    """Choose the few numbers of metrics/teachers.json, rounded to six digits."""
+    calibration = found.calibration
+    metrics: dict[str, Any] = {"taken": calibration.stage, "model": calibration.fused_model}
+    for stage, name in found.reported:
+        scores = found.scores[(found.scores["stage"] == stage) & (found.scores["model"] == name)]
+        about = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
+        headline = {"rows": calibration.headline_rows} | about
+        n = number(scores, "classes", **headline).n
+        values: dict[str, Any] = {"n": n} | {
+            metric: round(number(scores, metric, **headline).value, DIGITS)
+            for metric in _HEADLINE
+            if n
+        }
+        fitted = calibration.stages[stage].models[name]  # type: ignore[index]
+        values["temperature"] = round(fitted.temperature, DIGITS)
+        metrics.setdefault(stage, {})[name] = values
+        if name == calibration.fused_model:
+            gates = scores[
+                scores["rows"].str.startswith("gate:") & (scores["metric"] == "macro_f1")
+            ]
+            gates = gates[(gates["by"] == "all") & (gates["probabilities"] == "calibrated")]
+            values["gates"] = {
+                place.removeprefix("gate:"): {"macro_f1": round(value, DIGITS)}
+                for place, value in zip(gates["rows"], gates["value"], strict=True)
+            }
+    about = {"what": STAGE_GAIN, "model": calibration.fused_model, "by": "all"}
+    compared = {
+        place: {
+            metric: round(number(found.paired, metric, rows=place, **about).value, DIGITS)
+            for metric in DIFFERENCES
+        }
+        for place in dict.fromkeys(("val", calibration.headline_rows))
+        if number(found.paired, DIFFERENCES[0], rows=place, **about).n
+    }
+    first, second = STAGES
+    metrics[f"{second}_vs_{first}"] = {calibration.fused_model: compared}
+    return metrics
+
+
+def _paired_rows(
+    fitted: Mapping[tuple[str, str], FittedModel],
+    reported: Mapping[tuple[str, str], Mapping[str, Predictions]],
+    *,
+    rows: Mapping[str, StageRows],
+    resampling: Resampling,
+) -> Iterator[Row]:
+    first, second = STAGES
+    for stage, name in reported:
+        if stage == first:
+            pair = (fitted[first, name].model, fitted[second, name].model)
+            yield from stage_gain_rows(*pair, rows=rows, resampling=resampling)
+    for (stage, name), places in reported.items():
+        headline = next(iter(places.values()))
+        yield from teacher_gain_rows(
+            fitted[stage, name], headline, rows=rows[stage], resampling=resampling
+        )
+    for entry in fitted.values():
+        yield from bias_rows(entry, resampling=resampling)

@@ -1,32 +1,44 @@
-"""Stage A against Stage B on the same rows -> which stage is taken, and why, in words.
+"""Models against each other on the same rows -> rows of paired.csv, and which stage is taken.
 
 The choice is a fit like any other: it is made on val rows, each calibrated by folds that it is not
 in, and reported on test rows and gates. For it both stages are fitted on the val rows of both: else
 the narrower filter would win by a class bias that fits just the rows that are compared.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
-from stages.calibrating.assessment import fitted_evidence, held_out_val, no_evidence
-from stages.calibrating.blocks import Block, Evidence
-from stages.calibrating.comparison import compare, same_rows
-from stages.calibrating.model import Model
-from stages.calibrating.protocol import Protocol
-from stages.calibrating.published import STAGES, PublishedTeacher
-from stages.calibrating.stage_rows import Account, StageRows
+import numpy as np
+import pandas as pd
 
-SHARED_VAL = "val rows of both stages"
+from stages.calibrating.calibration import Resampling, fit, no_fits
+from stages.calibrating.models import Model
+from stages.calibrating.predictions import (
+    BY_FOLDS,
+    FittedModel,
+    Predictions,
+    no_predictions,
+    predict_held_out,
+    predict_places,
+)
+from stages.calibrating.published import STAGES, Mask
+from stages.calibrating.score_rows import source_masks
+from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, number, pick
+from stages.calibrating.stage_rows import KeptRows, StageRows
+from stages.scoring.bootstrap import Estimate, Resamples, draw, paired_differences
 
-Asked = Literal["stageA", "stageB", "auto"]
+# What is compared, second minus first: above 0 in macro-F1 and below 0 in NLL speak for the second.
+DIFFERENCES = ("macro_f1", "nll")
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The stage that is taken, whether the second one's gain is real, and what to tell people.
 
-    Costs are not in the words: what the clock decides would make another calibration of equal runs.
+    Costs are not in the words: the clock would make another calibration of equal runs.
     """
 
     stage: str
@@ -34,120 +46,199 @@ class Verdict:
     says: str
 
 
-@dataclass(frozen=True)
-class StagePair:
-    """One model of each stage, with the rows of its stage."""
+def stage_gain_rows(
+    first: Model, second: Model, *, rows: Mapping[str, StageRows], resampling: Resampling
+) -> Iterator[Row]:
+    """Yield the second stage minus the first: on val, where the choice is made, test and gates.
 
-    first: Model
-    second: Model
-    first_rows: StageRows
-    second_rows: StageRows
-
-    @property
-    def models(self) -> tuple[tuple[Model, StageRows], tuple[Model, StageRows]]:
-        """Each model with its rows, the first stage's first."""
-        return (self.first, self.first_rows), (self.second, self.second_rows)
-
-    @property
-    def shared_val(self) -> Account:
-        """The val rows that both stages admit and neither model was trained on."""
-        first, second = (model.unseen(rows.val).rows for model, rows in self.models)
-        return Account(first[first["id"].isin(second["id"])], {})
-
-
-def compare_stages(pair: StagePair, *, protocol: Protocol) -> Block:
-    """The second stage minus the first: on val, where the choice is made, on test and at gates.
-
-    Both are fitted on the val rows that they share. Where those have fewer groups than folds
-    nothing can be fitted, and every block has `n: 0`.
+    Both are fitted on the val rows that both admit and neither was trained on. If those have fewer
+    groups than folds, nothing can be fitted, and every place has `n` 0.
     """
-    val = pair.shared_val
-    first, second = (
-        _evidence(model, rows=rows, val=val, protocol=protocol) for model, rows in pair.models
+    first_rows, second_rows = (rows[model.stage] for model in (first, second))
+    val, other = first.unseen(first_rows.val).frame, second.unseen(second_rows.val).frame
+    shared = KeptRows(val[val["id"].isin(other["id"])])
+    before = _predict_shared(first, first_rows, val=shared, resampling=resampling)
+    after = _predict_shared(second, second_rows, val=shared, resampling=resampling)
+    about = {
+        "what": STAGE_GAIN,
+        "model": first.name,
+        "weights_sha256": f"{second.weights_sha256}-{first.weights_sha256}",
+    }
+    for place in before:
+        if place == "test" and resampling.report != "test":
+            continue
+        pair = same_rows(before[place].unseen, after[place].unseen)
+        for row in _difference_rows(*pair, resampling=resampling, by_source=True):
+            yield row | about
+        if place.startswith("gate:"):
+            ids = pair[0].rows["id"]
+            in_domain = int(ids.isin(first_rows.admitted | second_rows.admitted).sum())
+            yield _row(*pair, "in_domain", n=len(ids), value=in_domain) | about
+
+
+def teacher_gain_rows(
+    fused: FittedModel, reported: Predictions, *, rows: StageRows, resampling: Resampling
+) -> Iterator[Row]:
+    """Yield a fusion minus the fusion without a teacher, for each teacher, on the same rows.
+
+    The rest is fitted anew on val: given weights keep their proportions, searched weights are
+    searched again, and so is the temperature. A single teacher has no rows.
+    """
+    model = fused.model
+    if len(model.teachers) == 1:
+        return
+    for number_, teacher in enumerate(model.teachers):
+        rest = model.without(number_)
+        val = rest.unseen(rows.val)
+        if resampling.report == "test":
+            calibration, _ = fit(rest.observe(val), mixing=rest.mixing, resampling=resampling)
+            (less,) = predict_places(rest, {"test": rows.test}, calibration=calibration).values()
+        else:
+            less, _ = predict_held_out(rest, rows.val, resampling=resampling)
+        pair = same_rows(less.unseen, reported.unseen)
+        for row in _difference_rows(*pair, resampling=resampling):
+            yield row | {
+                "what": TEACHER_GAIN,
+                "stage": model.stage,
+                "model": model.name,
+                "teacher": teacher.name,
+                "weights_sha256": f"{model.weights_sha256}-{rest.weights_sha256}",
+            }
+
+
+def bias_rows(fitted: FittedModel, *, resampling: Resampling) -> Iterator[Row]:
+    """Yield what the bias per class changes on held-out folds; nothing if it was not tried."""
+    val = fitted.val.frame
+    resamples = resampling.resamples(val["group"].tolist())
+    changes = fitted.trial.changes(resamples=resamples, bins=resampling.bins)
+    for metric, change in changes.items():
+        yield (
+            _blank(metric, n=len(val))
+            | _interval(change)
+            | {
+                "what": BIAS_GAIN,
+                "stage": fitted.model.stage,
+                "model": fitted.model.name,
+                "rows": "val",
+                "fitted_on": BY_FOLDS,
+                "weights_sha256": fitted.model.weights_sha256,
+            }
+        )
+
+
+def same_rows(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
+    """Cut both predictions to the rows that they share, in the same order."""
+    first_ids, second_ids = first.rows["id"], second.rows["id"]
+    shared = (
+        first.only(first_ids.isin(second_ids).to_numpy()),
+        second.only(second_ids.isin(first_ids).to_numpy()),
     )
-    found = {name: compare(one, second[name], protocol=protocol) for name, one in first.items()}
-    places = ("val", "test") if protocol.report == "test" else ("val",)
-    return {place: found[place] for place in places} | {
-        "gates": {
-            name: {"in_domain": _in_domain(pair, first[f"gate {name}"], second[f"gate {name}"])}
-            | found[f"gate {name}"]
-            for name in pair.first_rows.gates
-        },
-        "cost": [cost(teacher) for model, _ in pair.models for teacher in model.teachers],
-    }
+    assert list(shared[0].rows["id"]) == list(shared[1].rows["id"]), "rows go by id"
+    return shared
 
 
-def cost(teacher: PublishedTeacher) -> Block:
-    """What the training of a teacher took; the seconds of an epoch are those of the middle one."""
-    seconds = [entry["seconds"] + entry["eval_seconds"] for entry in teacher.history]
-    return {
-        "stage": teacher.stage,
-        "teacher": teacher.name,
-        "epochs": len(seconds),
-        "seconds_per_epoch": float(median(seconds)) if seconds else 0.0,
-        "seconds": float(sum(seconds)),
-    }
+def is_real(compared: pd.DataFrame) -> bool:
+    """Return whether the second is better: macro-F1 rises beyond its interval, NLL does not so too.
+
+    `compared` are the rows of one model; the val rows decide.
+    """
+    gain, change = (number(compared, name, rows="val", by="all") for name in DIFFERENCES)
+    return gain.n > 0 and gain.low > 0 >= change.low
 
 
-def is_real(compared: Block) -> bool:
-    """Whether the second is better: macro-F1 rises beyond its interval, NLL does not so too."""
-    if not compared["n"]:
-        return False
-    return bool(compared["macro_f1_gain_95"][0] > 0 >= compared["nll_change_95"][0])
-
-
-def decide(compared: Block, *, asked: Asked, model: str) -> Verdict:
+def decide(
+    paired: pd.DataFrame, *, asked: Literal["stageA", "stageB", "auto"], model: str
+) -> Verdict:
     """Take the stage that is asked for; `auto` takes the second only if its gain on val is real."""
     first, second = STAGES
-    gain_is_real = is_real(compared["val"])
+    compared = pick(paired, what=STAGE_GAIN, model=model, by="all")
+    gain_is_real = is_real(compared)
     stage = (second if gain_is_real else first) if asked == "auto" else asked
     judgement = f"the gain of {second} is {'real' if gain_is_real else 'not real'}"
     why = f"{judgement} on val" if asked == "auto" else f"calibrate.stage says so; {judgement}"
-    lines = [
+    sentences = [
         f"{stage} is taken: {why}.",
         f"{second} minus {first}, {model}, rows that both admit:",
-        *_sentences(compared),
     ]
-    return Verdict(stage, gain_is_real, " ".join(lines))
+    for place, rows in compared.groupby("rows", sort=False):
+        title = str(place).replace("gate:", "gate ")
+        gain, change = (number(rows, name) for name in DIFFERENCES)
+        if not gain.n:
+            sentences.append(f"{title}: no rows.")
+            continue
+        count = f"n = {gain.n}"
+        if title.startswith("gate ") and (in_domain := number(rows, "in_domain").value):
+            count += f", {in_domain:.0f} of them in domain"
+        words = (f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" for d in (gain, change))
+        macro_f1, nll = words
+        sentences.append(f"{title} ({count}): macro-F1 {macro_f1}, NLL {nll}.")
+    return Verdict(stage, gain_is_real, " ".join(sentences))
 
 
-def _evidence(
-    model: Model, *, rows: StageRows, val: Account, protocol: Protocol
-) -> dict[str, Evidence]:
-    """What the model says of val, test and each gate, fitted on these val rows alone."""
-    places = {"test": rows.test} | {f"gate {name}": gate for name, gate in rows.gates.items()}
-    if val.rows["group"].nunique() < protocol.folds:
+def _predict_shared(
+    model: Model, rows: StageRows, *, val: KeptRows, resampling: Resampling
+) -> dict[str, Predictions]:
+    """Predict val, test and each gate, fitted on these val rows alone."""
+    fitted_on, by_folds = (f"{name} of both stages" for name in ("val", "val by folds"))
+    if val.frame["group"].nunique() < resampling.folds:
         return {
-            name: no_evidence(model, val, fitted_on=SHARED_VAL, reported_on=name)
-            for name in ("val", *places)
+            place: no_predictions(val, place=place, fitted_on=fitted_on)
+            for place in ("val", *rows.places)
         }
-    held = held_out_val(model, rows=replace(rows, val=val), protocol=protocol)
-    found = {"val": held} | fitted_evidence(model, rows=places, val=val, protocol=protocol)
+    held_out, folds_no_fit = predict_held_out(model, val, resampling=resampling)
+    calibration, _ = fit(model.observe(val), mixing=model.mixing, resampling=resampling)
+    notes = {"val": folds_no_fit} | dict.fromkeys(rows.places, no_fits([calibration]))
+    places = {"val": held_out} | predict_places(model, rows.places, calibration=calibration)
     return {
-        name: replace(one, fitted_on=one.fitted_on.replace("val", SHARED_VAL, 1))
-        for name, one in found.items()
+        place: replace(
+            predictions,
+            fitted_on=(by_folds if place == "val" else fitted_on)
+            + (f" ({notes[place]})" if notes[place] else ""),
+        )
+        for place, predictions in places.items()
     }
 
 
-def _in_domain(pair: StagePair, first: Evidence, second: Evidence) -> int:
-    """How many of the rows that both say something of the filter of either stage admits."""
-    admitted = pair.first_rows.admitted | pair.second_rows.admitted
-    shared, _ = same_rows(first, second)
-    return int(shared.rows["id"].isin(admitted).sum())
+def _difference_rows(
+    first: Predictions, second: Predictions, *, resampling: Resampling, by_source: bool = False
+) -> Iterator[Row]:
+    assert np.array_equal(first.rows["id"], second.rows["id"]), "compared on the same rows only"
+    if first.rows.empty:
+        for metric in DIFFERENCES:
+            yield _row(first, second, metric, n=0)
+        return
+    draws = resampling.resamples(first.rows["group"].tolist())
+    parts: list[tuple[str, str, Mask]] = [("all", "", np.ones(len(first.rows), dtype=bool))]
+    if by_source:
+        parts += [("source", name, mask) for name, mask in source_masks(first.rows).items()]
+    for by, part, mask in parts:
+        pair = (first.only(mask), second.only(mask))
+        changes = _differences(*pair, resamples=draws.only(mask), bins=resampling.bins)
+        for metric, change in changes.items():
+            n = int(mask.sum())
+            yield _row(*pair, metric, n=n, by=by, part=part, **_interval(change))
 
 
-def _sentences(compared: Block) -> list[str]:
-    blocks = {name: compared[name] for name in compared if name in ("val", "test")}
-    blocks |= {f"gate {name}": found for name, found in compared["gates"].items()}
-    return [_sentence(name, found) for name, found in blocks.items()]
-
-
-def _sentence(name: str, found: Block) -> str:
-    if not found["n"]:
-        return f"{name}: no rows."
-    gain, change = (
-        f"{found[key]:+.3f} [{found[f'{key}_95'][0]:+.3f}, {found[f'{key}_95'][1]:+.3f}]"
-        for key in ("macro_f1_gain", "nll_change")
+def _differences(
+    first: Predictions, second: Predictions, *, resamples: Resamples, bins: int
+) -> dict[str, Estimate]:
+    before, after = (
+        draw(part.probabilities.calibrated, part.targets, resamples=resamples, bins=bins)
+        for part in (first, second)
     )
-    of_them = f", {found['in_domain']} of them in domain" if found.get("in_domain") else ""
-    return f"{name} (n = {found['n']}{of_them}): macro-F1 {gain}, NLL {change}."
+    return paired_differences(before, after, metrics=DIFFERENCES)
+
+
+def _row(first: Predictions, second: Predictions, metric: str, **values: Any) -> Row:
+    fitted_on = dict.fromkeys((first.fitted_on, second.fitted_on))
+    place = {"rows": second.place, "fitted_on": "; ".join(fitted_on)}
+    return _blank(metric) | place | values
+
+
+def _blank(metric: str, **values: Any) -> Row:
+    return {"stage": "", "teacher": "", "by": "all", "part": "", "metric": metric} | values
+
+
+def _interval(estimate: Estimate) -> dict[str, float]:
+    low, high = estimate.interval
+    return {"value": estimate.value, "low": low, "high": high}

@@ -96,6 +96,19 @@ def estimates(drawn: Drawn, *, floor: NoiseFloor) -> dict[str, Estimate]:
     }
 
 
+def paired_differences(
+    before: Drawn, after: Drawn, *, metrics: Sequence[str]
+) -> dict[str, Estimate]:
+    """Subtract two models' metrics on the same rows, second minus first, draw by draw."""
+    return {
+        name: Estimate(
+            float((after.found[name] - before.found[name])[0]),
+            percentiles(after.draws[name] - before.draws[name]),
+        )
+        for name in metrics
+    }
+
+
 def f1_estimates(drawn: Drawn) -> list[Estimate]:
     """The F1 of each class with its interval."""
     (f1,), draws = drawn.found["f1_of_class"], drawn.draws["f1_of_class"]

@@ -1,0 +1,210 @@
+"""models/calibrated/calibration.json: everything that was fitted, written and read as one model."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.calibrating.calibration import Calibration
+from stages.calibrating.predictions import FittedModel
+from stages.runtime.errors import UserError
+from stages.runtime.files import write_json
+
+FILE = "calibration.json"
+ORDER = "fuse in `space`, then softmax(log(fused) / temperature + class_bias)"
+
+
+def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
+    low, high = ends
+    if low > high:
+        raise ValueError(f"the low end {low} is above the high end {high}")
+    return ends
+
+
+Ends = Annotated[tuple[float, float], AfterValidator(_in_order)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+StageName = Literal["stageA", "stageB"]
+
+
+class _Entry(BaseModel):
+    """Exactly these keys; numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class FusedMember(_Entry):
+    """A teacher in a model."""
+
+    weight: Annotated[float, Field(ge=0, le=1)]
+    weights_sha256: Sha256
+
+
+class BiasTrial(_Entry):
+    """Whether the bias per class is used, and why. Its changes are in paired.csv."""
+
+    adopted: bool
+    reason: Text
+    n: Count
+
+
+class ModelCalibration(_Entry):
+    """What was fitted for a teacher or a fusion. A temperature that is no fit is 1 and says why."""
+
+    members: Annotated[dict[str, FusedMember], Field(min_length=1)]
+    space: Literal["probabilities", "logits"]
+    temperature: Positive
+    temperature_95: Ends | None
+    temperature_no_fit: str | None
+    class_bias: Annotated[tuple[float, ...], Field(min_length=7, max_length=7)]
+    votes_temperature: Positive | None
+    votes_temperature_95: Ends | None
+    votes_temperature_no_fit: str | None
+    votes_n: Count
+    fitted_rows: Annotated[int, Field(ge=1)]
+    left_out: dict[str, Count]
+    folds_no_fit: str
+    refinement: BiasTrial
+
+    @model_validator(mode="after")
+    def _is_fitted_or_says_why_not(self) -> "ModelCalibration":
+        if (self.votes_temperature is None) != (self.votes_n == 0):
+            raise ValueError("votes_n: expected rows with a votes_temperature, and 0 without")
+        if (self.temperature_95 is None) != (self.temperature_no_fit is not None):
+            raise ValueError("expected a temperature_95, or a temperature_no_fit that says why")
+        return self
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration that these numbers make."""
+        return Calibration(
+            weights=tuple(member.weight for member in self.members.values()),
+            temperature=self.temperature,
+            space=self.space,
+            class_bias=self.class_bias,
+            votes_temperature=self.votes_temperature,
+            temperature_no_fit=self.temperature_no_fit,
+            votes_temperature_no_fit=self.votes_temperature_no_fit,
+        )
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hashes of the members' weights, as in the score table."""
+        return "+".join(member.weights_sha256 for member in self.members.values())
+
+
+class StageModels(_Entry):
+    """All models of a stage: its teachers, then its fusions."""
+
+    models: Annotated[dict[str, ModelCalibration], Field(min_length=1)]
+
+
+class StageChoice(_Entry):
+    """Why this stage is taken, and whether the gain of the second stage is real."""
+
+    says: Text
+    gain_is_real: bool
+
+
+class CalibrationFile(_Entry):
+    """The whole of calibration.json.
+
+    `stage` is the stage that is taken, `fused_model` the name of the fusion that is exported.
+    """
+
+    stage: StageName
+    stage_asked: Literal["stageA", "stageB", "auto"]
+    verdict: StageChoice
+    fusion: Text
+    fused_model: Text
+    report: Literal["test", "val_crossfit"]
+    classes: Annotated[tuple[str, ...], Field(min_length=7, max_length=7)]
+    manifest_sha256: Sha256
+    fitted_on: Literal["val"]
+    order: Text
+    temperature_range: Ends
+    bins: Count
+    bootstrap_samples: Count
+    stages: dict[StageName, StageModels]
+
+    @model_validator(mode="after")
+    def _has_the_exported_fusion(self) -> "CalibrationFile":
+        for stage in ("stageA", "stageB"):
+            if stage not in self.stages or self.fused_model not in self.stages[stage].models:
+                raise ValueError(f"stages.{stage}.models.{self.fused_model}: missing")
+        return self
+
+    @property
+    def headline_rows(self) -> Literal["test", "val"]:
+        """The value of `rows` in the score table that in-domain numbers have."""
+        return "test" if self.report == "test" else "val"
+
+    @property
+    def taken(self) -> dict[str, ModelCalibration]:
+        """The models of the stage that is taken, by name."""
+        return self.stages[self.stage].models
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of the models that are scored in full: the teachers, then the exported fusion."""
+        teachers = self.taken[self.fused_model].members
+        return (*teachers, self.fused_model)
+
+
+def model_calibration(fitted: FittedModel) -> ModelCalibration:
+    """Gather what was fitted for a model."""
+    calibration, trial = fitted.calibration, fitted.trial
+    members = zip(fitted.model.teachers, calibration.weights, strict=True)
+    return ModelCalibration(
+        members={
+            teacher.name: FusedMember(weight=weight, weights_sha256=teacher.weights_sha256)
+            for teacher, weight in members
+        },
+        space=calibration.space,
+        temperature=calibration.temperature,
+        temperature_95=fitted.temperature_95,
+        temperature_no_fit=calibration.temperature_no_fit,
+        class_bias=calibration.class_bias,
+        votes_temperature=calibration.votes_temperature,
+        votes_temperature_95=fitted.votes_temperature_95,
+        votes_temperature_no_fit=calibration.votes_temperature_no_fit,
+        votes_n=fitted.votes_n,
+        fitted_rows=len(fitted.val.frame),
+        left_out=dict(fitted.val.left_out),
+        folds_no_fit=fitted.folds_no_fit,
+        refinement=BiasTrial(adopted=trial.adopted, reason=trial.reason, n=len(fitted.val.frame)),
+    )
+
+
+def stage_models_file(fitted: Iterable[FittedModel]) -> StageModels:
+    """Gather what was fitted for all models of a stage."""
+    return StageModels(models={entry.model.name: model_calibration(entry) for entry in fitted})
+
+
+def write_calibration(folder: Path, calibration: CalibrationFile) -> None:
+    """Write calibration.json into a folder."""
+    write_json(folder / FILE, calibration.model_dump(mode="json"))
+
+
+def read_calibration(folder: Path) -> CalibrationFile:
+    """Read calibration.json of a folder.
+
+    Raises:
+        UserError: if it is missing, or is not what calibrate writes.
+    """
+    shown = f"models/{folder.name}/{FILE}"
+    path = folder / FILE
+    if not path.is_file():
+        raise UserError(f"{shown}: missing; run `dvc repro calibrate`")
+    try:
+        return CalibrationFile.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem, *_ = error.errors()
+        place = ".".join(map(str, problem["loc"]))
+        raise UserError(
+            f"{shown}: {place}: {problem['msg']} ({error.error_count()} problems); "
+            "run `dvc repro calibrate`"
+        ) from None
