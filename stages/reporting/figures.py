@@ -5,6 +5,7 @@ Each picture is one panel, as wide as a phone shows it legibly; the page puts th
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,7 @@ Colours = Mapping[str, str]
 
 def model_colours(teachers: Sequence[str], *, fused: str) -> Colours:
     """Give each teacher a colour, in the order in which they come, and the fused model its own."""
-    colours = {
-        name: _TEACHER_COLOURS[number % len(_TEACHER_COLOURS)]
-        for number, name in enumerate(teachers)
-    }
-    return colours | {fused: _FUSED_COLOUR}
+    return dict(zip(teachers, cycle(_TEACHER_COLOURS), strict=False)) | {fused: _FUSED_COLOUR}
 
 
 def reliability_figure(table: pd.DataFrame, *, colour: str) -> bytes:
@@ -44,29 +41,15 @@ def reliability_figure(table: pd.DataFrame, *, colour: str) -> bytes:
     after: dict[str, Any] = {"color": colour, "linewidth": 1.6}
     for name, label, style in (("raw", "before", before), ("scaled", "after", after)):
         bins = table[table["probabilities"] == name]
-        errors = [bins["accuracy"] - bins["accuracy_low"], bins["accuracy_high"] - bins["accuracy"]]
-        above.errorbar(
-            bins["confidence"],
-            bins["accuracy"],
-            yerr=np.abs(errors),
-            label=label,
-            marker="o",
-            markersize=5,
-            elinewidth=1.0,
-            capsize=2.5,
-            **style,
-        )
+        means, accuracy = bins["confidence"], bins["accuracy"]
+        ends = np.abs([accuracy - bins["accuracy_low"], bins["accuracy_high"] - accuracy])
+        style |= {"marker": "o", "markersize": 5, "elinewidth": 1.0, "capsize": 2.5}
+        above.errorbar(means, accuracy, yerr=ends, label=label, **style)
         # Bars that touch; bins without rows are not in the table.
-        below.bar(
-            bins["low"],
-            bins["count"],
-            bins["high"] - bins["low"],
-            align="edge",
-            color=colour if name == "scaled" else "none",
-            alpha=0.5 if name == "scaled" else 1.0,
-            edgecolor=style["color"],
-            linewidth=1.0,
-        )
+        width, edge = bins["high"] - bins["low"], style["color"]
+        below.bar(bins["low"], bins["count"], width, align="edge", fill=False, edgecolor=edge)
+        if name == "scaled":
+            below.bar(bins["low"], bins["count"], width, align="edge", color=edge, alpha=0.5)
     above.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":", zorder=1)
     above.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="accuracy")
     above.legend(loc="upper left", frameon=False)
@@ -115,22 +98,46 @@ def risk_coverage_figure(curves: Mapping[str, pd.DataFrame], *, colours: Colours
     return _png(figure)
 
 
-def sources_figure(table: pd.DataFrame, *, metric: str, colours: Colours) -> bytes:
-    """Draw a bar for each model on each source and gate, with its interval; n beside the name."""
-    chosen = table[(table["metric"] == metric) & table["model"].isin(list(colours))]
-    return _bars(chosen.rename(columns={"source": "place"}), colours=colours, limits=(0, 1))
-
-
-def gains_figure(table: pd.DataFrame, *, xlabel: str, colours: Colours) -> bytes:
-    """Draw the paired gain of each model at each place, with its interval and a line at 0.
+def bars_figure(
+    table: pd.DataFrame, *, colours: Colours, limits: tuple[float, float], xlabel: str
+) -> bytes:
+    """Draw a bar for each model at each place, with its interval; n beside the place's name.
 
     Args:
         table: `model, place, n, value, low, high`.
-        xlabel: which difference it is.
         colours: the models, in the order of their bars.
+        limits: ends of the axis; a line is drawn at 0.
+        xlabel: what the values are.
     """
-    reach = 1.15 * max(0.05, float(table[["value", "low", "high"]].abs().max().max()))
-    return _bars(table, colours=colours, limits=(-reach, reach), xlabel=xlabel)
+    places = list(dict.fromkeys(table["place"]))
+    models = [name for name in colours if name in set(table["model"])]
+    thick = 1 / (len(models) + 0.8)
+    figure = Figure(
+        figsize=(_WIDTH, 0.9 + _LINE_INCHES * len(places) / thick), layout="constrained"
+    )
+    axis = figure.subplots()
+    for number, model in enumerate(models):
+        bars = table[table["model"] == model].set_index("place").reindex(places)
+        middles = np.arange(len(places)) + (number - (len(models) - 1) / 2) * thick
+        colour = colours[model]
+        axis.barh(middles, bars["value"], thick * 0.86, color=colour, alpha=0.85, label=model)
+        # A white edge shows the line on a dark bar.
+        for line, width in (("white", 3.0), ("black", 1.2)):
+            axis.hlines(middles, bars["low"], bars["high"], color=line, linewidth=width)
+    axis.axvline(0, color="black", linewidth=0.8)
+    n = table.groupby("place")["n"].agg(["min", "max"])
+    labels = []
+    for place in places:
+        # Models' n differ where they were trained on different rows.
+        ends = dict.fromkeys(f"{end:,}" for end in n.loc[place])
+        labels.append(f"{_folded(place)}\nn = {' to '.join(ends)}")
+    axis.set_yticks(range(len(places)), labels)
+    axis.set(xlim=limits, ylim=(len(places) - 0.5, -0.5), xlabel=xlabel)
+    axis.tick_params(axis="y", length=0)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    _plain(axis)
+    axis.grid(visible=False, axis="y")
+    return _png(figure)
 
 
 def training_figure(
@@ -149,54 +156,14 @@ def training_figure(
     axis = figure.subplots()
     for (stage, teacher), table in curves.items():
         points = table[table[column].notna()]
-        axis.plot(
-            points["epoch"],
-            points[column],
-            color=colours[teacher],
-            linestyle="--" if stage == first else "-",
-            marker="o",
-            markersize=3,
-            label=f"{stage} {teacher}",
-        )
+        style = {"linestyle": "--" if stage == first else "-", "color": colours[teacher]}
+        label = f"{stage} {teacher}"
+        axis.plot(points["epoch"], points[column], marker="o", markersize=3, label=label, **style)
     axis.set(xlabel="epoch", ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)
     _plain(axis)
     return _png(figure)
-
-
-def _bars(
-    table: pd.DataFrame, *, colours: Colours, limits: tuple[float, float], xlabel: str = ""
-) -> bytes:
-    places = list(dict.fromkeys(table["place"]))
-    models = [name for name in colours if name in set(table["model"])]
-    height = 0.9 + _LINE_INCHES * len(places) * (len(models) + 0.8)
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axis = figure.subplots()
-    thick = 1 / (len(models) + 0.8)
-    for number, model in enumerate(models):
-        bars = table[table["model"] == model].set_index("place").reindex(places)
-        middles = np.arange(len(places)) + (number - (len(models) - 1) / 2) * thick
-        colour = colours[model]
-        axis.barh(middles, bars["value"], thick * 0.86, color=colour, alpha=0.85, label=model)
-        # Grey is seen on the black bar of the fused model and on white paper.
-        axis.hlines(middles, bars["low"], bars["high"], color="white", linewidth=3.0)
-        axis.hlines(middles, bars["low"], bars["high"], color="black", linewidth=1.2)
-    if limits[0] < 0:
-        axis.axvline(0, color="black", linewidth=0.8)
-    axis.set_yticks(range(len(places)), [f"{_folded(name)}\n{_n(table, name)}" for name in places])
-    axis.set(xlim=limits, ylim=(len(places) - 0.5, -0.5), xlabel=xlabel)
-    axis.tick_params(axis="y", length=0)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    _plain(axis)
-    axis.grid(visible=False, axis="y")
-    return _png(figure)
-
-
-def _n(table: pd.DataFrame, place: str) -> str:
-    """Tell the models' n, which differs where they were trained on different rows."""
-    n = table["n"][table["place"] == place]
-    return f"n = {n.min():,}" + (f" to {n.max():,}" if n.min() < n.max() else "")
 
 
 def _folded(place: str) -> str:

@@ -122,8 +122,8 @@ class Finished:
         return _number(self.scores, "scores", metric, self.place(**columns))
 
     def num_rows(self, **columns: str) -> int:
-        """Return the number of rows behind the scores at a place."""
-        return self.score("classes", **columns | {"probabilities": "calibrated"}).n
+        """Return the number of rows behind the scores at a place; 0 where it has no score."""
+        return max(pick(self.scores, **self.place(**columns))["n"].tolist(), default=0)
 
     def parts(self, by: str) -> list[str]:
         """Return the sources, sizes, classes or row sets of the headline's rows."""
@@ -148,21 +148,14 @@ class Finished:
         gain = {"what": STAGE_GAIN, "model": self.model, "by": "all", "part": ""}
         return _number(self.paired, "paired", metric, gain | columns)
 
-    def plotted(self, kind: str, name: str) -> pd.DataFrame:
-        """Return a table of plots/data/teachers, such as `confusion`, `stageA_RN18`.
+    def plotted(self, stage: str, name: str) -> pd.DataFrame:
+        """Return a table of plots/data/, such as `teachers`, `confusion/stageA_RN18`.
 
         Raises:
             UserError: if it is missing.
         """
-        return _csv(self.root, f"plots/data/teachers/{kind}/{name}.csv", made_by="calibrate")
-
-    def counted(self, name: str) -> pd.DataFrame:
-        """Return a table of plots/data/manifest.
-
-        Raises:
-            UserError: if it is missing.
-        """
-        return _csv(self.root, f"plots/data/manifest/{name}.csv", made_by="manifest")
+        made_by = "manifest" if stage == "manifest" else "calibrate"
+        return _csv(self.root, f"plots/data/{stage}/{name}.csv", made_by=made_by)
 
 
 def read_finished(root: Path) -> Finished:
@@ -206,7 +199,10 @@ def _check_one_run(run: Finished, *, manifest_sha256: str) -> None:
     """Refuse files of different runs: their numbers side by side would be believed."""
     source = "models/calibrated/calibration.json"
     export = "models/export/hash_manifest.json"
-    for path, stage in ((export, run.hashes["stage"]), ("models/export/parity.json", run.parity["stage"])):
+    for path, stage in (
+        (export, run.hashes["stage"]),
+        ("models/export/parity.json", run.parity["stage"]),
+    ):
         if stage != run.stage:
             raise UserError(
                 f"{path}: stage: expected {run.stage}, which {source} takes, got {stage}; run the "

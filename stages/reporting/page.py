@@ -12,6 +12,7 @@ from stages.faces.labels import CLASSES
 from stages.reporting import facts, tables, wording
 from stages.reporting.finished import Finished
 from stages.reporting.pictures import Picture, most_frequent_mistake
+from stages.scoring.noise_floor import FLOOR_MEANS
 
 
 def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[str, Any]) -> str:
@@ -32,6 +33,8 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         "difference": wording.difference,
         "temperature": wording.temperature,
         "reasons": wording.reasons,
+        "words": lambda metric: wording.METRIC_WORDS.get(metric, metric),
+        "spelt": wording.stages_spelt,
         "place": wording.place_words,
         "base64": lambda png: b64encode(png).decode("ascii"),
     }
@@ -43,7 +46,7 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         tables=tables,
         facts=facts,
         classes=CLASSES,
-        words=wording.METRIC_WORDS,
         stage_words=wording.STAGE_WORDS,
+        floor_means=FLOOR_MEANS,
         mistake=most_frequent_mistake,
     )

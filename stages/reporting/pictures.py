@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.calibrating.score_table import STAGE_GAIN, pick
 from stages.faces.decode import decode
 from stages.faces.few_images import read_images
 from stages.faces.labels import CLASSES
 from stages.faces.sheet import captioned_sheet
 from stages.reporting.figures import (
+    bars_figure,
     confusion_figure,
-    gains_figure,
     model_colours,
     reliability_figure,
     risk_coverage_figure,
-    sources_figure,
     training_figure,
 )
 from stages.reporting.finished import Finished
-from stages.reporting.tables import about, floor_words
+from stages.reporting.tables import about, floor
 from stages.reporting.wording import STAGE_WORDS, counted, number, place_words, signed
 from stages.runtime.files import write_bytes
 
@@ -60,7 +60,7 @@ def write_pictures(folder: Path, pictures: list[Picture]) -> None:
 
 def draw_pictures(run: Finished, *, standardized: Path) -> list[Picture]:
     """Draw every picture of a run, the stage that is taken first."""
-    pictures = [_gains(run)]
+    pictures = list(_gains(run))
     for stage in run.stages:
         for model in run.shown:
             pictures += _of_model(run, stage, model)
@@ -84,11 +84,8 @@ def mistakes_sheet(table: pd.DataFrame, *, rows: Mapping[str, int], standardized
     for name in CLASSES:
         wrong = int((table["actual"] == name).sum())
         lines[f"{name}\n{wrong:,} of {rows.get(name, 0):,} wrong"] = [
-            (
-                decode(encoded[row["id"]]),
-                f"{row['predicted']} {row['confidence']:.2f}, {row['source']}",
-            )
-            for row in drawn[drawn["actual"] == name].to_dict("records")
+            (decode(encoded[face.id]), f"{face.predicted} {face.confidence:.2f}, {face.source}")
+            for face in drawn[drawn["actual"] == name].itertuples(index=False)
         ]
     return captioned_sheet(lines, columns=MISTAKES_PER_CLASS, tile_px=_TILE_PX)
 
@@ -97,24 +94,22 @@ def _colours(run: Finished) -> Mapping[str, str]:
     return model_colours(run.teachers, fused=run.called(run.model))
 
 
-def _gains(run: Finished) -> Picture:
-    rows = []
-    for model in run.shown:
-        for place in run.paired_places:
-            gain = run.change("macro_f1", model=model, rows=place)
-            if gain.n:
-                rows.append(
-                    {"model": run.called(model), "place": place_words(place)} | gain._asdict()
-                )
-    table = pd.DataFrame(rows, columns=["model", "place", "n", "value", "low", "high"])
+def _gains(run: Finished) -> Iterator[Picture]:
+    table = pick(run.paired, what=STAGE_GAIN, metric="macro_f1", by="all")
+    table = table[(table["n"] > 0) & table["model"].isin(run.shown)]
+    if table.empty:
+        return
+    table = table.assign(model=table["model"].map(run.called), place=table["rows"].map(place_words))
+    reach = 1.15 * float(table[["value", "low", "high"]].abs().max(axis=None))
     told = "; ".join(
         f"{row['place']} {signed(row['value'])}"
         for row in table[table["model"] == run.called(run.model)].to_dict("records")
     )
-    return Picture(
+    label = "Stage B minus Stage A, macro-F1"
+    yield Picture(
         "stage_gain",
         "",
-        gains_figure(table, xlabel="Stage B minus Stage A, macro-F1", colours=_colours(run)),
+        bars_figure(table, colours=_colours(run), limits=(-reach, reach), xlabel=label),
         f"What Stage B changes in macro-F1, with 95 % intervals. The ensemble: {told}.",
         "Stage B minus Stage A in macro-F1, paired, on the rows that both stages admit, "
         "calibrated; fitted on val; majority labels. Right of 0 speaks for Stage B; an interval "
@@ -127,20 +122,20 @@ def _of_model(run: Finished, stage: str, model: str) -> Iterator[Picture]:
     called = f"{STAGE_WORDS[stage]}, {run.called(model)}"
     raw, scaled = (
         f"{number(run.score('ece', probabilities=kind, **place).value)} {when}, where "
-        f"{floor_words(run, probabilities=kind, **place)}"
+        f"{floor(run, probabilities=kind, **place)}"
         for kind, when in (("raw", "before calibration (grey)"), ("calibrated", "after"))
     )
     yield Picture(
         "reliability",
         name,
         reliability_figure(
-            run.plotted("reliability", name), colour=_colours(run)[run.called(model)]
+            run.plotted("teachers", f"reliability/{name}"), colour=_colours(run)[run.called(model)]
         ),
         f"Reliability diagram of {called}: ECE {raw}; {scaled}.",
         f"{called}: ECE {raw}; {scaled}. {about(run, **place)}. Bars: 95 % by Wilson's formula, "
         "rows taken as independent.",
     )
-    table = run.plotted("confusion", name)
+    table = run.plotted("teachers", f"confusion/{name}")
     accuracy = run.score("accuracy", **place).value
     yield Picture(
         "confusion",
@@ -155,7 +150,7 @@ def _of_model(run: Finished, stage: str, model: str) -> Iterator[Picture]:
 def _of_stage(run: Finished, stage: str) -> Iterator[Picture]:
     said, word = about(run, stage=stage), STAGE_WORDS[stage]
     curves = {
-        run.called(model): run.plotted("risk_coverage", f"{stage}_{model}")
+        run.called(model): run.plotted("teachers", f"risk_coverage/{stage}_{model}")
         for model in (*run.teachers, run.model)
     }
     fused = curves[run.called(run.model)]
@@ -169,18 +164,18 @@ def _of_stage(run: Finished, stage: str) -> Iterator[Picture]:
         f"{word}: error among the most confident rows, calibrated. {said}. Band: 95 % of the "
         "ensemble by Wilson's formula.",
     )
-    table = run.plotted("sources", stage)
+    table = run.plotted("teachers", f"sources/{stage}").rename(columns={"source": "place"})
     table = table.assign(model=table["model"].map(run.called))
-    fused = table[table["model"] == run.called(run.model)]
     for metric, label in _SOURCE_METRICS.items():
+        bars = table[table["metric"] == metric]
         told = ", ".join(
-            f"{row['source']} {number(row['value'])}"
-            for row in fused[fused["metric"] == metric].to_dict("records")
+            f"{row['place']} {number(row['value'])}"
+            for row in bars[bars["model"] == run.called(run.model)].to_dict("records")
         )
         yield Picture(
             f"sources_{metric}",
             stage,
-            sources_figure(table, metric=metric, colours=_colours(run)),
+            bars_figure(bars, colours=_colours(run), limits=(0, 1), xlabel=label),
             f"{label} by source and gate, {word}. Ensemble: {told}.",
             f"{word}: {label} by source and gate, calibrated; {said.split('; ', 1)[1]}. Lines: "
             "95 % by bootstrap over duplicate groups.",
@@ -189,7 +184,7 @@ def _of_stage(run: Finished, stage: str) -> Iterator[Picture]:
 
 def _training(run: Finished) -> Iterator[Picture]:
     curves = {
-        (STAGE_WORDS[stage], teacher): run.plotted("training", f"{stage}_{teacher}")
+        (STAGE_WORDS[stage], teacher): run.plotted("teachers", f"training/{stage}_{teacher}")
         for (stage, teacher), history in run.histories.items()
         if history
     }
@@ -199,8 +194,9 @@ def _training(run: Finished) -> Iterator[Picture]:
         f"{STAGE_WORDS[stage]} {teacher} {counted(card['metric']['n'])} rows"
         for (stage, teacher), card in run.cards.items()
     )
+    selections = run.plotted("manifest", "selections").groupby(["kind", "name"])["rows"].sum()
     learnt = ", ".join(
-        f"{STAGE_WORDS[stage]} {counted(n)} rows" for stage, n in _train_rows(run).items()
+        f"{word} {counted(selections['stage', stage])} rows" for stage, word in STAGE_WORDS.items()
     )
     for column, label in _CURVES.items() if curves else ():
         last = "; ".join(
@@ -221,15 +217,8 @@ def _training(run: Finished) -> Iterator[Picture]:
         )
 
 
-def _train_rows(run: Finished) -> Mapping[str, int]:
-    """Return the number of rows that each stage trains on."""
-    table = run.counted("selections")
-    rows = table[table["kind"] == "stage"].groupby("name")["rows"].sum()
-    return {stage: int(rows[stage]) for stage in STAGE_WORDS}
-
-
 def _mistakes(run: Finished, *, standardized: Path) -> Picture:
-    table = run.plotted("mistakes", f"{run.stage}_{run.model}")
+    table = run.plotted("teachers", f"mistakes/{run.stage}_{run.model}")
     rows = {name: run.score("f1", by="class", part=name).n for name in run.parts("class")}
     return Picture(
         "mistakes",

@@ -1,39 +1,52 @@
-"""A finished run's scores -> the rows of the page's tables, in the order that a reader wants."""
+"""A finished run's scores -> the rows of the page's tables, in the order that a reader wants.
+
+`choices` are columns of scores.csv, each with one value or with several that make rows; a column
+that is not chosen has the value of the headline.
+"""
 
 from collections.abc import Iterator, Sequence
+from itertools import product
+from statistics import median
 
-from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, Score, pick
+from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, pick
 from stages.reporting.finished import Finished
 from stages.reporting.wording import (
     STAGE_WORDS,
     counted,
     difference,
     estimate,
+    floor_cell,
+    floor_words,
     number,
     place_words,
-    reasons,
     short,
+    stages_spelt,
     temperature,
     wrapped,
 )
 
-MAIN_METRICS = ("accuracy", "macro_f1", "nll", "ece")
-ALL_METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
+MAIN = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
+FULL = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "ece_floor")
+CHOOSING = ("accuracy", "macro_f1", "nll")
 
-_CHOOSING_METRICS = ("accuracy", "macro_f1", "nll")
-_ROW_SETS = {
-    "all": "all",
-    "duplicate_free": "duplicate-free",
-    "official": "official",
-    "official_duplicate_free": "official, duplicate-free",
-}
-_VOTES = {
-    "raw": "raw",
+_WORDS = {
     "crowd": "scaled to votes",
-    "calibrated": "scaled to majority labels",
+    "duplicate_free": "duplicate-free",
+    "official_duplicate_free": "official, duplicate-free",
 }
 
 Rows = Iterator[Sequence[object]]
+
+
+def scores(run: Finished, metrics: Sequence[str], **choices: str | Sequence[str]) -> Rows:
+    """Yield a row for each place: its words, n, and the metrics with their intervals."""
+    varied = [column for column, values in choices.items() if not isinstance(values, str)]
+    lists = [[values] if isinstance(values, str) else values for values in choices.values()]
+    for values in product(*lists):
+        columns = dict(zip(choices, values, strict=True))
+        n = run.num_rows(**columns)
+        cells = (_cell(run, metric, **columns) if n else "no rows" for metric in metrics)
+        yield (*(_words(run, column, columns[column]) for column in varied), counted(n), *cells)
 
 
 def about(run: Finished, **columns: str) -> str:
@@ -51,117 +64,58 @@ def fitted_on(run: Finished, **columns: str) -> str:
     return " or ".join(pick(run.scores, **columns)["fitted_on"].unique())
 
 
-def floor_words(run: Finished, **columns: str) -> str:
-    """Tell in a sentence which ECE a calibrated model would have."""
-    mean, high = (run.score(name, **columns).value for name in ("ece_floor", "ece_floor_95"))
-    return (
-        f"a calibrated model would have {number(mean)} on average, above {number(high)} in one of "
-        "20"
-    )
-
-
-def models(run: Finished) -> Rows:
-    """Yield raw and calibrated scores of each model, of the stage that is taken."""
-    for model in run.shown:
-        for probabilities in ("raw", "calibrated"):
-            columns = {"model": model, "probabilities": probabilities}
-            n = counted(run.num_rows(**columns))
-            yield (run.called(model), probabilities, n, *_scores(run, ALL_METRICS, **columns))
-
-
-def on_val(run: Finished) -> Rows:
-    """Yield held-out scores on val of every model, which a fusion is chosen by."""
-    for model in run.calibration.stages[run.stage].models:
-        columns = {"model": model, "rows": "val"}
-        if n := run.num_rows(**columns):
-            scores = (run.score(metric, **columns) for metric in _CHOOSING_METRICS)
-            yield (_coded(run, model), counted(n), *map(estimate, scores))
-
-
-def by_class(run: Finished) -> Rows:
-    """Yield the F1 of each class of the exported model."""
-    for part in run.parts("class"):
-        f1 = run.score("f1", by="class", part=part)
-        yield (part, counted(f1.n), estimate(f1) if f1.n else "no rows")
-
-
-def by_part(run: Finished, by: str) -> Rows:
-    """Yield scores of the exported model by source, native size or row set."""
-    for part in run.parts(by):
-        classes = run.score("classes", by=by, part=part)
-        yield (
-            _ROW_SETS[part] if by == "row_set" else part,
-            f"{classes.value:.0f} of {len(run.calibration.classes)}",
-            counted(classes.n),
-            *_scores(run, MAIN_METRICS, by=by, part=part),
-        )
-
-
-def gates(run: Finished) -> Rows:
-    """Yield each model's scores in domain, and under them those at each gate."""
-    for model in run.shown:
-        for rows in run.places:
-            columns = {"model": model, "rows": rows}
-            n = run.num_rows(**columns)
-            # All of the in-domain rows are in domain; those of a gate are counted.
-            in_domain = n if rows == run.rows else run.score("in_domain", **columns).value
-            cells = _scores(run, MAIN_METRICS, **columns)
-            yield (run.called(model), _domain(run, rows), counted(n), counted(in_domain), *cells)
+def floor(run: Finished, **columns: str) -> str:
+    """Tell in a sentence which ECE a calibrated model would have at a place."""
+    return floor_words(run.score("ece_floor", **columns), run.score("ece_floor_95", **columns))
 
 
 def left_out(run: Finished) -> Rows:
     """Yield the rows that do not count, with their reason."""
-    for model in run.shown:
-        for rows in run.places:
-            for reason, count in run.left_out(model=model, rows=rows).items():
-                yield (run.called(model), _domain(run, rows), wrapped(reason), counted(count))
-
-
-def left_out_words(run: Finished) -> str:
-    """List the in-domain rows of the exported model that do not count, with the reason."""
-    return reasons(run.left_out()) or "none"
+    for model, rows in product(run.shown, run.places):
+        for reason, count in run.left_out(model=model, rows=rows).items():
+            place = (run.called(model), _words(run, "rows", rows))
+            yield (*place, stages_spelt(reason), counted(count))
 
 
 def stage_gains(run: Finished) -> Rows:
     """Yield what stage B changes for each model at each place."""
-    for model in run.shown:
-        for rows in run.paired_places:
-            columns = {"model": model, "rows": rows}
-            macro_f1, n = run.change("macro_f1", **columns), ""
-            if rows.startswith("gate:") and macro_f1.n:
-                in_domain = run.change("in_domain", **columns).value
-                n = f", {counted(in_domain)} in domain" if in_domain else ""
-            fitted = pick(run.paired, what=STAGE_GAIN, **columns)["fitted_on"].unique()
-            yield (
-                run.called(model),
-                place_words(rows),
-                f"{counted(macro_f1.n)}{n}",
-                " or ".join(fitted),
-                *_changes(macro_f1, run.change("nll", **columns)),
-            )
+    for model, rows in product(run.shown, run.paired_places):
+        columns = {"what": STAGE_GAIN, "model": model, "rows": rows}
+        (n, *changes), domain = _changes(run, **columns), ""
+        if rows.startswith("gate:") and (count := run.change("in_domain", **columns).value):
+            domain = f", {counted(count)} in domain"
+        fitted = " or ".join(pick(run.paired, **columns)["fitted_on"].unique())
+        yield (run.called(model), place_words(rows), fitted, f"{n}{domain}", *changes)
 
 
-def costs(run: Finished) -> Rows:
-    """Yield the time that each teacher took, evaluations included."""
-    for (stage, teacher), history in run.histories.items():
-        seconds = [epoch["seconds"] + epoch["eval_seconds"] for epoch in history]
-        middle = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
-        total = f"{sum(seconds) / 60:.1f}"
-        yield (STAGE_WORDS[stage], teacher, counted(len(seconds)), f"{middle:.1f}", total)
+def additions(run: Finished) -> Rows:
+    """Yield the exported model minus itself without a teacher."""
+    columns = {"what": TEACHER_GAIN, "stage": run.stage, "model": run.model}
+    table = pick(run.paired, metric="macro_f1", by="all", **columns)
+    for teacher, rows, fitted in table[["teacher", "rows", "fitted_on"]].itertuples(index=False):
+        changes = _changes(run, teacher=teacher, rows=rows, **columns)
+        yield (teacher, place_words(rows), fitted, *changes)
+
+
+def members(run: Finished) -> Rows:
+    """Yield the teachers in the exported model."""
+    for teacher, member in run.fit().members.items():
+        weights = (short(member.weights_sha256), number(member.weight))
+        yield (teacher, *weights, temperature(run.fit(teacher)))
 
 
 def fits(run: Finished) -> Rows:
     """Yield what was fitted for each model of both stages."""
-    for stage, model in _of_both_stages(run):
+    for stage, model in product(run.stages, run.shown):
         fit = run.fit(model, stage=stage)
         votes: object = "no such fit"
         if fit.votes_temperature is not None:
             votes = temperature(fit, "votes_")
+        columns = {"what": BIAS_GAIN, "stage": stage, "model": model}
         changes: list[object] = ["not tried", "not tried"]
-        if fit.refinement.n:
-            columns = {"what": BIAS_GAIN, "stage": stage, "model": model}
-            pair = (run.change(metric, **columns) for metric in ("accuracy", "macro_f1"))
-            changes = list(map(difference, pair))
+        if not pick(run.paired, **columns).empty:
+            metrics = ("accuracy", "macro_f1")
+            changes = [difference(run.change(metric, **columns)) for metric in metrics]
         adopted = "adopted" if fit.refinement.adopted else "not adopted"
         yield (
             STAGE_WORDS[stage],
@@ -175,69 +129,37 @@ def fits(run: Finished) -> Rows:
         )
 
 
-def hard_labels(run: Finished) -> Rows:
-    """Yield ECE, its floor and NLL of each model, before and after calibration."""
-    for stage, model in _of_both_stages(run):
-        columns = {"stage": stage, "model": model}
-        errors, losses = [], []
-        for probabilities in ("raw", "calibrated"):
-            error = _scores(run, ("nll", "ece"), probabilities=probabilities, **columns)
-            losses.append(error[0])
-            errors += error[1:]
-        n = counted(run.num_rows(**columns))
-        yield (STAGE_WORDS[stage], run.called(model), n, *errors, *losses)
+def costs(run: Finished) -> Rows:
+    """Yield the time that each teacher took, evaluations included."""
+    for (stage, teacher), history in run.histories.items():
+        seconds = [epoch["seconds"] + epoch["eval_seconds"] for epoch in history]
+        times = (f"{median(seconds or [0.0]):.1f}", f"{sum(seconds) / 60:.1f}")
+        yield (STAGE_WORDS[stage], teacher, counted(len(seconds)), *times)
 
 
-def crowd(run: Finished) -> Rows:
-    """Yield the distance of each model's probabilities from the crowd's votes."""
-    for stage, model in _of_both_stages(run):
-        columns = {"stage": stage, "model": model, "rows": run.rows, "label_rule": "votes"}
-        for probabilities in pick(run.scores, metric="kl", by="all", **columns)["probabilities"]:
-            kl = run.score("kl", probabilities=probabilities, **columns)
-            cells = (_VOTES[probabilities], counted(kl.n), estimate(kl))
-            yield (STAGE_WORDS[stage], run.called(model), *cells)
+def _words(run: Finished, column: str, value: str) -> str:
+    if column == "stage":
+        return STAGE_WORDS[value]
+    if column == "model":
+        return run.called(value)
+    if column == "rows":
+        return f"{value}, in domain" if value == run.rows else place_words(value)
+    return _WORDS.get(value, value)
 
 
-def members(run: Finished) -> Rows:
-    """Yield the teachers in the exported model."""
-    for teacher, member in run.fit().members.items():
-        weights = (short(member.weights_sha256), number(member.weight))
-        yield (teacher, *weights, temperature(run.fit(teacher)))
+def _cell(run: Finished, metric: str, **columns: str) -> object:
+    if metric == "in_domain" and run.place(**columns)["rows"] == run.rows:
+        return counted(run.num_rows(**columns))
+    score = run.score(metric, **columns)
+    if metric == "classes":
+        return f"{score.value:.0f} of {len(run.calibration.classes)}"
+    if metric == "ece_floor":
+        return floor_cell(score, run.score("ece_floor_95", **columns))
+    return counted(score.value) if metric == "in_domain" else estimate(score)
 
 
-def additions(run: Finished) -> Rows:
-    """Yield each fusion minus itself without a teacher."""
-    columns = {"what": TEACHER_GAIN, "stage": run.stage}
-    table = pick(run.paired, metric="macro_f1", by="all", **columns)
-    for model, teacher, rows in table[["model", "teacher", "rows"]].itertuples(index=False):
-        place = columns | {"model": model, "teacher": teacher, "rows": rows}
-        macro_f1 = run.change("macro_f1", **place)
-        cells = _changes(macro_f1, run.change("nll", **place))
-        yield (_coded(run, model), teacher, counted(macro_f1.n), place_words(rows), *cells)
-
-
-def _of_both_stages(run: Finished) -> Iterator[tuple[str, str]]:
-    return ((stage, model) for stage in run.stages for model in run.shown)
-
-
-def _coded(run: Finished, model: str) -> str:
-    """Name a model in words, a fusion with the code that files name it by."""
-    called = run.called(model)
-    return called if called == model else f"{called} ({model})"
-
-
-def _domain(run: Finished, rows: str) -> str:
-    return f"{rows}, in domain" if rows == run.rows else place_words(rows)
-
-
-def _scores(run: Finished, metrics: Sequence[str], **columns: str) -> list[object]:
-    """Write metrics with their intervals, then the floor of the ECE with its 95th percentile."""
-    if not run.num_rows(**columns):
-        return ["no rows"] * (len(metrics) + 1)
-    cells: list[object] = [estimate(run.score(metric, **columns)) for metric in metrics]
-    mean, high = (run.score(name, **columns).value for name in ("ece_floor", "ece_floor_95"))
-    return [*cells, f"{number(mean)} ({number(high)})"]
-
-
-def _changes(macro_f1: Score, nll: Score) -> list[object]:
-    return [difference(macro_f1), difference(nll)] if macro_f1.n else ["no rows", "no rows"]
+def _changes(run: Finished, **columns: str) -> tuple[object, ...]:
+    """Write n and the differences in macro-F1 and NLL."""
+    macro_f1, nll = (run.change(metric, **columns) for metric in ("macro_f1", "nll"))
+    changes = (difference(macro_f1), difference(nll)) if macro_f1.n else ("no rows", "no rows")
+    return (counted(macro_f1.n), *changes)

@@ -10,17 +10,25 @@ from stages.scoring.temperature import HIGHEST, LOWEST
 
 STAGE_WORDS = {"stageA": "Stage A", "stageB": "Stage B"}
 METRIC_WORDS = {
-    "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "nll": "NLL",
     "brier": "Brier",
     "ece": "ECE",
+    "ece_floor": "ECE floor (95 %)",
+    "in_domain": "in domain",
     "f1": "F1",
     "kl": "KL",
 }
 
 _PAIR = Markup('{} <span class="interval">[{}, {}]</span>')
+
+
+def stages_spelt(text: str) -> str:
+    """Replace the codes of the stages in a text by their words."""
+    for code, words in STAGE_WORDS.items():
+        text = text.replace(code, words)
+    return text
 
 
 def number(value: float) -> str:
@@ -61,6 +69,19 @@ def estimate(score: Score) -> Markup:
 def difference(score: Score) -> Markup:
     """Write a difference and its 95 % interval, all with signs."""
     return _PAIR.format(signed(score.value), signed(score.low), signed(score.high))
+
+
+def floor_cell(mean: Score, percentile: Score) -> str:
+    """Write the ECE of a calibrated model: the mean and, in brackets, the 95th percentile."""
+    return f"{number(mean.value)} ({number(percentile.value)})"
+
+
+def floor_words(mean: Score, percentile: Score) -> str:
+    """Tell the ECE of a calibrated model in a sentence."""
+    return (
+        f"a calibrated model would have {number(mean.value)} on average, above "
+        f"{number(percentile.value)} in one of 20"
+    )
 
 
 def temperature(fit: Any, prefix: str = "") -> Markup:
