@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from stages import manifest, standardize, train
 from stages.config import load_params
 from stages.loading.sampler import EpochSampler
-from stages.modeling.weights import load_teacher, read_card
+from stages.modeling.card import read_card
+from stages.modeling.weights import load_teacher
 from stages.records.schema import targets_of
 from stages.runtime.files import read_json, sha256_file
 from stages.runtime.lock import run_lock

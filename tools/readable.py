@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from stages.calibrating.blocks import CHOOSING, Block
-from stages.scoring.noise_floor import floor_cell
+from stages.scoring.confidence import floor_cell
 
 _COLUMNS = (("accuracy", 20), ("macro_f1", 20), ("nll", 20), ("brier", 20), ("ece", 20))
 _TITLES = {

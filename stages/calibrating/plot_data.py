@@ -10,9 +10,8 @@ from stages.calibrating.published import STAGES, PublishedTeacher
 from stages.calibrating.score_table import DIGITS
 from stages.faces.labels import CLASSES
 from stages.runtime.tables import write_csv
-from stages.scoring.proportion import wilson_interval
-from stages.scoring.reliability import reliability_table
-from stages.scoring.selective import risk_coverage
+from stages.scoring.confidence import risk_coverage, wilson_interval
+from stages.scoring.metrics import reliability_table
 
 TRAINING_COLUMNS = (
     "epoch", "step", "learning_rate", "margin_rad", "train_loss",

@@ -12,8 +12,8 @@ from stages.calibrating.published import Mask
 from stages.calibrating.score_table import CHOOSING
 from stages.faces.labels import CLASSES
 from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates
+from stages.scoring.confidence import ece_floor
 from stages.scoring.metrics import Floats
-from stages.scoring.noise_floor import ece_floor
 from stages.scoring.votes import kl_estimate, shares_of
 
 NATIVE_PX_EDGES = (0, 48, 96, 192)

@@ -13,7 +13,7 @@ import pandera.pandas as pa
 from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
 from stages.runtime.tables import write_csv
-from stages.scoring.sums import METRICS
+from stages.scoring.bootstrap import METRICS
 
 COLUMNS = (
     "stage", "model", "rows", "by", "part", "label_rule", "probabilities", "decision",

@@ -8,8 +8,9 @@ import numpy as np
 
 from stages.calibrating.calibration import Calibration
 from stages.exporting.fitted import Fitted, FittedTeacher, read_fitted
+from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher
-from stages.modeling.weights import TeacherCard, load_teacher
+from stages.modeling.weights import load_teacher
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from stages.scoring.metrics import Floats, softmax
@@ -18,7 +19,7 @@ ENSEMBLE = "ensemble"
 
 # A file can say these only once, so its teachers must not differ in them.
 _SHARED = (
-    "stage", "classes", "image_size", "preprocess", "manifest_sha256", "recipe_version",
+    "stage", "classes", "image_size", "preprocess", "manifest_sha256", "training_version",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ class Bundle:
 
     def probabilities(self, logits: Sequence[Floats]) -> Floats:
         """Calibrated probabilities (N, 7) of the ensemble from each teacher's logits (N, 7)."""
-        return self.calibration.apply(np.stack([softmax(own) for own in logits])).scaled
+        return self.calibration.apply(np.stack([softmax(own) for own in logits])).calibrated
 
 
 def read_bundle(models: Path) -> Bundle:

@@ -18,7 +18,7 @@ def write_hash_manifest(
         folder / HASH_MANIFEST,
         {
             "stage": bundle.stage,
-            "recipe_version": card.recipe_version,
+            "recipe_version": card.training_version,
             "manifest_sha256": card.manifest_sha256,
             "calibration_sha256": bundle.calibration_sha256,
             "fusion": bundle.fusion,

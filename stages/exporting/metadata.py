@@ -12,7 +12,7 @@ from typing import Any
 from stages.calibrating.calibration import Calibration
 from stages.faces.boxes import MAX_ANGLE
 from stages.faces.shards import read_index, source_folders
-from stages.modeling.weights import TeacherCard
+from stages.modeling.card import TeacherCard
 
 # Raised when a reader of the old form would do something wrong with the new one.
 METADATA_VERSION = 1
@@ -75,7 +75,7 @@ def describe(
         "teachers": {c.teacher: c.backbone for c in cards},
         "weights_sha256": {c.teacher: c.weights_sha256 for c in cards},
         "manifest_sha256": card.manifest_sha256,
-        "recipe_version": card.recipe_version,
+        "recipe_version": card.training_version,
     }
 
 

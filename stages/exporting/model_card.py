@@ -16,7 +16,7 @@ from stages.exporting.bundle import ENSEMBLE, Bundle
 from stages.exporting.onnx_file import lowest_ir_version
 from stages.exporting.scores import Block, Scores
 from stages.runtime.files import write_text
-from stages.scoring.noise_floor import FLOOR_MEANS, floor_cell
+from stages.scoring.confidence import FLOOR_MEANS, floor_cell
 
 CARD_FILE = "model_card.md"
 
@@ -55,7 +55,7 @@ def _models(facts: Facts) -> Iterator[str]:
     yield ""
     yield f"Input: one face, {card.image_size} px. Classes, in order: {', '.join(card.classes)}."
     yield (
-        f"From {bundle.stage}, recipe version {card.recipe_version}, manifest "
+        f"From {bundle.stage}, training version {card.training_version}, manifest "
         f"`{card.manifest_sha256[:12]}`, calibration `{bundle.calibration_sha256[:12]}` "
         f"(temperature {_temperature(bundle.calibration)}, mixture of "
         f"{bundle.calibration.space}, fusion `{bundle.fusion}`)."

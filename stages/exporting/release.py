@@ -24,7 +24,8 @@ from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import to_onnx, write_onnx
 from stages.exporting.parity import ParityError, check_parity, check_reference
 from stages.exporting.variants import VARIANTS, require_smaller
-from stages.modeling.weights import TeacherCard, load_teacher, save_teacher
+from stages.modeling.card import TeacherCard
+from stages.modeling.weights import load_teacher, save_teacher
 from stages.runtime.files import write_bytes
 from stages.scoring.metrics import Floats
 
@@ -59,7 +60,7 @@ def export_models(
             folder / f"{name}.onnx",
             model.eval(),
             describe(cards, calibration=calibration, cut=cut, opset=settings.opset),
-            fitted_on=f"val{no_fits([calibration])}",
+            fitted_on=f"val ({note})" if (note := no_fits([calibration])) else "val",
             evidence=evidence,
             settings=settings,
         )

@@ -18,8 +18,8 @@ from stages.faces.store import FaceStore
 from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader, choose_workers
+from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
-from stages.modeling.weights import TeacherCard
 from stages.records.schema import read_manifest, targets_of
 from stages.runtime.errors import UserError
 from stages.scoring.metrics import Floats

@@ -1,55 +1,29 @@
 """Published teachers: `best.safetensors` and `teacher.json`, all that a loader needs."""
 
-from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
 
 from stages import config
 from stages.modeling.backbone import fitted, load_strictly
+from stages.modeling.card import CARD_FILE, TeacherCard, read_card
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights_file import read_state
 from stages.runtime.errors import UserError
-from stages.runtime.files import read_json, sha256_file, write_bytes, write_json
+from stages.runtime.files import sha256_file, write_bytes, write_json
 from stages.runtime.foreign import describe_file
 
 WEIGHTS_FILE = "best.safetensors"
-CARD_FILE = "teacher.json"
 _BACKBONE = "backbone."
-
-
-@dataclass(frozen=True)
-class TeacherCard:
-    """teacher.json: what the weights beside it are, and how to use them.
-
-    `preprocess` is the params section as JSON has it; `metric` says what was measured on what.
-    """
-
-    teacher: str
-    stage: str
-    backbone: str
-    embedding_size: int
-    dropout: float
-    scale: float
-    classes: tuple[str, ...]
-    image_size: int
-    preprocess: dict[str, Any]
-    epoch: int
-    metric: dict[str, Any]
-    fingerprint: str
-    manifest_sha256: str
-    recipe_version: int
-    weights_sha256: str
 
 
 def save_teacher(folder: Path, model: Teacher, card: TeacherCard) -> TeacherCard:
     """Write weights, then the card with their hash, which it returns."""
     state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_bytes(folder / WEIGHTS_FILE, save(state))
-    card = replace(card, weights_sha256=sha256_file(folder / WEIGHTS_FILE))
-    write_json(folder / CARD_FILE, asdict(card))
+    card = card.model_copy(update={"weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
+    write_json(folder / CARD_FILE, card.model_dump(mode="json"))
     return card
 
 
@@ -69,25 +43,6 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
     teacher = build_teacher(section, image_size=card.image_size, scale=card.scale, key=key)
     load_state(teacher, path)
     return teacher.eval(), card
-
-
-def read_card(folder: Path) -> TeacherCard:
-    """Read teacher.json.
-
-    Raises:
-        UserError: if it is missing, unreadable or has other fields.
-    """
-    path = folder / CARD_FILE
-    if not path.is_file():
-        raise UserError(f"{_shown(path)}: missing; run the training stage that publishes it")
-    try:
-        values = read_json(path)
-    except ValueError as error:  # not JSON, or not even text
-        raise UserError(f"{_shown(path)}: not readable JSON: {error}") from None
-    expected = {field.name for field in fields(TeacherCard)}
-    if differing := sorted(expected.symmetric_difference(values)):
-        raise UserError(f"{_shown(path)}: fields missing or unknown: {differing}")
-    return TeacherCard(**(values | {"classes": tuple(values["classes"])}))
 
 
 def load_state(teacher: Teacher, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""manifests/ as a stage further down reads it: the manifest, its gate views, names of sources."""
+"""manifests/ -> the manifest, its gate views and names of sources, as later stages read them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,22 +6,48 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.config import Filter
+from stages.faces.labels import CLASSES
 from stages.records.schema import read_manifest
+from stages.records.views import select
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, sha256_file
 
 MANIFEST_FILE = "classification_manifest.csv"
 INDEX_FILE = "index.json"
+# Columns of logits.parquet, one a class, beside `id` and `seen`.
+LOGIT_COLUMNS = tuple(f"logit_{name.lower()}" for name in CLASSES)
 
 
 @dataclass(frozen=True)
 class ManifestFolder:
-    """All rows, the rows of each gate view by its name, and what `index.json` says besides."""
+    """The manifest's rows and SHA-256, the rows of each gate view by its name, source groups."""
 
     rows: pd.DataFrame
     sha256: str
     gates: Mapping[str, pd.DataFrame]
     source_groups: Mapping[str, Sequence[str]]
+
+    @property
+    def gate_ids(self) -> set[str]:
+        """Ids of the rows of all gate views."""
+        return {id_ for gate in self.gates.values() for id_ in gate["id"]}
+
+    @property
+    def scored(self) -> pd.Index:
+        """Ids of the rows whose logits every teacher publishes: val, test and gate rows."""
+        is_scored = (self.rows["split"] != "train") | self.rows["id"].isin(self.gate_ids)
+        ids: pd.Index = pd.Index(self.rows.loc[is_scored, "id"])
+        return ids
+
+    def admitted(self, rows: Filter, *, key: str) -> pd.DataFrame:
+        """Select the rows that a stage's filter admits; `max_per_class` thins training only.
+
+        Raises:
+            UserError: if a name of the filter matches no row.
+        """
+        whole = rows.model_copy(update={"max_per_class": None})
+        return select(self.rows, whole, key=key, source_groups=self.source_groups)
 
 
 def read_folder(folder: Path) -> ManifestFolder:

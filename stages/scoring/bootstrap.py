@@ -1,4 +1,8 @@
-"""Sums over rows -> 95 % intervals, by drawing whole groups of rows with replacement."""
+"""Rows -> 95 % intervals of every metric, by drawing whole groups of rows with replacement.
+
+What a row adds to a metric is a sum over rows, so a draw is a weighted sum: the value of all rows
+and a thousand draws come from one matrix product and one piece of code.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stages.scoring.metrics import Floats, Ints
-from stages.scoring.noise_floor import NoiseFloor
-from stages.scoring.proportion import wilson_interval
-from stages.scoring.sums import METRICS, Draws, Layout, metrics_of, row_sums
+from stages.scoring.confidence import NoiseFloor, wilson_interval
+from stages.scoring.metrics import Floats, Ints, bin_of, row_brier, row_nll
+
+# Metrics that have an interval; `f1_of_class` (B, C) comes besides.
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 
 Interval = tuple[float, float]
 
@@ -29,7 +34,7 @@ class Resamples:
     counts: npt.NDArray[np.uint8]
 
     def only(self, mask: npt.NDArray[np.bool_]) -> "Resamples":
-        """The same draws, seen by the rows of the mask (N,) alone."""
+        """Restrict the same draws to the rows of the mask (N,)."""
         kept, group = np.unique(self.group[mask], return_inverse=True)
         return Resamples(group.astype(np.int64), self.counts[:, kept])
 
@@ -52,10 +57,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Metrics of all rows and of each draw; `groups` is the number of groups of the rows."""
+    """Metrics by name: `metrics` of all rows, (1,), and `draws`, (B,); F1 has a column a class.
 
-    found: Draws
-    draws: Draws
+    `groups` is the number of groups of the rows.
+    """
+
+    metrics: dict[str, Floats]
+    draws: dict[str, Floats]
     groups: int
 
 
@@ -70,30 +78,80 @@ def resample(groups: Sequence[str], *, samples: int, random: np.random.Generator
 
 
 def draw(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int) -> Drawn:
-    """Every metric of these rows and of each draw of them."""
-    layout = Layout(probabilities.shape[1], bins)
+    """Compute every metric of these rows (N, C) and of each draw of them."""
+    classes = probabilities.shape[1]
     sums = row_sums(probabilities, targets, bins=bins)
     return Drawn(
-        found=metrics_of(sums.sum(axis=0, keepdims=True), layout=layout),
-        draws=metrics_of(resamples.totals(sums), layout=layout),
+        metrics=metrics_of(sums.sum(axis=0, keepdims=True), classes=classes),
+        draws=metrics_of(resamples.totals(sums), classes=classes),
         groups=resamples.counts.shape[1],
     )
+
+
+def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
+    """What each row adds, (N, K), for C classes and B bins of equal width.
+
+    The columns are a confusion matrix (C * C: actual, predicted), confidence minus hit in each bin
+    (B), NLL and Brier score.
+    """
+    n, classes = probabilities.shape
+    rows, predicted = np.arange(n), probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    sums = np.zeros((n, classes**2 + bins + 2))
+    sums[rows, targets * classes + predicted] = 1
+    sums[rows, classes**2 + bin_of(confidence, bins=bins)] = confidence - (predicted == targets)
+    sums[:, -2] = row_nll(probabilities, targets)
+    sums[:, -1] = row_brier(probabilities, targets)
+    return sums
+
+
+def metrics_of(totals: Floats, *, classes: int) -> dict[str, Floats]:
+    """The metrics (B,) and (B, C) of totals (B, K) of `row_sums`; NaN for a draw without rows.
+
+    Macro-F1 is the mean over all classes, balanced accuracy over those in the rows. The ECE is
+    `sum_b |confidence_b - hits_b| / n` (Guo 2017).
+    """
+    confusion = totals[:, : classes**2].reshape(-1, classes, classes)
+    gaps = totals[:, classes**2 : -2]
+    n = confusion.sum(axis=(1, 2))
+    n = np.where(n > 0, n, np.nan)
+    hits = np.diagonal(confusion, axis1=1, axis2=2)
+    actual, claims = confusion.sum(axis=2), confusion.sum(axis=1) + confusion.sum(axis=2)
+    f1 = np.where(claims > 0, 2 * hits / np.maximum(claims, 1), 0.0)
+    recall = np.where(actual > 0, hits / np.maximum(actual, 1), 0.0)
+    present = (actual > 0).sum(axis=1)
+    return {
+        "accuracy": hits.sum(axis=1) / n,
+        "balanced_accuracy": recall.sum(axis=1) / np.where(present > 0, present, np.nan),
+        "macro_f1": np.where(np.isnan(n), np.nan, f1.mean(axis=1)),
+        "nll": totals[:, -2] / n,
+        "brier": totals[:, -1] / n,
+        "ece": np.abs(gaps).sum(axis=1) / n,
+        "f1_of_class": np.where(np.isnan(n)[:, None], np.nan, f1),
+    }
 
 
 def estimates(drawn: Drawn, *, floor: NoiseFloor) -> dict[str, Estimate]:
     """Each metric of `METRICS` with its interval; `floor` is that of the ECE of these rows.
 
-    Percentiles of the draws, but for the ECE, and Wilson's where all rows are right or none is.
-    docs/metrics.md says how often the intervals held the truth of synthetic samples.
+    The interval is that of the percentiles of the draws, but for two cases. Where all rows are
+    right or all are wrong, a share has Wilson's, each group taken as one row. The ECE has the
+    reflected `2 ece - drawn`, widened to hold the ECE: the ECE of a draw is too large by about as
+    much as the ECE itself, for its bins scatter twice. And an ECE that a calibrated model may show,
+    by its floor, may as well be 0. docs/metrics.md says how often the intervals held the truth of
+    synthetic samples.
     """
-    found, draws = drawn.found, drawn.draws
-    made = {name: Estimate(float(found[name][0]), percentiles(draws[name])) for name in METRICS}
-    made["ece"] = _ece_estimate(made["ece"].value, draws["ece"], floor=floor)
-    return made | {
-        name: _estimate_of_all(made[name].value, groups=drawn.groups)
-        for name in _SHARES
-        if made[name].value in (0, 1)
-    }
+    made = {}
+    for name in METRICS:
+        value, (low, high) = float(drawn.metrics[name][0]), percentiles(drawn.draws[name])
+        if name == "ece":
+            lowest = 0.0 if value <= floor.percentile_95 else max(0.0, 2 * value - high)
+            low, high = lowest, max(value, 2 * value - low)
+        elif name in _SHARES and value in (0, 1):
+            ends = wilson_interval(value * drawn.groups, drawn.groups)
+            low, high = float(ends[0]), float(ends[1])
+        made[name] = Estimate(value, (low, high))
+    return made
 
 
 def paired_differences(
@@ -102,7 +160,7 @@ def paired_differences(
     """Subtract two models' metrics on the same rows, second minus first, draw by draw."""
     return {
         name: Estimate(
-            float((after.found[name] - before.found[name])[0]),
+            float((after.metrics[name] - before.metrics[name])[0]),
             percentiles(after.draws[name] - before.draws[name]),
         )
         for name in metrics
@@ -111,7 +169,7 @@ def paired_differences(
 
 def f1_estimates(drawn: Drawn) -> list[Estimate]:
     """The F1 of each class with its interval."""
-    (f1,), draws = drawn.found["f1_of_class"], drawn.draws["f1_of_class"]
+    (f1,), draws = drawn.metrics["f1_of_class"], drawn.draws["f1_of_class"]
     return [Estimate(float(f1[c]), percentiles(draws[:, c])) for c in range(len(f1))]
 
 
@@ -125,20 +183,3 @@ def percentiles(draws: Floats) -> Interval:
     """The middle 95 % of the draws (B,); draws without a row do not count."""
     low, high = np.quantile(draws[~np.isnan(draws)], [0.025, 0.975])
     return float(low), float(high)
-
-
-def _ece_estimate(value: float, draws: Floats, *, floor: NoiseFloor) -> Estimate:
-    """An ECE with the reflected interval `2 ece - drawn`, widened to hold the ECE.
-
-    A draw's ECE is too large by about as much as the ECE itself, for its bins scatter twice. And
-    an ECE that a calibrated model may show, by its floor, may as well be 0.
-    """
-    low, high = percentiles(draws)
-    lowest = 0.0 if value <= floor.percentile_95 else max(0.0, 2 * value - high)
-    return Estimate(value, (lowest, max(value, 2 * value - low)))
-
-
-def _estimate_of_all(value: float, *, groups: int) -> Estimate:
-    """All rows are right, or none is: Wilson's interval, each group as one row."""
-    low, high = wilson_interval(value * groups, groups)
-    return Estimate(value, (float(low), float(high)))

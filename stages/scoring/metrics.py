@@ -1,16 +1,16 @@
-"""Probabilities and targets -> numbers. The same score for training, calibration and evaluation.
+"""Probabilities and targets -> numbers, the same for training, calibration and evaluation.
 
-Classes are in the order of `stages.faces.labels.CLASSES`; a prediction is the most probable one.
+Classes are in the order of `CLASSES`; a prediction is the most probable one.
 """
 
 from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from sklearn.metrics import precision_recall_fscore_support
 
 from stages.faces.labels import CLASSES
-from stages.scoring.reliability import expected_calibration_error
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -19,7 +19,7 @@ _TINY = np.finfo(np.float64).tiny
 
 
 class Scores(TypedDict):
-    """Shares are in 0..1; nll in nats; brier in 0..2; f1 by class name."""
+    """Metrics of some rows: shares are in 0..1, nll in nats, brier in 0..2, f1 by class name."""
 
     accuracy: float
     balanced_accuracy: float
@@ -47,8 +47,8 @@ def log_probabilities(probabilities: Floats) -> Floats:
 def score(probabilities: Floats, targets: Ints, *, bins: int) -> Scores:
     """Score probabilities (N, 7) against class numbers (N,), N >= 1.
 
-    F1 runs over all seven classes and is 0 for a class that is neither there nor predicted;
-    balanced accuracy is the mean recall of the classes that are there.
+    Macro-F1 is the mean F1 of all seven classes; the F1 of a class that is neither in the rows nor
+    predicted is 0. Balanced accuracy is the mean recall of the classes in the rows.
     """
     predicted = probabilities.argmax(axis=1)
     _, recall, f1, support = precision_recall_fscore_support(
@@ -76,3 +76,38 @@ def row_brier(probabilities: Floats, targets: Ints) -> Floats:
     wanted = np.eye(probabilities.shape[1])[targets]
     result: Floats = np.square(probabilities - wanted).sum(axis=1)
     return result
+
+
+def expected_calibration_error(probabilities: Floats, targets: Ints, *, bins: int) -> float:
+    """ECE of the top probability: `sum_b n_b / n * |accuracy_b - confidence_b|` (Guo 2017)."""
+    table = reliability_table(probabilities, targets, bins=bins)
+    gaps = (table["accuracy"] - table["confidence"]).abs() * table["count"]
+    return float(gaps.sum() / table["count"].sum())
+
+
+def reliability_table(probabilities: Floats, targets: Ints, *, bins: int) -> pd.DataFrame:
+    """Tell how confidence and accuracy agree: `low, high, count, confidence, accuracy` by bin.
+
+    Bins have equal widths. Confidence and accuracy are means, NaN in a bin without rows.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = (probabilities.argmax(axis=1) == targets).astype(np.float64)
+    position = bin_of(confidence, bins=bins)
+    count = np.bincount(position, minlength=bins)
+    filled = np.where(count > 0, count, np.nan)
+    edges = np.linspace(0, 1, bins + 1)
+    return pd.DataFrame(
+        {
+            "low": edges[:-1],
+            "high": edges[1:],
+            "count": count,
+            "confidence": np.bincount(position, weights=confidence, minlength=bins) / filled,
+            "accuracy": np.bincount(position, weights=correct, minlength=bins) / filled,
+        }
+    )
+
+
+def bin_of(confidence: Floats, *, bins: int) -> Ints:
+    """The bin 0..bins-1 of each confidence; bins are [low, high), the last bin holds 1 too."""
+    inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
+    return np.searchsorted(inner_edges, confidence, side="right").astype(np.int64)

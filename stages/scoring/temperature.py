@@ -1,7 +1,7 @@
-"""Logits and labels -> the calibration temperature, and probabilities scaled by one.
+"""Logits and labels -> the calibration temperature, its interval, and scaled probabilities.
 
-This is the temperature that makes confidence honest; it is not a distillation temperature. Labels
-are shares (N, C) of the classes: one-hot for the majority label, the crowd's votes else.
+This temperature makes confidence agree with accuracy; it is not a distillation temperature. Labels
+are shares (N, C) of the classes: one-hot for the majority label, or the crowd's votes.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Temperature:
 
 
 def one_hot(targets: Ints) -> Floats:
-    """Shares (N, 7) that give all of a row to its class."""
+    """Shares (N, 7) that are 1 for the class of each row."""
     return np.eye(7)[targets]
 
 
@@ -34,11 +34,11 @@ def scale(probabilities: Floats, temperature: float) -> Floats:
 
 
 def fit_temperature(logits: Floats, shares: Floats) -> Temperature:
-    """The T in 0.05..50 with the least cross-entropy of shares to `softmax(logits / T)` (Guo 2017).
+    """Find the T in 0.05..50 with the least cross-entropy of shares to `softmax(logits / T)`.
 
-    For one-hot shares that is the NLL. It is convex in `b = 1 / T` with the slope `E_p[z] - E_s[z]`
-    over all rows, so an optimum lies inside if the slope changes its sign between the bounds. If it
-    does not, there is no fit and T is 1.
+    For one-hot shares that is the NLL (Guo 2017). It is convex in `b = 1 / T` with the slope
+    `E_p[z] - E_s[z]` over all rows, so an optimum lies inside if the slope changes its sign between
+    the bounds. If it does not, there is no fit and T is 1.
     """
     by_class = largest_at_zero(logits)
     wanted = (shares.T * by_class).sum(axis=0)
@@ -55,8 +55,8 @@ def fit_temperature(logits: Floats, shares: Floats) -> Temperature:
         return Temperature(1.0, f"the optimum of {n} rows lies above {HIGHEST:g}")
     if slope(1 / LOWEST) <= 0:
         return Temperature(1.0, f"the optimum of {n} rows lies below {LOWEST:g}")
-    found = brentq(lambda log_t: slope(np.exp(-log_t)), np.log(LOWEST), np.log(HIGHEST), xtol=1e-10)
-    return Temperature(float(np.exp(found)))
+    log_t = brentq(lambda log_t: slope(np.exp(-log_t)), np.log(LOWEST), np.log(HIGHEST), xtol=1e-10)
+    return Temperature(float(np.exp(log_t)))
 
 
 def temperature_interval(
@@ -71,7 +71,7 @@ def temperature_interval(
     wanted = (shares.T * by_class).sum(axis=0)
     inverse = 1 / temperature
     at_lowest, here, at_highest = (
-        _row_slopes(by_class, wanted, inverse=one) for one in (1 / LOWEST, inverse, 1 / HIGHEST)
+        _row_slopes(by_class, wanted, inverse=b) for b in (1 / LOWEST, inverse, 1 / HIGHEST)
     )
     probabilities = softmax(logits * inverse).T
     expected = (probabilities * by_class).sum(axis=0)
@@ -89,8 +89,8 @@ def temperature_interval(
 def largest_at_zero(logits: Floats) -> Floats:
     """Logits by class (C, N), shifted until the largest of each row is exactly 0.
 
-    So nothing overflows, and where the label has the largest logit all terms of the slope have one
-    sign: no rounding makes an optimum. Sums over a few classes are faster in this order.
+    So nothing overflows, and where the label has the largest logit all terms of the slope have the
+    same sign: no rounding makes an optimum. Sums over a few classes are faster in this order.
     """
     assert np.isfinite(logits).all(), "logits are checked when they are read"
     return np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T)

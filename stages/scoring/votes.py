@@ -1,4 +1,4 @@
-"""Probabilities and the crowd's votes -> how far one is from the other.
+"""Probabilities and the crowd's votes -> the distance between them.
 
 Votes are shares (N, 7) of the manifest columns `p_angry` ... `p_neutral`.
 """
@@ -13,7 +13,7 @@ from stages.scoring.metrics import Floats, log_probabilities
 
 
 def shares_of(rows: pd.DataFrame) -> Floats:
-    """The votes (N, 7) of manifest rows, NaN in rows without."""
+    """The votes (N, 7) of manifest rows, NaN in rows without votes."""
     return rows[list(SHARE_COLUMNS)].to_numpy(dtype=np.float64)
 
 

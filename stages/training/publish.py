@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from stages.faces.labels import CLASSES
+from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher
-from stages.modeling.weights import TeacherCard, save_teacher
+from stages.modeling.weights import save_teacher
 from stages.runtime.files import published_folder, read_json, write_json, write_with
 from stages.training.assembly import predict_together
 from stages.training.preflight import settle
@@ -43,11 +44,13 @@ def publish_teacher(session: Session, model: Teacher, *, progress: Progress) -> 
         classes=CLASSES,
         image_size=section.image_size,
         preprocess=session.preprocess.model_dump(mode="json"),
+        filter=section.filter,
+        started_from=session.start.started_from(),
         epoch=progress.best["epoch"],
         metric={"split": "val", "selected_by": section.select_by, **progress.best["val"]},
         fingerprint=run.fingerprint,
         manifest_sha256=rows.manifest_sha256,
-        recipe_version=run.identity["recipe_version"],
+        training_version=run.identity["recipe_version"],
         weights_sha256="",
     )
     documents = {

@@ -9,8 +9,9 @@ import torch
 
 from stages.config import Stage
 from stages.config import Teacher as Recipe
+from stages.modeling.card import StartedFrom, read_card
 from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import WEIGHTS_FILE, load_state, read_card
+from stages.modeling.weights import WEIGHTS_FILE, load_state
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from stages.runtime.seed import derive_seed
@@ -28,6 +29,13 @@ class Start:
         """Of the file that the run starts from; empty when there is none."""
         file = self.published or self.backbone
         return "" if file is None else sha256_file(file)
+
+    def started_from(self) -> StartedFrom | None:
+        """The published teacher that the weights come from; None for any other start."""
+        if self.published is None:
+            return None
+        card = read_card(self.published.parent)
+        return StartedFrom(stage=card.stage, weights_sha256=self.sha256())
 
     def seen(self, ids: pd.Series) -> np.ndarray:
         """(len(ids),) bool: which rows the published weights have learnt from already."""

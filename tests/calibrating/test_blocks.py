@@ -17,8 +17,8 @@ from stages.calibrating.calibration import Pair
 from stages.calibrating.protocol import Protocol
 from stages.faces.labels import CLASSES
 from stages.records.schema import SHARE_COLUMNS
+from stages.scoring.bootstrap import METRICS
 from stages.scoring.metrics import score, softmax
-from stages.scoring.sums import METRICS
 from stages.scoring.votes import row_kl
 
 PROTOCOL = Protocol("test", bins=15, folds=5, bootstrap_samples=50, seed=7)

@@ -11,8 +11,7 @@ from stages.calibrating.refinement import (
     try_bias,
 )
 from stages.scoring.bootstrap import resample
-from stages.scoring.metrics import row_nll, softmax
-from stages.scoring.reliability import expected_calibration_error
+from stages.scoring.metrics import expected_calibration_error, row_nll, softmax
 from stages.scoring.temperature import fit_temperature, one_hot
 
 BIAS = np.array([1.5, -0.5, 0, 0, 0, -1, 0])

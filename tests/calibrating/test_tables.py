@@ -5,7 +5,7 @@ import pytest
 
 from stages.calibrating.report import metrics_json, model_json
 from stages.calibrating.tables import TRAINING_COLUMNS, source_rows, write_plot_data
-from stages.scoring.reliability import expected_calibration_error
+from stages.scoring.metrics import expected_calibration_error
 from tools.readable import readable
 
 

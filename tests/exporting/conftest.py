@@ -9,7 +9,7 @@ from torch import Tensor
 from stages.calibrating.calibration import Calibration
 from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.onnx_file import to_onnx
-from stages.modeling.weights import TeacherCard
+from stages.modeling.card import TeacherCard
 from tests.exporting.tiny import (
     BACKBONES,
     SIZE,

@@ -5,7 +5,7 @@ from small_faces import small_face, write_faces
 from stages.calibrating.calibration import Calibration
 from stages.exporting.metadata import Cut, describe, read_cut
 from stages.faces.labels import CLASSES
-from stages.modeling.weights import TeacherCard
+from stages.modeling.card import TeacherCard
 from tests.exporting.tiny import make_card
 
 CUT = Cut(0.3, 512, {"none": 5, "box": 2, "aligned": 0})

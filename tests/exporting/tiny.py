@@ -6,8 +6,9 @@ import torch
 
 from stages import config
 from stages.faces.labels import CLASSES
+from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import TeacherCard, save_teacher
+from stages.modeling.weights import save_teacher
 from stages.runtime.files import read_json, write_json
 
 SIZE = 32
@@ -39,11 +40,13 @@ def make_card(teacher: str = "RN18", **changes: object) -> TeacherCard:
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],
         },
+        "filter": config.Filter(),
+        "started_from": None,
         "epoch": 3,
         "metric": {},
         "fingerprint": "f" * 64,
         "manifest_sha256": "a" * 64,
-        "recipe_version": 1,
+        "training_version": 1,
         "weights_sha256": "b" * 64,
     }
     return TeacherCard(**{**values, **changes})  # type: ignore[arg-type]

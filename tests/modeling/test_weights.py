@@ -1,21 +1,15 @@
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 
-from stages.config import Preprocess
+from stages.config import Filter, Preprocess
 from stages.config import Teacher as Section
 from stages.faces.labels import CLASSES
+from stages.modeling.card import StartedFrom, TeacherCard, read_card
 from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import (
-    TeacherCard,
-    load_state,
-    load_teacher,
-    read_card,
-    save_teacher,
-)
+from stages.modeling.weights import load_state, load_teacher, save_teacher
 from stages.runtime.errors import UserError
 
 
@@ -41,7 +35,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
 def test_the_card_is_plain_json(tmp_path: Path) -> None:
     card = save_teacher(tmp_path, _teacher(), _card())
     text = (tmp_path / "teacher.json").read_text(encoding="utf-8")
-    assert json.loads(text) == json.loads(json.dumps(asdict(card)))
+    assert json.loads(text) == json.loads(card.model_dump_json())
     assert str(tmp_path) not in text
 
 
@@ -81,6 +75,20 @@ def test_a_card_with_other_fields_names_them(tmp_path: Path) -> None:
 def test_a_card_that_is_no_card_is_an_error(tmp_path: Path, text, problem) -> None:
     (tmp_path / "teacher.json").write_text(text)
     with pytest.raises(UserError, match=rf"teacher\.json: {problem}"):
+        read_card(tmp_path)
+
+
+def test_a_card_with_an_impossible_value_names_its_field(tmp_path: Path) -> None:
+    save_teacher(tmp_path, _teacher(), _card())
+    path = tmp_path / "teacher.json"
+    values = json.loads(path.read_text()) | {
+        "image_size": "64",
+        "started_from": {"stage": "stageA"},
+    }
+    path.write_text(json.dumps(values))
+    with pytest.raises(
+        UserError, match=r"teacher\.json: image_size: .*started_from\.weights_sha256"
+    ):
         read_card(tmp_path)
 
 
@@ -131,10 +139,12 @@ def _card() -> TeacherCard:
         classes=CLASSES,
         image_size=64,
         preprocess=Preprocess().model_dump(mode="json"),
+        filter=Filter(include_sources=("rafdb_basic",)),
+        started_from=StartedFrom(stage="stageA", weights_sha256="b" * 64),
         epoch=3,
         metric={"name": "macro_f1", "split": "val", "n": 10, "value": 0.5},
         fingerprint="f" * 64,
         manifest_sha256="a" * 64,
-        recipe_version=1,
+        training_version=1,
         weights_sha256="",
     )

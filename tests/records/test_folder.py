@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from stages.config import Manifest, View
-from stages.records.folder import read_folder
+from stages.config import Filter, Manifest, View
+from stages.records.folder import ManifestFolder, read_folder
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from stages.splitting.frozen import freeze
@@ -30,6 +31,25 @@ def test_rows_gates_and_groups(folder: Path) -> None:
     assert read.sha256 == sha256_file(folder / "classification_manifest.csv")
     assert {name: rows["id"].tolist() for name, rows in read.gates.items()} == {"gate": ["zz/test"]}
     assert read.source_groups == {"mine": ["zz"]}
+    assert read.gate_ids == {"zz/test"}
+
+
+def test_scored_rows_are_val_test_and_gate_rows(rows) -> None:
+    frame = rows({"id": f"s/{split}", "split": split} for split in ("test", "train", "val"))
+    frame = pd.concat([frame, rows([{"id": "t/gate", "split": "train"}])], ignore_index=True)
+    folder = ManifestFolder(frame, "", {"gate": frame[frame["id"] == "t/gate"]}, {})
+    assert folder.scored.tolist() == ["s/test", "s/val", "t/gate"]
+
+
+def test_a_filter_admits_rows_that_only_training_thins_out(rows) -> None:
+    folder = ManifestFolder(
+        rows({"id": f"{source}/{i}"} for source in "abc" for i in range(3)), "", {}, {"few": "ab"}
+    )
+    thinned = Filter(include_sources=("few",), max_per_class=1)
+    admitted = folder.admitted(thinned, key="stageA.filter")
+    assert admitted["source"].tolist() == [*"aaabbb"]
+    with pytest.raises(UserError, match=r"stageA\.filter\.include_sources: no rows of source 'd'"):
+        folder.admitted(Filter(include_sources=("d",)), key="stageA.filter")
 
 
 @pytest.mark.parametrize("name", ["classification_manifest.csv", "gate.csv"])

@@ -77,7 +77,7 @@ def _drop_gates(root: Path) -> None:
 
 def _complete_teacher(folder: Path) -> None:
     card = read_json(folder / "teacher.json") | {
-        "backbone": "resnet18", "image_size": 48, "epoch": 5, "recipe_version": 1,
+        "backbone": "resnet18", "image_size": 48, "epoch": 5, "training_version": 1,
         "fingerprint": hashlib.sha256(folder.name.encode()).hexdigest(),
         "metric": {"split": "val", "n": 160},
     }  # fmt: skip

@@ -1,48 +1,58 @@
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom
 
 from stages.scoring import bootstrap
-from stages.scoring.bootstrap import estimates, mean_interval, resample
+from stages.scoring.bootstrap import METRICS, estimates, resample
+from stages.scoring.confidence import ece_floor
 from stages.scoring.metrics import score, softmax
-from stages.scoring.noise_floor import ece_floor
-from stages.scoring.sums import METRICS, Layout, metrics_of, row_sums
+from stages.scoring.votes import kl_estimate, row_kl
 
 SAMPLES = 60
 
 
-def _names(values):
-    return [f"g{value}" for value in values]
+def _resamples(groups, *, samples, seed):
+    names = [f"g{value}" for value in groups]
+    return resample(names, samples=samples, random=np.random.default_rng(seed))
 
 
 def _estimates(logits, targets, groups, *, samples=200, seed=1):
-    resamples = resample(_names(groups), samples=samples, random=np.random.default_rng(seed))
+    resamples = _resamples(groups, samples=samples, seed=seed)
     drawn = bootstrap.draw(softmax(logits), targets, resamples=resamples, bins=15)
     floor = ece_floor(softmax(logits), group=resamples.group, bins=15)
     return estimates(drawn, floor=floor)
 
 
+def _votes(logits, *, seed=1):
+    return np.random.default_rng(seed).multinomial(10, softmax(logits)) / 10
+
+
 def test_a_draw_is_the_score_of_the_drawn_rows(draw):
     logits, targets = draw(60)
     probabilities = softmax(logits * 2)
-    groups = np.arange(60) // 3
-    resamples = resample(_names(groups), samples=4, random=np.random.default_rng(1))
-    found = bootstrap.draw(probabilities, targets, resamples=resamples, bins=15).draws
+    resamples = _resamples(np.arange(60) // 3, samples=4, seed=1)
+    drawn = bootstrap.draw(probabilities, targets, resamples=resamples, bins=15)
+    everything = [(drawn.metrics, 0, np.arange(60))]
     for number, counts in enumerate(resamples.counts):
-        rows = np.repeat(np.arange(60), counts[resamples.group])
+        everything.append((drawn.draws, number, np.repeat(np.arange(60), counts[resamples.group])))
+    for metrics, number, rows in everything:
         oracle = score(probabilities[rows], targets[rows], bins=15)
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece"):
-            assert found[name][number] == pytest.approx(oracle[name]), name
-        assert found["f1_of_class"][number] == pytest.approx(list(oracle["f1"].values()))
+        for name in METRICS:
+            assert metrics[name][number] == pytest.approx(oracle[name]), name
+        assert metrics["f1_of_class"][number] == pytest.approx(list(oracle["f1"].values()))
 
 
 def test_part_of_the_rows_sees_the_same_draws(draw):
     logits, targets = draw(60)
     probabilities, mask = softmax(logits), np.arange(60) % 4 == 0
-    resamples = resample(_names(np.arange(60) // 3), samples=20, random=np.random.default_rng(1))
+    resamples = _resamples(np.arange(60) // 3, samples=20, seed=1)
+    assert (resamples.counts.sum(axis=1) == 20).all()
     values = probabilities * targets[:, None]
     part = resamples.only(mask).totals(values[mask])
     assert part == pytest.approx(resamples.totals(values * mask[:, None]))
+    again = _resamples(np.arange(60) // 3, samples=20, seed=1)
+    assert np.array_equal(again.counts, resamples.counts)
 
 
 def test_copies_of_a_row_do_not_narrow_the_interval(draw):
@@ -51,8 +61,7 @@ def test_copies_of_a_row_do_not_narrow_the_interval(draw):
     tenfold = np.repeat(once, 10)
 
     def width(rows, groups):
-        found = _estimates(logits[rows], targets[rows], groups, samples=400)
-        low, high = found["accuracy"].interval
+        low, high = _estimates(logits[rows], targets[rows], groups)["accuracy"].interval
         return high - low
 
     assert width(tenfold, tenfold) == pytest.approx(width(once, once), rel=1e-9)
@@ -64,38 +73,48 @@ def test_copies_of_a_row_do_not_narrow_the_interval(draw):
 @pytest.mark.parametrize(("sharpened", "ece_rate"), [(1, 0.95), (1.3, 0.85), (2, 0.85)])
 def test_intervals_hold_the_known_truth_at_the_stated_rate(draw, sharpened, ece_rate):
     logits, targets = draw(400_000, seed=99)
-    sums = row_sums(softmax(logits * sharpened), targets, bins=15).sum(axis=0, keepdims=True)
-    truth = metrics_of(sums, layout=Layout(7, 15))
+    truth = score(softmax(logits * sharpened), targets, bins=15)
     held = dict.fromkeys(METRICS, 0)
     for seed in range(SAMPLES):
         logits, targets = draw(400, seed=seed)
         found = _estimates(logits * sharpened, targets, range(400), seed=seed)
         for name, estimate in found.items():
-            held[name] += estimate.interval[0] <= truth[name][0] <= estimate.interval[1]
+            held[name] += estimate.interval[0] <= truth[name] <= estimate.interval[1]
+        ece = found["ece"]
+        assert 0 <= ece.interval[0] <= ece.value <= ece.interval[1]
     for name, count in held.items():
         rate = ece_rate if name == "ece" else 0.95
         assert count >= binom.ppf(0.001, SAMPLES, rate), (name, held)
 
 
-def test_ece_interval_holds_its_estimate_and_is_never_negative(draw):
-    logits, targets = draw(100)
-    error = _estimates(logits, targets, range(100))["ece"]
-    assert 0 <= error.interval[0] <= error.value <= error.interval[1]
+@pytest.mark.parametrize("right", [True, False])
+def test_rows_that_are_all_right_or_all_wrong_have_the_interval_of_their_groups(right):
+    targets = np.arange(40) % 7
+    logits = 5 * np.eye(7)[targets if right else (targets + 1) % 7]
+    low, high = _estimates(logits, targets, np.arange(40) // 2)["accuracy"].interval
+    # Wilson's interval of 20 rows: z^2 / (n + z^2).
+    width = 1.959964**2 / (20 + 1.959964**2)
+    assert (low, high) == pytest.approx((1 - width, 1) if right else (0, width))
 
 
-def test_interval_of_a_mean_is_about_two_standard_errors():
-    values = np.random.default_rng(0).normal(size=900)
-    resamples = resample(_names(range(900)), samples=2000, random=np.random.default_rng(1))
-    low, high = mean_interval(values, resamples=resamples)
-    error = values.std() / 30
-    assert (low, high) == pytest.approx(
-        (values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.2 * error
+def test_kl_is_that_of_torch(draw):
+    logits, _ = draw(50)
+    probabilities, shares = softmax(logits * 2), _votes(logits)
+    oracle = torch.nn.functional.kl_div(
+        torch.from_numpy(np.log(probabilities)), torch.from_numpy(shares), reduction="none"
     )
+    assert row_kl(probabilities, shares) == pytest.approx(oracle.sum(dim=1).numpy())
+    assert row_kl(probabilities, probabilities) == pytest.approx(0, abs=1e-12)
 
 
-def test_same_seed_same_draws():
-    first, second = (
-        resample(_names(range(9)), samples=5, random=np.random.default_rng(3)) for _ in range(2)
-    )
-    assert np.array_equal(first.counts, second.counts)
-    assert (first.counts.sum(axis=1) == 9).all()
+def test_interval_holds_the_known_distance_to_votes_at_the_stated_rate(draw):
+    logits, _ = draw(200_000, seed=50)
+    truth = row_kl(softmax(logits * 2), _votes(logits)).mean()
+    held = 0
+    for seed in range(SAMPLES):
+        logits, _ = draw(300, seed=seed)
+        resamples = _resamples(range(300), samples=200, seed=seed)
+        shares = _votes(logits, seed=seed)
+        low, high = kl_estimate(softmax(logits * 2), shares, resamples=resamples).interval
+        held += low <= truth <= high
+    assert held >= binom.ppf(0.001, SAMPLES, 0.95)

@@ -3,48 +3,83 @@ import pytest
 import sklearn.metrics
 import torch
 import torchmetrics.classification
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stages.faces.labels import CLASSES
-from stages.scoring.metrics import row_nll, score, softmax
+from stages.scoring.metrics import (
+    bin_of,
+    expected_calibration_error,
+    reliability_table,
+    row_nll,
+    score,
+    softmax,
+)
 
 
-def test_scores_agree_with_torchmetrics_and_sklearn(draw):
+def test_incident_N8_every_promised_metric_is_written(draw):
+    """And agrees with that of torchmetrics or scikit-learn."""
     logits, targets = draw(700)
     probabilities = softmax(logits * 3)
     found = score(probabilities, targets, bins=15)
     tensors = torch.from_numpy(probabilities), torch.from_numpy(targets)
-
     f1 = torchmetrics.classification.MulticlassF1Score(7, average="none")(*tensors)
-    assert list(found["f1"].values()) == pytest.approx(f1.tolist(), abs=1e-6)
-    assert found["macro_f1"] == pytest.approx(float(f1.mean()), abs=1e-6)
     ece = torchmetrics.classification.MulticlassCalibrationError(7, n_bins=15, norm="l1")(*tensors)
-    assert found["ece"] == pytest.approx(float(ece), abs=1e-6)
     predicted = probabilities.argmax(axis=1)
-    assert found["accuracy"] == sklearn.metrics.accuracy_score(targets, predicted)
-    assert found["balanced_accuracy"] == pytest.approx(
-        sklearn.metrics.balanced_accuracy_score(targets, predicted)
-    )
-    assert found["nll"] == pytest.approx(sklearn.metrics.log_loss(targets, probabilities))
-    brier = sklearn.metrics.brier_score_loss(targets, probabilities, scale_by_half=False)
-    assert found["brier"] == pytest.approx(brier)
+    by_class = found.pop("f1")
+    assert list(by_class) == list(CLASSES)
+    assert list(by_class.values()) == pytest.approx(f1.tolist(), abs=1e-6)
+    assert found == {
+        "accuracy": sklearn.metrics.accuracy_score(targets, predicted),
+        "balanced_accuracy": pytest.approx(
+            sklearn.metrics.balanced_accuracy_score(targets, predicted)
+        ),
+        "macro_f1": pytest.approx(float(f1.mean()), abs=1e-6),
+        "nll": pytest.approx(sklearn.metrics.log_loss(targets, probabilities)),
+        "brier": pytest.approx(
+            sklearn.metrics.brier_score_loss(targets, probabilities, scale_by_half=False)
+        ),
+        "ece": pytest.approx(float(ece), abs=1e-6),
+    }
 
 
 def test_class_without_rows_counts_as_zero_in_f1_and_not_at_all_in_balanced_accuracy():
-    probabilities = np.eye(7)[[0, 0, 1]]
-    found = score(probabilities, np.array([0, 0, 1]), bins=15)
+    found = score(np.eye(7)[[0, 0, 1]], np.array([0, 0, 1]), bins=15)
     assert found["balanced_accuracy"] == 1
-    assert found["f1"] == dict(zip(CLASSES, [1, 1, 0, 0, 0, 0, 0], strict=True))
+    assert list(found["f1"].values()) == [1, 1, 0, 0, 0, 0, 0]
     assert found["macro_f1"] == pytest.approx(2 / 7)
-
-
-def test_incident_N8_every_promised_metric_is_written(draw):
-    logits, targets = draw(20)
-    assert set(score(softmax(logits), targets, bins=15)) == {
-        "accuracy", "balanced_accuracy", "macro_f1", "f1", "nll", "brier", "ece",
-    }  # fmt: skip
 
 
 def test_softmax_and_nll_stay_finite_at_extreme_logits():
     probabilities = softmax(np.array([[2000.0, 0, 0, 0, 0, 0, 0]]))
     assert probabilities[0].tolist() == [1, 0, 0, 0, 0, 0, 0]
     assert np.isfinite(row_nll(probabilities, np.array([3]))).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.integers(2, 20))
+def test_every_confidence_falls_between_the_edges_of_its_bin(values, bins):
+    edges = np.linspace(0, 1, bins + 1)
+    confidence = np.array([*values, *edges])
+    position = bin_of(confidence, bins=bins)
+    assert (edges[position] <= confidence).all()
+    # An edge belongs to the bin that it begins, 1 to the last bin.
+    assert ((confidence < edges[position + 1]) | (confidence == 1)).all()
+
+
+def test_table_holds_every_row_once_and_gives_the_ece(draw):
+    logits, targets = draw(500)
+    probabilities = softmax(logits * 2)
+    table = reliability_table(probabilities, targets, bins=10)
+    assert table["count"].sum() == 500
+    filled = table[table["count"] > 0]
+    by_hand = (filled["count"] / 500 * (filled["accuracy"] - filled["confidence"]).abs()).sum()
+    assert expected_calibration_error(probabilities, targets, bins=10) == pytest.approx(by_hand)
+    assert table[table["count"] == 0]["accuracy"].isna().all()
+
+
+def test_ece_of_known_bins():
+    # Two rows at confidence .9 of which one is right, two at .6 of which both are right.
+    top = np.array([0.9, 0.9, 0.6, 0.6])
+    probabilities = np.column_stack([top, 1 - top, *np.zeros((5, 4))])
+    ece = expected_calibration_error(probabilities, np.array([0, 1, 0, 0]), bins=15)
+    assert ece == pytest.approx((2 * 0.4 + 2 * 0.4) / 4)

@@ -6,7 +6,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from stages.scoring.bootstrap import resample
-from stages.scoring.metrics import row_nll, softmax
+from stages.scoring.metrics import softmax
 from stages.scoring.temperature import (
     HIGHEST,
     LOWEST,
@@ -43,17 +43,17 @@ def _no_fit(logits, shares):
     return found.no_fit
 
 
-def _all_right(n, *, margin, seed=0):
+def _all_right(n, *, margin):
     """Logits that are right on every row, by this margin or more."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     targets = np.arange(n) % 7
     logits = random.normal(scale=0.3, size=(n, 7))
     logits[np.arange(n), targets] = logits.max(axis=1) + margin + random.uniform(0, 3, n)
     return logits, targets
 
 
-@pytest.mark.parametrize("true_t", [0.1, 0.7, 1.0, 4.0, 30.0])
-def test_known_temperature_comes_back(draw, true_t):
+@pytest.mark.parametrize("true_t", [0.1, 1.0, 12.0, 30.0])
+def test_incident_N2_temperature_above_the_old_clamp_is_found(draw, true_t):
     logits, targets = draw(20_000)
     assert _fit(logits * true_t, targets) == pytest.approx(true_t, rel=0.03)
 
@@ -64,18 +64,8 @@ def test_agrees_with_sklearn(draw):
     prefit = FrozenEstimator(_Logits().fit(logits, targets))
     oracle = CalibratedClassifierCV(prefit, method="temperature", cv=2, ensemble=False)
     oracle.fit(logits, targets)
-    mine = softmax(logits / _fit(logits, targets))
-    assert mine == pytest.approx(oracle.predict_proba(logits), abs=1e-4)
-
-
-def test_is_the_minimum(draw):
-    logits, targets = draw(300)
-    best = _fit(logits * 2, targets)
-    nll = {
-        t: row_nll(softmax(logits * 2 / t), targets).mean()
-        for t in (best * 0.98, best, best * 1.02)
-    }
-    assert min(nll, key=nll.get) == best
+    found = softmax(logits / _fit(logits, targets))
+    assert found == pytest.approx(oracle.predict_proba(logits), abs=1e-4)
 
 
 def test_scaling_probabilities_is_scaling_logits(draw):
@@ -102,8 +92,8 @@ def test_incident_N2_touched_bound_is_no_fit_and_no_temperature(draw):
     assert _no_fit(logits * 0.01, shares) == "the optimum of 300 rows lies below 0.05"
 
 
-@pytest.mark.parametrize("n", [70, 300, 3_000])
-@pytest.mark.parametrize("margin", [0, 0.1, 1, 1.8, 2, 3, 5, 9, 14, 300])
+@pytest.mark.parametrize("n", [70, 3_000])
+@pytest.mark.parametrize("margin", [0, 0.1, 1.8, 3, 9, 300])
 def test_incident_N10_rows_that_are_all_right_fit_no_temperature(n, margin):
     """Their NLL underflows to a flat 0 inside the bounds."""
     logits, targets = _all_right(n, margin=margin)
@@ -118,19 +108,13 @@ def test_reported_one_wrong_row_is_enough_for_a_temperature_and_its_interval_is_
     logits[0] = np.roll(logits[0], 1)
     temperature = _fit(logits, targets)
     assert 0.3 < temperature < 3
-    resamples = resample(
-        [f"g{n}" for n in range(1_000)], samples=300, random=np.random.default_rng(0)
-    )
+    names = [f"g{n}" for n in range(1_000)]
+    resamples = resample(names, samples=300, random=np.random.default_rng(0))
     low, high = temperature_interval(
         logits, one_hot(targets), temperature=temperature, resamples=resamples
     )
     assert low == pytest.approx(LOWEST)
     assert temperature < high < HIGHEST
-
-
-def test_incident_N2_temperature_above_the_old_clamp_is_found(draw):
-    logits, targets = draw(5_000)
-    assert _fit(logits * 12, targets) == pytest.approx(12, rel=0.05)
 
 
 @pytest.mark.parametrize("voters", [1, 10])

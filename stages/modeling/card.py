@@ -1,0 +1,84 @@
+"""teacher.json: what a published teacher is, what it was trained on, and how to use it.
+
+One pydantic model, written by training and read by everything that follows. No torch is imported.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stages.config import Filter
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json
+
+CARD_FILE = "teacher.json"
+
+
+class StartedFrom(BaseModel):
+    """A published teacher whose weights a run started from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    stage: str
+    weights_sha256: str
+
+
+class TeacherCard(BaseModel):
+    """The card of the weights beside it.
+
+    `preprocess` is the params section as JSON has it; `metric` says what was measured on what;
+    `filter` is the stage's row filter as trained. `started_from` is None if the run started from
+    weights of the backbone alone (ImageNet or a file) or from random numbers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    teacher: str
+    stage: str
+    backbone: str
+    embedding_size: int
+    dropout: float
+    scale: float
+    classes: tuple[str, ...]
+    image_size: int
+    preprocess: dict[str, Any]
+    filter: Filter
+    started_from: StartedFrom | None
+    epoch: int
+    metric: dict[str, Any]
+    fingerprint: str
+    manifest_sha256: str
+    training_version: int
+    weights_sha256: str
+
+
+def read_card(folder: Path) -> TeacherCard:
+    """Read teacher.json of a published teacher.
+
+    Raises:
+        UserError: if it is missing or unreadable, or has other fields or impossible values.
+    """
+    path = folder / CARD_FILE
+    # The end of the path: it names the teacher and no place on a machine.
+    shown = "/".join(path.parts[-3:])
+    if not path.is_file():
+        raise UserError(f"{shown}: missing; run the training stage that publishes it")
+    try:
+        values = read_json(path)
+    except ValueError as error:  # not JSON, or not even text
+        raise UserError(f"{shown}: not readable JSON: {error}") from None
+    fields = set(values) if isinstance(values, dict) else set()
+    if differing := sorted(TeacherCard.model_fields.keys() ^ fields):
+        raise UserError(
+            f"{shown}: fields missing or unknown: {differing}; run the training stage again, "
+            "which publishes it anew"
+        )
+    try:
+        return TeacherCard.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, got {problem['input']!r}"
+            for problem in error.errors()
+        ]
+        raise UserError(f"{shown}: {'; '.join(problems)}") from None
