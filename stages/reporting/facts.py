@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from stages.calibrating.score_table import Score
-from stages.faces.labels import CLASSES
 from stages.records.schema import SPLITS
 from stages.reporting.finished import Finished
 from stages.reporting.wording import (
@@ -48,15 +49,16 @@ def manifest_rows(run: Finished) -> Rows:
     )
     for source in table.index.unique("source"):
         for split in (name for name in SPLITS if (source, name) in table.index):
-            counts = table.loc[(source, split)].reindex(list(CLASSES), fill_value=0)
+            counts = table.loc[(source, split)].reindex(list(run.calibration.classes), fill_value=0)
             yield (source, split, counted(counts.sum()), *map(counted, counts))
 
 
 def manifest_counts(run: Finished) -> dict[str, dict[str, dict[str, int]]]:
     """Return the counts of duplicates and leaks, by subject, part and name."""
     counts: dict[str, dict[str, dict[str, int]]] = {}
-    for row in run.plotted("manifest", "counts").itertuples(index=False):
-        counts.setdefault(row.subject, {}).setdefault(row.part, {})[row.count] = int(row.value)
+    for row in run.plotted("manifest", "counts").to_dict("records"):
+        part = counts.setdefault(row["subject"], {}).setdefault(row["part"], {})
+        part[row["count"]] = int(row["value"])
     return counts
 
 
@@ -87,11 +89,11 @@ def files(run: Finished) -> Rows:
         held = checks["held_out"]
         for form, check in ({"": checks["parity"]} | checks["variants"]).items():
             file = ".".join(filter(None, (model, form, "onnx")))
-            scores = [estimate(Score(held["accuracy"], *held["accuracy_95"], held["n"])), "", ""]
+            scores: list[object] = [_with_ends(held, "accuracy"), "", ""]
             if form:
-                loss = Score(check["accuracy_loss"], *check["accuracy_loss_95"], check["n"])
-                accuracy = number(held["accuracy"] - loss.value)
-                scores = [accuracy, estimate(loss), signed(check["nll_increase"])]
+                accuracy = number(held["accuracy"] - check["accuracy_loss"])
+                scores = [accuracy, _with_ends(check, "accuracy_loss")]
+                scores.append(signed(check["nll_increase"]))
             yield (
                 file,
                 f"{run.hashes['bytes'][file] / 1e6:.1f}",
@@ -120,9 +122,9 @@ def speeds(run: Finished) -> Rows:
 def weights(run: Finished) -> Rows:
     """Yield what names the weights of each teacher."""
     for (stage, teacher), card in run.cards.items():
-        hashes = (short(card["weights_sha256"]), short(card["fingerprint"]))
-        how = (card["epoch"], f"{card['image_size']} px", card["recipe_version"])
-        yield (STAGE_WORDS[stage], teacher, card["backbone"], *hashes, *how)
+        hashes = (short(card.weights_sha256), short(card.fingerprint))
+        how = (card.epoch, f"{card.image_size} px", card.training_version)
+        yield (STAGE_WORDS[stage], teacher, card.backbone, *hashes, *how)
 
 
 def machines(run: Finished) -> Rows:
@@ -157,3 +159,8 @@ def uncommitted(run: Finished) -> list[str]:
         for (stage, teacher), environment in run.environments.items()
         if not environment["commit"] or environment["commit"].endswith("-dirty")
     )
+
+
+def _with_ends(check: Mapping[str, Any], name: str) -> Markup:
+    low, high = check[f"{name}_95"]
+    return estimate(Score(check[name], low, high, check["n"]))

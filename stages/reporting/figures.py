@@ -14,8 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.faces.labels import CLASSES
-
 # Okabe and Ito's colours, which colour-blind readers tell apart; each teacher keeps its own.
 _TEACHER_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _FUSED_COLOUR = "#333333"
@@ -59,10 +57,10 @@ def reliability_figure(table: pd.DataFrame, *, colour: str) -> bytes:
     return _png(figure)
 
 
-def confusion_figure(table: pd.DataFrame) -> bytes:
+def confusion_figure(table: pd.DataFrame, *, classes: Sequence[str]) -> bytes:
     """Draw which share of each actual class got which name, in per cent, with its rows."""
     count = pd.crosstab(table["actual"], table["predicted"]).reindex(
-        index=CLASSES, columns=CLASSES, fill_value=0
+        index=list(classes), columns=list(classes), fill_value=0
     )
     rows = count.sum(axis=1)
     share = 100 * count.to_numpy() / np.maximum(rows.to_numpy()[:, None], 1)
@@ -73,8 +71,8 @@ def confusion_figure(table: pd.DataFrame) -> bytes:
         if count.iat[row, column]:
             ink = "white" if value > _DARK_SHARE else "black"
             axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=ink)
-    axis.set_xticks(range(len(CLASSES)), CLASSES, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(CLASSES)), [f"{name} ({rows[name]:,})" for name in CLASSES])
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(classes)), [f"{name} ({rows[name]:,})" for name in classes])
     axis.set(xlabel="predicted", ylabel="actual (rows)")
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
@@ -156,9 +154,9 @@ def training_figure(
     axis = figure.subplots()
     for (stage, teacher), table in curves.items():
         points = table[table[column].notna()]
-        style = {"linestyle": "--" if stage == first else "-", "color": colours[teacher]}
-        label = f"{stage} {teacher}"
-        axis.plot(points["epoch"], points[column], marker="o", markersize=3, label=label, **style)
+        (line,) = axis.plot(points["epoch"], points[column], marker="o", markersize=3)
+        line.set(color=colours[teacher], linestyle="--" if stage == first else "-")
+        line.set_label(f"{stage} {teacher}")
     axis.set(xlabel="epoch", ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)

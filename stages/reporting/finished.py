@@ -16,6 +16,7 @@ from stages.calibrating.score_table import (
     read_paired,
     read_scores,
 )
+from stages.modeling.card import CARD_FILE, TeacherCard, read_card
 from stages.reporting.wording import STAGE_WORDS
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
@@ -27,7 +28,7 @@ _FUSION_WORDS = {
     "fused_searched_logits": "searched weights, of logits",
 }
 
-ByTeacher = Mapping[tuple[str, str], Any]  # by stage and teacher
+Teacher = tuple[str, str]  # stage and name
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Finished:
     calibration: CalibrationFile
     scores: pd.DataFrame
     paired: pd.DataFrame
-    cards: ByTeacher
-    environments: ByTeacher
-    histories: ByTeacher
+    cards: Mapping[Teacher, TeacherCard]
+    environments: Mapping[Teacher, Any]
+    histories: Mapping[Teacher, Any]
     hashes: Mapping[str, Any]
     parity: Mapping[str, Any]
     latency: Mapping[str, Any]
@@ -98,7 +99,12 @@ class Finished:
 
     def fit(self, model: str = "", *, stage: str = "") -> ModelCalibration:
         """Return what was fitted for a model; by default for the exported one."""
-        return self.calibration.stages[stage or self.stage].models[model or self.model]
+        fits = {
+            (name, key): fit
+            for name, fitted in self.calibration.stages.items()
+            for key, fit in fitted.models.items()
+        }
+        return fits[stage or self.stage, model or self.model]
 
     def place(self, **columns: str) -> dict[str, str]:
         """Return the columns of scores.csv that name a place; the headline's where not given."""
@@ -170,11 +176,18 @@ def read_finished(root: Path) -> Finished:
     }
     calibration = read_calibration(root / "models/calibrated")
 
-    def read_each(name: str) -> ByTeacher:
+    folders: dict[Teacher, str] = {
+        (stage, teacher): f"models/{stage}/{teacher}"
+        for stage, fitted in calibration.stages.items()
+        for teacher in fitted.models[calibration.fused_model].members
+    }
+    for (stage, _), folder in folders.items():
+        _existing(root, f"{folder}/{CARD_FILE}", made_by=stage)
+
+    def read_each(name: str) -> dict[Teacher, Any]:
         return {
-            (stage, teacher): _json(root, f"models/{stage}/{teacher}/{name}.json", made_by=stage)
-            for stage in STAGE_WORDS
-            for teacher in calibration.stages[stage].models[calibration.fused_model].members
+            key: _json(root, f"{folder}/{name}.json", made_by=key[0])
+            for key, folder in folders.items()
         }
 
     run = Finished(
@@ -182,7 +195,7 @@ def read_finished(root: Path) -> Finished:
         calibration=calibration,
         scores=read_scores(calibrated["scores.csv"]),
         paired=read_paired(calibrated["paired.csv"]),
-        cards=read_each("teacher"),
+        cards={key: read_card(root / folder) for key, folder in folders.items()},
         environments=read_each("environment"),
         histories=read_each("history"),
         hashes=_json(root, "models/export/hash_manifest.json", made_by="export"),
@@ -211,7 +224,7 @@ def _check_one_run(run: Finished, *, manifest_sha256: str) -> None:
     expected = run.calibration.manifest_sha256
     manifests = {"metrics/manifest.json": manifest_sha256, export: run.hashes["manifest_sha256"]}
     manifests |= {
-        f"models/{stage}/{teacher}/teacher.json": card["manifest_sha256"]
+        f"models/{stage}/{teacher}/teacher.json": card.manifest_sha256
         for (stage, teacher), card in run.cards.items()
     }
     problems = [
@@ -225,10 +238,10 @@ def _check_one_run(run: Finished, *, manifest_sha256: str) -> None:
             exported = run.hashes["teachers"].get(teacher, {"weights_sha256": "none"})
             weights[export] = exported["weights_sha256"]
         problems += [
-            f"{path}: {stage} {teacher}: weights_sha256: expected {card['weights_sha256'][:12]} "
+            f"{path}: {stage} {teacher}: weights_sha256: expected {card.weights_sha256[:12]} "
             f"(models/{stage}/{teacher}/teacher.json), got {got[:12]}"
             for path, got in weights.items()
-            if got != card["weights_sha256"]
+            if got != card.weights_sha256
         ]
     if problems:
         raise UserError("\n".join([*problems, "run `dvc repro`"]))

@@ -8,11 +8,10 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from stages.faces.labels import CLASSES
 from stages.reporting import facts, tables, wording
 from stages.reporting.finished import Finished
 from stages.reporting.pictures import Picture, most_frequent_mistake
-from stages.scoring.noise_floor import FLOOR_MEANS
+from stages.scoring.confidence import FLOOR_MEANS
 
 
 def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[str, Any]) -> str:
@@ -45,7 +44,6 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         recipe_text=yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True),
         tables=tables,
         facts=facts,
-        classes=CLASSES,
         stage_words=wording.STAGE_WORDS,
         floor_means=FLOOR_MEANS,
         mistake=most_frequent_mistake,

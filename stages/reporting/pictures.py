@@ -10,7 +10,6 @@ import pandas as pd
 from stages.calibrating.score_table import STAGE_GAIN, pick
 from stages.faces.decode import decode
 from stages.faces.few_images import read_images
-from stages.faces.labels import CLASSES
 from stages.faces.sheet import captioned_sheet
 from stages.reporting.figures import (
     bars_figure,
@@ -75,17 +74,17 @@ def mistakes_sheet(table: pd.DataFrame, *, rows: Mapping[str, int], standardized
 
     Args:
         table: `id, source, actual, predicted, confidence`, the most confident first.
-        rows: of each class.
+        rows: the number of rows of each class; the lines come in this order.
         standardized: where the images are.
     """
     drawn = table.groupby("actual", sort=False).head(MISTAKES_PER_CLASS)
     encoded = read_images(standardized, set(drawn["id"]))
     lines = {}
-    for name in CLASSES:
+    for name, num_rows in rows.items():
         wrong = int((table["actual"] == name).sum())
-        lines[f"{name}\n{wrong:,} of {rows.get(name, 0):,} wrong"] = [
-            (decode(encoded[face.id]), f"{face.predicted} {face.confidence:.2f}, {face.source}")
-            for face in drawn[drawn["actual"] == name].itertuples(index=False)
+        lines[f"{name}\n{wrong:,} of {num_rows:,} wrong"] = [
+            (decode(encoded[id_]), f"{predicted} {confidence:.2f}, {source}")
+            for id_, source, _, predicted, confidence in drawn[drawn["actual"] == name].to_numpy()
         ]
     return captioned_sheet(lines, columns=MISTAKES_PER_CLASS, tile_px=_TILE_PX)
 
@@ -100,7 +99,7 @@ def _gains(run: Finished) -> Iterator[Picture]:
     if table.empty:
         return
     table = table.assign(model=table["model"].map(run.called), place=table["rows"].map(place_words))
-    reach = 1.15 * float(table[["value", "low", "high"]].abs().max(axis=None))
+    reach = 1.15 * table[["value", "low", "high"]].abs().to_numpy().max()
     told = "; ".join(
         f"{row['place']} {signed(row['value'])}"
         for row in table[table["model"] == run.called(run.model)].to_dict("records")
@@ -140,7 +139,7 @@ def _of_model(run: Finished, stage: str, model: str) -> Iterator[Picture]:
     yield Picture(
         "confusion",
         name,
-        confusion_figure(table),
+        confusion_figure(table, classes=run.calibration.classes),
         f"Confusion matrix of {called}. {most_frequent_mistake(table)}",
         f"{called}: per cent of each actual class; accuracy {number(accuracy)}. "
         f"{about(run, **place)}.",
@@ -191,7 +190,7 @@ def _training(run: Finished) -> Iterator[Picture]:
     passed = [f"{STAGE_WORDS[s]} {t}" for (s, t), history in run.histories.items() if not history]
     note = f" No epochs, so no curve: {', '.join(passed)}." if passed else ""
     chosen = ", ".join(
-        f"{STAGE_WORDS[stage]} {teacher} {counted(card['metric']['n'])} rows"
+        f"{STAGE_WORDS[stage]} {teacher} {counted(card.metric['n'])} rows"
         for (stage, teacher), card in run.cards.items()
     )
     selections = run.plotted("manifest", "selections").groupby(["kind", "name"])["rows"].sum()

@@ -15,8 +15,6 @@ from stages.reporting.wording import (
     counted,
     difference,
     estimate,
-    floor_cell,
-    floor_words,
     number,
     place_words,
     short,
@@ -24,6 +22,7 @@ from stages.reporting.wording import (
     temperature,
     wrapped,
 )
+from stages.scoring.confidence import floor_cell, floor_words
 
 MAIN = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
 FULL = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "ece_floor")
@@ -66,7 +65,7 @@ def fitted_on(run: Finished, **columns: str) -> str:
 
 def floor(run: Finished, **columns: str) -> str:
     """Tell in a sentence which ECE a calibrated model would have at a place."""
-    return floor_words(run.score("ece_floor", **columns), run.score("ece_floor_95", **columns))
+    return floor_words(_floor(run, **columns))
 
 
 def left_out(run: Finished) -> Rows:
@@ -154,8 +153,13 @@ def _cell(run: Finished, metric: str, **columns: str) -> object:
     if metric == "classes":
         return f"{score.value:.0f} of {len(run.calibration.classes)}"
     if metric == "ece_floor":
-        return floor_cell(score, run.score("ece_floor_95", **columns))
+        return floor_cell(_floor(run, **columns))
     return counted(score.value) if metric == "in_domain" else estimate(score)
+
+
+def _floor(run: Finished, **columns: str) -> dict[str, float]:
+    names = ("ece_floor", "ece_floor_95")
+    return {name: run.score(name, **columns).value for name in names}
 
 
 def _changes(run: Finished, **columns: str) -> tuple[object, ...]:

@@ -71,19 +71,6 @@ def difference(score: Score) -> Markup:
     return _PAIR.format(signed(score.value), signed(score.low), signed(score.high))
 
 
-def floor_cell(mean: Score, percentile: Score) -> str:
-    """Write the ECE of a calibrated model: the mean and, in brackets, the 95th percentile."""
-    return f"{number(mean.value)} ({number(percentile.value)})"
-
-
-def floor_words(mean: Score, percentile: Score) -> str:
-    """Tell the ECE of a calibrated model in a sentence."""
-    return (
-        f"a calibrated model would have {number(mean.value)} on average, above "
-        f"{number(percentile.value)} in one of 20"
-    )
-
-
 def temperature(fit: Any, prefix: str = "") -> Markup:
     """Write a fitted temperature and its 95 % interval, open where it ends at a bound; or no fit.
 
