@@ -30,14 +30,15 @@ def work() -> None:
     """Read everything, fit everything, then write; nothing is written if anything is wrong."""
     from stages.calibrating.calibration_file import write_calibration
     from stages.calibrating.plot_data import write_plot_data
-    from stages.calibrating.published import STAGES, read_manifest_folder, read_teacher
+    from stages.calibrating.published import STAGES, read_teacher
     from stages.calibrating.score_table import write_scores
     from stages.calibrating.study import headline_metrics, study
     from stages.config import load_params
+    from stages.records.folder import read_folder
     from stages.runtime.files import published_folder, write_json
 
     params = load_params()
-    manifest = read_manifest_folder(Path("manifests"))
+    manifest = read_folder(Path("manifests"))
     teachers = {
         stage: [
             read_teacher(Path("models", stage, name), manifest=manifest) for name in params.teachers
@@ -49,7 +50,7 @@ def work() -> None:
         manifest=manifest,
         settings=params.calibrate,
         seed=params.seed,
-        init_from={"stageB": params.stageB.init_from},
+        models_folder=Path("models"),
     )
     metrics = headline_metrics(found)
     with published_folder(Path("models/calibrated")) as folder:

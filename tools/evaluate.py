@@ -4,8 +4,8 @@
     python -m tools.evaluate models/export/ensemble.onnx --rows manifests/expw_lq_gate.csv
 
 In: params.yaml, manifests/ and saved logits; with --rows the faces in standardized/ too. Out: a
-table, and JSON when asked for. Rows that were trained on, or copies of them, are counted and left
-out.
+table, and JSON when asked for, with the rows of the score table. Rows that were trained on, or
+copies of them, are counted and left out.
 """
 
 import argparse
@@ -29,42 +29,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     faces = "where the faces of these rows are"
     parser.add_argument("--standardized", type=Path, default=Path("standardized"), help=faces)
     parser.add_argument("--out", type=Path, action="append", default=[], help="write JSON here")
-    arguments = parser.parse_args(argv)
-    return run_door(partial(work, arguments))
+    return run_door(partial(work, parser.parse_args(argv)))
 
 
 def work(arguments: argparse.Namespace) -> None:
     """Calibrate on val, score, print the table, and write it to each of `--out`."""
-    from stages.calibrating.protocol import protocol_of
-    from stages.calibrating.published import read_manifest_folder
     from stages.computing.heap import keep_freed_memory
     from stages.config import load_params
     from stages.runtime.errors import UserError
     from stages.runtime.files import write_json
+    from tools.evaluation import evaluate_onnx, evaluate_own_rows, evaluate_teacher
     from tools.readable import readable
-    from tools.subject import Place, onnx_numbers, own_numbers, teacher_numbers
 
     keep_freed_memory()
-    params = load_params()
-    place = Place(
-        manifest=read_manifest_folder(Path("manifests")),
-        models=Path("models"),
-        standardized=arguments.standardized,
-        machine=params.machine,
-        protocol=protocol_of(params.calibrate, seed=params.seed),
-        init_from={"stageB": params.stageB.init_from},
-    )
-    model, rows = arguments.model, arguments.rows
-    is_file = model.suffix == ".onnx"
-    if is_file and rows is None:
+    model, rows, params = arguments.model, arguments.rows, load_params()
+    if rows is not None:
+        score = evaluate_onnx if model.suffix == ".onnx" else evaluate_teacher
+        evaluation = score(model, rows, standardized=arguments.standardized, params=params)
+    elif model.suffix == ".onnx":
         raise UserError(f"{model.name}: holds no logits; say with --rows what to score it on")
-    if rows is None:
-        found = own_numbers(model, place=place)
     else:
-        found = (onnx_numbers if is_file else teacher_numbers)(model, rows, place=place)
-    print(readable(found))
+        evaluation = evaluate_own_rows(model, params=params)
+    print(readable(evaluation))
     for out in arguments.out:
-        write_json(out, found)
+        write_json(out, evaluation.model_dump(mode="json"))
 
 
 if __name__ == "__main__":

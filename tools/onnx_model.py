@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
-from stages.calibrating.calibration import Pair
+from stages.calibrating.calibration import Probabilities
 from stages.config import Preprocess
 from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
@@ -95,17 +96,18 @@ def read_onnx(path: Path) -> OnnxModel:
     return OnnxModel(path, metadata)
 
 
-def predict_onnx(model: OnnxModel, batches: Iterable[Mapping[str, Any]]) -> Pair:
-    """Raw and calibrated probabilities (N, 7) of every batch's `image` (n, 3, S, S), in order."""
+def predict_onnx(model: OnnxModel, batches: Iterable[npt.NDArray[np.float32]]) -> Probabilities:
+    """Predict raw and calibrated probabilities (N, 7) of batches of images (n, 3, S, S)."""
     session = _session(model.path)
     outputs = [
-        session.run(["logits", "probabilities"], {"image": np.ascontiguousarray(batch["image"])})
-        for batch in batches
+        session.run(["logits", "probabilities"], {"image": np.ascontiguousarray(images)})
+        for images in batches
     ]
     logits, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     raw = softmax(logits)
-    scaled: Floats = probabilities.astype(np.float64)
-    return Pair(raw, scaled / scaled.sum(axis=1, keepdims=True), np.full_like(raw, np.nan))
+    calibrated: Floats = probabilities.astype(np.float64)
+    calibrated /= calibrated.sum(axis=1, keepdims=True)
+    return Probabilities(raw, calibrated, np.full_like(raw, np.nan))
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:

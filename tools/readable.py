@@ -1,11 +1,15 @@
-"""A model's JSON -> a table for people."""
+"""An evaluation -> a table for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from stages.calibrating.blocks import CHOOSING, Block
+import pandas as pd
+
+from stages.calibrating.calibration_file import Ends
+from stages.calibrating.score_table import CHOOSING
 from stages.scoring.confidence import floor_cell
+from tools.evaluation import Evaluation
 
-_COLUMNS = (("accuracy", 20), ("macro_f1", 20), ("nll", 20), ("brier", 20), ("ece", 20))
 _TITLES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
@@ -13,109 +17,93 @@ _TITLES = {
     "brier": "Brier",
     "ece": "ECE",
 }
-_TITLE_WIDTH = 34
+_WIDTH, _TITLE_WIDTH = 20, 34
 
 
-def readable(found: Block) -> str:
-    """What was fitted, then each block in domain and at gates, raw and scaled, with intervals."""
-    lines = list(_head_lines(found))
-    blocks = _in_domain(found)
-    blocks |= {f"gate {name}": entry for name, entry in found["gates"].items()}
-    for title, entry in blocks.items():
-        lines += ["", *_block_lines(title, entry)]
-    return "\n".join([*lines, *_held_out_lines(found), *_vote_lines(found["votes"])])
+def readable(evaluation: Evaluation) -> str:
+    """Show what was fitted, then each place, raw and calibrated, with intervals."""
+    lines = list(_head_lines(evaluation))
+    for place, rows in pd.DataFrame(evaluation.scores).groupby("rows", sort=False):
+        title = str(place).replace("gate:", "gate ").replace("file:", "rows of ")
+        lines += ["", *_place_lines(title, rows)]
+    return "\n".join(lines)
 
 
-def _in_domain(found: Block) -> dict[str, Block]:
-    """The full block: of test, else of val by folds; or of the rows of a file."""
-    name = next(name for name in ("test", "rows", "val") if found.get(name))
-    return {name: found[name]}
+def _head_lines(evaluation: Evaluation) -> Iterator[str]:
+    weights = ", ".join(sha256[:12] for sha256 in evaluation.weights_sha256.split("+"))
+    yield f"{evaluation.stage} {evaluation.model}, weights {weights}"
+    if file := evaluation.file:
+        yield f"file {file.name}, {file.precision}, SHA-256 {file.sha256[:12]}"
+    if known := evaluation.known:
+        count = f"unknown: {known.unknown}" if known.unknown else known.trained_on
+        yield f"of {known.rows} rows, trained on (they or copies of them): {count}"
+    fit = evaluation.fit
+    if fit is None:
+        no_fit = evaluation.temperature_no_fit
+        yield f"temperature {evaluation.temperature:.4f}, as the file says" + (
+            f": no fit, {no_fit}" if no_fit else ""
+        )
+        return
+    about = f"fitted on {fit.fitted_rows} val rows"
+    words = _temperature(fit.temperature, fit.temperature_95, fit.temperature_no_fit, about)
+    yield f"temperature {words}"
+    if (votes := fit.votes_temperature) is not None:
+        about = f"fitted on {fit.votes_n} rows with votes"
+        words = _temperature(votes, fit.votes_temperature_95, fit.votes_temperature_no_fit, about)
+        yield f"temperature for votes {words}"
+    if fit.folds_no_fit:
+        yield f"val by folds: {fit.folds_no_fit}"
+    word = "adopted" if fit.refinement.adopted else "not adopted"
+    yield f"bias per class: {word}, {fit.refinement.reason}"
 
 
-def _head_lines(found: Block) -> Iterator[str]:
-    (block,) = _in_domain(found).values()
-    weights = ", ".join(sha[:12] for sha in block["about"][0]["weights_sha256"])
-    yield f"{found['stage']} {found['teacher']}, weights {weights}"
-    for file in found.get("file", []):
-        yield f"file {file['name']}, {file['precision']}, SHA-256 {file['sha256'][:12]}"
-    for row in found.get("trained_on", []):
-        number = f"unknown: {row['unknown']}" if row["unknown"] else row["trained_on"]
-        yield f"of {row['rows']} rows, trained on (they or copies of them): {number}"
-    if not found["fit"]:
-        yield f"temperature {found['temperature']:.4f}, as the file says"
-    for fit in found["fit"]:
-        rows = f"fitted on {fit['n']} {fit['fitted_on']} rows"
-        yield f"temperature {_temperature(fit, 'temperature', rows=rows)}"
-        if fit["votes_temperature"] is not None:
-            rows = f"fitted on {fit['votes_n']} rows with votes"
-            yield f"temperature for votes {_temperature(fit, 'votes_temperature', rows=rows)}"
-        refinement = fit["refinement"]
-        word = "adopted" if refinement["adopted"] else "not adopted"
-        yield f"bias per class: {word}, {refinement['reason']}"
+def _temperature(value: float, ends: Ends | None, no_fit: str | None, about: str) -> str:
+    if no_fit is not None or ends is None:
+        return f"{value:g}: no fit, {no_fit}"
+    return f"{value:.4f} [{ends[0]:.3f} {ends[1]:.3f}], {about}"
 
 
-def _temperature(fit: Block, name: str, *, rows: str) -> str:
-    if fit[f"{name}_no_fit"] is not None:
-        return f"{fit[name]:g}: no fit, {fit[f'{name}_no_fit']}"
-    low, high = fit[f"{name}_95"]
-    return f"{fit[name]:.4f} [{low:.3f} {high:.3f}], {rows}"
-
-
-def _block_lines(title: str, entry: Block) -> Iterator[str]:
-    for row in entry["left_out"]:
-        if row["rows"]:
-            yield f"{title}: {row['rows']} rows left out: {row['reason']}"
-    if not entry["n"]:
+def _place_lines(title: str, rows: pd.DataFrame) -> Iterator[str]:
+    for row in rows[rows["by"] == "left_out"].itertuples():
+        if row.value:
+            yield f"{title}: {row.value:.0f} rows left out: {row.part}"
+    whole = rows[rows["metric"] == "classes"].iloc[0]
+    if not whole["n"]:
         yield f"{title}: no rows"
         return
-    yield f"{title}: {entry['n']} rows; fitted on {entry['about'][0]['fitted_on']}"
-    if entry.get("in_domain"):
-        yield f"{title}: {entry['in_domain']} rows are in domain: they are no other data"
-    header = "".join(f"{_TITLES[name]:<{width}}" for name, width in _COLUMNS)
-    yield f"  {'':<{_TITLE_WIDTH}}{header}ECE floor (95 %)"
-    for row in entry["scores"]:
-        yield _score_line(row["probabilities"], row)
-    for key in ("per_source", "per_native_px", "row_sets"):
-        for row in entry[key]:
-            yield _score_line(f"{_part_name(key, row)}, n {row['n']}", row)
-    yield "  F1: " + ", ".join(_class_score(row) for row in entry["per_class"])
-
-
-def _class_score(row: Block) -> str:
-    return f"{row['class']} {row['f1']:.3f}" if row["n"] else f"{row['class']} no rows"
-
-
-def _part_name(key: str, row: Block) -> str:
-    if key == "row_sets":
-        return str(row["rows"])
-    unit = " px" if key == "per_native_px" else ""
-    return f"{row[key.removeprefix('per_')]}{unit}"
-
-
-def _held_out_lines(found: Block) -> Iterator[str]:
-    """Val by folds, which models are chosen by, where the full block is of test."""
-    if not found.get("test") or not found["val"]["n"]:
+    parts = {
+        key: {row["metric"]: row for row in part.to_dict("records")}
+        for key, part in rows.groupby(["by", "part", "label_rule", "probabilities"], sort=False)
+    }
+    if (rows["metric"] == "ece").sum() == 0:
+        cells = parts["all", "", "majority", "calibrated"]
+        told = ", ".join(f"{_TITLES[name]} {_interval(cells[name])}" for name in CHOOSING)
+        yield f"{title}, by folds: {whole['n']} rows: {told}"
         return
-    row = found["val"]
-    cells = ", ".join(f"{_TITLES[name]} {_with_interval(row, name)}" for name in CHOOSING)
-    yield ""
-    yield f"val, by folds: {row['n']} rows: {cells}"
+    yield f"{title}: {whole['n']} rows; fitted on {whole['fitted_on']}"
+    yield f"  {'':<{_TITLE_WIDTH}}{_columns(_TITLES)}ECE floor (95 %)"
+    for (by, part, rule, probabilities), cells in parts.items():
+        if "in_domain" in cells and (in_domain := cells["in_domain"]["value"]):
+            yield f"{title}: {in_domain:.0f} rows are in domain: they are no other data"
+        if "ece" in cells:
+            n = cells["ece"]["n"]
+            name = f"{part}{' px' if by == 'native_px' else ''}, n {n}"
+            name = {"all": probabilities, "row_set": part}.get(by, name)
+            floor = {key: cells[key]["value"] for key in ("ece_floor", "ece_floor_95")}
+            values = {key: _interval(cells[key]) for key in _TITLES}
+            yield f"  {name:<{_TITLE_WIDTH}}{_columns(values)}{floor_cell(floor)}"
+        elif rule == "votes":
+            kl = cells["kl"]
+            yield f"  votes, {probabilities:<{_TITLE_WIDTH - 7}}KL {_interval(kl)}, n {kl['n']}"
+    classes = rows[rows["by"] == "class"].itertuples()
+    yield "  F1: " + ", ".join(
+        f"{row.part} {row.value:.3f}" if row.n else f"{row.part} no rows" for row in classes
+    )
 
 
-def _vote_lines(votes: Block) -> Iterator[str]:
-    if not votes["n"]:
-        return
-    yield ""
-    yield f"votes of {votes['about'][0]['reported_on']}: {votes['n']} rows"
-    for row in votes["scores"]:
-        yield f"  {row['probabilities']:<{_TITLE_WIDTH}}KL {_with_interval(row, 'kl')}"
+def _columns(cells: Mapping[str, str]) -> str:
+    return "".join(f"{cells[name]:<{_WIDTH}}" for name in _TITLES)
 
 
-def _score_line(title: str, row: Block) -> str:
-    cells = "".join(f"{_with_interval(row, name):<{width}}" for name, width in _COLUMNS)
-    return f"  {title:<{_TITLE_WIDTH}}{cells}{floor_cell(row)}"
-
-
-def _with_interval(row: Block, name: str) -> str:
-    low, high = row[f"{name}_95"]
-    return f"{row[name]:.3f} [{low:.3f} {high:.3f}]"
+def _interval(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.3f} [{row['low']:.3f} {row['high']:.3f}]"

@@ -1,10 +1,8 @@
-"""manifests/ and models/<stage>/<teacher>/ -> checked tables. No image, no weights, no torch.
+"""models/<stage>/<teacher>/ -> checked cards, logits and histories. No image, no weights, no torch.
 
 A teacher's logits are used only if they belong to the manifest at hand and are complete.
 """
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ import pandas as pd
 
 from stages.config import Filter
 from stages.faces.labels import CLASSES
-from stages.records.folder import MANIFEST_FILE, read_folder
-from stages.records.views import select
+from stages.modeling.card import CARD_FILE, StartedFrom, TeacherCard, read_card
+from stages.records.folder import LOGIT_COLUMNS, MANIFEST_FILE, ManifestFolder
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 from stages.runtime.foreign import describe_file
@@ -26,79 +24,32 @@ STAGES = ("stageA", "stageB")
 
 Mask = npt.NDArray[np.bool_]
 
-_LOGITS = [f"logit_{name.lower()}" for name in CLASSES]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The manifest's rows and each gate view's, by id."""
-
-    sha256: str
-    rows: pd.DataFrame
-    gates: Mapping[str, pd.DataFrame]
-    source_groups: Mapping[str, Sequence[str]]
-
-    @property
-    def scored(self) -> pd.Index:
-        """Ids of the rows that every teacher has logits of: val, test and the gates."""
-        is_scored = (self.rows["split"] != "train") | self.rows["id"].isin(self.gate_ids)
-        ids: pd.Index = pd.Index(self.rows.loc[is_scored, "id"])
-        return ids
-
-    @property
-    def gate_ids(self) -> set[str]:
-        """Ids of the rows of all gates."""
-        return {id_ for gate in self.gates.values() for id_ in gate["id"]}
-
-    def admitted(self, rows: Filter, *, key: str) -> pd.DataFrame:
-        """The rows that a stage's filter lets through; `max_per_class` thins training only.
-
-        Raises:
-            UserError: if a name of the filter matches no row.
-        """
-        whole = rows.model_copy(update={"max_per_class": None})
-        return select(self.rows, whole, key=key, source_groups=self.source_groups)
-
 
 @dataclass(frozen=True)
 class PublishedTeacher:
     """One teacher of one stage; `logits` is indexed by id and holds seven logits and `seen`.
 
-    `filter` chose the rows that it was trained on.
+    `filter` chose the rows that it was trained on, `started_from` are its first weights.
     """
 
     stage: str
     name: str
     weights_sha256: str
     filter: Filter
+    started_from: StartedFrom | None
     logits: pd.DataFrame
     history: list[dict[str, Any]]
 
     def logits_of(self, rows: pd.DataFrame) -> Floats:
-        """Logits (N, 7) float64 of these manifest rows."""
-        return self.logits.loc[rows["id"], _LOGITS].to_numpy(dtype=np.float64)
+        """Return the logits (N, 7) of these manifest rows."""
+        return self.logits.loc[rows["id"], list(LOGIT_COLUMNS)].to_numpy(dtype=np.float64)
 
     def seen(self, rows: pd.DataFrame) -> Mask:
-        """Which of these manifest rows, or their copies, the weights were trained on, (N,)."""
+        """Mark the manifest rows (N,) that the weights were trained on, or on a copy of them."""
         return np.asarray(self.logits.loc[rows["id"], "seen"], dtype=np.bool_)
 
 
-def read_manifest_folder(folder: Path) -> Manifest:
-    """Read the manifest and its gate views.
-
-    Raises:
-        UserError: if a file is missing, was changed since, or breaks the manifest's schema.
-    """
-    published = read_folder(folder)
-    return Manifest(
-        sha256=published.sha256,
-        rows=published.rows,
-        gates=published.gates,
-        source_groups=published.source_groups,
-    )
-
-
-def read_teacher(folder: Path, *, manifest: Manifest) -> PublishedTeacher:
+def read_teacher(folder: Path, *, manifest: ManifestFolder) -> PublishedTeacher:
     """Read what `models/<stage>/<teacher>` says of itself.
 
     Raises:
@@ -107,25 +58,44 @@ def read_teacher(folder: Path, *, manifest: Manifest) -> PublishedTeacher:
     """
     stage, name = folder.parent.name, folder.name
     made_by = f"dvc repro {stage}@{name}"
-    card = _read(folder / "teacher.json", made_by=made_by)
-    shown = f"models/{stage}/{name}"
-    _check_card(card, shown=f"{shown}/teacher.json", manifest=manifest, made_by=made_by)
-    report = _read(folder / "alignmentreport.json", made_by=made_by)
+    card = read_checked_card(folder, manifest=manifest)
     history = _read(folder / "history.json", made_by=made_by)
     logits = _read(folder / "logits.parquet", made_by=made_by)
-    _check_logits(logits, shown=f"{shown}/logits.parquet", manifest=manifest)
+    _check_logits(logits, shown=f"models/{stage}/{name}/logits.parquet", manifest=manifest)
     return PublishedTeacher(
         stage=stage,
         name=name,
-        weights_sha256=card["weights_sha256"],
-        filter=Filter.model_validate_json(json.dumps(report["filter"])),
+        weights_sha256=card.weights_sha256,
+        filter=card.filter,
+        started_from=card.started_from,
         logits=logits.set_index("id"),
         history=history,
     )
 
 
+def read_checked_card(folder: Path, *, manifest: ManifestFolder) -> TeacherCard:
+    """Read a card, if it belongs to the manifest at hand.
+
+    Raises:
+        UserError: if it is missing, is no card, or names another manifest or class order.
+    """
+    made_by = f"dvc repro {folder.parent.name}@{folder.name}"
+    _read(folder / CARD_FILE, made_by=made_by)
+    card = read_card(folder)
+    shown = f"models/{folder.parent.name}/{folder.name}/{CARD_FILE}"
+    if card.manifest_sha256 != manifest.sha256:
+        raise UserError(
+            f"{shown}: manifest_sha256: expected {manifest.sha256[:12]}… "
+            f"(manifests/{MANIFEST_FILE}), got {card.manifest_sha256[:12]}…; "
+            f"`{made_by}` trains on the manifest at hand"
+        )
+    if card.classes != CLASSES:
+        raise UserError(f"{shown}: classes: expected {list(CLASSES)}, got {list(card.classes)}")
+    return card
+
+
 def _read(path: Path, *, made_by: str) -> Any:
-    """The content of a table or a JSON file."""
+    """Read a table or a JSON file."""
     shown = "/".join(path.parts[-4:])
     if not path.is_file():
         raise UserError(f"{shown}: expected a file, found none; `{made_by}` makes it")
@@ -139,35 +109,23 @@ def _read(path: Path, *, made_by: str) -> Any:
         ) from None
 
 
-def _check_card(card: dict[str, Any], *, shown: str, manifest: Manifest, made_by: str) -> None:
-    if card["manifest_sha256"] != manifest.sha256:
-        raise UserError(
-            f"{shown}: manifest_sha256: expected {manifest.sha256[:12]}… "
-            f"(manifests/{MANIFEST_FILE}), got {card['manifest_sha256'][:12]}…; "
-            f"`{made_by}` trains on the manifest at hand"
-        )
-    if tuple(card["classes"]) != CLASSES:
-        raise UserError(f"{shown}: classes: expected {list(CLASSES)}, got {card['classes']}")
-
-
-def _check_logits(logits: pd.DataFrame, *, shown: str, manifest: Manifest) -> None:
-    expected = ["id", *_LOGITS, "seen"]
+def _check_logits(logits: pd.DataFrame, *, shown: str, manifest: ManifestFolder) -> None:
+    expected = ["id", *LOGIT_COLUMNS, "seen"]
     if sorted(logits.columns) != sorted(expected):
         raise UserError(f"{shown}: columns: expected {expected}, got {list(logits.columns)}")
     ids = pd.Index(logits["id"])
     wanted, known = manifest.scored, pd.Index(manifest.rows["id"])
+    is_finite = np.isfinite(logits[list(LOGIT_COLUMNS)].to_numpy(dtype=np.float64)).all(axis=1)
     problems = {
         "rows stand more than once": ids[ids.duplicated()],
         f"rows have no logits, of {len(wanted)} val, test and gate rows": wanted.difference(ids),
         f"rows are unknown to manifests/{MANIFEST_FILE}": ids.difference(known),
-        "rows hold logits that are not finite": ids[
-            ~np.isfinite(logits[_LOGITS].to_numpy(dtype=np.float64)).all(axis=1)
-        ],
+        "rows hold logits that are not finite": ids[~is_finite],
     }
     lines = [
-        f"{shown}: {len(found)} {problem}; the first: {', '.join(map(str, found[:3]))}"
-        for problem, found in problems.items()
-        if len(found)
+        f"{shown}: {len(bad)} {problem}; the first: {', '.join(map(str, bad[:3]))}"
+        for problem, bad in problems.items()
+        if len(bad)
     ]
     if lines:
         raise UserError("\n".join(lines))

@@ -1,16 +1,21 @@
-"""The manifest and a stage's filter -> the rows that its models are fitted and reported on.
+"""The manifest and the teachers' cards -> rows to fit and to report on, and rows that they know.
 
 In domain is what the stage's own filter admits, in val and in test alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from stages.calibrating.published import Manifest, Mask, PublishedTeacher
+from stages.calibrating.published import STAGES, Mask, PublishedTeacher, read_checked_card
 from stages.config import Filter
+from stages.modeling.card import CARD_FILE, TeacherCard, read_card
+from stages.records.folder import ManifestFolder
+from stages.records.views import select
 from stages.runtime.errors import UserError
 
 
@@ -45,7 +50,7 @@ class StageRows:
 
 
 def stage_rows(
-    manifest: Manifest, *, rows: Filter, stage: str, started_from: Mapping[str, Filter]
+    manifest: ManifestFolder, *, rows: Filter, stage: str, started_from: Mapping[str, Filter]
 ) -> StageRows:
     """Choose the rows by the filter that the stage's teachers were trained with.
 
@@ -73,54 +78,114 @@ def stage_rows(
 
 
 def rows_of(
-    teachers: Sequence[PublishedTeacher],
-    *,
-    manifest: Manifest,
-    earlier: Sequence[Sequence[PublishedTeacher]],
+    teachers: Sequence[PublishedTeacher], *, models: Path, manifest: ManifestFolder
 ) -> StageRows:
     """Choose the rows of a stage, by the filter that all of its teachers were trained with.
 
-    `earlier` are the teachers of the stages that they started from, in the same order.
-
     Raises:
-        UserError: if they were not trained with one filter, or know less than they started from.
+        UserError: if they were not trained with one filter, or `models` does not hold what they
+            started from.
     """
-    for older in earlier:
-        for teacher, start in zip(teachers, older, strict=True):
-            _require_start(teacher, start)
-    return stage_rows(
-        manifest,
-        rows=_filter_of(teachers),
-        stage=teachers[0].stage,
-        started_from={older[0].stage: _filter_of(older) for older in earlier},
-    )
-
-
-def lineage(stage: str, *, init_from: Mapping[str, str | None]) -> list[str]:
-    """The stages that a stage started from, the nearest first."""
-    found: list[str] = []
-    while (earlier := init_from.get(found[-1] if found else stage)) is not None:
-        found.append(earlier)
-    return found
-
-
-def _require_start(teacher: PublishedTeacher, start: PublishedTeacher) -> None:
-    seen, seen_before = (set(one.logits.index[one.logits["seen"]]) for one in (teacher, start))
-    if unknown := seen_before - seen:
-        raise UserError(
-            f"params.yaml: {teacher.stage}.init_from: {start.stage}, but models/{teacher.stage}/"
-            f"{teacher.name} has not seen {len(unknown)} rows that {start.stage} has; run "
-            f"`dvc repro {teacher.stage}@{teacher.name}`"
-        )
-
-
-def _filter_of(teachers: Sequence[PublishedTeacher]) -> Filter:
-    """Return the filter that all teachers of a stage were trained with."""
     first = teachers[0]
     for teacher in teachers[1:]:
         if teacher.filter != first.filter:
             raise UserError(
-                f"models/{first.stage}: alignmentreport.json: filter: {first.name} and "
-                f"{teacher.name} were trained on other rows; train them again with one recipe"
+                f"models/{first.stage}: teacher.json: filter: {first.name} and {teacher.name} "
+                "were trained on other rows; train them again with one recipe"
             )
-    return first.filter
+    started_from = {
+        card.stage: card.filter
+        for teacher in teachers
+        for card in _earlier_cards(teacher, models=models, manifest=manifest)
+    }
+    return stage_rows(manifest, rows=first.filter, stage=first.stage, started_from=started_from)
+
+
+def _earlier_cards(
+    teacher: PublishedTeacher, *, models: Path, manifest: ManifestFolder
+) -> Iterator[TeacherCard]:
+    """Read the cards of the weights that a teacher started from, the nearest first."""
+    stage, start = teacher.stage, teacher.started_from
+    while start is not None:
+        if start.stage not in STAGES[: STAGES.index(stage)]:
+            raise UserError(
+                f"models/{stage}/{teacher.name}/teacher.json: started_from.stage: expected a "
+                f"stage before {stage}, got {start.stage}; run `dvc repro {stage}@{teacher.name}`"
+            )
+        card = read_checked_card(models / start.stage / teacher.name, manifest=manifest)
+        if card.weights_sha256 != start.weights_sha256:
+            raise UserError(
+                f"models/{stage}/{teacher.name}/teacher.json: started_from: expected the weights "
+                f"of models/{start.stage}/{teacher.name}, {card.weights_sha256[:12]}…, got "
+                f"{start.weights_sha256[:12]}…; run `dvc repro {stage}@{teacher.name}`"
+            )
+        yield card
+        stage, start = start.stage, card.started_from
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Rows by id, and the pictures of their groups by the hash of their pixels."""
+
+    ids: frozenset[str] = frozenset()
+    sha256: frozenset[str] = frozenset()
+
+    def among(self, rows: pd.DataFrame) -> Mask:
+        """Mark the rows (N,) that are here, or a copy of them.
+
+        In a table of another manifest a copy is a picture with the same pixels as one here.
+        """
+        known = rows["id"].isin(self.ids) | rows["sha256"].isin(self.sha256)
+        return np.asarray(known, dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What weights learnt from, and the val rows that chose and calibrated them.
+
+    `unknown` says why nothing is known of some weights; empty if all is known.
+    """
+
+    trained: Pictures
+    val: Pictures
+    unknown: str
+
+
+def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: ManifestFolder) -> Past:
+    """Find the past of the teachers with these weights, and of the weights that they started from.
+
+    They are looked for in `models/<stage>/<teacher>`. Weights that several folders hold (0 epochs
+    pass those of an earlier stage through) have the past of them all.
+    """
+    cards = defaultdict(list)
+    for path in sorted(path for stage in STAGES for path in models.glob(f"{stage}/*/{CARD_FILE}")):
+        card = read_card(path.parent)
+        cards[card.weights_sha256].append(card)
+    wanted, known = list(weights_sha256), set()
+    chosen = []
+    while wanted:
+        weights = wanted.pop()
+        if weights in known:
+            continue
+        known.add(weights)
+        if weights not in cards:
+            reason = f"no teacher below {models.name}/ has the weights {weights[:12]}…"
+            return Past(Pictures(), Pictures(), reason)
+        for card in cards[weights]:
+            if card.manifest_sha256 != manifest.sha256:
+                reason = f"{card.stage}/{card.teacher} was trained on another manifest than the one"
+                return Past(Pictures(), Pictures(), f"{reason} at hand")
+            if card.started_from is not None:
+                wanted.append(card.started_from.weights_sha256)
+            # Training was thinned by `max_per_class`, val was not.
+            key, groups = f"{card.stage}.filter", manifest.source_groups
+            thinned = select(manifest.rows, card.filter, key=key, source_groups=groups)
+            whole = manifest.admitted(card.filter, key=key)
+            chosen += [thinned[thinned["split"] == "train"], whole[whole["split"] == "val"]]
+    rows = pd.concat(chosen)
+    pictures = []
+    for split in ("train", "val"):
+        groups_ = set(rows.loc[rows["split"] == split, "group"])
+        whole = manifest.rows[manifest.rows["group"].isin(groups_)]
+        pictures.append(Pictures(frozenset(whole["id"]), frozenset(whole["sha256"])))
+    return Past(*pictures, "")

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,9 +15,15 @@ from stages.calibrating.calibration_file import (
     StageChoice,
     stage_models_file,
 )
-from stages.calibrating.models import FUSED_NAMES, stage_models
-from stages.calibrating.predictions import FittedModel, Predictions, fit_model, report_model
-from stages.calibrating.published import STAGES, Manifest, PublishedTeacher
+from stages.calibrating.predictions import (
+    FUSED_NAMES,
+    FittedModel,
+    Predictions,
+    fit_model,
+    report_model,
+    stage_models,
+)
+from stages.calibrating.published import STAGES, PublishedTeacher
 from stages.calibrating.score_rows import Row, held_out_rows, score_rows
 from stages.calibrating.score_table import (
     DIGITS,
@@ -25,7 +32,7 @@ from stages.calibrating.score_table import (
     paired_table,
     score_table,
 )
-from stages.calibrating.stage_rows import StageRows, lineage, rows_of
+from stages.calibrating.stage_rows import StageRows, rows_of
 from stages.calibrating.verdict import (
     DIFFERENCES,
     bias_rows,
@@ -35,6 +42,7 @@ from stages.calibrating.verdict import (
 )
 from stages.config import Calibrate
 from stages.faces.labels import CLASSES
+from stages.records.folder import ManifestFolder
 from stages.scoring.temperature import HIGHEST, LOWEST
 
 _HEADLINE = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
@@ -59,27 +67,20 @@ class Study:
 def study(
     teachers: Mapping[str, Sequence[PublishedTeacher]],
     *,
-    manifest: Manifest,
+    manifest: ManifestFolder,
     settings: Calibrate,
     seed: int,
-    init_from: Mapping[str, str | None],
+    models_folder: Path,
 ) -> Study:
     """Fit every model on val of its stage, score and compare those that are shown, choose a stage.
 
-    `init_from` names the stage whose weights each stage started from, if any.
-
     Raises:
-        UserError: if rows are missing, filters differ within a stage, or a stage did not start
-            from what is said.
+        UserError: if rows are missing, filters differ within a stage, or a teacher started
+            from weights that its folder in `models_folder` does not hold.
     """
     resampling = resampling_of(settings, seed=seed)
     rows = {
-        stage: rows_of(
-            teachers[stage],
-            manifest=manifest,
-            earlier=[teachers[older] for older in lineage(stage, init_from=init_from)],
-        )
-        for stage in STAGES
+        stage: rows_of(teachers[stage], models=models_folder, manifest=manifest) for stage in STAGES
     }
     models = {
         (stage, model.name): model

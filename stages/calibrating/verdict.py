@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from stages.calibrating.calibration import Resampling, fit, no_fits
-from stages.calibrating.models import Model
 from stages.calibrating.predictions import (
     BY_FOLDS,
     FittedModel,
+    Model,
     Predictions,
     no_predictions,
     predict_held_out,

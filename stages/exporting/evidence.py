@@ -7,14 +7,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from stages.calibrating.published import read_manifest_folder
 from stages.config import Export
 from stages.exporting.bundle import Bundle
 from stages.exporting.held_out import HeldOut
 from stages.exporting.seen import seen_ids
 from stages.exporting.view import Preparation, spread
 from stages.faces.decode import Image
-from stages.records.folder import MANIFEST_FILE
+from stages.records.folder import MANIFEST_FILE, read_folder
 from stages.runtime.errors import UserError
 
 
@@ -40,7 +39,7 @@ def gather(
         UserError: if there are none, an image is missing, or the teachers belong to another
             manifest.
     """
-    manifest = read_manifest_folder(manifests)
+    manifest = read_folder(manifests)
     if manifest.sha256 != bundle.cards[0].manifest_sha256:
         raise UserError(
             f"{manifests.name}/{MANIFEST_FILE}: expected the teachers' manifest "

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.calibrating.past import find_past
-from stages.calibrating.published import Manifest
+from stages.calibrating.stage_rows import find_past
 from stages.exporting.bundle import Bundle
+from stages.records.folder import ManifestFolder
 from stages.runtime.errors import UserError
 
 
-def seen_ids(models: Path, bundle: Bundle, *, manifest: Manifest) -> frozenset[str]:
+def seen_ids(models: Path, bundle: Bundle, *, manifest: ManifestFolder) -> frozenset[str]:
     """Ids of rows that some teacher was trained on, or that share a group with such a row.
 
     In its stage or in the one that it started from. Of val, test and gate rows `logits.parquet`
