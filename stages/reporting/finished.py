@@ -99,7 +99,7 @@ class Finished:
 
     def fit(self, model: str = "", *, stage: str = "") -> ModelCalibration:
         """Return what was fitted for a model; by default for the exported one."""
-        fits = {
+        fits: dict[tuple[str, str], ModelCalibration] = {
             (name, key): fit
             for name, fitted in self.calibration.stages.items()
             for key, fit in fitted.models.items()
