@@ -22,7 +22,7 @@ from stages.calibrating.predictions import (
 )
 from stages.calibrating.published import read_teacher
 from stages.calibrating.score_rows import score_rows
-from stages.calibrating.score_table import DIGITS, score_table
+from stages.calibrating.score_table import COLUMNS, DIGITS, score_table
 from stages.calibrating.stage_rows import StageRows, find_past, rows_of
 from stages.calibrating.study import model_rows
 from stages.computing.device import choose_device, choose_dtype
@@ -248,5 +248,5 @@ def _evaluation(
 
 def _records(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     table = score_table(rows).round(DIGITS).astype(object)
-    records: list[dict[str, Any]] = table.where(table.notna(), None).to_dict("records")
-    return records
+    cells = table.where(table.notna(), None).to_numpy().tolist()
+    return [dict(zip(COLUMNS, row, strict=True)) for row in cells]

@@ -1,12 +1,10 @@
 """An evaluation -> a table for people."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from stages.calibrating.calibration_file import Ends
-from stages.calibrating.score_table import CHOOSING
+from stages.calibrating.score_table import CHOOSING, FLOORS
 from stages.scoring.confidence import floor_cell
 from tools.evaluation import Evaluation
 
@@ -19,12 +17,15 @@ _TITLES = {
 }
 _WIDTH, _TITLE_WIDTH = 20, 34
 
+ScoreRow = Mapping[str, Any]
+
 
 def readable(evaluation: Evaluation) -> str:
     """Show what was fitted, then each place, raw and calibrated, with intervals."""
     lines = list(_head_lines(evaluation))
-    for place, rows in pd.DataFrame(evaluation.scores).groupby("rows", sort=False):
-        title = str(place).replace("gate:", "gate ").replace("file:", "rows of ")
+    for place in dict.fromkeys(row["rows"] for row in evaluation.scores):
+        title = place.replace("gate:", "gate ").replace("file:", "rows of ")
+        rows = [row for row in evaluation.scores if row["rows"] == place]
         lines += ["", *_place_lines(title, rows)]
     return "\n".join(lines)
 
@@ -63,41 +64,40 @@ def _temperature(value: float, ends: Ends | None, no_fit: str | None, about: str
     return f"{value:.4f} [{ends[0]:.3f} {ends[1]:.3f}], {about}"
 
 
-def _place_lines(title: str, rows: pd.DataFrame) -> Iterator[str]:
-    for row in rows[rows["by"] == "left_out"].itertuples():
-        if row.value:
-            yield f"{title}: {row.value:.0f} rows left out: {row.part}"
-    whole = rows[rows["metric"] == "classes"].iloc[0]
-    if not whole["n"]:
+def _place_lines(title: str, rows: Sequence[ScoreRow]) -> Iterator[str]:
+    parts: dict[tuple[str, ...], dict[str, ScoreRow]] = {}
+    for row in rows:
+        key = (row["by"], row["part"], row["label_rule"], row["probabilities"])
+        parts.setdefault(key, {})[row["metric"]] = row
+        if row["by"] == "left_out" and row["value"]:
+            yield f"{title}: {row['value']:.0f} rows left out: {row['part']}"
+    whole = parts["all", "", "majority", "calibrated"]
+    n, fitted_on = whole["classes"]["n"], whole["classes"]["fitted_on"]
+    if not n:
         yield f"{title}: no rows"
         return
-    parts = {
-        key: {row["metric"]: row for row in part.to_dict("records")}
-        for key, part in rows.groupby(["by", "part", "label_rule", "probabilities"], sort=False)
-    }
-    if (rows["metric"] == "ece").sum() == 0:
-        cells = parts["all", "", "majority", "calibrated"]
-        told = ", ".join(f"{_TITLES[name]} {_interval(cells[name])}" for name in CHOOSING)
-        yield f"{title}, by folds: {whole['n']} rows: {told}"
+    if "ece" not in whole:
+        cells = ", ".join(f"{_TITLES[name]} {_interval(whole[name])}" for name in CHOOSING)
+        yield f"{title}, by folds: {n} rows: {cells}"
         return
-    yield f"{title}: {whole['n']} rows; fitted on {whole['fitted_on']}"
+    yield f"{title}: {n} rows; fitted on {fitted_on}"
+    if "in_domain" in whole and (in_domain := whole["in_domain"]["value"]):
+        yield f"{title}: {in_domain:.0f} rows are in domain: they are no other data"
     yield f"  {'':<{_TITLE_WIDTH}}{_columns(_TITLES)}ECE floor (95 %)"
-    for (by, part, rule, probabilities), cells in parts.items():
-        if "in_domain" in cells and (in_domain := cells["in_domain"]["value"]):
-            yield f"{title}: {in_domain:.0f} rows are in domain: they are no other data"
-        if "ece" in cells:
-            n = cells["ece"]["n"]
-            name = f"{part}{' px' if by == 'native_px' else ''}, n {n}"
-            name = {"all": probabilities, "row_set": part}.get(by, name)
-            floor = {key: cells[key]["value"] for key in ("ece_floor", "ece_floor_95")}
-            values = {key: _interval(cells[key]) for key in _TITLES}
-            yield f"  {name:<{_TITLE_WIDTH}}{_columns(values)}{floor_cell(floor)}"
+    for (by, part, rule, probabilities), scores in parts.items():
+        if "ece" in scores:
+            name = f"{part}{' px' if by == 'native_px' else ''}, n {scores['ece']['n']}"
+            name = probabilities if by == "all" else name
+            floor = {key: scores[key]["value"] for key in FLOORS}
+            values = _columns({key: _interval(scores[key]) for key in _TITLES})
+            yield f"  {name:<{_TITLE_WIDTH}}{values}{floor_cell(floor)}"
         elif rule == "votes":
-            kl = cells["kl"]
+            kl = scores["kl"]
             yield f"  votes, {probabilities:<{_TITLE_WIDTH - 7}}KL {_interval(kl)}, n {kl['n']}"
-    classes = rows[rows["by"] == "class"].itertuples()
+    classes = [row for row in rows if row["by"] == "class"]
     yield "  F1: " + ", ".join(
-        f"{row.part} {row.value:.3f}" if row.n else f"{row.part} no rows" for row in classes
+        f"{row['part']} {row['value']:.3f}" if row["n"] else f"{row['part']} no rows"
+        for row in classes
     )
 
 
@@ -105,5 +105,5 @@ def _columns(cells: Mapping[str, str]) -> str:
     return "".join(f"{cells[name]:<{_WIDTH}}" for name in _TITLES)
 
 
-def _interval(row: Mapping[str, Any]) -> str:
+def _interval(row: ScoreRow) -> str:
     return f"{row['value']:.3f} [{row['low']:.3f} {row['high']:.3f}]"

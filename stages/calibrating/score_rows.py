@@ -77,7 +77,7 @@ def vote_rows(predictions: Predictions, *, resampling: Resampling) -> Iterator[R
         probabilities: Floats = getattr(kept.probabilities, name)
         kl = kl_estimate(probabilities, shares, resamples=resamples)
         about = {"label_rule": "votes", "probabilities": name}
-        yield _row(kept, "kl", n=len(shares), **_interval(kl), **about)
+        yield _row(kept, "kl", n=len(shares), **interval_of(kl), **about)
 
 
 def source_masks(rows: pd.DataFrame) -> dict[str, Mask]:
@@ -130,7 +130,7 @@ def _part(
     drawn = draw(values, targets, resamples=resamples, bins=bins)
     about = {"n": len(targets), "by": by, "part": part, "probabilities": probabilities}
     for metric, estimate in estimates(drawn, floor=floor).items():
-        yield _row(predictions, metric, **_interval(estimate), **about)
+        yield _row(predictions, metric, **interval_of(estimate), **about)
     yield _row(predictions, "ece_floor", value=floor.mean, **about)
     yield _row(predictions, "ece_floor_95", value=floor.percentile_95, **about)
     if probabilities == "calibrated":
@@ -151,11 +151,12 @@ def _class_rows(predictions: Predictions, resamples: Resamples, *, bins: int) ->
     drawn = draw(predictions.probabilities.calibrated, targets, resamples=resamples, bins=bins)
     count = np.bincount(targets, minlength=len(CLASSES))
     for name, n, f1 in zip(CLASSES, count, f1_estimates(drawn), strict=True):
-        values = _interval(f1) if n else {}
+        values = interval_of(f1) if n else {}
         yield _row(predictions, "f1", n=int(n), by="class", part=name, **values)
 
 
-def _interval(estimate: Estimate) -> dict[str, float]:
+def interval_of(estimate: Estimate) -> dict[str, float]:
+    """Return the columns of a value and its interval."""
     low, high = estimate.interval
     return {"value": estimate.value, "low": low, "high": high}
 

@@ -38,6 +38,7 @@ _VOCABULARY: Mapping[str, tuple[str, ...]] = {
     "decision": ("argmax",),
     "metric": (*METRICS, *FLOORS, "classes", "f1", "kl", "in_domain", "rows"),
 }  # fmt: skip
+_PART = ("by", "part", "label_rule", "probabilities")
 _NUMBERS = ("n", "value", "low", "high")
 _PLACE = r"test|val|(gate|file):.+"
 _WEIGHTS = r"[0-9a-f]{64}([-+][0-9a-f]{64})*"
@@ -58,7 +59,7 @@ def score_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Raises:
         ValueError: if a promised number is missing, not finite or there twice.
     """
-    table = _table(rows, columns=COLUMNS)
+    table = _table(pd.DataFrame(list(rows), columns=list(COLUMNS)))
     _check_complete(table)
     return table
 
@@ -69,7 +70,7 @@ def paired_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Raises:
         ValueError: if a number is missing, not finite or there twice.
     """
-    return _table(rows, columns=PAIRED_COLUMNS)
+    return _table(pd.DataFrame(list(rows), columns=list(PAIRED_COLUMNS)))
 
 
 def write_scores(path: Path, table: pd.DataFrame) -> None:
@@ -151,11 +152,13 @@ def _schema(columns: Iterable[str]) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(cells, checks=[missing, ordered], strict=True, unique=key)
 
 
-_SCHEMAS = {columns: _schema(columns) for columns in (COLUMNS, PAIRED_COLUMNS)}
+_SCHEMAS: Mapping[tuple[str, ...], pa.DataFrameSchema] = {
+    columns: _schema(columns) for columns in (COLUMNS, PAIRED_COLUMNS)
+}
 
 
-def _table(rows: Iterable[Mapping[str, Any]], *, columns: tuple[str, ...]) -> pd.DataFrame:
-    table = pd.DataFrame(list(rows), columns=list(columns))
+def _table(table: pd.DataFrame) -> pd.DataFrame:
+    columns = tuple(table.columns)
     types = dict.fromkeys(_NUMBERS[1:], float) | {"n": "int64"}
     table = table.astype({name: types.get(name, "str") for name in columns})
     checked: pd.DataFrame = _SCHEMAS[columns].validate(table)
@@ -170,7 +173,9 @@ def _read(path: Path, *, columns: tuple[str, ...]) -> pd.DataFrame:
     texts = dict.fromkeys(set(columns) - set(_NUMBERS), "str")
     try:
         table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty)
-        return _table(table.to_dict("records"), columns=columns)
+        if tuple(table.columns) != columns:
+            raise ValueError(f"columns: expected {list(columns)}, got {list(table.columns)}")
+        return _table(table)
     except (ValueError, pa.errors.SchemaError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -180,44 +185,40 @@ def _read(path: Path, *, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _check_complete(table: pd.DataFrame) -> None:
-    """Refuse a table of scores in which a promised number is missing.
+    """Refuse scores in which a promised number is missing.
 
-    Each part of some rows has all metrics, the parts of a place have the rows of the whole, and
-    every class is there.
+    Each part of a place has all metrics, the parts have the rows of the whole, and all seven
+    classes are there.
     """
-    whole = {*METRICS, *FLOORS}
-    for keys, part in table.groupby(["stage", "model", "rows"], sort=False):
-        place = part.groupby(["by", "part", "label_rule", "probabilities"], sort=False)
-        for (by, name, rule, probabilities), rows in place:
-            metrics, n = set(rows["metric"]), rows["n"].iloc[0]
-            expected: tuple[set[str], ...] = ({"f1"},) if by == "class" else ({"rows"},)
-            if rule == "votes":
-                expected = ({"kl"},)
-            elif by not in ("class", "left_out"):
-                promised = whole if probabilities == "raw" else whole | {"classes"}
-                expected = (promised,) if n else ({"classes"},)
-                if keys[2].startswith("gate:") and by == "all" and probabilities == "calibrated":
-                    expected = tuple(metrics_ | {"in_domain"} for metrics_ in expected)
-                if keys[2] == "val":
-                    expected = (*expected, {*CHOOSING, "classes"})
-            if metrics not in expected:
-                lacking = sorted(expected[0] - metrics) or sorted(metrics - expected[0])
-                raise ValueError(f"scores: {keys}: {by} {name} {probabilities}: metrics {lacking}")
-        _check_parts(part, keys=keys)
-
-
-def _check_parts(place: pd.DataFrame, *, keys: Any) -> None:
-    calibrated = place[
-        (place["probabilities"] == "calibrated") & (place["label_rule"] == "majority")
-    ]
-    total = calibrated.loc[(calibrated["by"] == "all") & (calibrated["metric"] == "classes"), "n"]
-    if total.empty:
-        raise ValueError(f"scores: {keys}: no row of all")
-    if not (calibrated["metric"] == "ece").any():
-        return
-    for by, metric in (("source", "classes"), ("native_px", "classes"), ("class", "f1")):
-        parts = calibrated[(calibrated["by"] == by) & (calibrated["metric"] == metric)]
-        if parts["n"].sum() != total.iloc[0]:
-            raise ValueError(f"scores: {keys}: parts by {by} hold {parts['n'].sum()} rows")
-        if by == "class" and list(parts["part"]) != list(CLASSES):
-            raise ValueError(f"scores: {keys}: classes: got {list(parts['part'])}")
+    full = {*METRICS, *FLOORS}
+    for (stage, model, place), rows in table.groupby(["stage", "model", "rows"], sort=False):
+        shown = f"scores: {stage} {model}: {place}"
+        parts: dict[tuple[str, ...], int] = {}
+        for _, part in rows.groupby(list(_PART), sort=False):
+            by, name, rule, probabilities = part[list(_PART)].iloc[0]
+            n, metrics = int(part["n"].iloc[0]), set(part["metric"])
+            parts[by, name, rule, probabilities] = n
+            expected = full if probabilities == "raw" else full | {"classes"}
+            if rule == "votes" or by in ("class", "left_out"):
+                expected = {"kl" if rule == "votes" else "f1" if by == "class" else "rows"}
+            elif n == 0:
+                expected = {"classes"}
+            elif place == "val" and "ece" not in rows["metric"].to_numpy():
+                expected = {*CHOOSING, "classes"}
+            if str(place).startswith("gate:") and (by, probabilities) == ("all", "calibrated"):
+                expected = expected | {"in_domain"}
+            if metrics != expected:
+                wrong = sorted(metrics ^ expected)
+                raise ValueError(f"{shown}: {by} {name}: {probabilities}: missing or extra {wrong}")
+        total = parts.get(("all", "", "majority", "calibrated"))
+        if total is None:
+            raise ValueError(f"{shown}: no calibrated scores of all rows")
+        if "ece" in rows["metric"].to_numpy():
+            if ("all", "", "majority", "raw") not in parts:
+                raise ValueError(f"{shown}: no raw scores")
+            for by in ("source", "native_px", "class"):
+                counts = [n for key, n in parts.items() if key[0] == by]
+                if sum(counts) != total:
+                    raise ValueError(f"{shown}: {by}: expected {total} rows, got {sum(counts)}")
+            if [name for by, name, *_ in parts if by == "class"] != list(CLASSES):
+                raise ValueError(f"{shown}: class: expected a row for each of {list(CLASSES)}")

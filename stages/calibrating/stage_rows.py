@@ -183,9 +183,11 @@ def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: Manifest
             whole = manifest.admitted(card.filter, key=key)
             chosen += [thinned[thinned["split"] == "train"], whole[whole["split"] == "val"]]
     rows = pd.concat(chosen)
-    pictures = []
-    for split in ("train", "val"):
-        groups_ = set(rows.loc[rows["split"] == split, "group"])
-        whole = manifest.rows[manifest.rows["group"].isin(groups_)]
-        pictures.append(Pictures(frozenset(whole["id"]), frozenset(whole["sha256"])))
-    return Past(*pictures, "")
+    trained, val = (_pictures(rows[rows["split"] == split], manifest) for split in ("train", "val"))
+    return Past(trained, val, "")
+
+
+def _pictures(rows: pd.DataFrame, manifest: ManifestFolder) -> Pictures:
+    """Gather the rows and all that share a group with them."""
+    whole = manifest.rows[manifest.rows["group"].isin(set(rows["group"]))]
+    return Pictures(frozenset(whole["id"]), frozenset(whole["sha256"]))

@@ -22,16 +22,14 @@ from stages.calibrating.predictions import (
     predict_held_out,
     predict_places,
 )
-from stages.calibrating.published import STAGES, Mask
-from stages.calibrating.score_rows import source_masks
+from stages.calibrating.published import STAGES
+from stages.calibrating.score_rows import Row, interval_of, source_masks
 from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, number, pick
 from stages.calibrating.stage_rows import KeptRows, StageRows
-from stages.scoring.bootstrap import Estimate, Resamples, draw, paired_differences
+from stages.scoring.bootstrap import draw, paired_differences
 
 # What is compared, second minus first: above 0 in macro-F1 and below 0 in NLL speak for the second.
 DIFFERENCES = ("macro_f1", "nll")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def bias_rows(fitted: FittedModel, *, resampling: Resampling) -> Iterator[Row]:
     for metric, change in changes.items():
         yield (
             _blank(metric, n=len(val))
-            | _interval(change)
+            | interval_of(change)
             | {
                 "what": BIAS_GAIN,
                 "stage": fitted.model.stage,
@@ -202,31 +200,30 @@ def _predict_shared(
 def _difference_rows(
     first: Predictions, second: Predictions, *, resampling: Resampling, by_source: bool = False
 ) -> Iterator[Row]:
+    """Yield each difference on all rows and by source; `n` 0 without a row."""
     assert np.array_equal(first.rows["id"], second.rows["id"]), "compared on the same rows only"
-    if first.rows.empty:
-        for metric in DIFFERENCES:
-            yield _row(first, second, metric, n=0)
-        return
-    draws = resampling.resamples(first.rows["group"].tolist())
-    parts: list[tuple[str, str, Mask]] = [("all", "", np.ones(len(first.rows), dtype=bool))]
+    n = len(first.rows)
+    parts = {("all", ""): np.ones(n, dtype=bool)}
     if by_source:
-        parts += [("source", name, mask) for name, mask in source_masks(first.rows).items()]
-    for by, part, mask in parts:
-        pair = (first.only(mask), second.only(mask))
-        changes = _differences(*pair, resamples=draws.only(mask), bins=resampling.bins)
-        for metric, change in changes.items():
-            n = int(mask.sum())
-            yield _row(*pair, metric, n=n, by=by, part=part, **_interval(change))
-
-
-def _differences(
-    first: Predictions, second: Predictions, *, resamples: Resamples, bins: int
-) -> dict[str, Estimate]:
-    before, after = (
-        draw(part.probabilities.calibrated, part.targets, resamples=resamples, bins=bins)
-        for part in (first, second)
-    )
-    return paired_differences(before, after, metrics=DIFFERENCES)
+        masks = source_masks(first.rows)
+        parts |= {("source", name): mask for name, mask in masks.items()}
+    draws = resampling.resamples(first.rows["group"].tolist()) if n else None
+    for (by, part), mask in parts.items():
+        about = {"n": int(mask.sum()), "by": by, "part": part}
+        if draws is None:
+            yield from (_row(first, second, metric, **about) for metric in DIFFERENCES)
+            continue
+        before, after = (
+            draw(
+                side.probabilities.calibrated[mask],
+                side.targets[mask],
+                resamples=draws.only(mask),
+                bins=resampling.bins,
+            )
+            for side in (first, second)
+        )
+        for metric, change in paired_differences(before, after, metrics=DIFFERENCES).items():
+            yield _row(first, second, metric, **about) | interval_of(change)
 
 
 def _row(first: Predictions, second: Predictions, metric: str, **values: Any) -> Row:
@@ -237,8 +234,3 @@ def _row(first: Predictions, second: Predictions, metric: str, **values: Any) ->
 
 def _blank(metric: str, **values: Any) -> Row:
     return {"stage": "", "teacher": "", "by": "all", "part": "", "metric": metric} | values
-
-
-def _interval(estimate: Estimate) -> dict[str, float]:
-    low, high = estimate.interval
-    return {"value": estimate.value, "low": low, "high": high}
