@@ -16,9 +16,9 @@ from benchmarks.command import Figures, as_lines
 from benchmarks.machine import describe_machine
 from stages import config
 from stages.calibrating.calibration import Calibration
-from stages.exporting.calibrated import CalibratedTeacher
-from stages.exporting.latency import BATCHES, measure_latency
-from stages.exporting.onnx_file import to_onnx, write_onnx
+from stages.exporting.checks import measure_latency
+from stages.exporting.export_files import BATCHES
+from stages.exporting.onnx_file import CalibratedModel, to_onnx, write_onnx
 from stages.exporting.variants import VARIANTS
 from stages.modeling.teacher import build_teacher
 
@@ -53,25 +53,27 @@ def measure(backbone: str, *, size: int) -> Figures:
     torch.manual_seed(0)
     section = config.Teacher(backbone=backbone)
     teacher = build_teacher(section, image_size=size, scale=30.0, key="teachers.benchmark")
-    model = CalibratedTeacher(teacher, calibration=Calibration((1.0,), 1.5)).eval()
+    model = CalibratedModel([teacher], calibration=Calibration((1.0,), 1.5)).eval()
     with tempfile.TemporaryDirectory() as name:
         files = _export(Path(name), model, size=size)
-        found = measure_latency(files, model, torch.randn(max(BATCHES), 3, size, size))
+        latency = measure_latency(files, model, torch.randn(max(BATCHES), 3, size, size))
         sizes = {name: round(path.stat().st_size / 1e6, 1) for name, path in files.items()}
-    taken = found["latency_ms"]
     shares = {
         f"{name}_batch_{batch}": round(
-            taken[f"{name}_batch_{batch}"] / taken[f"torch_batch_{batch}"], 3
+            latency.milliseconds[f"{name}_batch_{batch}"]
+            / latency.milliseconds[f"torch_batch_{batch}"],
+            3,
         )
         for name in files
         for batch in BATCHES
     }
-    (setting,) = found.pop("latency_setting")
     about = {"backbone": backbone, "image_px": size, "megabytes": sizes}
-    return about | {"of_torchs_time": shares} | found | setting
+    times = {"latency_ms": latency.milliseconds, "images_per_s": latency.images_per_s}
+    repeats = {f"repeats_batch_{batch}": count for batch, count in latency.repeats.items()}
+    return about | {"of_torchs_time": shares} | times | {"threads": latency.threads} | repeats
 
 
-def _export(folder: Path, model: CalibratedTeacher, *, size: int) -> dict[str, Path]:
+def _export(folder: Path, model: CalibratedModel, *, size: int) -> dict[str, Path]:
     proto = to_onnx(model, image_size=size, opset=_OPSET)
     files = {name: folder / f"{name}.onnx" for name in ("onnx", *VARIANTS)}
     write_onnx(files["onnx"], proto, metadata={})

@@ -15,7 +15,6 @@ from stages.runtime.door import run_door
 STANDARDIZED = Path("standardized")
 MANIFESTS = Path("manifests")
 MODELS = Path("models")
-SCORES = Path("metrics/teachers.json")
 METRICS = Path("metrics/export.json")
 
 logger = logging.getLogger(__name__)
@@ -32,47 +31,51 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work() -> None:
-    """Load, label, export, check, publish; nothing is published unless all of it holds."""
+    """Load, export, check, label, publish; nothing is published unless all of it holds."""
+    from stages.calibrating.score_table import read_scores
     from stages.config import load_params
-    from stages.exporting.bundle import read_bundle
-    from stages.exporting.evidence import gather
-    from stages.exporting.hashes import write_hash_manifest
+    from stages.exporting import reference
+    from stages.exporting.bundle import export_bundle, label_rows, read_bundle, write_hash_manifest
+    from stages.exporting.export_files import LATENCY_FILE, PARITY_FILE
     from stages.exporting.metadata import read_cut
-    from stages.exporting.model_card import Facts, write_model_card
-    from stages.exporting.release import copy_reference, export_models, export_teachers
-    from stages.exporting.schema import check_export_metrics
-    from stages.exporting.scores import read_scores
+    from stages.exporting.model_card import scores_of, training_rows, write_model_card
+    from stages.exporting.rows import FaceReader, choose_rows
     from stages.exporting.soft_labels import write_soft_labels
-    from stages.exporting.training_rows import rows_by_source
-    from stages.exporting.view import Preparation, read_view
-    from stages.runtime.files import published_folder, write_json
+    from stages.runtime.files import published_folder, write_bytes, write_json
 
     params = load_params()
     settings, cutting = params.export, params.standardize
-    bundle = read_bundle(MODELS)
-    scores = read_scores(SCORES, bundle)
-    rows = rows_by_source(MODELS, bundle.stage, teacher=bundle.cards[0].teacher)
-    cut = read_cut(STANDARDIZED, margin=cutting.crop_margin, max_side_px=cutting.max_side_px)
     view = MANIFESTS / f"{settings.soft_labels_view}.csv"
-    labelled = read_view(view)
-    preparation = Preparation(STANDARDIZED, bundle.cards[0], params.machine)
+    bundle = read_bundle(MODELS)
+    scores = scores_of(read_scores(MODELS / "calibrated" / "scores.csv"), bundle)
+    learnt = training_rows(MODELS, bundle.card)
+    cut = read_cut(STANDARDIZED, margin=cutting.crop_margin, max_side_px=cutting.max_side_px)
+    reader = FaceReader(STANDARDIZED, bundle.card, params.machine)
+    rows = choose_rows(view, MODELS, bundle.ensemble.cards, reader=reader, settings=settings)
     with published_folder(MODELS / "export") as folder:
-        evidence = gather(MANIFESTS, MODELS, bundle, preparation=preparation, settings=settings)
-        report = export_models(folder, bundle, evidence=evidence, cut=cut, settings=settings)
-        export_teachers(folder, bundle, images=evidence.images)
-        copy_reference(folder)
-        faces = preparation.faces(labelled)
-        logits = [faces.logits(member.model) for member in bundle.members.values()]
+        parity, latency = export_bundle(folder, bundle, rows, cut=cut, settings=settings)
+        write_json(folder / PARITY_FILE, parity.model_dump(mode="json"))
+        write_json(folder / LATENCY_FILE, latency.model_dump(mode="json"))
+        write_bytes(folder / "reference.py", Path(reference.__file__).read_bytes())
+        probabilities = label_rows(bundle, rows)
         labels = write_soft_labels(
-            folder, labelled, bundle.probabilities(logits), seen=evidence.seen, settings=settings
+            folder, rows.labelled, probabilities, seen=rows.seen, settings=settings
         )
-        facts = Facts(bundle, settings.opset, cutting.sources, rows, scores, report, labels)
-        write_model_card(folder, facts)
+        write_model_card(
+            folder,
+            bundle,
+            scores,
+            opset=settings.opset,
+            sources=cutting.sources,
+            rows=learnt,
+            parity=parity,
+            labels=labels,
+        )
         write_hash_manifest(folder, bundle, view=view, soft_labels=labels)
-        metrics = {"export": {bundle.stage: report | {"soft_labels": labels}}}
-        check_export_metrics(metrics)
-    write_json(METRICS, metrics)
-    logger.info("models/export: %d models, soft labels of %d rows", len(report), len(labelled))
+    write_json(METRICS, parity.metrics())
+    logger.info(
+        "models/export: %d models, soft labels of %d rows", len(parity.models), len(rows.labelled)
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages import export
-from stages.exporting import latency
+from stages.exporting import checks
 from stages.faces.labels import CLASSES
 from tests.exporting.project import make_project
 
@@ -47,8 +47,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("face.png", "photo.png"):
         cv2.imwrite(str(root / name), cv2.blur(noise, (9, 9)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "_MIN_REPEATS", 1)
-        patch.setattr(latency, "_MAX_REPEATS", 1)
+        patch.setattr(checks, "_MIN_REPEATS", 1)
+        patch.setattr(checks, "_MAX_REPEATS", 1)
         patch.chdir(root)
         assert export.main([]) == 0
     return root

@@ -1,112 +1,135 @@
 """What is exported -> model_card.md: data, licences, numbers with intervals, limits and use.
 
 Every number is taken from a file that a stage wrote; none of them is of this machine, so that equal
-exports have equal cards.
+exports have equal cards. The text is in model_card.md.j2.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+
+import jinja2
+import pandas as pd
 
 from stages.calibrating.calibration import Calibration
+from stages.calibrating.score_table import number, pick
 from stages.config import ExpwSource, Source
-from stages.exporting.bundle import ENSEMBLE, Bundle
+from stages.exporting.bundle import Bundle
+from stages.exporting.export_files import ENSEMBLE, ParityFile, SoftLabels
 from stages.exporting.onnx_file import lowest_ir_version
-from stages.exporting.scores import Block, Scores
-from stages.runtime.files import write_text
-from stages.scoring.confidence import FLOOR_MEANS, floor_cell
+from stages.faces.labels import CLASSES
+from stages.modeling.card import TeacherCard
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json, write_text
+from stages.scoring.confidence import FLOOR_MEANS
 
 CARD_FILE = "model_card.md"
 
-# The oldest onnxruntime in which files of this opset gave the same probabilities. Layer
-# normalisation of half floats came with 1.17.
-_TRIED_OPSET = 18
-_RUNTIMES = ", for onnxruntime 1.14 or later; fp16 files for 1.17 or later"
+_REPORT_FILE = "alignmentreport.json"
 _MARKS = re.compile(r"[\\`\[\]<>|&]")
 _METRICS = ("accuracy", "macro_f1", "nll", "ece")
-_COLUMNS = (*_METRICS, "ece floor (95 %)")
 
 
-@dataclass(frozen=True)
-class Facts:
-    """All that a card says: `rows` by stage and source, `report` and `labels` as exported."""
+def write_model_card(
+    folder: Path,
+    bundle: Bundle,
+    scores: pd.DataFrame,
+    *,
+    opset: int,
+    sources: Mapping[str, Source],
+    rows: Mapping[str, Mapping[str, int]],
+    parity: ParityFile,
+    labels: SoftLabels,
+) -> None:
+    """Write the card of what `folder` holds.
 
-    bundle: Bundle
-    opset: int
-    sources: Mapping[str, Source]
-    rows: Mapping[str, Mapping[str, int]]
-    scores: Mapping[str, Scores]
-    report: Mapping[str, Any]
-    labels: Mapping[str, Any]
-
-
-def write_model_card(folder: Path, facts: Facts) -> None:
-    """Write the card of what `folder` holds."""
-    parts = (_models, _use, _data, _numbers, _gates, _variants, _labels, _limits)
-    text = "\n".join("\n".join(part(facts)) + "\n" for part in parts)
+    `scores` are those of the bundle; `rows` are the training rows by stage and source.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        # No HTML: `plain` escapes text from elsewhere for a Markdown table.
+        autoescape=jinja2.select_autoescape(),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    headline = bundle.fitted.headline_rows
+    ensemble = pick(scores, model=bundle.fitted.fused_model, label_rule="majority")
+    in_domain = pick(ensemble, rows=headline, probabilities="calibrated")
+    classes = [(name, number(in_domain, "f1", by="class", part=name)) for name in CLASSES]
+    text = environment.get_template(f"{CARD_FILE}.j2").render(
+        bundle=bundle,
+        data=[
+            (name, source.format, [_rows_of(name, source, rows[stage]) for stage in rows], source)
+            for name, source in sources.items()
+        ],
+        stages=list(rows),
+        headline=headline,
+        whole=number(in_domain, "classes", by="all"),
+        fitted_on=in_domain["fitted_on"].iloc[0],
+        floor_means=FLOOR_MEANS,
+        numbers=[
+            (name, probabilities, *_cells(pick(scores, model=model), headline, probabilities))
+            for name, model in exported_names(bundle).items()
+            for probabilities in ("raw", "calibrated")
+        ],
+        classes=classes,
+        scarce=min(classes, key=lambda entry: entry[1].n),
+        gates=list(_gates(pick(ensemble, by="all", probabilities="calibrated"))),
+        opset=opset,
+        ir_version=lowest_ir_version(opset),
+        parity=parity.models,
+        ensemble=ENSEMBLE,
+        megabytes=lambda file: f"{(folder / file).stat().st_size / 1e6:.1f}",
+        labels=labels,
+        temperature=_temperature,
+        interval=_interval,
+        plain=_plain,
+    )
     write_text(folder / CARD_FILE, text)
 
 
-def _models(facts: Facts) -> Iterator[str]:
-    bundle, card = facts.bundle, facts.bundle.cards[0]
-    yield "# Facial-expression teachers"
-    yield ""
-    yield f"Input: one face, {card.image_size} px. Classes, in order: {', '.join(card.classes)}."
-    yield (
-        f"From {bundle.stage}, training version {card.training_version}, manifest "
-        f"`{card.manifest_sha256[:12]}`, calibration `{bundle.calibration_sha256[:12]}` "
-        f"(temperature {_temperature(bundle.calibration)}, mixture of "
-        f"{bundle.calibration.space}, fusion `{bundle.fusion}`)."
-    )
-    yield f"Why this stage: {bundle.verdict}"
-    if reason := bundle.calibration.temperature_no_fit:
-        yield ""
-        yield f"**The probabilities are not calibrated**: no temperature could be fitted, {reason}."
-    yield ""
-    yield from _table(
-        ("teacher", "backbone", "weight in the ensemble", "temperature alone", "weights SHA-256"),
-        (
-            (
-                name, member.card.backbone, f"{bundle.weights[name]:g}",
-                _temperature(member.calibration), f"`{member.card.weights_sha256[:12]}`",
+def exported_names(bundle: Bundle) -> dict[str, str]:
+    """Map the names of exported models to those in the score table, the ensemble first."""
+    return {ENSEMBLE: bundle.fitted.fused_model} | {name: name for name in bundle.teachers}
+
+
+def scores_of(scores: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
+    """Keep the scores of the exported stage.
+
+    Raises:
+        UserError: if a model is missing, or was scored with other weights (incident N6).
+    """
+    stage = scores[scores["stage"] == bundle.fitted.stage]
+    for name, model in exported_names(bundle).items():
+        scored = stage.loc[stage["model"] == model, "weights_sha256"].unique().tolist()
+        if scored != [bundle.fitted.taken[model].weights_sha256]:
+            problem = "scores other weights than those in" if scored else "is missing, but is in"
+            raise UserError(
+                f"models/calibrated/scores.csv: {bundle.fitted.stage}: {name}: {problem} "
+                f"models/{bundle.fitted.stage}; run `dvc repro calibrate`"
             )
-            for name, member in bundle.members.items()
-        ),
-    )  # fmt: skip
+    return stage
 
 
-def _use(_facts: Facts) -> Iterator[str]:
-    yield "## Intended use"
-    yield ""
-    yield "Teaching smaller models, and research on and demonstrations of expression recognition."
-    yield "`reference.py` beside this card uses a file as its metadata say, from photo and box on."
-    yield "It needs Python 3.8 or later."
-    yield ""
-    yield "Not for decisions about people. The models name the expression that annotators saw in a"
-    yield "picture; what a person feels is not in it."
+def training_rows(models: Path, card: TeacherCard) -> dict[str, dict[str, int]]:
+    """Read on how many rows of which source a teacher learnt, in its stage and the one before.
 
-
-def _data(facts: Facts) -> Iterator[str]:
-    yield "## Data"
-    yield ""
-    yield "Rows that the teachers learnt from, and the licences as the recipe declares them:"
-    yield ""
-    stages = list(facts.rows)
-    yield from _table(
-        ("dataset", "format", *(f"{stage}, rows" for stage in stages), "licence"),
-        (
-            (name, source.format, *counts, _plain(source.licence) or "**not declared**")
-            for name, source, counts in (
-                (name, source, [f"{_rows_of(name, source, facts.rows[s]):,}" for s in stages])
-                for name, source in facts.sources.items()
+    Raises:
+        UserError: if a report is missing.
+    """
+    earlier = [] if card.started_from is None else [card.started_from.stage]
+    rows = {}
+    for stage in (*earlier, card.stage):
+        path = models / stage / card.teacher / _REPORT_FILE
+        if not path.is_file():
+            raise UserError(
+                f"models/{stage}/{card.teacher}/{_REPORT_FILE}: missing; "
+                f"`dvc repro {stage}@{card.teacher}` makes it"
             )
-        ),
-    )
-    if len(stages) > 1:
-        yield ""
-        yield f"{stages[1]} starts from {stages[0]}'s weights unless its `init_from` is null."
+        rows[stage] = read_json(path)["train"]["after"]["by_source"]
+    return rows
 
 
 def _rows_of(name: str, source: Source, rows: Mapping[str, int]) -> int:
@@ -114,136 +137,25 @@ def _rows_of(name: str, source: Source, rows: Mapping[str, int]) -> int:
     return sum(rows.get(each, 0) for each in names)
 
 
-def _numbers(facts: Facts) -> Iterator[str]:
-    about = facts.scores[ENSEMBLE].in_domain["about"][0]
-    yield "## Numbers"
-    yield ""
-    yield (
-        f"On {about['n']:,} rows of {about['reported_on']}, by {about['label_rule']} labels; "
-        f"calibrated on {about['fitted_on']}. In brackets 95 % bootstrap intervals by duplicate "
-        "group. "
-        f"{FLOOR_MEANS}"
-    )
-    yield ""
-    rows = (
-        (name, one["probabilities"], *_values(one))
-        for name, scores in facts.scores.items()
-        for one in scores.in_domain["scores"]
-    )
-    yield from _table(("model", "probabilities", *_COLUMNS), rows)
-    yield ""
-    yield f"The {ENSEMBLE} by class:"
-    yield ""
-    classes = facts.scores[ENSEMBLE].in_domain["per_class"]
-    yield from _table(
-        ("class", "n", "f1"),
-        (
-            (one["class"], one["n"], _with_interval(one, "f1") if one["n"] else "no rows")
-            for one in classes
-        ),
-    )
+def _gates(ensemble: pd.DataFrame) -> Iterator[tuple[str, int, int, list[str]]]:
+    """Yield name, rows, rows in domain and cells of each gate."""
+    for place in ensemble["rows"].unique():
+        if place.startswith("gate:"):
+            in_domain = number(ensemble, "in_domain", rows=place)
+            cells = _cells(ensemble, place, "calibrated") if in_domain.n else [""] * 5
+            yield place.removeprefix("gate:"), in_domain.n, int(in_domain.value), cells
 
 
-def _gates(facts: Facts) -> Iterator[str]:
-    yield "## On other data"
-    yield ""
-    gates = facts.scores[ENSEMBLE].gates
-    if not gates:
-        yield "Not measured: the recipe has no gate view."
-        return
-    yield (
-        f"The {ENSEMBLE}, calibrated. Left out are rows that the teachers were trained on, chosen "
-        "by or calibrated on, in their stage or the one that they started from, and copies of them."
-    )
-    yield ""
-    yield from _table(
-        ("gate", "n", "in domain", *_COLUMNS), (_gate(*gate) for gate in gates.items())
-    )
-    for name, block in gates.items():
-        if block["in_domain"]:
-            yield ""
-            yield (
-                f"**{block['in_domain']:,} of the {block['n']:,} rows of {name} are in domain**: "
-                "the filter of the stage admits them, so they say nothing about other data."
-            )
-
-
-def _gate(name: str, block: Block) -> Sequence[object]:
-    if not block["n"]:
-        return (name, 0, 0, *("" for _ in _COLUMNS))
-    scaled = next(one for one in block["scores"] if one["probabilities"] == "scaled")
-    return (name, block["n"], block["in_domain"], *_values(scaled))
-
-
-def _variants(facts: Facts) -> Iterator[str]:
-    held = facts.report[ENSEMBLE]["held_out"]
-    yield "## Files"
-    yield ""
-    yield (
-        f"Opset {facts.opset}, IR version {lowest_ir_version(facts.opset)}, any batch size"
-        f"{_RUNTIMES if facts.opset == _TRIED_OPSET else ''}. Losses are against the fp32 file, on "
-        f"{held['n']:,} {held['split']} rows of all sources (below 0 is a gain); speeds are in "
-        "`metrics/export.json`."
-    )
-    yield ""
-    rows = []
-    for name, one in facts.report.items():
-        accuracy = f"accuracy {_with_interval(one['held_out'], 'accuracy')}"
-        rows.append((f"`{name}.onnx`", _megabytes(one), accuracy, ""))
-        for variant in (key for key in ("fp16", "int8") if key in one):
-            loss = one[variant]
-            rows.append((
-                f"`{name}.{variant}.onnx`", _megabytes(loss), _with_interval(loss, "accuracy_loss"),
-                loss["top_class_changes"],
-            ))  # fmt: skip
-    yield from _table(("file", "MB", "loss of accuracy", "changed top classes"), rows)
-
-
-def _labels(facts: Facts) -> Iterator[str]:
-    labels, held = facts.labels, facts.report[ENSEMBLE]["held_out"]
-    yield "## Soft labels"
-    yield ""
-    yield (
-        f"{labels['n']:,} rows; mean top probability {labels['mean_top_probability']:.3f}, on rows "
-        f"of {held['split']} {held['mean_top_probability']:.3f}. The calibration temperature is "
-        f"applied already; `distillation_temperature` {labels['distillation_temperature']:g} is "
-        "not."
-    )
-    if labels["nearly_one_hot"]:
-        yield "**Nearly one-hot: a student learns little more from them than from the labels.**"
-
-
-def _limits(facts: Facts) -> Iterator[str]:
-    scarce = min(facts.scores[ENSEMBLE].in_domain["per_class"], key=lambda one: one["n"])
-    yield "## Limits"
-    yield ""
-    yield "- Seven classes and nothing else: an expression that is none of them gets one of them."
-    yield f"- {scarce['class']} has the fewest rows behind its numbers: {scarce['n']:,}."
-    yield "- Labels are what annotators chose, and datasets disagree on them."
-    yield "- Not measured: differences by age, sex, skin colour or culture, video, occlusion."
-    if not facts.bundle.calibration.temperature_no_fit:
-        yield "- Probabilities are calibrated for faces like those above, cut as the metadata says."
-    if seen := facts.labels["by_seen"].get("seen"):
-        yield (
-            f"- {seen['n']:,} soft labels are of rows that a teacher has learnt (`seen` in their "
-            "index). The temperature was fitted on other rows: labels of learnt rows are "
-            f"over-confident. Their mean top probability is {seen['mean_top_probability']:.3f}."
-        )
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    yield _line(head)
-    yield _line(["---"] * len(head))
-    for row in rows:
-        yield _line(row)
-
-
-def _line(cells: Sequence[object]) -> str:
-    return f"| {' | '.join(str(cell) for cell in cells)} |"
+def _cells(scores: pd.DataFrame, rows: str, probabilities: str) -> list[str]:
+    """Format the metrics of some rows and the floor of their ECE."""
+    chosen = pick(scores, rows=rows, by="all", label_rule="majority", probabilities=probabilities)
+    floor, percentile_95 = (number(chosen, name).value for name in ("ece_floor", "ece_floor_95"))
+    cells = [_interval(*number(chosen, metric)[:3]) for metric in _METRICS]
+    return [*cells, f"{floor:.3f} ({percentile_95:.3f})"]
 
 
 def _plain(text: str | None) -> str:
-    """Text from elsewhere as a table's cell: in one line; no cell, link or HTML begins in it."""
+    """Make text from elsewhere a table's cell: one line in which no cell, link or HTML begins."""
     return _MARKS.sub(lambda mark: f"&#{ord(mark[0])};", " ".join((text or "").split()))
 
 
@@ -253,15 +165,5 @@ def _temperature(calibration: Calibration) -> str:
     return f"{calibration.temperature:.3f}"
 
 
-def _values(row: Mapping[str, Any]) -> list[str]:
-    """The cells of `_COLUMNS`."""
-    return [*(_with_interval(row, metric) for metric in _METRICS), floor_cell(row)]
-
-
-def _with_interval(row: Mapping[str, Any], metric: str) -> str:
-    low, high = row[f"{metric}_95"]
-    return f"{row[metric]:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _megabytes(one: Mapping[str, Any]) -> str:
-    return f"{one['bytes'] / 1e6:.1f}"
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"

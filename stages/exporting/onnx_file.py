@@ -1,20 +1,25 @@
-"""A torch module -> one ONNX file that carries its weights and says how it is used.
+"""Teachers and their calibration -> one ONNX file with weights and metadata, and its sessions.
 
-In: a module from images (N, 3, S, S) to `(logits, probabilities)`. Out: a checked file whose
-metadata (string to JSON string) onnxruntime hands out as `custom_metadata_map`.
+In: modules from images (N, 3, S, S) to `(logits, probabilities)`, each (N, 7) float32, with
+`probabilities == softmax(logits / temperature + class_bias)`. Out: a checked file whose metadata
+(string to JSON string) onnxruntime hands out as `custom_metadata_map`.
 """
 
 import ast
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
+import onnxruntime
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from stages.calibrating.calibration import Calibration
 from stages.modeling.arcface import ArcfaceHead
 from stages.modeling.teacher import Teacher
 from stages.runtime.errors import UserError
@@ -22,17 +27,53 @@ from stages.runtime.files import write_bytes
 
 INPUT = "image"
 OUTPUTS = ("logits", "probabilities")
-# The names of nodes begin with it that are no teacher's features: the heads and what uses them.
+# Prefix for the names of nodes that are no teacher's features: the heads and what uses them.
 HEAD = "head/"
 
 _CLASSES = "pkg.torch.onnx.class_hierarchy"
+# A protobuf message ends at 2 GiB; the graph beside the weights needs little.
+_MAX_WEIGHT_BYTES = 2**31 - 2**24
 
-# They tell of every node that they touch.
+# They log every node that they touch.
 for _name in ("onnxscript", "onnx_ir"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-# A protobuf message ends at 2 GiB; the graph beside the weights needs little.
-_MAX_WEIGHT_BYTES = 2**31 - 2**24
+
+class CalibratedModel(nn.Module):
+    """Teachers fused first and scaled then, as one module.
+
+    The logits of one teacher are its own; of several they are the logarithm of the mixture. Of
+    probabilities that is z = log sum_k w_k softmax(z_k), taken as a logsumexp so that no class
+    underflows; of logits it is z = sum_k w_k log softmax(z_k), which lacks a constant that no
+    softmax sees.
+    """
+
+    def __init__(self, teachers: Sequence[nn.Module], *, calibration: Calibration) -> None:
+        super().__init__()
+        # A teacher of weight 0 changes nothing, and log 0 would have no finite place in the graph.
+        pairs = zip(teachers, calibration.weights, strict=True)
+        used = [(teacher, weight) for teacher, weight in pairs if weight > 0]
+        self.teachers = nn.ModuleList(teacher for teacher, _ in used)
+        self.is_mixture = len(teachers) > 1
+        self.mixes_logits = calibration.space == "logits"
+        self.temperature = calibration.temperature
+        self.weights: Tensor
+        self.register_buffer("weights", torch.tensor([weight for _, weight in used])[:, None])
+        self.class_bias: Tensor
+        self.register_buffer("class_bias", torch.tensor(calibration.class_bias))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute logits and calibrated probabilities."""
+        members = [teacher(image) for teacher in self.teachers]
+        if not self.is_mixture:
+            (logits,) = members
+        else:
+            logs = torch.log_softmax(torch.stack(members, dim=1), dim=2)
+            if self.mixes_logits:
+                logits = (logs * self.weights).sum(dim=1)
+            else:
+                logits = torch.logsumexp(logs + self.weights.log(), dim=1)
+        return logits, torch.softmax(logits / self.temperature + self.class_bias, dim=1)
 
 
 def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto:
@@ -43,7 +84,12 @@ def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto
     Raises:
         UserError: if the weights do not fit into one ONNX file.
     """
-    _require_one_file(model)
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > _MAX_WEIGHT_BYTES:
+        raise UserError(
+            f"params.yaml: teachers: weights of {size:,} bytes do not fit into one ONNX file; "
+            f"expected at most {_MAX_WEIGHT_BYTES:,} in all teachers together"
+        )
     # A batch of 2: torch.export takes a dimension of 1 for a constant.
     example = torch.zeros(2, 3, image_size, image_size)
     program = torch.onnx.export(
@@ -58,8 +104,12 @@ def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto
     )
     assert program is not None
     proto = program.model_proto
-    _name_heads(proto.graph)
-    _drop_traces(proto.graph)
+    graph = proto.graph
+    _name_heads(graph)
+    # Drop the exporter's notes: the stack traces among them hold paths of this machine.
+    values = (*graph.value_info, *graph.input, *graph.output, *graph.initializer)
+    for part in (graph, *graph.node, *values):
+        del part.metadata_props[:]
     proto.ir_version = lowest_ir_version(opset)
     onnx.checker.check_model(proto, full_check=True)
     return proto
@@ -74,18 +124,26 @@ def write_onnx(path: Path, proto: onnx.ModelProto, *, metadata: Mapping[str, Any
 
 
 def lowest_ir_version(opset: int) -> int:
-    """The oldest form of an ONNX file that may hold an opset."""
+    """Look up the oldest form of an ONNX file that may hold an opset."""
     version: int = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
     return version
 
 
-def _require_one_file(model: nn.Module) -> None:
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    if size > _MAX_WEIGHT_BYTES:
-        raise UserError(
-            f"params.yaml: teachers: weights of {size:,} bytes do not fit into one ONNX file; "
-            f"expected at most {_MAX_WEIGHT_BYTES:,} in all teachers together"
-        )
+def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
+    """Load a file into onnxruntime's CPU provider, to run on this number of cores."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # An idle pool that spins takes the cores that torch, measured in turns with it, needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(
+    session: onnxruntime.InferenceSession, images: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Compute probabilities (N, 7) of images (N, 3, S, S)."""
+    probabilities: npt.NDArray[np.float32] = session.run(["probabilities"], {INPUT: images})[0]
+    return probabilities
 
 
 def _name_heads(graph: onnx.GraphProto) -> None:
@@ -100,10 +158,3 @@ def _name_heads(graph: onnx.GraphProto) -> None:
         classes = ast.literal_eval(notes.get(_CLASSES, "[]"))
         if teacher not in classes or head in classes:
             node.name = HEAD + node.name
-
-
-def _drop_traces(graph: onnx.GraphProto) -> None:
-    """Drop the exporter's notes: the stack traces among them hold paths of this machine."""
-    del graph.metadata_props[:]
-    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]

@@ -128,13 +128,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", help="an exported .onnx file")
     parser.add_argument("picture", help="a face that is cut already, or a photo with --box")
     parser.add_argument(
-        "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
+        "--box",
+        type=int,
+        nargs=4,
+        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
         help="px of the picture as a viewer shows it, turned as its EXIF data say",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--eyes", type=float, nargs=4, metavar=("RX", "RY", "LX", "LY"),
+        "--eyes",
+        type=float,
+        nargs=4,
+        metavar=("RX", "RY", "LX", "LY"),
         help="the subject's right and left eye, for a model whose faces were levelled",
-    )  # fmt: skip
+    )
     arguments = parser.parse_args(argv)
     if arguments.eyes and not arguments.box:
         parser.error("--eyes needs --box")
@@ -169,7 +175,7 @@ def _say_if_turned(path: str | Path, shown: Image) -> None:
     """Tell on stderr that a box drawn on the stored pixels would take another region."""
     stored = _decoded(path, flags=cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if not np.array_equal(stored, shown):
-        shapes = [f"{one.shape[1]} x {one.shape[0]} px" for one in (shown, stored)]
+        shapes = [f"{image.shape[1]} x {image.shape[0]} px" for image in (shown, stored)]
         print(
             f"{Path(path).name}: turned as its EXIF data say: --box and --eyes count in the "
             f"picture as shown ({shapes[0]}), not as stored ({shapes[1]})",
@@ -217,9 +223,13 @@ def _square(photo: Image, *, corner: tuple[int, int], side: int) -> Image:
     (x, y), (height, width) = corner, photo.shape[:2]
     inside = photo[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
     filled = cv2.copyMakeBorder(
-        inside, max(-y, 0), max(y + side - height, 0), max(-x, 0), max(x + side - width, 0),
+        inside,
+        max(-y, 0),
+        max(y + side - height, 0),
+        max(-x, 0),
+        max(x + side - width, 0),
         cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+    )
     return np.asarray(filled, np.uint8)
 
 

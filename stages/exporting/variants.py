@@ -2,8 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx
@@ -25,13 +24,17 @@ class SizeError(UserError):
 
 
 def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with weights and features in half precision; input and outputs stay float32.
+    """Convert weights and features to half precision; input and outputs stay float32.
 
     The head stays in float32, as in training under autocast: half precision would round a cosine
     of 0.99 by 4e-3, which its scale makes a tenth of, and squares of an embedding can overflow.
     """
+    heads = {node.name for node in proto.graph.node if node.name.startswith(HEAD)}
+    assert heads, "to_onnx names the nodes of the heads"
+    # Lengths keep float32 as under torch's autocast.
+    lengths = {node.name for node in proto.graph.node if node.op_type == "ReduceL2"}
     converted: onnx.ModelProto = convert_float_to_float16(
-        _copy(proto), keep_io_types=True, node_block_list=_in_float32(proto.graph)
+        _copy(proto), keep_io_types=True, node_block_list=sorted(heads | lengths)
     )
     _join_casts(converted.graph, originals={t.name: t for t in proto.graph.initializer})
     # It appends its casts at the end, where ONNX wants nodes in the order of computation.
@@ -41,15 +44,21 @@ def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def to_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with 8-bit weights, one scale a channel; features are quantised as they come."""
+    """Convert to 8-bit weights, one scale a channel; features are quantised at run time."""
     prepared = _copy(proto)
     # The exporter has simplified it and inferred its shapes; unsaid, each run warns of that.
     onnx.helper.set_model_props(prepared, {"onnx.quant.pre_process": "onnxruntime.quant"})
-    with tempfile.TemporaryDirectory() as folder, _without_notes():
-        path = Path(folder, "int8.onnx")
-        # Unsigned: onnxruntime's CPU kernels of ConvInteger take no other weights.
-        quantize_dynamic(prepared, path, weight_type=QuantType.QUInt8, per_channel=True)
-        quantised = onnx.load(path)
+    # The quantizer tells the root logger of every tensor that it leaves as it is.
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "int8.onnx")
+            # Unsigned: onnxruntime's CPU kernels of ConvInteger take no other weights.
+            quantize_dynamic(prepared, path, weight_type=QuantType.QUInt8, per_channel=True)
+            quantised = onnx.load(path)
+    finally:
+        logging.disable(disabled)
     onnx.checker.check_model(quantised)
     return quantised
 
@@ -82,9 +91,10 @@ def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _join_casts(graph: onnx.GraphProto, *, originals: Mapping[str, onnx.TensorProto]) -> None:
-    """Let what is widened be what was narrowed: the converter narrows all, between any two nodes.
+    """Replace each pair of casts, to half precision and back, by the original value.
 
-    Without this each result within the head would be rounded to half precision, and its weights.
+    The converter narrows all between any two nodes: each result within the head would be rounded to
+    half precision, and its weights.
     """
     narrowed = {n.output[0]: n.input[0] for n in graph.node if _casts(n, onnx.TensorProto.FLOAT16)}
     widened = [node for node in graph.node if _casts(node, onnx.TensorProto.FLOAT)]
@@ -106,22 +116,3 @@ def _join_casts(graph: onnx.GraphProto, *, originals: Mapping[str, onnx.TensorPr
 
 def _casts(node: onnx.NodeProto, kind: int) -> bool:
     return node.op_type == "Cast" and node.attribute[0].i == kind
-
-
-@contextmanager
-def _without_notes() -> Iterator[None]:
-    """The quantizer tells the root logger of every tensor that it leaves as it is."""
-    before = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-def _in_float32(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that keep float32: the heads, and lengths as under torch's autocast."""
-    heads = [node.name for node in graph.node if node.name.startswith(HEAD)]
-    assert heads, "to_onnx names the nodes of the heads"
-    lengths = (node.name for node in graph.node if node.op_type == "ReduceL2")
-    return sorted({*heads, *lengths})

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,47 +14,35 @@ import torch
 import yaml
 from small_faces import small_face, write_faces
 
+from stages.calibrating.calibration_file import CalibrationFile, write_calibration
+from stages.calibrating.score_table import FLOORS, score_table, write_scores
 from stages.config import Filter, Preprocess
 from stages.faces.decode import decode, encode_png
 from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.faces.shards import Face
+from stages.modeling.card import StartedFrom, TeacherCard
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
-from stages.runtime.files import sha256_file, write_json
-from tests.exporting.tiny import (
-    BACKBONES,
-    SIZE,
-    make_card,
-    make_teacher,
-    save_tiny_teacher,
-    write_calibration,
-)
+from stages.runtime.files import read_json, sha256_file, write_json
+from stages.scoring.bootstrap import METRICS
+from tests.exporting.tiny import BACKBONES, SIZE, make_card, make_teacher, save_tiny_teacher
 
 ROOT = Path(__file__).parents[2]
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
+# The teachers' filter lets one row of each class through.
+FILTER = Filter(max_per_class=1)
+BIAS = [0.3, -0.2, 0.1, 0.0, -0.1, -0.2, 0.1]
+CLASS_ROWS = (48, 46, 44, 42, 40, 36, 34)
+FUSIONS: Mapping[str, dict[str, Any]] = {
+    "fused_fixed": {"weights": (0.7, 0.3), "temperature": 1.6},
+    "fused_searched": {"weights": (1.0, 0.0), "temperature": 1.9},
+    "fused_fixed_logits": {
+        "weights": (0.7, 0.3), "temperature": 1.2, "space": "logits", "class_bias": BIAS,
+    },
+}  # fmt: skip
 
 
 def make_project(root: Path) -> None:
     """Everything that the export door reads; 37 of the 40 train rows are in the view."""
-    write_params(root)
-    faces = [draw_face(number) for number in reversed(range(60))]
-    faces = [*relabelled(faces[:20]), *faces[20:]]
-    write_faces(root / "standardized" / "expw_hq", faces)
-    rows = manifest_of(faces)
-    manifest_sha256 = write_manifests(root / "manifests", rows)
-    cards = {
-        name: save_tiny_teacher(root / "models", name, seed=seed, manifest_sha256=manifest_sha256)
-        for seed, name in enumerate(BACKBONES)
-    }
-    for stage in ("stageA", "stageB"):
-        for name in BACKBONES:
-            write_training_report(root / "models" / stage / name, rows)
-    write_calibration(root / "models", cards)
-    weights = {name: card.weights_sha256 for name, card in cards.items()}
-    write_json(root / "metrics" / "teachers.json", {"stageB": teachers_metrics(weights)})
-
-
-def write_params(root: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
     params["export"] |= {
         "parity_rows": 12,
@@ -65,6 +54,25 @@ def write_params(root: Path) -> None:
     for stage in ("stageA", "stageB"):
         params[stage] |= {"learning_rate": 0.001, "min_lr": 0.00001}
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    faces = [draw_face(number) for number in reversed(range(60))]
+    faces = [*relabelled(faces[:20]), *faces[20:]]
+    write_faces(root / "standardized" / "expw_hq", faces)
+    rows = manifest_of(faces)
+    manifest_sha256 = write_manifests(root / "manifests", rows)
+    cards: dict[str, dict[str, TeacherCard]] = {"stageA": {}, "stageB": {}}
+    for stage, earlier in (("stageA", {}), ("stageB", cards["stageA"])):
+        for seed, name in enumerate(BACKBONES):
+            start = (
+                StartedFrom(stage="stageA", weights_sha256=earlier[name].weights_sha256)
+                if earlier
+                else None
+            )
+            cards[stage][name] = save_tiny_teacher(
+                root / "models", name, seed=seed if earlier else seed + 10, stage=stage,
+                manifest_sha256=manifest_sha256, filter=FILTER, started_from=start,
+            )  # fmt: skip
+            write_training_outs(root / "models" / stage / name, rows)
+    write_calibrated(root / "models" / "calibrated", cards, manifest_sha256=manifest_sha256)
 
 
 def draw_face(number: int) -> Face:
@@ -91,8 +99,8 @@ def relabelled(faces: list[Face]) -> list[Face]:
     how = Preprocess.model_validate_json(json.dumps(make_card().preprocess))
     batch = [to_model_input(decode(face.image), size=SIZE, preprocess=how) for face in faces]
     with torch.inference_mode():
-        found = make_teacher("RN18", seed=0)(torch.from_numpy(np.stack(batch))).argmax(dim=1)
-    return [replace(face, label=CLASSES[k]) for face, k in zip(faces, found.tolist(), strict=True)]
+        labels = make_teacher("RN18", seed=0)(torch.from_numpy(np.stack(batch))).argmax(dim=1)
+    return [replace(face, label=CLASSES[k]) for face, k in zip(faces, labels.tolist(), strict=True)]
 
 
 def manifest_of(faces: list[Face]) -> pd.DataFrame:
@@ -117,73 +125,98 @@ def write_manifests(folder: Path, rows: pd.DataFrame) -> str:
     return sha256_file(folder / "classification_manifest.csv")
 
 
-def write_training_report(folder: Path, rows: pd.DataFrame) -> None:
+def write_training_outs(folder: Path, rows: pd.DataFrame) -> None:
     """What training leaves of its rows: which were trained on, and one test row by accident."""
-    counts = {"before": {"rows": 40, "by_source": {"expw_hq": 40}}}
-    counts["after"] = {"rows": 30, "by_source": {"expw_hq": 30}}
-    chosen = Filter(max_per_class=1).model_dump(mode="json")
-    write_json(folder / "alignmentreport.json", {"filter": chosen, "train": counts})
+    counts = {"after": {"rows": 30, "by_source": {"expw_hq": 30}}}
+    report = {"filter": FILTER.model_dump(mode="json"), "train": counts}
+    write_json(folder / "alignmentreport.json", report)
     scored = rows[rows["split"] == "test"]["id"]
-    seen = scored == scored.iloc[0]
-    pd.DataFrame({"id": scored, "seen": seen}).to_parquet(folder / "logits.parquet")
+    pd.DataFrame({"id": scored, "seen": scored == scored.iloc[0]}).to_parquet(
+        folder / "logits.parquet"
+    )
 
 
-def teachers_metrics(weights: dict[str, str]) -> dict[str, Any]:
-    """metrics/teachers.json of one stage, in the form that the calibrate door writes."""
-    models = {name: [digest] for name, digest in weights.items()}
-    models |= {"fused_fixed": list(weights.values()), "fused_fixed_logits": list(weights.values())}
-    return {name: model_metrics(digests) for name, digests in models.items()}
-
-
-def model_metrics(weights: list[str]) -> dict[str, Any]:
-    about = {"weights_sha256": weights, "label_rule": "majority", "fitted_on": "val"}
-    empty = {"n": 0, "about": [about | {"reported_on": "votes", "n": 0}], "left_out": []}
-    fit = {
-        "fitted_on": "val", "n": 30, "left_out": [], "temperature": 1.6,
-        "temperature_95": [1.5, 1.7], "temperature_no_fit": None, "votes_temperature": None,
-        "votes_temperature_95": None, "votes_temperature_no_fit": None, "votes_n": 0, "class_bias": [0.0] * 7,
-        "refinement": {
-            "adopted": False, "reason": "no gain", "n": 30,
-            "nll_change": None, "nll_change_95": None, "accuracy_change": None,
-            "accuracy_change_95": None, "macro_f1_change": None, "macro_f1_change_95": None,
-        },
+def write_calibrated(
+    folder: Path, cards: Mapping[str, Mapping[str, TeacherCard]], *, manifest_sha256: str
+) -> None:
+    """What calibrate leaves: calibration.json and scores.csv."""
+    models = {stage: dict(calibrated_models(of_stage)) for stage, of_stage in cards.items()}
+    calibration = {
+        "stage": "stageB", "stage_asked": "auto", "fusion": "fixed", "fused_model": "fused_fixed",
+        "verdict": {"says": "stageB: its gain is real", "gain_is_real": True}, "report": "test",
+        "classes": CLASSES, "manifest_sha256": manifest_sha256, "fitted_on": "val", "order": "fuse",
+        "temperature_range": (0.1, 10.0), "bins": 15, "bootstrap_samples": 1000,
+        "stages": {stage: {"models": of_stage} for stage, of_stage in models.items()},
     }  # fmt: skip
-    return {
-        "temperature": 1.6,
-        "test": block(about | {"reported_on": "test"}, n=290),
-        "val": {"n": 0, "about": [about | {"reported_on": "val", "n": 0}], "left_out": []},
-        "votes": empty,
-        "gates": {
-            "expw_lq_gate": block(about | {"reported_on": "expw_lq_gate"}, n=77) | {"in_domain": 0}
-        },
-        "fit": [fit],
-        "members": [{"teacher": "RN18", "weight": 1.0, "weights_sha256": weights[0]}],
-        "leave_one_out": [],
+    write_calibration(folder, CalibrationFile.model_validate(calibration))
+    rows = [
+        {"stage": stage, "model": name, "weights_sha256": hashes_of(model)} | row
+        for stage, of_stage in models.items()
+        for name, model in of_stage.items()
+        for row in score_rows()
+    ]
+    write_scores(folder / "scores.csv", score_table(rows))
+
+
+def calibrated_models(cards: Mapping[str, TeacherCard]) -> Iterator[tuple[str, dict[str, Any]]]:
+    alone = {
+        name: {"members": [name], "weights": (1.0,), "temperature": 1.3 + number}
+        for number, name in enumerate(cards)
     }
+    for model, values in (alone | FUSIONS).items():
+        temperature = values["temperature"]
+        names = values.get("members", list(cards))
+        yield model, {
+            "members": {
+                name: {"weight": weight, "weights_sha256": cards[name].weights_sha256}
+                for name, weight in zip(names, values["weights"], strict=True)
+            },
+            "space": values.get("space", "probabilities"), "temperature": temperature,
+            "temperature_95": (temperature - 0.1, temperature + 0.1), "temperature_no_fit": None,
+            "class_bias": values.get("class_bias", [0.0] * 7), "votes_temperature": None,
+            "votes_temperature_95": None, "votes_temperature_no_fit": None, "votes_n": 0,
+            "fitted_rows": 30, "left_out": {}, "folds_no_fit": "",
+            "refinement": {"adopted": False, "reason": "no gain", "n": 30},
+        }  # fmt: skip
 
 
-def block(about: dict[str, Any], *, n: int) -> dict[str, Any]:
-    row = score_row(n)
-    return {
-        "n": n, "classes": 7, "accuracy": 0.5, "macro_f1": 0.5, "nll": 0.5, "nll_raw": 0.5, "ece": 0.5,
-        "ece_floor": 0.3, "about": [about | {"n": n}], "left_out": [],
-        "scores": [{"probabilities": name} | row for name in ("raw", "scaled")],
-        "per_class": [
-            {"class": name, "n": 40 - k, "f1": 0.5, "f1_95": [0.4, 0.6]}
-            for k, name in enumerate(CLASSES)
-        ],
-        "per_source": [{"source": "expw_hq", "classes": 7} | row],
-        "per_native_px": [{"native_px": "below 48", "classes": 7} | row],
-        "row_sets": [{"rows": "all", "classes": 7} | row],
-    }  # fmt: skip
+def hashes_of(model: Mapping[str, Any]) -> str:
+    return "+".join(member["weights_sha256"] for member in model["members"].values())
 
 
-def score_row(n: int) -> dict[str, Any]:
-    values: dict[str, Any] = {"n": n}
-    for k, metric in enumerate(METRICS):
-        value = 0.5 + k / 100
-        values |= {metric: value, f"{metric}_95": [value - 0.125, value + 0.125]}
-    return values | {"ece_floor": 0.3, "ece_floor_95": 0.4}
+def score_rows() -> Iterator[dict[str, Any]]:
+    """Scores of 290 test rows and of a gate of 77; accuracy is 0.5, its interval 0.25 wide."""
+    whole = {metric: 0.5 + k / 100 for k, metric in enumerate(METRICS)}
+    floors = dict(zip(FLOORS, (0.3, 0.4), strict=True))
+    for rows, n, class_rows in (
+        ("test", 290, CLASS_ROWS),
+        ("gate:expw_lq_gate", 77, (11,) * 7),
+    ):
+        for by, part, probabilities in (
+            ("all", "", "raw"), ("all", "", "calibrated"), ("source", "expw_hq", "calibrated"),
+            ("native_px", "below 48", "calibrated"),
+        ):  # fmt: skip
+            values = whole | floors | ({} if probabilities == "raw" else {"classes": 7})
+            if by == "all" and probabilities == "calibrated" and rows != "test":
+                values["in_domain"] = 0
+            place = {"rows": rows, "by": by, "part": part, "probabilities": probabilities, "n": n}
+            yield from (score_row(metric, value, **place) for metric, value in values.items())
+        for name, count in zip(CLASSES, class_rows, strict=True):
+            place = {"rows": rows, "by": "class", "part": name, "probabilities": "calibrated"}
+            yield score_row("f1", 0.5, **place, n=count)
+
+
+def score_row(metric: str, value: float, **place: Any) -> dict[str, Any]:
+    has_interval = metric in METRICS or metric == "f1"
+    ends = {"low": value - 0.125, "high": value + 0.125} if has_interval else {}
+    about = {"label_rule": "majority", "decision": "argmax", "fitted_on": "val"}
+    return about | place | {"metric": metric, "value": value} | ends
+
+
+def choose_fusion(models: Path, fusion: str) -> None:
+    """Have calibration.json name another fusion."""
+    path = models / "calibrated" / "calibration.json"
+    write_json(path, read_json(path) | {"fusion": fusion, "fused_model": f"fused_{fusion}"})
 
 
 def set_params(root: Path, section: str, **changes: Any) -> None:
@@ -192,18 +225,17 @@ def set_params(root: Path, section: str, **changes: Any) -> None:
     (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
-def assert_nothing_published(root: Path) -> None:
-    """Only the older result that `copy_before_export` put there is in place."""
-    assert [path.name for path in (root / "models" / "export").iterdir()] == ["old.txt"]
-    assert sorted(path.name for path in (root / "models").iterdir()) == [
-        "calibrated", "export", "stageA", "stageB",
-    ]  # fmt: skip
-    assert not (root / "metrics" / "export.json").exists()
-
-
 def copy_before_export(project: Path, root: Path) -> None:
     """A copy of the project at `root`, with an older result in place."""
     shutil.copytree(project, root)
     old = root / "models" / "export" / "old.txt"
     old.parent.mkdir()
     old.write_text("old")
+
+
+def assert_nothing_published(root: Path) -> None:
+    """Only the older result that `copy_before_export` put there is in place."""
+    assert [path.name for path in (root / "models" / "export").iterdir()] == ["old.txt"]
+    models = sorted(path.name for path in (root / "models").iterdir())
+    assert models == ["calibrated", "export", "stageA", "stageB"]
+    assert not (root / "metrics" / "export.json").exists()

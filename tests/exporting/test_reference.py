@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 from stages.calibrating.calibration import Calibration
 from stages.config import Preprocess
 from stages.exporting import reference
-from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.metadata import Cut, describe
-from stages.exporting.onnx_file import write_onnx
+from stages.exporting.onnx_file import CalibratedModel, write_onnx
 from stages.exporting.reference import Expressions
 from stages.faces.boxes import BoxPx
 from stages.faces.decode import decode, encode_png
@@ -78,7 +77,7 @@ def along_axes(tmp_path_factory: pytest.TempPathFactory, proto: onnx.ModelProto)
     return write_model(tmp_path_factory.mktemp("axes") / "tiny.onnx", proto)[0]
 
 
-def expected(model: CalibratedTeacher, faces: list[np.ndarray], how: Preprocess) -> np.ndarray:
+def expected(model: CalibratedModel, faces: list[np.ndarray], how: Preprocess) -> np.ndarray:
     """(N, 7), by the way that training takes."""
     batch = np.stack([to_model_input(face, size=SIZE, preprocess=how) for face in faces])
     with torch.inference_mode():
@@ -87,7 +86,7 @@ def expected(model: CalibratedTeacher, faces: list[np.ndarray], how: Preprocess)
 
 @pytest.mark.parametrize("clahe", [None, CLAHE])
 def test_incident_X1_faces_give_the_probabilities_of_the_training_side(
-    tmp_path: Path, proto: onnx.ModelProto, model: CalibratedTeacher, clahe: dict[str, Any] | None
+    tmp_path: Path, proto: onnx.ModelProto, model: CalibratedModel, clahe: dict[str, Any] | None
 ) -> None:
     session, how = write_model(tmp_path / "tiny.onnx", proto, clahe=clahe)
     faces = [
@@ -103,7 +102,7 @@ def test_incident_X1_faces_give_the_probabilities_of_the_training_side(
     "box", [(40, 30, 90, 95), (-10, -8, 40, 60), (0, 0, 190, 150), (185, 20, 192, 29)]
 )
 def test_a_photo_and_a_box_give_what_standardize_and_training_make_of_them(
-    along_axes: Expressions, model: CalibratedTeacher, box: tuple[int, int, int, int]
+    along_axes: Expressions, model: CalibratedModel, box: tuple[int, int, int, int]
 ) -> None:
     stored = decode(read_picture(encode_png(PHOTO), box=BoxPx(*box), framing=FRAMING).image)
     how = Preprocess.model_validate_json(json.dumps({"clahe": CLAHE}))
@@ -167,7 +166,7 @@ def test_a_file_that_does_not_say_how_it_is_used_is_refused(
     not FERPLUS_ZIP, reason="set FERPLUS_ZIP to the generated FERPlus folders (zip)"
 )
 def test_incident_X3_real_faces_give_the_probabilities_of_the_training_side(
-    along_axes: Expressions, model: CalibratedTeacher
+    along_axes: Expressions, model: CalibratedModel
 ) -> None:
     with zipfile.ZipFile(FERPLUS_ZIP) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".png"))[::97][:300]
@@ -188,7 +187,7 @@ def test_incident_X3_real_faces_give_the_probabilities_of_the_training_side(
 
 
 def test_incident_X4_the_script_runs_alone(
-    tmp_path: Path, proto: onnx.ModelProto, model: CalibratedTeacher
+    tmp_path: Path, proto: onnx.ModelProto, model: CalibratedModel
 ) -> None:
     _, how = write_model(tmp_path / "tiny.onnx", proto)
     script = tmp_path / "reference.py"

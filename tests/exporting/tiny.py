@@ -9,7 +9,6 @@ from stages.faces.labels import CLASSES
 from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import save_teacher
-from stages.runtime.files import read_json, write_json
 
 SIZE = 32
 # Networks that timm has for tests.
@@ -52,52 +51,7 @@ def make_card(teacher: str = "RN18", **changes: object) -> TeacherCard:
     return TeacherCard(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def save_tiny_teacher(
-    models: Path, name: str, *, seed: int, manifest_sha256: str = "a" * 64
-) -> TeacherCard:
-    """Publish a teacher in models/stageB/<name>."""
-    card = make_card(name, manifest_sha256=manifest_sha256)
-    return save_teacher(models / "stageB" / name, make_teacher(name, seed=seed), card)
-
-
-def write_calibration(models: Path, cards: dict[str, TeacherCard]) -> None:
-    """calibration.json in the form that the calibrate door writes."""
-    stage = {
-        "teachers": {
-            name: fitted(1.3 + number) | {"weights_sha256": card.weights_sha256}
-            for number, (name, card) in enumerate(cards.items())
-        },
-        "fused": {
-            "fixed": fused(1.6, RN18=0.7, B3=0.3),
-            "searched": fused(1.9, RN18=1.0, B3=0.0),
-            "fixed_logits": fused(1.2, RN18=0.7, B3=0.3)
-            | {"space": "logits", "class_bias": [0.3, -0.2, 0.1, 0.0, -0.1, -0.2, 0.1]},
-        },
-    }
-    found = {
-        "stage": "stageB",
-        "stage_asked": "auto",
-        "verdict": "stageB: its gain is real",
-        "fusion": "fixed",
-        "manifest_sha256": next(iter(cards.values())).manifest_sha256,
-        "stages": {"stageB": stage},
-    }
-    write_json(models / "calibrated" / "calibration.json", found)
-
-
-def choose_fusion(models: Path, fusion: str) -> None:
-    """Have calibration.json name another fusion."""
-    path = models / "calibrated" / "calibration.json"
-    write_json(path, read_json(path) | {"fusion": fusion})
-
-
-def fitted(temperature: float) -> dict[str, object]:
-    return {
-        "temperature": temperature, "temperature_95": [temperature - 0.1, temperature + 0.1],
-        "temperature_no_fit": None, "class_bias": [0.0] * 7, "votes_temperature": None,
-        "votes_temperature_no_fit": None, "fitted_rows": 30,
-    }  # fmt: skip
-
-
-def fused(temperature: float, **weights: float) -> dict[str, object]:
-    return fitted(temperature) | {"weights": weights, "space": "probabilities"}
+def save_tiny_teacher(models: Path, name: str, *, seed: int, **changes: object) -> TeacherCard:
+    """Publish a teacher in models/<stage>/<name>."""
+    card = make_card(name, **changes)
+    return save_teacher(models / card.stage / name, make_teacher(name, seed=seed), card)

@@ -1,0 +1,194 @@
+"""ONNX files and a torch module -> do they agree, what do smaller files lose, how fast are they."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from stages.exporting.export_files import BATCHES, ModelLatency, Parity, VariantLoss
+from stages.exporting.onnx_file import OUTPUTS, open_session, run_session
+from stages.exporting.reference import Expressions
+from stages.faces.decode import Image
+from stages.records.schema import targets_of
+from stages.runtime.errors import UserError
+from stages.runtime.parallel import num_threads
+from stages.runtime.seed import generator
+from stages.scoring.bootstrap import mean_interval, resample
+from stages.scoring.metrics import Floats, row_nll
+
+# For the reference script: its steps before the model are its own, not only its runtime.
+REFERENCE_TOLERANCE = 1e-3
+# Two cores are what a small machine has; a pool on fewer cores than it has threads would stall.
+THREADS = min(2, num_threads("auto"))
+
+# The first batches are uneven so that a batch size that was frozen into the graph shows.
+_FIRST_BATCHES = (1, 5)
+_BATCH = 32
+_BOOTSTRAP_SAMPLES = 1000
+_BUDGET_S = 1.5
+_MIN_REPEATS, _MAX_REPEATS = 5, 25
+
+
+class ParityError(UserError):
+    """The ONNX file and the torch model disagree: the export is no result."""
+
+
+class LossError(UserError):
+    """A smaller model loses more than the recipe allows."""
+
+
+def check_parity(
+    path: Path, model: nn.Module, images: Tensor, *, faces: Sequence[Image], tolerance: float
+) -> Parity:
+    """Compare the probabilities of onnxruntime and of the reference script with torch's.
+
+    Torch and onnxruntime get `images` (N, 3, S, S), as in training; the script gets `faces` (RGB).
+
+    Raises:
+        ParityError: if a difference is above its tolerance, or not a number.
+    """
+    expected = torch_probabilities(model, images)
+    session = open_session(path, threads=torch.get_num_threads())
+    actual = np.concatenate([run_session(session, batch.numpy()) for batch in _batches(images)])
+    max_abs_diff = float(np.abs(expected - actual).max())
+    # Not `>`: a NaN on either side must fail as well.
+    if not max_abs_diff <= tolerance:
+        raise ParityError(
+            f"{path.name}: probabilities of onnxruntime and torch differ by {max_abs_diff:.3g} on "
+            f"{len(images)} rows; expected at most export.parity_tolerance = {tolerance:g}"
+        )
+    scripted = Expressions(path, threads=torch.get_num_threads()).probabilities(faces)
+    reference_diff = float(np.abs(expected - scripted).max())
+    if not reference_diff <= REFERENCE_TOLERANCE:
+        raise ParityError(
+            f"{path.name}: probabilities of reference.py, by the file's metadata, and of torch "
+            f"differ by {reference_diff:.3g} on {len(faces)} faces; expected at most "
+            f"{REFERENCE_TOLERANCE:g}"
+        )
+    return Parity(
+        rows=len(images),
+        label_changes=int((expected.argmax(1) != actual.argmax(1)).sum()),
+        max_abs_diff=max_abs_diff,
+        reference_max_abs_diff=reference_diff,
+    )
+
+
+def torch_probabilities(model: nn.Module, images: Tensor) -> npt.NDArray[np.float32]:
+    """Compute the probabilities (N, 7) of a module, batch by batch."""
+    with torch.inference_mode():
+        parts = [model(batch)[OUTPUTS.index("probabilities")] for batch in _batches(images)]
+    probabilities: npt.NDArray[np.float32] = torch.cat(parts).numpy()
+    return probabilities
+
+
+def file_probabilities(path: Path, batches: Iterable[Tensor]) -> Floats:
+    """Compute the probabilities (N, 7) of an ONNX file on the rows held out.
+
+    Raises:
+        LossError: if some are not finite.
+    """
+    session = open_session(path, threads=torch.get_num_threads())
+    parts = [run_session(session, images.numpy()) for images in batches]
+    probabilities = np.concatenate(parts).astype(np.float64)
+    if not np.isfinite(probabilities).all():
+        raise LossError(f"{path.name}: some probabilities are not finite; drop the variant")
+    return probabilities
+
+
+def mean_with_interval(values: Floats, rows: pd.DataFrame) -> tuple[float, tuple[float, float]]:
+    """Average values (N,) of rows, with a 95 % interval by a bootstrap of their groups."""
+    random = generator(0, "export", "accuracy loss")
+    draws = resample(rows["group"].tolist(), samples=_BOOTSTRAP_SAMPLES, random=random)
+    return float(values.mean()), mean_interval(values, resamples=draws)
+
+
+def measure_loss(full: Floats, smaller: Floats, rows: pd.DataFrame) -> VariantLoss:
+    """Measure what a smaller file loses on the same rows, each (N, 7), in pairs."""
+    targets = targets_of(rows)
+    labels, smaller_labels = full.argmax(axis=1), smaller.argmax(axis=1)
+    losses = (labels == targets).astype(np.float64) - (smaller_labels == targets)
+    loss, interval = mean_with_interval(losses, rows)
+    return VariantLoss(
+        n=len(targets),
+        accuracy_loss=loss,
+        accuracy_loss_95=interval,
+        nll_increase=float((row_nll(smaller, targets) - row_nll(full, targets)).mean()),
+        max_abs_diff=float(np.abs(full - smaller).max()),
+        label_changes=int((labels != smaller_labels).sum()),
+    )
+
+
+def require_small_loss(name: str, loss: VariantLoss, *, allowed: float) -> None:
+    """Refuse a smaller file that loses more accuracy than `allowed`.
+
+    Raises:
+        LossError: naming the keys that mend it.
+    """
+    if loss.accuracy_loss > allowed:
+        low, high = loss.accuracy_loss_95
+        raise LossError(
+            f"{name}: loses {loss.accuracy_loss:.4f} [{low:.4f}, {high:.4f}] of the accuracy "
+            f"on {loss.n} rows; expected at most export.max_accuracy_loss = {allowed:g}; "
+            "raise it or take the variant out of export.variants"
+        )
+
+
+def measure_latency(files: Mapping[str, Path], model: nn.Module, images: Tensor) -> ModelLatency:
+    """Measure the median time of a batch, for each file and for `torch`, on the CPU.
+
+    All are called in turns, so that other work of the machine slows them alike.
+    """
+    sessions = {name: open_session(path, threads=THREADS) for name, path in files.items()}
+    milliseconds: dict[str, float] = {}
+    images_per_s: dict[str, float] = {}
+    repeats: dict[int, int] = {}
+    torch_threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        for size in BATCHES:
+            batch = images[torch.arange(size) % len(images)]
+            calls: dict[str, Callable[[], object]] = {
+                name: partial(run_session, session, batch.numpy())
+                for name, session in sessions.items()
+            }
+            calls["torch"] = partial(torch_probabilities, model, batch)
+            for name, seconds in _time_in_turns(calls).items():
+                milliseconds[f"{name}_batch_{size}"] = round(1000 * median(seconds), 3)
+                images_per_s[f"{name}_batch_{size}"] = round(size / median(seconds), 1)
+                repeats[size] = len(seconds)
+    finally:
+        torch.set_num_threads(torch_threads)
+    return ModelLatency(
+        threads=THREADS, repeats=repeats, milliseconds=milliseconds, images_per_s=images_per_s
+    )
+
+
+def _time_in_turns(calls: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds of each call of some functions, called alternately after two calls to warm up."""
+
+    def seconds(call: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    # Most of a first call is preparation: the second one tells how many fit into the budget.
+    _, warm_up = (sum(seconds(call) for call in calls.values()) for _ in range(2))
+    repeats = int(np.clip(_BUDGET_S / warm_up, _MIN_REPEATS, _MAX_REPEATS))
+    rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(repeats)]
+    return {name: [each[name] for each in rounds] for name in calls}
+
+
+def _batches(images: Tensor) -> Iterator[Tensor]:
+    start = 0
+    sizes = iter(_FIRST_BATCHES)
+    while start < len(images):
+        size = next(sizes, _BATCH)
+        yield images[start : start + size]
+        start += size

@@ -1,0 +1,116 @@
+"""parity.json and latency.json of an export, and the few numbers of metrics/export.json.
+
+Each model here is written by export and read by report.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ENSEMBLE = "ensemble"
+PARITY_FILE, LATENCY_FILE = "parity.json", "latency.json"
+BATCHES = (1, 32)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Rows = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class ExportPart(BaseModel):
+    """Exactly these keys; numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class HeldOutAccuracy(ExportPart):
+    """The fp32 file on rows that no teacher was trained on."""
+
+    split: Literal["test", "val"]
+    n: Rows
+    accuracy: Share
+    accuracy_95: tuple[float, float]
+    mean_top_probability: Share
+    label_rule: Literal["majority"]
+    fitted_on: str
+    weights_sha256: dict[str, str]
+
+
+class VariantLoss(ExportPart):
+    """What a smaller file loses on the rows held out; a loss below 0 is a gain."""
+
+    n: Rows
+    accuracy_loss: float
+    accuracy_loss_95: tuple[float, float]
+    nll_increase: float
+    max_abs_diff: Share
+    label_changes: Count
+
+
+class Parity(ExportPart):
+    """How far onnxruntime and reference.py are from torch with the fp32 file."""
+
+    rows: Rows
+    label_changes: Count
+    max_abs_diff: Share
+    reference_max_abs_diff: Share
+
+
+class ModelParity(ExportPart):
+    """The checks that the files of one model passed."""
+
+    parity: Parity
+    held_out: HeldOutAccuracy
+    variants: dict[Literal["fp16", "int8"], VariantLoss]
+
+
+class ModelLatency(ExportPart):
+    """Median times of one model's files and of torch, by `<file>_batch_<size>`."""
+
+    threads: Rows
+    repeats: dict[int, Rows]
+    milliseconds: dict[str, Positive]
+    images_per_s: dict[str, Positive]
+
+
+class LatencyFile(ExportPart):
+    """latency.json: how fast each exported model was on this machine."""
+
+    stage: str
+    models: dict[str, ModelLatency]
+
+
+class ParityFile(ExportPart):
+    """parity.json: the evidence that the files of each exported model say what torch says."""
+
+    stage: str
+    models: dict[str, ModelParity]
+
+    def metrics(self) -> dict[str, Any]:
+        """Select the numbers of metrics/export.json: those that another run would not change."""
+        models: dict[str, dict[str, float]] = {
+            name: {"parity_rows": checks.parity.rows, "label_changes": checks.parity.label_changes}
+            for name, checks in self.models.items()
+        }
+        for name, loss in self.models[ENSEMBLE].variants.items():
+            models[ENSEMBLE][f"{name}_accuracy_loss"] = round(loss.accuracy_loss, 6)
+        return {"stage": self.stage, "models": models}
+
+
+class SeenLabels(ExportPart):
+    """Soft labels of the rows that a teacher has learnt, or of the others."""
+
+    n: Rows
+    mean_top_probability: Share
+
+
+class SoftLabels(ExportPart):
+    """How soft the soft labels of the view are."""
+
+    n: Rows
+    label_agreement: Share
+    mean_top_probability: Share
+    nearly_one_hot: bool
+    distillation_temperature: Positive
+    mean_top_probability_distilled: Share
+    by_seen: dict[Literal["seen", "unseen"], SeenLabels]

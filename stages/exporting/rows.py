@@ -1,0 +1,221 @@
+"""manifests/, standardized/ and models/ -> the rows that an export labels and is checked with.
+
+Faces are prepared as the card of the first teacher says, and by nothing else.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from stages.calibrating.stage_rows import find_past
+from stages.computing.device import choose_device
+from stages.config import Export, Machine, Preprocess
+from stages.faces.decode import Image, decode
+from stages.faces.store import FaceStore
+from stages.loading.augmentation import NO_AUGMENTATION
+from stages.loading.dataset import Batch, FaceDataset
+from stages.loading.loader import EvalLoader, choose_workers
+from stages.modeling.card import TeacherCard
+from stages.modeling.predict import predict
+from stages.records.folder import MANIFEST_FILE, ManifestFolder, read_folder
+from stages.records.schema import read_manifest, targets_of
+from stages.runtime.errors import UserError
+from stages.scoring.metrics import Floats
+
+_BATCH = 64
+
+
+class FaceReader:
+    """Faces of manifest rows, in the order of the rows, as a teacher's card wants them."""
+
+    def __init__(self, standardized: Path, card: TeacherCard, machine: Machine) -> None:
+        self._store = FaceStore(standardized)
+        self._image_size = card.image_size
+        self._preprocess = Preprocess.model_validate_json(json.dumps(card.preprocess))
+        self._device = choose_device(machine.device)
+        self._workers = choose_workers(machine.workers, device=self._device)
+
+    def require(self, rows: pd.DataFrame) -> None:
+        """Refuse rows without an image.
+
+        Raises:
+            UserError: for all of them at once.
+        """
+        self._store.locate(rows["id"].tolist())
+
+    def batches(self, rows: pd.DataFrame) -> Iterator[Tensor]:
+        """Read model input (n, 3, S, S)."""
+        loader = self._loader(rows)
+        return (loader.finish(batch)["image"].cpu().contiguous() for batch in loader)
+
+    def pictures(self, rows: pd.DataFrame) -> list[Image]:
+        """Read the stored faces, RGB (H, W, 3)."""
+        positions = self._store.locate(rows["id"].tolist())
+        return [decode(image) for image in self._store.images(positions)]
+
+    def logits(self, rows: pd.DataFrame, model: nn.Module) -> Floats:
+        """Compute a model's logits (N, 7) float64, joined to the rows by id.
+
+        In float32 whatever `machine.precision` says: labels outlive the machine.
+        """
+        loader = self._loader(rows)
+        indices: list[int] = []
+
+        def noted() -> Iterator[Batch]:
+            for batch in loader:
+                indices.extend(batch["index"].tolist())
+                yield batch
+
+        model.to(self._device)
+        logits = predict(
+            model, noted(), finish=loader.finish, device=self._device, dtype=torch.float32
+        )
+        model.cpu()
+        # The store's ids, not the rows': they name the images that were really looked at.
+        positions = self._store.locate(rows["id"].tolist())[indices]
+        ids = [self._store.id(position) for position in positions.tolist()]
+        return join_by_id(logits.astype(np.float64), ids=ids, wanted=rows["id"].tolist())
+
+    def _loader(self, rows: pd.DataFrame) -> EvalLoader:
+        dataset = FaceDataset(
+            self._store,
+            positions=self._store.locate(rows["id"].tolist()),
+            targets=targets_of(rows),
+            image_size=self._image_size,
+            preprocess=self._preprocess,
+            augmentation=NO_AUGMENTATION,
+            seed=0,
+        )
+        return EvalLoader(dataset, batch_size=_BATCH, workers=self._workers, device=self._device)
+
+
+@dataclass(frozen=True)
+class ExportRows:
+    """The rows of an export.
+
+    `labelled` get soft labels. `held_out` are rows of `split` that no teacher was trained on, to
+    measure losses with. `images` (N, 3, S, S) and `pictures` are the faces of some of them. `seen`
+    holds the ids of all rows of the manifest that a teacher has learnt.
+    """
+
+    reader: FaceReader
+    labelled: pd.DataFrame
+    seen: frozenset[str]
+    split: Literal["test", "val"]
+    held_out: pd.DataFrame
+    images: Tensor
+    pictures: list[Image]
+
+    def held_out_batches(self) -> Iterator[Tensor]:
+        """Read model input (n, 3, S, S) of the rows held out."""
+        return self.reader.batches(self.held_out)
+
+
+def choose_rows(
+    view: Path, models: Path, cards: Sequence[TeacherCard], *, reader: FaceReader, settings: Export
+) -> ExportRows:
+    """Read the view to label, and choose rows to check with from the manifest beside it.
+
+    Raises:
+        UserError: if the view or the rows to check with are empty, an image is missing, or the
+            teachers belong to another manifest.
+    """
+    labelled = read_manifest(view)
+    if labelled.empty:
+        raise UserError(f"manifests/{view.name}: export.soft_labels_view: expected rows, got none")
+    reader.require(labelled)
+    manifest = read_folder(view.parent)
+    if manifest.sha256 != cards[0].manifest_sha256:
+        raise UserError(
+            f"{view.parent.name}/{MANIFEST_FILE}: expected the teachers' manifest "
+            f"{cards[0].manifest_sha256[:12]}…, got {manifest.sha256[:12]}…; "
+            f"run `dvc repro {cards[0].stage}`"
+        )
+    seen = seen_ids(models, cards, manifest=manifest)
+    split, rows = held_out_rows(manifest.rows, seen=seen)
+    checked = spread(rows, settings.parity_rows)
+    return ExportRows(
+        reader=reader,
+        labelled=labelled,
+        seen=seen,
+        split=split,
+        held_out=spread(rows, settings.accuracy_rows),
+        images=torch.cat(list(reader.batches(checked))),
+        pictures=reader.pictures(checked),
+    )
+
+
+def seen_ids(
+    models: Path, cards: Sequence[TeacherCard], *, manifest: ManifestFolder
+) -> frozenset[str]:
+    """Find the rows that some teacher was trained on, or that share a group with such a row.
+
+    In its stage or in the one that it started from. `logits.parquet` says so for val, test and gate
+    rows; for all others the filters by which training chose its rows tell.
+
+    Raises:
+        UserError: if a teacher started from weights of another manifest.
+    """
+    weights = [card.weights_sha256 for card in cards]
+    past = find_past(weights, models=models, manifest=manifest)
+    if past.unknown:
+        raise UserError(
+            f"models/: which rows the teachers have learnt is not known: {past.unknown}; "
+            f"run `dvc repro {cards[0].stage}`"
+        )
+    files = [models / card.stage / card.teacher / "logits.parquet" for card in cards]
+    tables = [pd.read_parquet(path, columns=["id", "seen"]) for path in files]
+    return past.trained.ids.union(*(table["id"][table["seen"]] for table in tables))
+
+
+def held_out_rows(
+    manifest: pd.DataFrame, *, seen: AbstractSet[str]
+) -> tuple[Literal["test", "val"], pd.DataFrame]:
+    """Select the rows of test, or of val if test has none, whose ids are not among `seen`.
+
+    Raises:
+        UserError: if there are neither.
+    """
+    unseen = manifest[~manifest["id"].isin(seen)]
+    splits: tuple[Literal["test", "val"], ...] = ("test", "val")
+    for split in splits:
+        if len(rows := unseen[unseen["split"] == split]):
+            return split, rows
+    raise UserError(f"manifests/{MANIFEST_FILE}: expected test or val rows to check with, got none")
+
+
+def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Select at most `count` of the rows, spread evenly over all of them, in their order."""
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))]
+
+
+def join_by_id(predictions: Floats, *, ids: Sequence[str], wanted: Sequence[str]) -> Floats:
+    """Put the rows of `predictions` (one for each of `ids`) into the order of `wanted`.
+
+    Raises:
+        UserError: if an id occurs twice on either side, or on one side only.
+    """
+
+    def listed(names: Sequence[str], shown: int = 5) -> str:
+        more = f" and {len(names) - shown} more" if len(names) > shown else ""
+        return f"{len(names)} ids ({', '.join(names[:shown])}{more})"
+
+    for place, names in (("view", wanted), ("predictions", ids)):
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+            raise UserError(f"soft labels: {listed(twice)} stand more than once in the {place}")
+    if missing := sorted(set(wanted) - set(ids)):
+        raise UserError(f"soft labels: {listed(missing)} of the view have no prediction")
+    if strange := sorted(set(ids) - set(wanted)):
+        raise UserError(f"soft labels: {listed(strange)} are predicted but not in the view")
+    position = {name: row for row, name in enumerate(ids)}
+    joined: Floats = predictions[[position[name] for name in wanted]]
+    return joined
