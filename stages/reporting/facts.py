@@ -21,9 +21,10 @@ from stages.reporting.wording import (
 _FORMS = {"torch": "torch", "onnx": "onnx, fp32", "fp16": "fp16", "int8": "int8"}
 # What decides over numbers; environment.json of each run names all packages.
 _PACKAGES = (
-    "torch torchvision timm numpy pandas pyarrow opencv-python opencv-python-headless simplejpeg "
-    "scikit-learn scipy onnx onnxruntime dvc"
-).split()
+    *("torch", "torchvision", "timm", "numpy", "pandas", "pyarrow"),
+    *("opencv-python", "opencv-python-headless", "simplejpeg", "scikit-learn", "scipy"),
+    *("onnx", "onnxruntime", "dvc"),
+)
 _COMPUTING = {"cuda": "CUDA", "cudnn": "cuDNN", "driver": "driver"}
 
 Rows = Iterator[Sequence[object]]
