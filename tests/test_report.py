@@ -71,6 +71,7 @@ def _outs(root: Path) -> dict[str, bytes]:
 def test_door_writes_the_page_and_its_pictures(done):
     outs = _outs(done)
     page = outs.pop("report.html").decode("utf-8")
+    assert {"stage_gain.png", "sources_accuracy_stageA.png", "mistakes.png"} <= outs.keys()
     assert len(outs) == page.count("<img ") == NUM_PICTURES
     assert all(data.startswith(b"\x89PNG") for data in outs.values())
 

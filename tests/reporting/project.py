@@ -29,7 +29,7 @@ COUNTS = {
     "leaks": {
         "found": {"train_val_groups": 2, "train_test_groups": 3, "val_test_groups": 0},
         "excluded": {"twin_in_test": 4, "twin_in_val": 0},
-        "left": {"train_val_groups": 0},
+        "left": {"groups": 0},
     },
 }
 

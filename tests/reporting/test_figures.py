@@ -21,64 +21,53 @@ COLOURS = model_colours(["RN18", "B3"], fused="fused_fixed")
 
 
 @pytest.fixture(scope="module")
-def drawings(run):
-    """Return each figure as a function of a change to its table."""
-
-    def drawing(name, draw):
-        table = run.plotted("teachers", name).rename(columns={"source": "place"})
-        return lambda change=lambda table: table: draw(change(table.copy()))
-
-    classes = run.calibration.classes
-    axis = {"limits": (0, 1), "xlabel": "macro-F1"}
-    named = {"column": "val_nll", "ylabel": "NLL"}
-    return {
-        "reliability": drawing(
-            "reliability/stageA_RN18", lambda t: reliability_figure(t, colour="#0072B2")
-        ),
-        "confusion": drawing(
-            "confusion/stageA_RN18", lambda t: confusion_figure(t, classes=classes)
-        ),
-        "risk_coverage": drawing(
-            "risk_coverage/stageA_RN18",
-            lambda t: risk_coverage_figure({"RN18": t}, colours=COLOURS),
-        ),
-        "sources": drawing(
-            "sources/stageA", lambda t: bars_figure(t[::2], colours=COLOURS, **axis)
-        ),
-        "training": drawing(
-            "training/stageA_RN18",
-            lambda t: training_figure({("A", "RN18"): t}, colours=COLOURS, **named),
-        ),
+def draw(run):
+    """Draw a table of plots/data/teachers after a change to it."""
+    coloured = {"colours": COLOURS}
+    named = coloured | {"column": "val_nll", "ylabel": "NLL"}
+    figures = {
+        "reliability/stageA_RN18": lambda t: reliability_figure(t, colour="#0072B2"),
+        "confusion/stageA_RN18": lambda t: confusion_figure(t, classes=run.calibration.classes),
+        "risk_coverage/stageA_RN18": lambda t: risk_coverage_figure({"RN18": t}, **coloured),
+        "sources/stageA": lambda t: bars_figure(t[::2], limits=(0, 1), xlabel="F1", **coloured),
+        "training/stageA_RN18": lambda t: training_figure({("A", "RN18"): t}, **named),
     }
+
+    def draw(name, change=lambda table: table):
+        table = run.plotted("teachers", name).rename(columns={"source": "place"})
+        return figures[name](change(table))
+
+    return draw
+
+
+def _swapped(classes):
+    return classes.replace({"Fear": "Sad", "Sad": "Fear"})
 
 
 @pytest.mark.parametrize(
-    ("kind", "columns"),
+    ("name", "column", "change"),
     [
-        ("reliability", ["accuracy_low", "count"]),
-        ("risk_coverage", ["risk_high"]),
-        ("sources", ["low", "n"]),
-        ("training", ["val_nll"]),
+        ("reliability/stageA_RN18", "accuracy_low", lambda values: values / 2),
+        ("reliability/stageA_RN18", "count", lambda values: values * 2),
+        ("confusion/stageA_RN18", "predicted", _swapped),
+        ("risk_coverage/stageA_RN18", "risk_high", lambda values: values / 2),
+        ("sources/stageA", "low", lambda values: values / 2),
+        ("sources/stageA", "n", lambda values: values * 2),
+        ("training/stageA_RN18", "val_nll", lambda values: values * values),
     ],
 )
-def test_counts_and_intervals_are_drawn_and_equal_tables_give_equal_bytes(drawings, kind, columns):
-    png = drawings[kind]()
+def test_what_a_table_holds_is_drawn_the_same_each_time(draw, name, column, change):
+    png = draw(name)
     height, width, _ = matplotlib.image.imread(BytesIO(png)).shape
     assert min(height, width) > 400
-    assert drawings[kind]() == png
-    for column in columns:
-        assert drawings[kind](lambda t, c=column: t.assign(**{c: t[c] * 2})) != png
+    assert draw(name) == png
+    assert draw(name, lambda table: table.assign(**{column: change(table[column])})) != png
 
 
-def test_confusion_shows_where_the_mistakes_went(drawings):
-    swap = {"Fear": "Sad", "Sad": "Fear"}
-    swapped = drawings["confusion"](lambda t: t.assign(predicted=t["predicted"].replace(swap)))
-    assert swapped != drawings["confusion"]()
-
-
-def test_an_epoch_without_evaluation_is_left_out_and_not_drawn_as_zero(drawings, run):
-    assert run.plotted("teachers", "training/stageA_RN18")["val_nll"].isna().any()
-    assert drawings["training"](lambda table: table.dropna()) == drawings["training"]()
+def test_an_epoch_without_evaluation_is_left_out_and_not_drawn_as_zero(draw, run):
+    name = "training/stageA_RN18"
+    assert run.plotted("teachers", name)["val_nll"].isna().any()
+    assert draw(name, lambda table: table.dropna()) == draw(name)
 
 
 def test_a_teacher_has_its_own_colour_and_the_fused_model_another():

@@ -2,15 +2,11 @@ import dataclasses
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from markupsafe import Markup
 
 from stages.calibrating.score_table import Score
 from stages.reporting import wording
 from stages.reporting.page import render_page
-from stages.reporting.pictures import Picture, draw_pictures, write_pictures
-from tests.reporting.project import WARNING
+from stages.reporting.pictures import draw_pictures
 
 ANCHORS = [
     "answers", "stages", "scores", "gates", "mistakes", "calibration", "teachers", "training",
@@ -66,11 +62,6 @@ def test_answers_are_first_and_open_and_all_else_is_folded(page):
     assert (page.count("<h1>"), page.count("<title>")) == (1, 1)
 
 
-def test_equal_inputs_give_an_equal_page(run, root, page, recipe):
-    again = draw_pictures(run, standardized=root / "standardized")
-    assert render_page(run, pictures=again, recipe=recipe) == page
-
-
 def test_the_page_refers_to_nothing_outside_itself(page):
     sources = re.findall(r'\b(?:src|href)="([^"]*)"', page)
     assert len(sources) > 20
@@ -118,12 +109,6 @@ def test_every_picture_has_an_alt_text_and_says_its_rows(pictures, page):
     }  # fmt: skip
 
 
-def test_gates_stand_under_the_in_domain_rows(page):
-    text = _text(_part(page, "gates"))
-    assert text.index("test, in domain") < text.index("gate gate")
-    assert "the row or a copy of it was trained on" in text
-
-
 def test_incident_N4_rows_of_a_gate_that_are_in_domain_are_counted_and_told(run, page, render):
     place = {"rows": "gate:gate", "metric": "in_domain", "model": run.model}
     after = render(
@@ -132,7 +117,10 @@ def test_incident_N4_rows_of_a_gate_that_are_in_domain_are_counted_and_told(run,
     )
     assert "37 of the" in _text(_part(after, "limits"))
     assert "are in domain:" not in _text(_part(page, "limits"))
-    assert " 37 " in _text(_part(after, "gates"))
+    gates = _text(_part(after, "gates"))
+    assert gates.index("test, in domain") < gates.index("gate gate")
+    assert "the row or a copy of it was trained on" in gates
+    assert " 37 " in gates
     assert "41 in domain" in _text(_part(after, "stages"))
     assert "in domain" not in _text(_part(page, "stages"))
 
@@ -183,17 +171,15 @@ def test_reported_no_fit_is_said_wherever_the_temperature_stands(run, render):
     assert "Its probabilities are not calibrated." in _text(_part(page, "answers"))
 
 
-def test_text_of_the_data_is_escaped(page):
-    assert WARNING not in page
-    assert "&lt;Disgust&gt; &amp; 8" in _part(page, "data")
-
-
 def test_reported_a_licence_of_two_lines_with_a_script_is_escaped(run, recipe):
     source = {"format": "folder7", "path": "x", "licence": "research\n<script>alert('x')</script>"}
     sources = dict.fromkeys(recipe["standardize"]["sources"], source)
     page = render_page(run, pictures=[], recipe={"standardize": {"sources": sources}})
     assert "<script" not in page
-    assert "&lt;script&gt;alert(" in _part(page, "data")
+    assert "<Disgust>" not in page
+    data = _part(page, "data")
+    assert "&lt;script&gt;alert(" in data
+    assert "&lt;Disgust&gt; &amp; 8" in data  # of a warning
 
 
 def test_limits_and_data_are_those_of_this_run(page):
@@ -218,13 +204,6 @@ def test_passed_through_teacher_has_no_curve_and_the_caption_says_so(run, root):
     assert all("No epochs, so no curve: Stage B RN18, Stage B B3" in said for said in captions)
 
 
-def test_pictures_are_named_after_what_they_show(tmp_path):
-    pictures = [Picture("training", "nll", b"1", "", ""), Picture("mistakes", "", b"2", "", "")]
-    write_pictures(tmp_path, pictures)
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert written == {"training_nll.png": b"1", "mistakes.png": b"2"}
-
-
 def test_numbers_carry_their_interval_in_one_form(run):
     score = Score(-0.0123, -0.05, 0.02, 9)
     ends = f'<span class="interval">[{MINUS}0.050, +0.020]</span>'
@@ -233,10 +212,3 @@ def test_numbers_carry_their_interval_in_one_form(run):
     values = {"temperature": 0.4, "temperature_95": (0.05, 1.25), "temperature_no_fit": None}
     fit = run.fit().model_copy(update=values)
     assert wording.temperature(fit) == '0.400 <span class="interval">[open, 1.250]</span>'
-
-
-@given(st.text())
-def test_words_in_a_cell_are_text_and_nothing_else(text):
-    for cell in (wording.wrapped(text), wording.short(text)):
-        assert isinstance(cell, Markup)
-        assert len(re.findall("<[^>]*>", cell)) == 2
