@@ -45,28 +45,28 @@ def work() -> None:
         ]
         for stage in STAGES
     }
-    found = study(
+    results = study(
         teachers,
         manifest=manifest,
         settings=params.calibrate,
         seed=params.seed,
         models_folder=Path("models"),
     )
-    metrics = headline_metrics(found)
+    metrics = headline_metrics(results)
     with published_folder(Path("models/calibrated")) as folder:
-        write_calibration(folder, found.calibration)
-        write_scores(folder / "scores.csv", found.scores)
-        write_scores(folder / "paired.csv", found.paired)
+        write_calibration(folder, results.calibration)
+        write_scores(folder / "scores.csv", results.scores)
+        write_scores(folder / "paired.csv", results.paired)
     write_json(Path("metrics/teachers.json"), metrics)
     with published_folder(Path("plots/data/teachers")) as folder:
         write_plot_data(
             folder,
-            reported=found.reported,
+            reported=results.reported,
             teachers=[teacher for stage in STAGES for teacher in teachers[stage]],
-            scores=found.scores,
+            scores=results.scores,
             bins=params.calibrate.bins,
         )
-    logger.info("%s", found.calibration.verdict.says)
+    logger.info("%s", results.calibration.verdict.says)
 
 
 if __name__ == "__main__":

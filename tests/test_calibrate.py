@@ -9,14 +9,12 @@ import pandas as pd
 import pytest
 
 from stages import calibrate
+from stages.calibrating.calibration_file import read_calibration
+from stages.calibrating.score_table import number, pick, read_paired, read_scores
 from stages.records.schema import targets_of
 from stages.scoring.metrics import score, softmax
 from tests.calibrating.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
 from tools import evaluate
-
-MODELS = [
-    "RN18", "B3", "fused_fixed", "fused_searched", "fused_fixed_logits", "fused_searched_logits",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +47,16 @@ def _bytes(root):
 
 
 def test_door_writes_everything(done):
-    names = ["RN18", "B3", "fused_fixed"]
     curves = {
         f"plots/data/teachers/{kind}/{stage}_{name}.csv"
-        for kind in ("reliability", "confusion", "risk_coverage", "mistakes")
+        for kind in ("reliability", "confusion", "risk_coverage", "mistakes", "training")
         for stage in TRUE_T
-        for name in names
-    }
-    training = {
-        f"plots/data/teachers/training/{stage}_{name}.csv" for stage in TRUE_T for name in names[:2]
+        for name in ("RN18", "B3", "fused_fixed")
+        if (kind, name) != ("training", "fused_fixed")
     }
     sources = {f"plots/data/teachers/sources/{stage}.csv" for stage in TRUE_T}
-    assert set(_bytes(done)) == curves | training | sources | {
+    calibrated = {f"models/calibrated/{name}" for name in ("scores.csv", "paired.csv")}
+    assert set(_bytes(done)) == curves | sources | calibrated | {
         "models/calibrated/calibration.json",
         "metrics/teachers.json",
     }
@@ -79,22 +75,23 @@ def test_another_process_writes_the_same_bytes_and_needs_no_torch(copied, done):
 
 
 def test_incident_N5_known_temperature_and_the_weights_it_belongs_to(done):
-    found = _json(done / "models/calibrated/calibration.json")
+    calibration = read_calibration(done / "models/calibrated")
     for stage, temperature in TRUE_T.items():
         card = _json(done / f"models/{stage}/RN18/teacher.json")
-        teacher = found["stages"][stage]["teachers"]["RN18"]
-        assert teacher["temperature"] == pytest.approx(temperature, rel=0.15)
-        low, high = teacher["temperature_95"]
-        assert low < teacher["temperature"] < high
-        assert teacher["weights_sha256"] == card["weights_sha256"]
-        assert found["manifest_sha256"] == card["manifest_sha256"]
-        fused = found["stages"][stage]["fused"]
-        assert fused["fixed"]["weights"] == {"RN18": 0.7, "B3": 0.3}
-        assert sum(fused["searched"]["weights"].values()) == pytest.approx(1)
-    assert (found["stage"], found["fusion"], found["fitted_on"], found["n"]) == (
-        "stageA", "fixed", "val", 480,
+        models = calibration.stages[stage].models
+        teacher = models["RN18"]
+        assert teacher.temperature == pytest.approx(temperature, rel=0.15)
+        low, high = teacher.temperature_95
+        assert low < teacher.temperature < high
+        assert teacher.weights_sha256 == card["weights_sha256"]
+        assert calibration.manifest_sha256 == card["manifest_sha256"]
+        assert models["fused_fixed"].calibration.weights == (0.7, 0.3)
+        assert sum(models["fused_searched"].calibration.weights) == pytest.approx(1)
+    assert (calibration.stage, calibration.fusion, calibration.fitted_on) == (
+        "stageA", "fixed", "val",
     )  # fmt: skip
-    assert found["stages"]["stageB"]["teachers"]["RN18"]["fitted_rows"] == 240
+    fitted_rows = [calibration.stages[stage].models["RN18"].fitted_rows for stage in TRUE_T]
+    assert fitted_rows == [480, 240]
 
 
 def test_numbers_are_those_of_the_test_rows_at_the_temperature_of_calibration_json(done):
@@ -102,47 +99,46 @@ def test_numbers_are_those_of_the_test_rows_at_the_temperature_of_calibration_js
         "split == 'test' and source != 'expw_lq'"
     )
     logits = pd.read_parquet(done / "models/stageA/B3/logits.parquet").set_index("id")
-    calibration = _json(done / "models/calibrated/calibration.json")
-    temperature = calibration["stages"]["stageA"]["teachers"]["B3"]["temperature"]
+    calibration = read_calibration(done / "models/calibrated")
+    temperature = calibration.stages["stageA"].models["B3"].temperature
     scaled = softmax(logits.loc[test["id"], LOGITS].to_numpy() / temperature)
     expected = score(scaled, targets_of(test), bins=15)
-    found = _json(done / "metrics/teachers.json")["stageA"]["B3"]["test"]
+    metrics = _json(done / "metrics/teachers.json")["stageA"]["B3"]
     for name in ("accuracy", "macro_f1", "nll", "ece"):
-        assert found[name] == pytest.approx(expected[name], abs=2e-6)
-    raw, _ = found["scores"]
-    assert raw["ece"] > 3 * found["ece"]
+        assert metrics[name] == pytest.approx(expected[name], abs=2e-6)
+    scores = read_scores(done / "models/calibrated/scores.csv")
+    about = {"stage": "stageA", "model": "B3", "rows": "test", "by": "all"}
+    assert number(scores, "ece", probabilities="raw", **about).value > 3 * metrics["ece"]
 
 
 def test_incident_N1_stages_are_compared_on_the_same_rows_for_every_model(done):
-    found = _json(done / "metrics/teachers.json")
-    compared = found["stageB_vs_stageA"]
-    assert list(compared) == MODELS
+    table = pick(read_paired(done / "models/calibrated/paired.csv"), what="stageB-stageA", by="all")
+    assert table["model"].unique().tolist() == ["RN18", "B3", "fused_fixed"]
     # Both stages' logits are the same but for their scale, so nothing is left to gain.
-    assert compared["RN18"]["test"]["macro_f1_gain"] == pytest.approx(0, abs=0.01)
-    assert compared["RN18"]["test"]["nll_change"] == pytest.approx(0, abs=5e-3)
-    for entry in compared.values():
-        assert (entry["test"]["n"], entry["gates"]["gate"]["n"]) == (240, 710)
+    gain = pick(table, model="RN18", rows="test")
+    assert number(gain, "macro_f1").value == pytest.approx(0, abs=0.01)
+    assert number(gain, "nll").value == pytest.approx(0, abs=5e-3)
+    assert set(pick(table, rows="test")["n"]) == {240}
+    assert set(pick(table, rows="gate:gate")["n"]) == {710}
 
 
 def test_auto_takes_the_first_stage_where_nothing_is_gained_and_says_so(done):
-    (verdict,) = _json(done / "metrics/teachers.json")["verdict"]
-    assert (verdict["stage"], verdict["asked"], verdict["gain_is_real"]) == (
-        "stageA",
-        "auto",
-        False,
-    )
-    calibration = _json(done / "models/calibrated/calibration.json")
-    assert calibration["stage"] == "stageA"
-    assert calibration["verdict"] == verdict["says"]
+    calibration = read_calibration(done / "models/calibrated")
+    verdict = calibration.verdict
+    assert (calibration.stage, calibration.stage_asked) == ("stageA", "auto")
+    assert not verdict.gain_is_real
+    assert verdict.says.startswith("stageA is taken: the gain of stageB is not real on val.")
+    metrics = _json(done / "metrics/teachers.json")
+    assert (metrics["taken"], metrics["model"]) == ("stageA", "fused_fixed")
 
 
 def test_stage_that_is_asked_for_is_taken_and_the_log_says_that_it_gains_nothing(copied, caplog):
     set_calibrate(copied, stage="stageB", fusion="searched_logits")
     with caplog.at_level("INFO"):
         assert calibrate.main([]) == 0
-    found = _json(copied / "models/calibrated/calibration.json")
-    assert (found["stage"], found["stage_asked"], found["fusion"]) == (
-        "stageB", "stageB", "searched_logits",
+    found = read_calibration(copied / "models/calibrated")
+    assert (found.stage, found.stage_asked, found.fusion, found.fused_model) == (
+        "stageB", "stageB", "searched_logits", "fused_searched_logits",
     )  # fmt: skip
     assert "calibrate.stage says so; the gain of stageB is not real" in caplog.text
 
@@ -155,10 +151,11 @@ def test_crossfit_serves_a_manifest_without_test_rows(tmp_path, monkeypatch, cap
     assert not (tmp_path / "metrics").exists()
     set_calibrate(tmp_path, report="val_crossfit", bins=10)
     assert calibrate.main([]) == 0
-    found = _json(tmp_path / "metrics/teachers.json")
-    (about,) = found["stageA"]["RN18"]["val"]["about"]
-    assert (about["fitted_on"], about["reported_on"]) == ("val, other 4 of 5 folds", "val")
-    assert "test" not in found["stageB_vs_stageA"]["RN18"]
+    scores = read_scores(tmp_path / "models/calibrated/scores.csv")
+    in_domain = scores[~scores["rows"].str.startswith("gate:")]
+    assert in_domain[["rows", "fitted_on"]].drop_duplicates().to_numpy().tolist() == [
+        ["val", "val by folds"]
+    ]
     bins = pd.read_csv(tmp_path / "plots/data/teachers/reliability/stageA_RN18.csv")
     assert (bins["high"] - bins["low"]).round(6).eq(0.1).all()
 
@@ -178,27 +175,31 @@ def test_reported_val_that_is_all_right_is_said_and_stops_nothing(
         table[LOGITS] = logits
         table.to_parquet(path, index=False)
     assert calibrate.main([]) == 0
-    found = _json(Path("models/calibrated/calibration.json"))
+    calibration = read_calibration(Path("models/calibrated"))
     for stage, n in (("stageA", 120), ("stageB", 60)):
-        entries = found["stages"][stage]
-        for one in (*entries["teachers"].values(), *entries["fused"].values()):
-            assert (one["temperature"], one["temperature_95"]) == (1, None)
-            assert one["temperature_no_fit"] == f"the logits are right on each of {n} rows"
-            assert one["class_bias"] == [0] * 7
+        for model in calibration.stages[stage].models.values():
+            assert (model.temperature, model.temperature_95) == (1, None)
+            assert model.temperature_no_fit == f"the logits are right on each of {n} rows"
+            assert model.class_bias == (0,) * 7
+            assert "no fit in 5 of 5 folds: T = 1" in model.folds_no_fit
     assert "models/stageB: B3: no fit on val, temperature 1 and no bias: the logits" in caplog.text
     # The crowd does not always choose the label, so its temperature has an optimum.
-    assert found["stages"]["stageA"]["teachers"]["RN18"]["votes_temperature_no_fit"] is None
-    numbers = _json(Path("metrics/teachers.json"))["stageA"]
-    assert numbers["B3"]["test"]["nll"] == numbers["B3"]["test"]["nll_raw"]
-    assert numbers["B3"]["test"]["about"][0]["fitted_on"] == "val (no fit: T = 1)"
-    by_folds = numbers["B3"]["val"]["about"][0]["fitted_on"]
-    assert by_folds == "val, other 4 of 5 folds (no fit in 5 of 5 folds: T = 1)"
-    for row in numbers["fused_fixed"]["leave_one_out"]:
-        assert [line["fitted_on"] for line in row["about"]] == ["val (no fit: T = 1)"] * 2
+    assert calibration.stages["stageA"].models["RN18"].votes_temperature_no_fit is None
+    scores = read_scores(Path("models/calibrated/scores.csv"))
+    about = {"stage": "stageA", "model": "B3", "rows": "test", "by": "all"}
+    raw, calibrated = (
+        number(scores, "nll", probabilities=p, **about) for p in ("raw", "calibrated")
+    )
+    assert raw == calibrated
+    paired = pick(read_paired(Path("models/calibrated/paired.csv")), what="stageB-stageA")
+    assert set(paired["fitted_on"]) == {
+        "val of both stages (no fit: T = 1)",
+        "val by folds of both stages (no fit in 5 of 5 folds: T = 1)",
+    }
     assert evaluate.main(["models/stageB/B3"]) == 0
     printed = capsys.readouterr().out
     assert "temperature 1: no fit, the logits are right on each of 60 rows" in printed
-    assert "fitted on val (no fit: T = 1)" in printed
+    assert "val by folds: no fit in 5 of 5 folds: T = 1" in printed
 
 
 def test_user_problem_leaves_the_old_results_whole(copied, capsys):
@@ -209,34 +210,3 @@ def test_user_problem_leaves_the_old_results_whole(copied, capsys):
     assert "models/stageB/B3/logits.parquet" in message
     assert "Traceback" not in message
     assert _bytes(copied) == before
-
-
-def test_dvc_would_show_numbers_and_no_tables(done):
-    """DVC makes a column of every plain value, and passes over lists."""
-    test = _json(done / "metrics/teachers.json")["stageA"]["RN18"]["test"]
-    plain = [name for name, value in test.items() if not isinstance(value, list)]
-    assert plain == [
-        "n",
-        "accuracy",
-        "macro_f1",
-        "nll",
-        "nll_raw",
-        "ece",
-        "ece_floor",
-        "classes",
-    ]
-    found = _json(done / "metrics/teachers.json")
-    shown = {key for stage in TRUE_T for model in found[stage].values() for key in _plain(model)}
-    assert not {
-        key for key in shown if key[0] not in ("temperature", "test", "val", "votes", "gates")
-    }
-    compared = {key for entry in found["stageB_vs_stageA"].values() for key in _plain(entry)}
-    assert {key[-1] for key in compared} == {"n", "in_domain", "macro_f1_gain", "nll_change"}
-
-
-def _plain(value, path=()):
-    for key, entry in value.items():
-        if isinstance(entry, dict):
-            yield from _plain(entry, (*path, key))
-        elif not isinstance(entry, list):
-            yield (*path, key)

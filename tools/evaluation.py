@@ -79,11 +79,11 @@ class Evaluation(BaseModel):
     model: str
     manifest_sha256: Sha256
     weights_sha256: str
-    file: ExportedFile | None = None
+    file: ExportedFile | None
     temperature: Annotated[float, Field(gt=0)]
     temperature_no_fit: str | None
-    fit: ModelCalibration | None = None
-    known: Known | None = None
+    fit: ModelCalibration | None
+    known: Known | None
     scores: list[dict[str, Any]]
 
 
@@ -141,6 +141,7 @@ def evaluate_onnx(path: Path, rows_file: Path, *, standardized: Path, params: Pa
         file=ExportedFile(**model.about()),
         temperature=model.metadata["temperature"],
         temperature_no_fit=model.metadata.get("temperature_no_fit"),
+        fit=None,
         known=known,
         scores=_records(about | row for row in scores),
         **about,
@@ -237,6 +238,7 @@ def _evaluation(
     about = {"stage": model.stage, "model": model.name, "weights_sha256": model.weights_sha256}
     return Evaluation(
         manifest_sha256=read_folder(Path("manifests")).sha256,
+        file=None,
         temperature=calibration.temperature,
         temperature_no_fit=calibration.temperature_no_fit,
         fit=model_calibration(fitted),

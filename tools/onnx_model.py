@@ -42,12 +42,12 @@ class OnnxModel:
 
     @property
     def image_size(self) -> int:
-        """The side of the model's input, px."""
+        """Return the side of the model's input, px."""
         return int(self.metadata["preprocess"]["size"])
 
     @property
     def preprocess(self) -> Preprocess:
-        """The preprocess section that the file carries."""
+        """Return the preprocess section that the file carries."""
         block = self.metadata["preprocess"]
         clahe = block["clahe"]
         if clahe is not None:
@@ -57,11 +57,11 @@ class OnnxModel:
 
     @property
     def weights_sha256(self) -> tuple[str, ...]:
-        """Of the teachers inside."""
+        """Return the hashes of the teachers inside."""
         return tuple(self.metadata["weights_sha256"].values())
 
     def about(self) -> dict[str, str]:
-        """What tells this file from others of the same teachers."""
+        """Return what tells this file from others of the same teachers."""
         precision = str(self.metadata["precision"])
         return {"name": self.path.name, "sha256": sha256_file(self.path), "precision": precision}
 
@@ -83,10 +83,10 @@ def read_onnx(path: Path) -> OnnxModel:
             f"{path.name}: expected an ONNX file, got {describe_file(path)} that onnxruntime "
             f"cannot load: {reason}"
         ) from None
-    found = session.get_modelmeta().custom_metadata_map
-    if missing := [key for key in _METADATA if key not in found]:
+    texts = session.get_modelmeta().custom_metadata_map
+    if missing := [key for key in _METADATA if key not in texts]:
         raise UserError(f"{path.name}: metadata: {missing} missing; was it exported here?")
-    metadata = {key: json.loads(text) for key, text in found.items()}
+    metadata = {key: json.loads(text) for key, text in texts.items()}
     if metadata.get("metadata_version") != METADATA_VERSION:
         got = metadata.get("metadata_version")
         raise UserError(f"{path.name}: metadata_version: expected {METADATA_VERSION}, got {got}")

@@ -15,7 +15,7 @@ from stages.runtime.files import sha256_json
 
 METRICS_FILE, PARAMS_FILE = "metrics/teachers.json", "params.yaml"
 # What is in no summary: counts and temperatures are no results. The ECE's floor stays beside it.
-_NOT_RESULTS = ("n", "classes", "in_domain", "temperature")
+_NOT_RESULTS = ("n", "temperature")
 
 Node = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ class SeedRun:
 
 
 @dataclass(frozen=True)
-class Refused:
+class UnusedRun:
     """An experiment that has no numbers to summarize, and why."""
 
     name: str
@@ -53,56 +53,56 @@ class Summary:
     interval: tuple[float, float]
 
 
-def read_experiments(shown: Sequence[Node]) -> tuple[list[SeedRun], list[Refused]]:
-    """The runs, and the experiments that failed or have no metrics; each commit and seed once.
+def read_experiments(shown: Sequence[Node]) -> tuple[list[SeedRun], list[UnusedRun]]:
+    """Read the runs, and the experiments that failed or have no metrics; each commit and seed once.
 
     Of runs of one recipe and seed with equal numbers, such as the workspace and its commit, one is
     taken. Unlike ones are all kept, and `summarize` refuses them.
     """
     runs: dict[tuple[str, int, str], SeedRun] = {}
-    refused = []
+    unused = []
     for node in _nodes(shown):
-        found = _read(node)
-        if isinstance(found, Refused):
-            refused.append(found)
+        run = _read(node)
+        if isinstance(run, UnusedRun):
+            unused.append(run)
         else:
-            numbers = sha256_json(dict(found.metrics))
-            runs.setdefault((found.recipe, found.seed, numbers), found)
-    return list(runs.values()), refused
+            numbers = sha256_json(dict(run.metrics))
+            runs.setdefault((run.recipe, run.seed, numbers), run)
+    return list(runs.values()), unused
 
 
-def summarize(runs: Sequence[SeedRun]) -> tuple[list[Summary], list[Refused]]:
+def summarize(runs: Sequence[SeedRun]) -> tuple[list[Summary], list[UnusedRun]]:
     """Each metric that all seeds of a recipe have, for recipes with two seeds or more.
 
     A recipe whose seed has two results is refused: they are not those of one program.
     """
     summaries: list[Summary] = []
-    refused: list[Refused] = []
+    unused: list[UnusedRun] = []
     for recipe in dict.fromkeys(run.recipe for run in runs):
-        own = [run for run in runs if run.recipe == recipe]
-        names = ", ".join(run.name for run in own)
-        if len({run.seed for run in own}) < len(own):
-            refused.append(Refused(names, "one seed has several results"))
-        elif len(own) == 1:
-            refused.append(Refused(names, f"the only run of its recipe, seed {own[0].seed}"))
+        alike = [run for run in runs if run.recipe == recipe]
+        names = ", ".join(run.name for run in alike)
+        if len({run.seed for run in alike}) < len(alike):
+            unused.append(UnusedRun(names, "one seed has several results"))
+        elif len(alike) == 1:
+            unused.append(UnusedRun(names, f"the only run of its recipe, seed {alike[0].seed}"))
         else:
-            summaries += _summaries(recipe, sorted(own, key=lambda run: run.seed))
-    return summaries, refused
+            summaries += _summaries(recipe, sorted(alike, key=lambda run: run.seed))
+    return summaries, unused
 
 
 def table(summaries: Sequence[Summary]) -> str:
-    """For people: a line a metric under the line of its recipe."""
+    """Show a line for each metric under the line of its recipe."""
     lines = []
-    for recipe in dict.fromkeys(one.recipe for one in summaries):
-        own = [one for one in summaries if one.recipe == recipe]
-        seeds = ", ".join(map(str, own[0].values))
-        lines.append(f"recipe {recipe[:12]}: {len(own[0].values)} seeds ({seeds})")
-        width = max(len(one.metric) for one in own)
-        for one in own:
-            low, high = one.interval
+    width = max((len(summary.metric) for summary in summaries), default=0)
+    for recipe in dict.fromkeys(summary.recipe for summary in summaries):
+        alike = [summary for summary in summaries if summary.recipe == recipe]
+        seeds = ", ".join(map(str, alike[0].values))
+        lines.append(f"recipe {recipe[:12]}: {len(alike[0].values)} seeds ({seeds})")
+        for summary in alike:
+            low, high = summary.interval
             lines.append(
-                f"  {one.metric:<{width}}  {one.mean:8.4f} [{low:.4f} {high:.4f}]"
-                f"  sd {one.deviation:.4f}"
+                f"  {summary.metric:<{width}}  {summary.mean:8.4f} [{low:.4f} {high:.4f}]"
+                f"  sd {summary.deviation:.4f}"
             )
     return "\n".join(lines)
 
@@ -114,16 +114,16 @@ def _nodes(shown: Sequence[Node]) -> Iterator[Node]:
             yield from group["revs"]
 
 
-def _read(node: Node) -> SeedRun | Refused:
+def _read(node: Node) -> SeedRun | UnusedRun:
     is_workspace = node["rev"] == "workspace"
     name = str(node["name"] or ("workspace" if is_workspace else node["rev"][:7]))
     if node.get("error"):
-        return Refused(name, node["error"]["msg"])
+        return UnusedRun(name, node["error"]["msg"])
     data = node.get("data") or {}
     params = _content(data.get("params", {}), PARAMS_FILE)
     metrics = _content(data.get("metrics", {}), METRICS_FILE)
     if params is None or metrics is None:
-        return Refused(name, f"no {PARAMS_FILE if params is None else METRICS_FILE}")
+        return UnusedRun(name, f"no {PARAMS_FILE if params is None else METRICS_FILE}")
     made = _made(data)
     given = {path: dep["hash"] for path, dep in data["deps"].items() if path not in made}
     shared = {key: value for key, value in params.items() if key not in ("seed", "machine")}
@@ -132,13 +132,13 @@ def _read(node: Node) -> SeedRun | Refused:
 
 
 def _made(data: Node) -> set[str]:
-    """What the stages made: outs and metrics. An out of `dvc add` is a data source: given."""
+    """Name what the stages made: outs and metrics. An out of `dvc add` is a data source: given."""
     outs = {path for path, out in data["outs"].items() if not out["is_data_source"]}
     return outs | set(data["metrics"])
 
 
 def _content(files: Node, path: str) -> Any:
-    """What a file held; None if it was not there or could not be read."""
+    """Return what a file held; None if it was not there or could not be read."""
     return files.get(path, {}).get("data")
 
 

@@ -40,8 +40,9 @@ def work(arguments: argparse.Namespace) -> None:
     options = ["--all-commits"] if arguments.all_commits else []
     runs, failed = read_experiments(json.loads(_show(options)))
     summaries, alone = summarize(runs)
-    for one in (*failed, *alone):
-        print(f"left out: {one.name}: {one.reason}")
+    unused = (*failed, *alone)
+    for run in unused:
+        print(f"left out: {run.name}: {run.reason}")
     if not summaries:
         raise UserError(
             "expected experiments that differ in their seed only, found none; "
@@ -49,9 +50,9 @@ def work(arguments: argparse.Namespace) -> None:
         )
     print(table(summaries))
     if arguments.out:
-        left_out = [asdict(one) for one in (*failed, *alone)]
-        found = {"summaries": [asdict(one) for one in summaries], "left_out": left_out}
-        write_json(arguments.out, found)
+        left_out = [asdict(run) for run in unused]
+        values = [asdict(summary) for summary in summaries]
+        write_json(arguments.out, {"summaries": values, "left_out": left_out})
 
 
 def _show(options: Sequence[str]) -> str:

@@ -78,7 +78,7 @@ def resampling_of(settings: Calibrate, *, seed: int) -> Resampling:
 
 @dataclass(frozen=True)
 class Probabilities:
-    """The same rows before and after calibration, each (N, 7).
+    """Probabilities of the same rows before and after calibration, each (N, 7).
 
     `crowd` is scaled by the temperature for votes, and NaN where there is none.
     """
@@ -94,7 +94,7 @@ class Probabilities:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted: `p = softmax(log(mixture) / temperature + class_bias)`.
+    """Fitted numbers: `p = softmax(log(mixture) / temperature + class_bias)`.
 
     `votes_temperature` is fitted to the crowd's votes instead; None where there are too few. Where
     a temperature is no fit it is 1, and its `no_fit` says why.
@@ -132,11 +132,11 @@ class Observed:
 
     @property
     def has_votes(self) -> Mask:
-        """Which rows (N,) the crowd voted on."""
+        """Mark the rows (N,) that the crowd voted on."""
         return ~np.isnan(self.shares[:, 0])
 
     def only(self, mask: Mask) -> "Observed":
-        """The rows of the mask (N,)."""
+        """Keep the rows of the mask (N,)."""
         kept = (self.members[:, mask], self.targets[mask], self.shares[mask], self.groups[mask])
         return Observed(*kept)
 

@@ -52,7 +52,7 @@ class BiasTrial(_Entry):
 
 
 class ModelCalibration(_Entry):
-    """What was fitted for a teacher or a fusion. A temperature that is no fit is 1 and says why."""
+    """Fitted numbers of a teacher or a fusion. A temperature that is no fit is 1 and says why."""
 
     members: Annotated[dict[str, FusedMember], Field(min_length=1)]
     space: Literal["probabilities", "logits"]
@@ -79,7 +79,7 @@ class ModelCalibration(_Entry):
 
     @property
     def calibration(self) -> Calibration:
-        """The calibration that these numbers make."""
+        """Return the calibration that these numbers make."""
         return Calibration(
             weights=tuple(member.weight for member in self.members.values()),
             temperature=self.temperature,
@@ -92,7 +92,7 @@ class ModelCalibration(_Entry):
 
     @property
     def weights_sha256(self) -> str:
-        """Hashes of the members' weights, as in the score table."""
+        """Join the hashes of the members' weights, as in the score table."""
         return "+".join(member.weights_sha256 for member in self.members.values())
 
 
@@ -139,17 +139,17 @@ class CalibrationFile(_Entry):
 
     @property
     def headline_rows(self) -> Literal["test", "val"]:
-        """The value of `rows` in the score table that in-domain numbers have."""
+        """Return what the column `rows` of in-domain numbers says."""
         return "test" if self.report == "test" else "val"
 
     @property
     def taken(self) -> dict[str, ModelCalibration]:
-        """The models of the stage that is taken, by name."""
+        """Return the models of the stage that is taken, by name."""
         return self.stages[self.stage].models
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """Names of the models that are scored in full: the teachers, then the exported fusion."""
+        """Name the models that are scored in full: the teachers, then the exported fusion."""
         teachers = self.taken[self.fused_model].members
         return (*teachers, self.fused_model)
 

@@ -57,7 +57,7 @@ class Model:
 
     @property
     def weights_sha256(self) -> str:
-        """Hashes of the teachers' weights, joined by `+`."""
+        """Join the hashes of the teachers' weights by `+`."""
         return "+".join(teacher.weights_sha256 for teacher in self.teachers)
 
     def observe(self, rows: KeptRows) -> Observed:
@@ -121,12 +121,12 @@ class Predictions:
 
     @property
     def targets(self) -> Ints:
-        """Class numbers (N,)."""
+        """Return class numbers (N,)."""
         return targets_of(self.rows)
 
     @property
     def unseen(self) -> "Predictions":
-        """The predictions that count: those of rows that the model does not know."""
+        """Keep the rows that the model does not know: these count."""
         return self.only(~self.known)
 
     def only(self, mask: Mask) -> "Predictions":

@@ -44,7 +44,7 @@ class Scaling:
     class_bias: ClassBias = NO_BIAS
 
     def apply(self, logits: Floats) -> Floats:
-        """Probabilities (N, 7)."""
+        """Return probabilities (N, 7)."""
         return softmax(logits / self.temperature + np.asarray(self.class_bias))
 
 
@@ -106,7 +106,7 @@ def untried(reason: str) -> Trial:
 
 
 def fit_scaling(logits: Floats, targets: Ints, *, start: float) -> Scaling | None:
-    """The T and the bias with the least NLL together, from T = `start`; None without an optimum.
+    """Fit T and bias with the least NLL together, from T = `start`; None without an optimum.
 
     Convex in 1/T and bias: at its optimum the mean probability of each class is its share of the
     rows (bias-corrected temperature scaling, Alexandari 2020). There is an optimum if no bias is
@@ -128,7 +128,7 @@ def fit_scaling(logits: Floats, targets: Ints, *, start: float) -> Scaling | Non
 def scaling_interval(
     logits: Floats, targets: Ints, *, scaling: Scaling, resamples: Resamples
 ) -> Interval:
-    """The 95 % bootstrap interval of a T that was fitted with a bias.
+    """Return the 95 % bootstrap interval of a T that was fitted with a bias.
 
     Each draw goes one Newton step from it, with the curvature of all rows, so none is fitted anew.
     An end at a bound is open.
@@ -153,13 +153,13 @@ class _Point:
 
     @property
     def slope(self) -> Floats:
-        """That of the mean NLL, (8,)."""
+        """Return the slope of the mean NLL, (8,)."""
         result: Floats = self.slopes.mean(axis=1)
         return result
 
 
 def _is_parted(by_class: Floats, targets: Ints) -> bool:
-    """Whether some bias is right on every row: then T -> 0 with that bias lowers the NLL for ever.
+    """Return whether some bias is right on every row: then T -> 0 with it lowers the NLL for ever.
 
     Bias d is right where `d_k - d_y <= m_yk`, the least margin of the rows of class y over class k.
     These have a solution if no cycle of margins has a sum below 0 (Floyd and Warshall).
@@ -174,7 +174,7 @@ def _is_parted(by_class: Floats, targets: Ints) -> bool:
 
 
 def _scaling_at(here: _Point) -> Scaling | None:
-    """The scaling at an optimum; None if its T is out of bounds or the rows leave it open."""
+    """Return the scaling at an optimum; None if T is out of bounds or the rows leave it open."""
     place = here.place
     information = len(here.slopes.T) * np.linalg.eigvalsh(here.curvature)[0]
     if not (1 / HIGHEST < place[0] < 1 / LOWEST and information > _LEAST_INFORMATION):
@@ -204,16 +204,16 @@ def _at(by_class: Floats, targets: Ints, place: Floats) -> _Point:
 
 
 def _newton_step(here: _Point) -> Floats:
-    """To be taken off; the sum of its biases is 0."""
+    """Return the step to subtract; the sum of its biases is 0."""
     step, *_ = np.linalg.lstsq(here.curvature, here.slope, rcond=None)
     return np.asarray(step, dtype=np.float64)
 
 
 def _descend(by_class: Floats, targets: Ints, here: _Point, *, step: Floats) -> _Point:
-    """After the longest of 1, 1/2, 1/4, ... of Newton's step that lowers the NLL enough."""
+    """Take the longest of 1, 1/2, 1/4, ... of Newton's step that lowers the NLL enough."""
     gain, share = float(here.slope @ step), 1.0
-    there = _at(by_class, targets, here.place - step)
-    while there.nll > here.nll - 1e-4 * share * gain + 1e-12:
+    after = _at(by_class, targets, here.place - step)
+    while after.nll > here.nll - 1e-4 * share * gain + 1e-12:
         share /= 2
-        there = _at(by_class, targets, here.place - share * step)
-    return there
+        after = _at(by_class, targets, here.place - share * step)
+    return after

@@ -45,7 +45,7 @@ class StageRows:
 
     @property
     def places(self) -> dict[str, KeptRows]:
-        """Test and each gate, by its name in the score table."""
+        """Return test and each gate, by its name in the score table."""
         return {"test": self.test} | {f"gate:{name}": rows for name, rows in self.gates.items()}
 
 
@@ -124,7 +124,7 @@ def _earlier_cards(
 
 
 @dataclass(frozen=True)
-class Pictures:
+class KnownPictures:
     """Rows by id, and the pictures of their groups by the hash of their pixels."""
 
     ids: frozenset[str] = frozenset()
@@ -141,13 +141,13 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Past:
-    """What weights learnt from, and the val rows that chose and calibrated them.
+    """KnownPictures that weights learnt from, and the val rows that chose and calibrated them.
 
     `unknown` says why nothing is known of some weights; empty if all is known.
     """
 
-    trained: Pictures
-    val: Pictures
+    trained: KnownPictures
+    val: KnownPictures
     unknown: str
 
 
@@ -170,11 +170,11 @@ def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: Manifest
         known.add(weights)
         if weights not in cards:
             reason = f"no teacher below {models.name}/ has the weights {weights[:12]}…"
-            return Past(Pictures(), Pictures(), reason)
+            return Past(KnownPictures(), KnownPictures(), reason)
         for card in cards[weights]:
             if card.manifest_sha256 != manifest.sha256:
                 reason = f"{card.stage}/{card.teacher} was trained on another manifest than the one"
-                return Past(Pictures(), Pictures(), f"{reason} at hand")
+                return Past(KnownPictures(), KnownPictures(), f"{reason} at hand")
             if card.started_from is not None:
                 wanted.append(card.started_from.weights_sha256)
             # Training was thinned by `max_per_class`, val was not.
@@ -187,7 +187,7 @@ def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: Manifest
     return Past(trained, val, "")
 
 
-def _pictures(rows: pd.DataFrame, manifest: ManifestFolder) -> Pictures:
+def _pictures(rows: pd.DataFrame, manifest: ManifestFolder) -> KnownPictures:
     """Gather the rows and all that share a group with them."""
     whole = manifest.rows[manifest.rows["group"].isin(set(rows["group"]))]
-    return Pictures(frozenset(whole["id"]), frozenset(whole["sha256"]))
+    return KnownPictures(frozenset(whole["id"]), frozenset(whole["sha256"]))

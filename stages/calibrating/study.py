@@ -30,6 +30,7 @@ from stages.calibrating.score_table import (
     STAGE_GAIN,
     number,
     paired_table,
+    pick,
     score_table,
 )
 from stages.calibrating.stage_rows import StageRows, rows_of
@@ -52,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Study:
-    """What was fitted, and all scores.
+    """Fitted models and all scores.
 
     `reported` holds the predictions of the models that are shown, by stage and name, then by place,
     in domain first: the teachers and the fusion that params.yaml chose.
@@ -154,49 +155,46 @@ def model_rows(
                 left_out = ", ".join(f"{n} {why}" for why, n in predictions.left_out.items())
                 logger.warning("%s: no row is left to report on (%s)", title, left_out)
             elif in_domain:
-                told = "%s: the stage's filter admits %d of %d rows: they are no other data"
-                logger.warning(told, title, in_domain, len(ids))
+                message = "%s: the stage's filter admits %d of %d rows: they are no other data"
+                logger.warning(message, title, in_domain, len(ids))
         yield from score_rows(predictions, resampling=resampling, in_domain=in_domain)
 
 
-def headline_metrics(found: Study) -> dict[str, Any]:
+def headline_metrics(results: Study) -> dict[str, Any]:
     """Choose the few numbers of metrics/teachers.json, rounded to six digits."""
-    calibration = found.calibration
-    metrics: dict[str, Any] = {"taken": calibration.stage, "model": calibration.fused_model}
-    for stage, name in found.reported:
-        scores = found.scores[(found.scores["stage"] == stage) & (found.scores["model"] == name)]
-        about = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
-        headline = {"rows": calibration.headline_rows} | about
-        n = number(scores, "classes", **headline).n
-        values: dict[str, Any] = {"n": n} | {
-            metric: round(number(scores, metric, **headline).value, DIGITS)
-            for metric in _HEADLINE
-            if n
-        }
-        fitted = calibration.stages[stage].models[name]  # type: ignore[index]
-        values["temperature"] = round(fitted.temperature, DIGITS)
-        metrics.setdefault(stage, {})[name] = values
-        if name == calibration.fused_model:
-            gates = scores[
-                scores["rows"].str.startswith("gate:") & (scores["metric"] == "macro_f1")
-            ]
-            gates = gates[(gates["by"] == "all") & (gates["probabilities"] == "calibrated")]
-            values["gates"] = {
-                place.removeprefix("gate:"): {"macro_f1": round(value, DIGITS)}
-                for place, value in zip(gates["rows"], gates["value"], strict=True)
-            }
-    about = {"what": STAGE_GAIN, "model": calibration.fused_model, "by": "all"}
-    compared = {
-        place: {
-            metric: round(number(found.paired, metric, rows=place, **about).value, DIGITS)
-            for metric in DIFFERENCES
-        }
-        for place in dict.fromkeys(("val", calibration.headline_rows))
-        if number(found.paired, DIFFERENCES[0], rows=place, **about).n
-    }
+    calibration, fused = results.calibration, results.calibration.fused_model
+    metrics: dict[str, Any] = {"taken": calibration.stage, "model": fused}
+    whole = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
+    for stage, models in calibration.stages.items():
+        metrics[stage] = {}
+        for name in calibration.shown:
+            scores = pick(results.scores, stage=stage, model=name, **whole)
+            in_domain = pick(scores, rows=calibration.headline_rows)
+            n = number(in_domain, "classes").n
+            values: dict[str, Any] = {"n": n}
+            values |= {metric: _value(in_domain, metric) for metric in _HEADLINE if n}
+            values["temperature"] = round(models.models[name].temperature, DIGITS)
+            if name == fused:
+                gates = pick(scores[scores["rows"].str.startswith("gate:")], metric="macro_f1")
+                values["gates"] = {
+                    place.removeprefix("gate:"): {"macro_f1": round(value, DIGITS)}
+                    for place, value in zip(gates["rows"], gates["value"], strict=True)
+                }
+            metrics[stage][name] = values
     first, second = STAGES
-    metrics[f"{second}_vs_{first}"] = {calibration.fused_model: compared}
+    gains = pick(results.paired, what=STAGE_GAIN, model=fused, by="all")
+    metrics[f"{second}_vs_{first}"] = {
+        fused: {
+            place: {metric: _value(rows, metric) for metric in DIFFERENCES}
+            for place in dict.fromkeys(("val", calibration.headline_rows))
+            if (rows := pick(gains, rows=place))["n"].all()
+        }
+    }
     return metrics
+
+
+def _value(table: pd.DataFrame, metric: str) -> float:
+    return round(number(table, metric).value, DIGITS)
 
 
 def _paired_rows(

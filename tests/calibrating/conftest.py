@@ -1,18 +1,19 @@
 """A project of synthetic predictions."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stages.calibrating.published import STAGES, read_manifest_folder, read_teacher
+from stages.calibrating.published import STAGES, read_teacher
 from stages.calibrating.study import Study, study
 from stages.config import Calibrate
+from stages.records.folder import read_folder
 from tests.calibrating.run_folder import build_run_folder
 from tests.scoring.conftest import draw
 
 __all__ = ["draw"]
 
-INIT_FROM = {"stageB": None}
 WEIGHTS = {"RN18": 0.7, "B3": 0.3}
 
 
@@ -31,7 +32,7 @@ def settings() -> Calibrate:
 @pytest.fixture(scope="session")
 def read(run_folder: Path):
     """The project's manifest and its teachers by stage."""
-    manifest = read_manifest_folder(run_folder / "manifests")
+    manifest = read_folder(run_folder / "manifests")
     teachers = {
         stage: [
             read_teacher(run_folder / "models" / stage / name, manifest=manifest)
@@ -43,7 +44,23 @@ def read(run_folder: Path):
 
 
 @pytest.fixture(scope="session")
-def studied(read, settings: Calibrate) -> Study:
-    """All models of the project."""
+def run_study(run_folder: Path, read, settings: Calibrate) -> Callable[..., Study]:
+    """Run `study` on the project, with some teachers, rows or settings changed."""
     manifest, teachers = read
-    return study(teachers, manifest=manifest, settings=settings, seed=7, init_from=INIT_FROM)
+
+    def run(changed=None, *, manifest=manifest, settings=settings) -> Study:
+        return study(
+            teachers | (changed or {}),
+            manifest=manifest,
+            settings=settings,
+            seed=7,
+            models_folder=run_folder / "models",
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def studied(run_study) -> Study:
+    """All models of the project."""
+    return run_study()

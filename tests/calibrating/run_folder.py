@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from stages.config import Filter
 from stages.faces.labels import CLASSES
+from stages.modeling.card import TeacherCard
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
+from stages.runtime.files import read_json
 from stages.scoring.metrics import softmax
 
 TRUE_T = {"stageA": 2.5, "stageB": 1.6}
@@ -60,6 +63,13 @@ def build_run_folder(root: Path, *, per_split: int = 240, splits: tuple[str, ...
     return root
 
 
+def start_from_stage_a(root: Path, name: str) -> None:
+    """Say in the card of a teacher of stage B that it started from stage A's weights."""
+    first, second = (root / "models" / stage / name / "teacher.json" for stage in TRUE_T)
+    start = {"stage": "stageA", "weights_sha256": read_json(first)["weights_sha256"]}
+    second.write_text(json.dumps(read_json(second) | {"started_from": start}))
+
+
 def set_calibrate(root: Path, **values: Any) -> None:
     """Change keys of `calibrate` in params.yaml."""
     params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
@@ -88,8 +98,26 @@ def write_teacher(
     folder = root / "models" / stage / name
     folder.mkdir(parents=True)
     weights = hashlib.sha256(f"{stage} {name}".encode()).hexdigest()
-    card = {"classes": CLASSES, "weights_sha256": weights, "manifest_sha256": sha256}
-    (folder / "teacher.json").write_text(json.dumps(card))
+    card = TeacherCard(
+        teacher=name,
+        stage=stage,
+        backbone="resnet18",
+        embedding_size=8,
+        dropout=0.0,
+        scale=16.0,
+        classes=CLASSES,
+        image_size=48,
+        preprocess={},
+        filter=Filter(include_sources=tuple(SOURCES[stage])),
+        started_from=None,
+        epoch=5,
+        metric={},
+        fingerprint="f" * 64,
+        manifest_sha256=sha256,
+        training_version=1,
+        weights_sha256=weights,
+    )
+    (folder / "teacher.json").write_text(card.model_dump_json())
     (folder / "history.json").write_text(json.dumps(_history(stage, name)))
     report = {"filter": {"include_sources": SOURCES[stage]}}
     (folder / "alignmentreport.json").write_text(json.dumps(report))

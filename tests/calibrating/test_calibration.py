@@ -3,19 +3,18 @@ import pytest
 
 from stages.calibrating.calibration import (
     Calibration,
-    Mixing,
     Observed,
+    Resampling,
     crossfit,
     fit,
     no_fits,
-    require_folds,
 )
-from stages.calibrating.protocol import Protocol
+from stages.calibrating.fusion import Mixing
 from stages.runtime.errors import UserError
 from stages.scoring.metrics import row_nll, softmax
 from stages.scoring.temperature import fit_temperature, one_hot
 
-PROTOCOL = Protocol("test", bins=15, folds=3, bootstrap_samples=50, seed=7)
+RESAMPLING = Resampling("test", bins=15, folds=3, bootstrap_samples=50, seed=7)
 SINGLE = Mixing((1.0,))
 
 
@@ -27,12 +26,13 @@ def _observed(members, targets, *, shares=None, groups=None):
 
 
 def _fit(observed, mixing=SINGLE):
-    return fit(observed, mixing=mixing, protocol=PROTOCOL)
+    calibration, _ = fit(observed, mixing=mixing, resampling=RESAMPLING)
+    return calibration
 
 
 def _crossfit(observed, mixing=SINGLE):
-    pair, _ = crossfit(observed, mixing=mixing, protocol=PROTOCOL)
-    return pair
+    probabilities, _ = crossfit(observed, mixing=mixing, resampling=RESAMPLING)
+    return probabilities
 
 
 def _right_but(wrong, n=1_000):
@@ -46,12 +46,14 @@ def _right_but(wrong, n=1_000):
 
 def test_single_teacher_is_a_fusion_of_one(draw):
     logits, targets = draw(300)
-    found = _fit(_observed([softmax(logits * 2)], targets)).calibration
+    observed = _observed([softmax(logits * 2)], targets)
+    found = _fit(observed)
+    assert no_fits([found]) == ""
     expected = fit_temperature(logits * 2, one_hot(targets)).value
     assert found.temperature == pytest.approx(expected)
-    pair = found.apply(softmax(logits * 2)[None])
-    assert pair.raw == pytest.approx(softmax(logits * 2))
-    assert pair.scaled == pytest.approx(softmax(logits * 2 / found.temperature))
+    probabilities = found.apply(softmax(logits * 2)[None])
+    assert probabilities.raw == pytest.approx(softmax(logits * 2))
+    assert probabilities.calibrated == pytest.approx(softmax(logits * 2 / found.temperature))
 
 
 def test_fuses_first_scales_then_and_adds_the_bias_last(draw):
@@ -60,7 +62,7 @@ def test_fuses_first_scales_then_and_adds_the_bias_last(draw):
     bias = np.linspace(-0.3, 0.3, 7)
     found = Calibration((0.7, 0.3), 2.0, "probabilities", tuple(bias)).apply(members)
     mixed = np.log(0.7 * members[0] + 0.3 * members[1])
-    assert found.scaled == pytest.approx(softmax(mixed / 2 + bias))
+    assert found.calibrated == pytest.approx(softmax(mixed / 2 + bias))
 
 
 def test_fit_lowers_the_nll_of_the_mixture(draw):
@@ -68,8 +70,11 @@ def test_fit_lowers_the_nll_of_the_mixture(draw):
     members = [softmax(logits * 4), softmax(logits * 3 + draw(500, seed=9)[0])]
     for space in ("probabilities", "logits"):
         observed = _observed(members, targets)
-        pair = _fit(observed, Mixing((0.7, 0.3), space)).calibration.apply(observed.members)
-        assert row_nll(pair.scaled, targets).mean() < row_nll(pair.raw, targets).mean()
+        probabilities = _fit(observed, Mixing((0.7, 0.3), space)).apply(observed.members)
+        assert (
+            row_nll(probabilities.calibrated, targets).mean()
+            < row_nll(probabilities.raw, targets).mean()
+        )
 
 
 def test_votes_have_a_temperature_of_their_own_where_there_are_enough(draw):
@@ -77,37 +82,37 @@ def test_votes_have_a_temperature_of_their_own_where_there_are_enough(draw):
     shares = np.random.default_rng(1).multinomial(10, softmax(logits)) / 10
     targets = shares.argmax(axis=1)
     shares[600:] = np.nan
-    found = _fit(_observed([softmax(logits * 3)], targets, shares=shares)).calibration
+    found = _fit(_observed([softmax(logits * 3)], targets, shares=shares))
     expected = fit_temperature(logits[:600] * 3, shares[:600]).value
     assert found.votes_temperature == pytest.approx(expected)
     assert found.temperature < 0.7 * found.votes_temperature
-    pair = found.apply(softmax(logits * 3)[None])
-    assert pair.to_votes == pytest.approx(softmax(logits * 3 / found.votes_temperature))
+    probabilities = found.apply(softmax(logits * 3)[None])
+    assert probabilities.crowd == pytest.approx(softmax(logits * 3 / found.votes_temperature))
     shares[2:] = np.nan
-    few = _fit(_observed([softmax(logits * 3)], targets, shares=shares)).calibration
+    few = _fit(_observed([softmax(logits * 3)], targets, shares=shares))
     assert few.votes_temperature is None
-    assert np.isnan(few.apply(softmax(logits)[None]).to_votes).all()
+    assert np.isnan(few.apply(softmax(logits)[None]).crowd).all()
 
 
 def test_folds_keep_groups_together_and_are_even():
-    fold = PROTOCOL.fold_of([f"g{n // 3}" for n in range(90)])
+    fold = RESAMPLING.fold_of([f"g{n // 3}" for n in range(90)])
     assert all(len(set(fold[n : n + 3])) == 1 for n in range(0, 90, 3))
     assert np.bincount(fold).tolist() == [30] * 3
 
 
 def test_fewer_groups_than_folds_is_the_users_problem():
     with pytest.raises(UserError, match=r"calibrate\.folds: 3 folds need .* groups .*found 2"):
-        require_folds(np.array(["a", "a", "b"]), protocol=PROTOCOL)
+        _crossfit(_observed([np.full((3, 7), 1 / 7)], np.arange(3), groups=["a", "a", "b"]))
 
 
 def test_incident_N3_a_fold_is_scaled_by_what_the_others_were_fitted_on(draw):
     logits, targets = draw(600)
     observed = _observed([softmax(logits)], targets)
-    fold = PROTOCOL.fold_of(observed.groups)
+    fold = RESAMPLING.fold_of(observed.groups)
     logits[fold == 0] *= 5  # only this fold is overconfident
-    pair = _crossfit(_observed([softmax(logits)], targets))
+    probabilities = _crossfit(_observed([softmax(logits)], targets))
     others = fit_temperature(logits[fold != 0], one_hot(targets[fold != 0])).value
-    assert pair.scaled[fold == 0] == pytest.approx(softmax(logits[fold == 0] / others))
+    assert probabilities.calibrated[fold == 0] == pytest.approx(softmax(logits[fold == 0] / others))
     assert others == pytest.approx(1, abs=0.15)
 
 
@@ -117,65 +122,60 @@ def test_incident_N3_labels_and_votes_of_a_fold_do_not_reach_its_own_numbers(dra
     members = [softmax(logits), softmax(draw(600, seed=4)[0])]
     shares = np.random.default_rng(1).multinomial(10, softmax(logits)) / 10
     before = _observed(members, targets, shares=shares)
-    is_one = PROTOCOL.fold_of(before.groups) == 1
+    is_held = RESAMPLING.fold_of(before.groups) == 1
     after = _observed(
         members,
-        np.where(is_one, (targets + 1) % 7, targets),
-        shares=np.where(is_one[:, None], np.roll(shares, 1, axis=1), shares),
+        np.where(is_held, (targets + 1) % 7, targets),
+        shares=np.where(is_held[:, None], np.roll(shares, 1, axis=1), shares),
     )
-    first, second = (_crossfit(one, Mixing(None, space)) for one in (before, after))
-    for name in ("raw", "scaled", "to_votes"):
-        one, other = getattr(first, name), getattr(second, name)
-        assert np.array_equal(one[is_one], other[is_one]), name
-        assert not np.array_equal(one[~is_one], other[~is_one]), name
+    first, second = (_crossfit(rows, Mixing(None, space)) for rows in (before, after))
+    for name in ("raw", "calibrated", "crowd"):
+        changed = (getattr(first, name) != getattr(second, name)).any(axis=1)
+        assert not changed[is_held].any(), name
+        assert changed[~is_held].any(), name
 
 
 def test_reported_fold_without_an_optimum_stops_nothing():
     """Without its one wrong row there is none, so that row alone is scaled by T = 1."""
     logits, targets = _right_but(1)
     observed = _observed([softmax(logits)], targets)
-    whole = _fit(observed)
-    assert (whole.calibration.temperature_no_fit, whole.trial.adopted) == (None, False)
-    assert "no optimum together without fold" in whole.trial.reason
-    pair, calibrations = crossfit(observed, mixing=SINGLE, protocol=PROTOCOL)
-    held = PROTOCOL.fold_of(observed.groups)[0]
-    no_fit = [one.temperature_no_fit is not None for one in calibrations]
+    whole, trial = fit(observed, mixing=SINGLE, resampling=RESAMPLING)
+    assert (whole.temperature_no_fit, trial.adopted) == (None, False)
+    assert "no optimum together without fold" in trial.reason
+    probabilities, calibrations = crossfit(observed, mixing=SINGLE, resampling=RESAMPLING)
+    held = RESAMPLING.fold_of(observed.groups)[0]
+    no_fit = [fitted.temperature_no_fit is not None for fitted in calibrations]
     assert no_fit == [number == held for number in range(3)]
-    out = PROTOCOL.fold_of(observed.groups) == held
-    assert pair.scaled[out] == pytest.approx(pair.raw[out])
-    assert (pair.scaled[~out] != pair.raw[~out]).any(axis=1).all()
-    assert no_fits(calibrations) == " (no fit in 1 of 3 folds: T = 1)"
+    out = RESAMPLING.fold_of(observed.groups) == held
+    assert probabilities.calibrated[out] == pytest.approx(probabilities.raw[out])
+    assert (probabilities.calibrated[~out] != probabilities.raw[~out]).any(axis=1).all()
+    assert no_fits(calibrations) == "no fit in 1 of 3 folds: T = 1"
 
 
 def test_reported_fold_whose_other_folds_have_too_few_votes_is_told(draw):
     """Its rows are in no number of votes, so the reader must see why n is smaller."""
     logits, targets = draw(300)
-    fold = PROTOCOL.fold_of(_observed([softmax(logits)], targets).groups)
+    fold = RESAMPLING.fold_of(_observed([softmax(logits)], targets).groups)
     voted = np.zeros(300, dtype=bool)
     voted[np.flatnonzero(fold == 0)[:20]] = voted[np.flatnonzero(fold == 1)[:2]] = True
     shares = np.where(voted[:, None], softmax(logits), np.nan)
     observed = _observed([softmax(logits)], targets, shares=shares)
-    pair, calibrations = crossfit(observed, mixing=SINGLE, protocol=PROTOCOL)
-    assert np.isnan(pair.to_votes[fold == 0]).all()
-    assert not np.isnan(pair.to_votes[fold != 0]).any()
-    assert no_fits(calibrations) == " (no fit to votes for 1 of 3 folds: too few)"
+    probabilities, calibrations = crossfit(observed, mixing=SINGLE, resampling=RESAMPLING)
+    assert np.isnan(probabilities.crowd[fold == 0]).all()
+    assert not np.isnan(probabilities.crowd[fold != 0]).any()
+    assert no_fits(calibrations) == "no fit to votes for 1 of 3 folds: too few"
 
 
 def test_incident_N2_rows_that_are_all_right_are_left_as_they_are():
     logits, targets = _right_but(0)
     shares = np.where(np.arange(1_000)[:, None] < 500, one_hot(targets), np.nan)
-    found = _fit(_observed([softmax(logits)], targets, shares=shares))
-    calibration = found.calibration
+    observed = _observed([softmax(logits)], targets, shares=shares)
+    calibration, trial = fit(observed, mixing=SINGLE, resampling=RESAMPLING)
     assert (calibration.temperature, calibration.votes_temperature) == (1, 1)
     assert calibration.temperature_no_fit == "the logits are right on each of 1000 rows"
     assert calibration.votes_temperature_no_fit == "the logits are right on each of 500 rows"
-    assert found.trial.reason == f"no temperature: {calibration.temperature_no_fit}"
-    assert no_fits([calibration]) == " (no fit, no fit to votes: T = 1)"
-    pair = calibration.apply(softmax(logits)[None])
-    assert pair.scaled == pytest.approx(pair.raw)
-    assert pair.to_votes == pytest.approx(pair.raw)
-
-
-def test_fits_are_not_said_to_be_lacking(draw):
-    logits, targets = draw(300)
-    assert no_fits([_fit(_observed([softmax(logits)], targets)).calibration]) == ""
+    assert trial.reason == f"no temperature: {calibration.temperature_no_fit}"
+    assert no_fits([calibration]) == "no fit, no fit to votes: T = 1"
+    probabilities = calibration.apply(softmax(logits)[None])
+    assert probabilities.calibrated == pytest.approx(probabilities.raw)
+    assert probabilities.crowd == pytest.approx(probabilities.raw)

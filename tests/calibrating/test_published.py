@@ -3,9 +3,12 @@ import json
 import pandas as pd
 import pytest
 
-from stages.calibrating.published import read_manifest_folder, read_teacher
+from stages.calibrating.published import read_teacher
+from stages.records.folder import read_folder
 from stages.runtime.errors import UserError
 from tests.calibrating.run_folder import SEEN_AT_GATE, build_run_folder
+
+FILES = ["teacher.json", "history.json", "logits.parquet"]
 
 
 @pytest.fixture
@@ -14,7 +17,7 @@ def root(tmp_path):
 
 
 def _read(root):
-    manifest = read_manifest_folder(root / "manifests")
+    manifest = read_folder(root / "manifests")
     return manifest, read_teacher(root / "models/stageA/RN18", manifest=manifest)
 
 
@@ -82,18 +85,14 @@ def test_another_class_order_is_refused(root):
         _read(root)
 
 
-@pytest.mark.parametrize(
-    "name", ["teacher.json", "alignmentreport.json", "history.json", "logits.parquet"]
-)
+@pytest.mark.parametrize("name", FILES)
 def test_missing_file_names_the_command_that_makes_it(root, name):
     (root / "models/stageA/RN18" / name).unlink()
     with pytest.raises(UserError, match=rf"models/stageA/RN18/{name}.*`dvc repro stageA@RN18`"):
         _read(root)
 
 
-@pytest.mark.parametrize(
-    "name", ["teacher.json", "alignmentreport.json", "history.json", "logits.parquet"]
-)
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize(
     ("data", "kind"),
     [

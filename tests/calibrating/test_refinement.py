@@ -5,7 +5,6 @@ from sklearn.linear_model import PoissonRegressor
 from stages.calibrating.refinement import (
     NO_BIAS,
     Scaling,
-    changes,
     fit_scaling,
     scaling_interval,
     try_bias,
@@ -32,7 +31,7 @@ def _ece(probabilities, targets):
 
 
 def _changes(trial, n):
-    return changes(trial, n=n, resamples=_resamples(n), bins=15)
+    return trial.changes(resamples=_resamples(n), bins=15)
 
 
 def _with_bias(draw, n, *, seed=0):
@@ -115,12 +114,13 @@ def test_interval_of_a_temperature_with_a_bias_holds_the_truth_at_its_rate(draw)
 def test_real_gain_is_adopted_with_its_changes(draw):
     logits, targets = _with_bias(draw, 2_000)
     trial = _tried(logits, targets)
-    found = _changes(trial, 2_000)
-    assert found.adopted
-    assert found.nll_change_95[0] < found.nll_change < found.nll_change_95[1] < 0
+    assert trial.adopted
+    changes = _changes(trial, 2_000)
+    low, high = changes["nll"].interval
+    assert low < changes["nll"].value < high < 0
     for name in ("accuracy", "macro_f1"):
-        low, high = getattr(found, f"{name}_change_95")
-        assert 0 < low < getattr(found, f"{name}_change") < high
+        low, high = changes[name].interval
+        assert 0 < low < changes[name].value < high
 
 
 def test_bias_does_not_cost_calibration_for_the_temperature_is_fitted_with_it(draw):
@@ -140,9 +140,9 @@ def test_rise_of_the_ece_hinders_no_gain_in_nll(draw):
     logits, targets = draw(4_000)
     sharpness = np.exp(np.random.default_rng(1).normal(scale=0.7, size=(4_000, 1)))
     trial = _tried(logits * sharpness - BIAS * 0.4, targets)
-    found = _changes(trial, 4_000)
-    assert found.adopted
-    assert found.nll_change_95[1] < 0 < found.accuracy_change
+    assert trial.adopted
+    changes = _changes(trial, 4_000)
+    assert changes["nll"].interval[1] < 0 < changes["accuracy"].value
     assert _ece(trial.refined, targets) > _ece(trial.without, targets)
 
 
@@ -151,9 +151,9 @@ def test_no_real_gain_on_held_out_folds_is_not_adopted_though_it_fits_better(dra
     alone = Scaling(fit_temperature(logits, one_hot(targets)).value).apply(logits)
     in_sample = fit_scaling(logits, targets, start=1.0).apply(logits)
     assert row_nll(in_sample, targets).mean() < row_nll(alone, targets).mean()
-    found = _changes(_tried(logits, targets), 150)
-    assert not found.adopted
-    assert found.nll_change_95[1] >= 0
+    trial = _tried(logits, targets)
+    assert not trial.adopted
+    assert _changes(trial, 150)["nll"].interval[1] >= 0
 
 
 def test_incident_N3_bias_is_tried_on_rows_that_it_was_not_fitted_on(draw):
@@ -166,7 +166,7 @@ def test_incident_N3_bias_is_tried_on_rows_that_it_was_not_fitted_on(draw):
 
 def test_class_without_rows_is_said_and_not_fitted(draw):
     logits, targets = draw(100)
-    found = _changes(_tried(logits, np.where(targets == 1, 0, targets)), 100)
-    assert (found.adopted, found.nll_change, found.n) == (False, None, 100)
-    assert found.reason == "a class has too few rows"
+    trial = _tried(logits, np.where(targets == 1, 0, targets))
+    assert (trial.adopted, _changes(trial, 100)) == (False, {})
+    assert trial.reason == "a class has too few rows"
     assert Scaling(2.0).class_bias == NO_BIAS

@@ -1,27 +1,52 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from stages.calibrating.study import study
-from stages.calibrating.verdict import cost, decide, is_real
+from stages.calibrating.calibration import Probabilities, Resampling
+from stages.calibrating.predictions import Predictions, fit_model, fusion, report_model, single
+from stages.calibrating.score_table import number, paired_table, pick
+from stages.calibrating.stage_rows import stage_rows
+from stages.calibrating.verdict import (
+    _difference_rows,
+    decide,
+    is_real,
+    same_rows,
+    teacher_gain_rows,
+)
 from stages.config import Filter
+from stages.faces.labels import CLASSES
+from stages.records.folder import LOGIT_COLUMNS
 from stages.records.schema import targets_of
-from stages.scoring.metrics import row_nll
-from tests.calibrating.conftest import INIT_FROM
+from stages.scoring.metrics import row_nll, score, softmax
+
+RESAMPLING = Resampling("test", bins=15, folds=5, bootstrap_samples=200, seed=7)
+GOOD, BAD, OPEN = (0.01, 0.05), (-0.05, -0.01), (-0.1, 0.1)
 
 
-def _difference(gain, change, n=300):
-    return {
-        "n": n, "macro_f1_gain": np.mean(gain), "macro_f1_gain_95": gain,
-        "nll_change": np.mean(change), "nll_change_95": change,
-    }  # fmt: skip
+def _compared(**places):
+    """Differences of macro-F1 and NLL by place: two intervals, and n; None for no rows."""
+    rows = []
+    for place, entry in places.items():
+        gain, change, n = entry or (None, None, 0)
+        for metric, ends in (("macro_f1", gain), ("nll", change)):
+            values = (
+                {} if ends is None else {"value": np.mean(ends), "low": ends[0], "high": ends[1]}
+            )
+            rows.append(
+                {"what": "stageB-stageA", "stage": "", "model": "fused_fixed", "teacher": ""}
+                | {"rows": place.replace("gate_", "gate:"), "by": "all", "part": "", "n": n}
+                | {"metric": metric, "fitted_on": "val", "weights_sha256": "ab" * 32}
+                | values
+            )
+        if place.startswith("gate_"):
+            rows.append(rows[-1] | {"metric": "in_domain", "value": 0, "low": None, "high": None})
+    return paired_table(rows)
 
 
-def _compared(gain, change=(-0.1, 0.1), **blocks):
-    cost_ = {"stage": "stageB", "teacher": "RN18", "epochs": 3, "seconds_per_epoch": 7.0}
-    val = {"val": _difference(gain, change)}
-    return val | blocks | {"gates": blocks.get("gates", {}), "cost": [cost_]}
+def _decide(asked="auto", **places):
+    return decide(_compared(**places), asked=asked, model="fused_fixed")
 
 
 @pytest.mark.parametrize(
@@ -35,123 +60,222 @@ def _compared(gain, change=(-0.1, 0.1), **blocks):
     ],
 )
 def test_gain_is_real_beyond_its_interval_and_if_nll_does_not_really_rise(gain, change, real):
-    assert is_real(_difference(gain, change)) is real
-    stage = decide(_compared(gain, change), asked="auto", model="fused_fixed").stage
-    assert stage == ("stageB" if real else "stageA")
+    assert is_real(_compared(val=(gain, change, 300))) is real
+    assert _decide(val=(gain, change, 300)).stage == ("stageB" if real else "stageA")
 
 
 def test_nothing_in_common_is_no_gain():
-    assert not is_real({"n": 0})
-    nothing = _compared((0, 0)) | {"val": {"n": 0}}
-    found = decide(nothing, asked="auto", model="fused_fixed")
-    assert found.stage == "stageA"
-    assert "val: no rows." in found.says
+    verdict = _decide(val=None)
+    assert (verdict.stage, verdict.gain_is_real) == ("stageA", False)
+    assert "val: no rows." in verdict.says
 
 
 def test_incident_N3_stage_is_chosen_by_val_whatever_test_says():
-    good, bad = (0.01, 0.05), (-0.05, -0.01)
-    test = {"test": _difference(good, (-0.2, -0.1))}
-    found = decide(_compared(bad) | test, asked="auto", model="fused_fixed")
-    assert found.stage == "stageA"
+    assert _decide(val=(BAD, OPEN, 300), test=(GOOD, (-0.2, -0.1), 300)).stage == "stageA"
 
 
 def test_verdict_says_in_words_what_it_rests_on_and_nothing_of_the_clock():
-    gates = {"gates": {"lq": _difference((-0.05, -0.01), (0, 0.1), n=14)}}
-    compared = _compared((0.02, 0.04), **gates, test=_difference((-0.01, 0.03), (0, 0), n=290))
-    found = decide(compared, asked="auto", model="fused_fixed")
-    assert found.says.startswith("stageB is taken: the gain of stageB is real on val.")
-    assert "test (n = 290): macro-F1 +0.010 [-0.010, +0.030]" in found.says
-    assert "gate lq (n = 14): macro-F1 -0.030" in found.says
-    assert "7 s" not in found.says
+    test, gate = ((-0.01, 0.03), (0, 0), 290), ((-0.05, -0.01), (0, 0.1), 14)
+    says = _decide(val=(GOOD, OPEN, 300), test=test, gate_lq=gate).says
+    assert says.startswith("stageB is taken: the gain of stageB is real on val.")
+    assert "test (n = 290): macro-F1 +0.010 [-0.010, +0.030]" in says
+    assert "gate lq (n = 14): macro-F1 -0.030" in says
+    assert "second" not in says
 
 
 def test_stage_that_is_asked_for_is_taken_and_judged_all_the_same():
-    found = decide(_compared((-0.04, 0.02)), asked="stageB", model="fused_fixed")
-    assert (found.stage, found.gain_is_real) == ("stageB", False)
-    assert found.says.startswith(
+    verdict = _decide("stageB", val=((-0.04, 0.02), OPEN, 300))
+    assert (verdict.stage, verdict.gain_is_real) == ("stageB", False)
+    assert verdict.says.startswith(
         "stageB is taken: calibrate.stage says so; the gain of stageB is not real."
     )
 
 
-def test_cost_is_the_middle_epoch_with_its_evaluation(read):
-    _, teachers = read
-    found = cost(teachers["stageA"][0])
-    assert found == {
-        "stage": "stageA", "teacher": "RN18", "epochs": 6, "seconds_per_epoch": 13.5,
-        "seconds": 81.0,
-    }  # fmt: skip
-    assert cost(dataclasses.replace(teachers["stageB"][0], history=[]))["epochs"] == 0
+def _predictions(logits, targets):
+    n = len(targets)
+    rows = pd.DataFrame(
+        {
+            "id": [f"a/{number:04d}" for number in range(n)],
+            "source": np.where(np.arange(n) % 2, "b", "a"),
+            "label": np.array(CLASSES)[targets],
+            "group": [f"g{number}" for number in range(n)],
+        }
+    )
+    probabilities = Probabilities(*[softmax(logits)] * 3)
+    return Predictions("test", "val", rows, probabilities, np.zeros(n, dtype=bool))
+
+
+def _differences(first, second):
+    pair = same_rows(first, second)
+    rows = _difference_rows(*pair, resampling=RESAMPLING, by_source=True)
+    table = pd.DataFrame([{"value": np.nan, "low": np.nan, "high": np.nan} | row for row in rows])
+    return {metric: number(table, metric, by="all") for metric in ("macro_f1", "nll")}, table
+
+
+def test_incident_N1_only_shared_rows_are_compared(draw):
+    """A was scored on easy rows, B on easy and hard ones: B looked worse though it is better."""
+    logits, targets = draw(1000)
+    hard = np.arange(1000) >= 500
+    noise = np.random.default_rng(1).normal(size=logits.shape)
+    of_a = _predictions(logits + noise, targets).only(~hard)
+    of_b = _predictions(np.where(hard[:, None], noise, logits), targets)
+    first, second = same_rows(of_a, of_b)
+    assert list(first.rows["id"]) == list(second.rows["id"]) == list(of_a.rows["id"])
+    found, table = _differences(of_a, of_b)
+    assert found["nll"].n == 500
+    assert found["macro_f1"].low > 0 > found["nll"].high
+    assert table["part"].unique().tolist() == ["", "a", "b"]
+
+
+def test_incident_N1_different_rows_are_refused_and_none_in_common_is_said(draw):
+    predictions = _predictions(*draw(20))
+    mask = np.arange(20) < 10
+    pair = predictions.only(mask), predictions.only(~mask)
+    with pytest.raises(AssertionError, match="same rows"):
+        list(_difference_rows(*pair, resampling=RESAMPLING))
+    found, _ = _differences(*pair)
+    assert {value.n for value in found.values()} == {0}
+
+
+def test_difference_is_that_of_the_scores_and_0_against_itself(draw):
+    logits, targets = draw(300)
+    first, second = _predictions(logits * 3, targets), _predictions(logits, targets)
+    before, after = (
+        score(side.probabilities.calibrated, targets, bins=15) for side in (first, second)
+    )
+    for metric, found in _differences(first, second)[0].items():
+        assert found.value == pytest.approx(after[metric] - before[metric])
+    for found in _differences(first, first)[0].values():
+        assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+def test_pairs_narrow_the_interval(draw):
+    logits, targets = draw(600)
+    slightly = logits + np.random.default_rng(2).normal(scale=0.1, size=logits.shape)
+    found, _ = _differences(_predictions(logits, targets), _predictions(slightly, targets))
+    alone = np.std(np.log(softmax(logits)[np.arange(600), targets])) / np.sqrt(600)
+    assert found["nll"].high - found["nll"].low < alone
+
+
+@pytest.fixture(scope="module")
+def gains(read):
+    """What RN18, a copy of it, and a teacher that knows little add to their fusion."""
+    manifest, teachers = read
+    good = teachers["stageA"][0]
+    random = np.random.default_rng(0)
+    noise = good.logits.assign(
+        **{
+            name: 0.3 * good.logits[name] + random.normal(scale=3, size=len(good.logits))
+            for name in LOGIT_COLUMNS
+        }
+    )
+    copy = dataclasses.replace(good, name="copy")
+    trio = [good, copy, dataclasses.replace(good, name="noise", logits=noise)]
+    rows = stage_rows(manifest, rows=good.filter, stage="stageA", started_from={})
+
+    def build(model):
+        fitted = fit_model(model, val=rows.val, resampling=RESAMPLING)
+        test = report_model(fitted, rows=rows, resampling=RESAMPLING)["test"]
+        return paired_table(teacher_gain_rows(fitted, test, rows=rows, resampling=RESAMPLING))
+
+    return lambda kind, weights: build(fusion(trio, kind=kind, weights=weights)), build
+
+
+def test_copy_of_a_teacher_adds_nothing_to_searched_weights(gains):
+    table = gains[0]("searched", ())
+    assert table["teacher"].unique().tolist() == ["RN18", "copy", "noise"]
+    for name in ("RN18", "copy"):
+        assert number(table, "nll", teacher=name).value == pytest.approx(0, abs=1e-3)
+    assert number(table, "nll", teacher="noise", rows="test").n == 240
+
+
+def test_teacher_that_knows_little_harms_and_one_that_knows_all_helps(gains):
+    table = gains[0]("fixed_logits", (0.1, 0.1, 0.8))
+    assert number(table, "nll", teacher="noise").low > 0
+    assert number(table, "macro_f1", teacher="noise").high < 0
+    table = gains[0]("fixed", (0.5, 0.0, 0.5))
+    assert number(table, "nll", teacher="RN18").high < 0
+    assert number(table, "nll", teacher="copy").value == pytest.approx(0, abs=1e-6)
+
+
+def test_single_teacher_has_nothing_to_leave_out(gains, read):
+    assert gains[1](single(read[1]["stageA"][0])).empty
 
 
 def test_incident_N1_stages_are_compared_on_rows_that_both_admit(studied):
-    found = studied.compared["RN18"]
-    for name in ("val", "test"):
-        assert found[name]["n"] == 120
-        assert [row["source"] for row in found[name]["per_source"]] == ["rafdb_basic"]
-    assert found["val"]["about"][0]["fitted_on"] == "val rows of both stages, other 4 of 5 folds"
-    assert found["test"]["about"][0]["fitted_on"] == "val rows of both stages"
-    assert found["gates"]["gate"]["n"] == 350
+    table = pick(studied.paired, what="stageB-stageA", model="RN18")
+    for place, fitted_on in (
+        ("val", "val by folds of both stages"),
+        ("test", "val of both stages"),
+    ):
+        rows = pick(table, rows=place)
+        assert rows["n"].unique().tolist() == [120]
+        assert rows["part"].unique().tolist() == ["", "rafdb_basic"]
+        assert rows["fitted_on"].unique().tolist() == [fitted_on]
+    assert number(table, "nll", rows="gate:gate", by="all").n == 350
     # Both stages' logits are the same but for their scale.
-    assert found["test"]["macro_f1_gain"] == pytest.approx(0, abs=0.02)
+    assert number(table, "macro_f1", rows="test", by="all").value == pytest.approx(0, abs=0.02)
 
 
-def test_incident_N3_val_that_the_stages_are_chosen_by_is_not_fitted_on_itself(studied):
-    by_name = {(one.model.stage, one.model.name): one for one in studied.assessments}
-    second = by_name["stageB", "RN18"]
-    in_sample = second.calibration.apply(second.model.members(second.val)).scaled
-    found = studied.compared["RN18"]["val"]["scores"][1]
-    assert found["n"] == len(second.val.rows)
-    assert found["nll"] > row_nll(in_sample, targets_of(second.val.rows)).mean()
-
-
-def test_really_better_second_stage_is_taken(read, settings):
+def test_incident_N3_val_that_the_stages_are_chosen_by_is_not_fitted_on_itself(read, studied):
+    """Each side's fit on all of val would flatter it, so the two differences are not the same."""
     manifest, teachers = read
+    nll = []
+    for stage in ("stageA", "stageB"):
+        teacher = teachers[stage][0]
+        admitted = teachers["stageB"][0].filter
+        rows = stage_rows(manifest, rows=admitted, stage=stage, started_from={})
+        fitted = fit_model(single(teacher), val=rows.val, resampling=RESAMPLING)
+        in_sample = fitted.calibration.apply(fitted.model.predict(rows.val)).calibrated
+        targets = targets_of(rows.val.frame)
+        held_out = fitted.held_out.probabilities.calibrated
+        nll.append([row_nll(p, targets).mean() for p in (in_sample, held_out)])
+        assert nll[-1][0] < nll[-1][1]
+    gain = pick(studied.paired, what="stageB-stageA", model="RN18", by="all", rows="val")
+    by_folds, in_sample = nll[1][1] - nll[0][1], nll[1][0] - nll[0][0]
+    assert number(gain, "nll").value == pytest.approx(by_folds)
+    assert number(gain, "nll").value != pytest.approx(in_sample, abs=1e-9)
+
+
+def test_really_better_second_stage_is_taken(read, run_study):
+    _, teachers = read
     truth = teachers["stageB"][0].logits
     random = np.random.default_rng(0)
-    logits = [f for f in truth.columns if f.startswith("logit_")]
-    noise = random.normal(scale=3, size=(len(truth), len(logits)))
-    worse = truth.assign(**dict(zip(logits, (truth[logits].to_numpy() + noise).T, strict=True)))
-    first = [dataclasses.replace(one, logits=worse) for one in teachers["stageA"]]
-    found = study(
-        teachers | {"stageA": first},
-        manifest=manifest,
-        settings=settings,
-        seed=7,
-        init_from=INIT_FROM,
-    ).verdict
-    assert (found.stage, found.gain_is_real) == ("stageB", True)
+    noise = random.normal(scale=3, size=(len(truth), len(LOGIT_COLUMNS)))
+    worse = truth.copy()
+    worse[list(LOGIT_COLUMNS)] += noise
+    first = [dataclasses.replace(teacher, logits=worse) for teacher in teachers["stageA"]]
+    calibration = run_study({"stageA": first}).calibration
+    assert (calibration.stage, calibration.verdict.gain_is_real) == ("stageB", True)
 
 
-def test_equal_logits_and_a_narrower_filter_of_the_second_stage_are_no_gain(read, settings):
+def test_equal_logits_and_a_narrower_filter_of_the_second_stage_are_no_gain(read, run_study):
     """Each source's logits are off in its own way, so a bias of one source's val fits it best."""
-    manifest, teachers = read
+    _, teachers = read
     saved = teachers["stageA"][0].logits
     off = np.where(saved.index.str.startswith("ferplus"), -8.0, 8.0)
     same = saved.assign(logit_happy=saved["logit_happy"] + off)
-    pair = {
-        stage: [dataclasses.replace(one, logits=same) for one in of_stage]
-        for stage, of_stage in teachers.items()
-    }
-    found = study(pair, manifest=manifest, settings=settings, seed=7, init_from=INIT_FROM)
-    biases = [one.calibration.class_bias for one in found.assessments if one.model.name == "RN18"]
-    assert biases[0] != biases[1]
-    assert not found.verdict.gain_is_real
-    for compared in found.compared.values():
-        for block in (compared["val"], compared["test"], compared["gates"]["gate"]):
-            assert block["n"]
-            assert block["macro_f1_gain_95"] == block["nll_change_95"] == [0, 0]
-
-
-def test_stages_that_share_too_few_val_rows_are_not_compared(read, settings):
-    manifest, teachers = read
-    other = Filter(include_sources=("ferplus",))
-    apart = [dataclasses.replace(one, filter=other) for one in teachers["stageA"]]
-    found = study(
-        teachers | {"stageA": apart},
-        manifest=manifest,
-        settings=settings,
-        seed=7,
-        init_from=INIT_FROM,
+    study = run_study(
+        {
+            stage: [dataclasses.replace(teacher, logits=same) for teacher in of_stage]
+            for stage, of_stage in teachers.items()
+        }
     )
-    assert (found.verdict.stage, found.verdict.gain_is_real) == ("stageA", False)
-    assert {found.compared["RN18"][name]["n"] for name in ("val", "test")} == {0}
+    first, second = (study.calibration.stages[s].models["RN18"] for s in ("stageA", "stageB"))
+    assert first.class_bias != second.class_bias
+    assert not study.calibration.verdict.gain_is_real
+    table = pick(study.paired, what="stageB-stageA", by="all")
+    table = table[table["metric"] != "in_domain"]
+    assert set(table["rows"]) == {"val", "test", "gate:gate"}
+    assert (table["n"] > 0).all()
+    assert (table[["value", "low", "high"]] == 0).all(axis=None)
+
+
+def test_stages_that_share_too_few_val_rows_are_not_compared(read, run_study):
+    _, teachers = read
+    other = Filter(include_sources=("ferplus",))
+    apart = [dataclasses.replace(teacher, filter=other) for teacher in teachers["stageA"]]
+    study = run_study({"stageA": apart})
+    assert (study.calibration.stage, study.calibration.verdict.gain_is_real) == ("stageA", False)
+    table = pick(study.paired, what="stageB-stageA", metric="nll")
+    assert set(table.loc[table["rows"].isin(["val", "test"]), "n"]) == {0}

@@ -6,7 +6,10 @@ from tools.seeds import read_experiments, summarize, table
 
 
 def _node(name, seed, accuracy, *, rate=0.1, code="a", raw="r", error=None, metrics=True):
-    numbers = {"stageA": {"RN18": {"temperature": 1.5, "test": {"n": 9, "accuracy": accuracy}}}}
+    numbers = {
+        "taken": "stageA",
+        "stageA": {"RN18": {"temperature": 1.5, "n": 9, "accuracy": accuracy}},
+    }
     params = {"seed": seed, "stageA": {"learning_rate": rate}, "machine": {"workers": seed}}
     # As `dvc exp show` has them: metrics are no outs, and the workspace has no name.
     made = ["metrics/teachers.json", "plots/data/teachers", "manifests"]
@@ -38,7 +41,7 @@ def _summarize(*experiments):
 def test_mean_and_student_s_interval_over_seeds():
     (found,), left_out = _summarize(_node("s2", 2, 0.6), _node("s3", 3, 0.9))
     values = [0.5, 0.6, 0.9]
-    assert found.metric == "stageA.RN18.test.accuracy"
+    assert found.metric == "stageA.RN18.accuracy"
     assert found.values == {1: 0.5, 2: 0.6, 3: 0.9}
     oracle = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
     assert found.interval == pytest.approx(oracle)
@@ -51,7 +54,7 @@ def test_reported_ece_over_seeds_has_its_floor_beside_it():
     nodes = [_node(f"s{seed}", seed, 0.5) | {"experiments": None} for seed in (1, 2)]
     for node in nodes:
         numbers = node["data"]["metrics"]["metrics/teachers.json"]["data"]
-        numbers["stageA"]["RN18"]["test"] |= {"ece": 0.05, "ece_floor": 0.04}
+        numbers["stageA"]["RN18"] |= {"ece": 0.05, "ece_floor": 0.04}
     summaries, _ = summarize(read_experiments(nodes)[0])
     assert [one.metric.rsplit(".")[-1] for one in summaries] == ["accuracy", "ece", "ece_floor"]
 

@@ -6,8 +6,8 @@ import onnx
 import pytest
 
 from stages.runtime.errors import UserError
+from tools.evaluation import read_rows
 from tools.onnx_model import read_onnx
-from tools.rows_file import read_rows
 
 
 def _unknown_operator() -> bytes:
