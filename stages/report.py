@@ -2,8 +2,9 @@
 
     python -m stages.report
 
-In: params.yaml, metrics/, plots/data/teachers/, manifests/warnings.csv, what models/ say of
-themselves, and the faces of standardized/ that stand on the sheet of mistakes.
+In: params.yaml, models/calibrated/ and its plots/data/teachers/, the cards, environments and
+histories of the teachers, the JSON of models/export/, metrics/manifest.json, plots/data/manifest/,
+manifests/warnings.csv, and the faces of standardized/ that stand on the sheet of mistakes.
 Out: plots/report.html (one file that refers to no other) and plots/figures/.
 """
 
@@ -36,7 +37,7 @@ def work() -> None:
     }
     recipe = {name: section.model_dump(mode="json") for name, section in sections.items()}
     recipe["teachers"] = {
-        name: one.model_dump(mode="json") for name, one in params.teachers.items()
+        name: teacher.model_dump(mode="json") for name, teacher in params.teachers.items()
     }
     run = read_finished(Path())
     pictures = draw_pictures(run, standardized=Path("standardized"))

@@ -1,81 +1,167 @@
-"""What the stages wrote -> one finished run, whose parts belong together or are refused."""
+"""Files that the stages wrote -> one finished run, whose parts belong together or are refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import ValidationError
 
-from stages.calibrating.published import STAGES
-from stages.calibrating.schema import TeachersMetrics
+from stages.calibrating.calibration_file import CalibrationFile, ModelCalibration, read_calibration
+from stages.calibrating.score_table import (
+    STAGE_GAIN,
+    Score,
+    number,
+    pick,
+    read_paired,
+    read_scores,
+)
+from stages.modeling.card import CARD_FILE, TeacherCard, read_card
+from stages.reporting.wording import STAGE_WORDS
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 
-Block = Mapping[str, Any]
+_FUSION_WORDS = {
+    "fused_fixed": "fixed weights",
+    "fused_searched": "searched weights",
+    "fused_fixed_logits": "fixed weights, of logits",
+    "fused_searched_logits": "searched weights, of logits",
+}
 
-_MADE_BY = {"teachers": "calibrate", "manifest": "manifest", "export": "export"}
+Teacher = tuple[str, str]  # stage and name
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run: the JSON of metrics/, the cards of its teachers, what was exported, data warnings.
+    """A run: its tables of scores, its teachers' files, its exports and its data.
 
-    `cards` and `environments` go by stage and teacher; `root` is where calibrate's plots/ lie.
+    `root` is where the plots/ lie.
     """
 
     root: Path
-    numbers: Block
-    data: Block
-    exported: Block
-    hashes: Block
-    cards: Mapping[tuple[str, str], Block]
-    environments: Mapping[tuple[str, str], Block]
+    calibration: CalibrationFile
+    scores: pd.DataFrame
+    paired: pd.DataFrame
+    cards: Mapping[Teacher, TeacherCard]
+    environments: Mapping[Teacher, Any]
+    histories: Mapping[Teacher, Any]
+    hashes: Mapping[str, Any]
+    parity: Mapping[str, Any]
+    latency: Mapping[str, Any]
     warnings: pd.DataFrame
 
     @property
-    def verdict(self) -> Block:
-        """Which stage is taken, and which model is exported."""
-        row: Block = self.numbers["verdict"][0]
-        return row
+    def stage(self) -> str:
+        """The stage that is taken."""
+        return self.calibration.stage
 
     @property
-    def models(self) -> Block:
-        """The models of the stage that is taken."""
-        taken: Block = self.numbers[self.verdict["stage"]]
-        return taken
+    def model(self) -> str:
+        """The model that is exported: a fusion."""
+        return self.calibration.fused_model
 
     @property
-    def best(self) -> Block:
-        """The model that is exported."""
-        model: Block = self.models[self.verdict["model"]]
-        return model
+    def rows(self) -> str:
+        """The rows that in-domain numbers are of: test, or val by folds."""
+        return self.calibration.headline_rows
 
     @property
-    def shown(self) -> list[str]:
-        """The models that are drawn: the teachers, then what is fused of them."""
-        return [*self.teachers, self.verdict["model"]]
+    def stages(self) -> list[str]:
+        """Both stages, the one that is taken first."""
+        return sorted(STAGE_WORDS, key=lambda stage: stage != self.stage)
 
     @property
     def teachers(self) -> list[str]:
         """The names of the teachers."""
-        return [member["teacher"] for member in self.best["members"]]
+        return list(self.fit().members)
 
-    def table(self, kind: str, name: str) -> pd.DataFrame:
-        """A table of plots/data/teachers, such as `confusion`, `stageA_RN18`.
+    @property
+    def shown(self) -> list[str]:
+        """The models that are shown: the exported fusion, then its teachers."""
+        return [self.model, *self.teachers]
+
+    @property
+    def places(self) -> list[str]:
+        """The in-domain rows, then the gates."""
+        scored = pick(self.scores, stage=self.stage, model=self.model, by="all")["rows"].unique()
+        return [self.rows, *(rows for rows in scored if rows.startswith("gate:"))]
+
+    @property
+    def paired_places(self) -> list[str]:
+        """The rows that both stages are compared on."""
+        return list(pick(self.paired, what=STAGE_GAIN, model=self.model)["rows"].unique())
+
+    def called(self, model: str) -> str:
+        """Name a model in words."""
+        if model == self.model:
+            return "Ensemble"
+        return f"Ensemble, {_FUSION_WORDS[model]}" if model in _FUSION_WORDS else model
+
+    def fit(self, model: str = "", *, stage: str = "") -> ModelCalibration:
+        """Return what was fitted for a model; by default for the exported one."""
+        fits: dict[tuple[str, str], ModelCalibration] = {
+            (name, key): fit
+            for name, fitted in self.calibration.stages.items()
+            for key, fit in fitted.models.items()
+        }
+        return fits[stage or self.stage, model or self.model]
+
+    def place(self, **columns: str) -> dict[str, str]:
+        """Return the columns of scores.csv that name a place; the headline's where not given."""
+        headline = {
+            "stage": self.stage,
+            "model": self.model,
+            "rows": self.rows,
+            "by": "all",
+            "part": "",
+            "label_rule": "majority",
+            "probabilities": "calibrated",
+        }
+        return headline | columns
+
+    def score(self, metric: str, **columns: str) -> Score:
+        """Return a number of scores.csv at a place.
+
+        Raises:
+            UserError: if the table lacks it.
+        """
+        return _number(self.scores, "scores", metric, self.place(**columns))
+
+    def num_rows(self, **columns: str) -> int:
+        """Return the number of rows behind the scores at a place; 0 where it has no score."""
+        return max(pick(self.scores, **self.place(**columns))["n"].tolist(), default=0)
+
+    def parts(self, by: str) -> list[str]:
+        """Return the sources, sizes, classes or row sets of the headline's rows."""
+        columns = self.place(by=by)
+        del columns["part"]
+        return list(pick(self.scores, **columns)["part"].unique())
+
+    def left_out(self, **columns: str) -> dict[str, int]:
+        """Return how many rows do not count at a place, by reason."""
+        columns = self.place(by="left_out", **columns)
+        del columns["part"], columns["probabilities"]
+        table = pick(self.scores, **columns)
+        reasons = zip(table["part"], table["value"], strict=True)
+        return {reason: int(value) for reason, value in reasons if value}
+
+    def change(self, metric: str, **columns: str) -> Score:
+        """Return a paired difference; by default stage B minus stage A of the exported model.
+
+        Raises:
+            UserError: if the table lacks it.
+        """
+        gain = {"what": STAGE_GAIN, "model": self.model, "by": "all", "part": ""}
+        return _number(self.paired, "paired", metric, gain | columns)
+
+    def plotted(self, stage: str, name: str) -> pd.DataFrame:
+        """Return a table of plots/data/, such as `teachers`, `confusion/stageA_RN18`.
 
         Raises:
             UserError: if it is missing.
         """
-        path = f"plots/data/teachers/{kind}/{name}.csv"
-        return _csv(self.root, path, made_by="calibrate")
-
-
-def in_domain(model: Block) -> Block:
-    """The block of the rows that a model is reported on: test, or val by folds."""
-    block: Block = model["test"] if model.get("test") else model["val"]
-    return block
+        made_by = "manifest" if stage == "manifest" else "calibrate"
+        return _csv(self.root, f"plots/data/{stage}/{name}.csv", made_by=made_by)
 
 
 def read_finished(root: Path) -> Finished:
@@ -84,100 +170,102 @@ def read_finished(root: Path) -> Finished:
     Raises:
         UserError: if a file is missing or old, or two of them are not of the same run.
     """
-    numbers = _metrics(root, "teachers")
-    _check_schema(numbers)
-    stage = numbers["verdict"][0]["stage"]
-    exported = _metrics(root, "export")["export"]
-    if stage not in exported:
-        raise UserError(
-            f"metrics/export.json: expected {stage}, which metrics/teachers.json takes, got "
-            f"{', '.join(exported)}; run the export stage"
-        )
-    teachers = [(s, m["teacher"]) for s in STAGES for m in _members(numbers, s)]
-    found = Finished(
+    calibrated = {
+        name: _existing(root, f"models/calibrated/{name}", made_by="calibrate")
+        for name in ("calibration.json", "scores.csv", "paired.csv")
+    }
+    calibration = read_calibration(root / "models/calibrated")
+
+    folders: dict[Teacher, str] = {
+        (stage, teacher): f"models/{stage}/{teacher}"
+        for stage, fitted in calibration.stages.items()
+        for teacher in fitted.models[calibration.fused_model].members
+    }
+    for (stage, _), folder in folders.items():
+        _existing(root, f"{folder}/{CARD_FILE}", made_by=stage)
+
+    def read_each(name: str) -> dict[Teacher, Any]:
+        return {
+            key: _json(root, f"{folder}/{name}.json", made_by=key[0])
+            for key, folder in folders.items()
+        }
+
+    run = Finished(
         root=root,
-        numbers=numbers,
-        data=_metrics(root, "manifest")["manifest"],
-        exported=exported[stage],
+        calibration=calibration,
+        scores=read_scores(calibrated["scores.csv"]),
+        paired=read_paired(calibrated["paired.csv"]),
+        cards={key: read_card(root / folder) for key, folder in folders.items()},
+        environments=read_each("environment"),
+        histories=read_each("history"),
         hashes=_json(root, "models/export/hash_manifest.json", made_by="export"),
-        cards={(s, t): _json(root, f"models/{s}/{t}/teacher.json", made_by=s) for s, t in teachers},
-        environments={
-            (s, t): _json(root, f"models/{s}/{t}/environment.json", made_by=s) for s, t in teachers
-        },
+        parity=_json(root, "models/export/parity.json", made_by="export"),
+        latency=_json(root, "models/export/latency.json", made_by="export"),
         warnings=_csv(root, "manifests/warnings.csv", made_by="manifest"),
     )
-    _check_one_run(found)
-    return found
+    manifest = _json(root, "metrics/manifest.json", made_by="manifest")["manifest"]
+    _check_one_run(run, manifest_sha256=manifest["sha256"]["classification_manifest"])
+    return run
 
 
-def _members(numbers: Block, stage: str) -> Sequence[Block]:
-    members: Sequence[Block] = numbers[stage][numbers["verdict"][0]["model"]]["members"]
-    return members
-
-
-def _metrics(root: Path, name: str) -> Block:
-    return _json(root, f"metrics/{name}.json", made_by=_MADE_BY[name])
-
-
-def _json(root: Path, path: str, *, made_by: str) -> Block:
-    found: Block = read_json(_there(root, path, made_by=made_by))
-    return found
-
-
-def _csv(root: Path, path: str, *, made_by: str) -> pd.DataFrame:
-    file = _there(root, path, made_by=made_by)
-    return pd.read_csv(file, keep_default_na=False, na_values=["nan"])
-
-
-def _there(root: Path, path: str, *, made_by: str) -> Path:
-    if not (root / path).is_file():
-        raise UserError(f"{path}: expected a file, found none; the {made_by} stage makes it")
-    return root / path
-
-
-def _check_schema(numbers: Block) -> None:
-    try:
-        TeachersMetrics.model_validate(numbers)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"metrics/teachers.json: {where}: {first['msg']}; run the calibrate stage"
-        ) from None
-
-
-def _check_one_run(found: Finished) -> None:
-    """Numbers of one run beside files of another would be believed (incident N5)."""
-    manifest = found.numbers["provenance"][0]["manifest_sha256"]
-    stage = found.verdict["stage"]
-    said = {
-        "metrics/manifest.json: files": found.data["files"]["classification_manifest"]["sha256"],
-        "models/export/hash_manifest.json": found.hashes["manifest_sha256"],
-    } | {
-        f"models/{s}/{t}/teacher.json": card["manifest_sha256"]
-        for (s, t), card in found.cards.items()
+def _check_one_run(run: Finished, *, manifest_sha256: str) -> None:
+    """Refuse files of different runs: their numbers side by side would be believed."""
+    source = "models/calibrated/calibration.json"
+    export = "models/export/hash_manifest.json"
+    for path, stage in (
+        (export, run.hashes["stage"]),
+        ("models/export/parity.json", run.parity["stage"]),
+    ):
+        if stage != run.stage:
+            raise UserError(
+                f"{path}: stage: expected {run.stage}, which {source} takes, got {stage}; run the "
+                "export stage"
+            )
+    expected = run.calibration.manifest_sha256
+    manifests = {"metrics/manifest.json": manifest_sha256, export: run.hashes["manifest_sha256"]}
+    manifests |= {
+        f"models/{stage}/{teacher}/teacher.json": card.manifest_sha256
+        for (stage, teacher), card in run.cards.items()
     }
     problems = [
-        f"{where}: manifest_sha256: expected {manifest[:12]} (metrics/teachers.json), "
-        f"got {got[:12]}"
-        for where, got in said.items()
-        if got != manifest
+        f"{path}: manifest_sha256: expected {expected[:12]} ({source}), got {got[:12]}"
+        for path, got in manifests.items()
+        if got != expected
     ]
-    for (s, t), card in found.cards.items():
-        hashes = {"metrics/teachers.json": _weights(found.numbers, s, t)}
-        if s == stage:
-            exported = found.hashes["teachers"].get(t, {"weights_sha256": "none"})
-            hashes["models/export/hash_manifest.json"] = exported["weights_sha256"]
+    for (stage, teacher), card in run.cards.items():
+        weights = {source: run.fit(stage=stage).members[teacher].weights_sha256}
+        if stage == run.stage:
+            exported = run.hashes["teachers"].get(teacher, {"weights_sha256": "none"})
+            weights[export] = exported["weights_sha256"]
         problems += [
-            f"{where}: {s} {t}: weights_sha256: expected {card['weights_sha256'][:12]} "
-            f"(models/{s}/{t}/teacher.json), got {got[:12]}"
-            for where, got in hashes.items()
-            if got != card["weights_sha256"]
+            f"{path}: {stage} {teacher}: weights_sha256: expected {card.weights_sha256[:12]} "
+            f"(models/{stage}/{teacher}/teacher.json), got {got[:12]}"
+            for path, got in weights.items()
+            if got != card.weights_sha256
         ]
     if problems:
         raise UserError("\n".join([*problems, "run `dvc repro`"]))
 
 
-def _weights(numbers: Block, stage: str, teacher: str) -> str:
-    found = {row["teacher"]: row["weights_sha256"] for row in _members(numbers, stage)}
-    return str(found[teacher])
+def _number(table: pd.DataFrame, name: str, metric: str, columns: Mapping[str, str]) -> Score:
+    try:
+        return number(table, metric, **columns)
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"models/calibrated/{name}.csv: {error.args[0]}; run the calibrate stage"
+        ) from None
+
+
+def _json(root: Path, path: str, *, made_by: str) -> Any:
+    return read_json(_existing(root, path, made_by=made_by))
+
+
+def _csv(root: Path, path: str, *, made_by: str) -> pd.DataFrame:
+    file = _existing(root, path, made_by=made_by)
+    return pd.read_csv(file, keep_default_na=False, na_values=["nan"])
+
+
+def _existing(root: Path, path: str, *, made_by: str) -> Path:
+    if not (root / path).is_file():
+        raise UserError(f"{path}: expected a file, found none; the {made_by} stage makes it")
+    return root / path

@@ -1,76 +1,50 @@
 """A finished run and its pictures -> one HTML page that needs no other file and no network."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from stages.reporting.additions import additions_section
-from stages.reporting.calibration import calibration_section
-from stages.reporting.data_facts import data_section
-from stages.reporting.elements import chart, contents, gallery, section, sheet
-from stages.reporting.exports import exports_section
-from stages.reporting.finished import Finished
-from stages.reporting.limits import limits_section
-from stages.reporting.look import CSS
-from stages.reporting.markup import Markup, join, style, tag
-from stages.reporting.pictures import Picture
-from stages.reporting.provenance import provenance_section
-from stages.reporting.scores import gates_section, tables_section
-from stages.reporting.verdict import verdict_section
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-_CONTENTS = (
-    ("verdict", "Verdict"), ("gates", "Gates"), ("tables", "Tables"), ("pictures", "Pictures"),
-    ("calibration", "Calibration"), ("teachers", "Teachers"), ("export", "Export"),
-    ("data", "Data"), ("provenance", "Provenance"), ("limits", "Limits"),
-)  # fmt: skip
-_GALLERIES = (
-    ("Reliability: accuracy at each confidence", "reliability"),
-    ("Risk and coverage", "risk_coverage"),
-    ("Confusion", "confusion"),
-    ("By source", "sources"),
-    ("Training", "training"),
-)
+from stages.reporting import facts, tables, wording
+from stages.reporting.finished import Finished
+from stages.reporting.pictures import Picture, most_frequent_mistake
+from stages.scoring.confidence import FLOOR_MEANS
 
 
 def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[str, Any]) -> str:
-    """The page: the verdict first, the limits last; equal inputs give equal text."""
-    title = "Facial-expression teachers"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{title}: {run.verdict['model']} of {run.verdict['stage']}"),
-        style(CSS),
+    """Render page.html.j2: the answers first, the rest folded; equal inputs give equal text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    body = tag(
-        "body",
-        tag("header", tag("h1", title), contents(_CONTENTS)),
-        tag(
-            "main",
-            verdict_section(run),
-            gates_section(run),
-            tables_section(run),
-            _pictures(pictures),
-            calibration_section(run),
-            additions_section(run),
-            exports_section(run),
-            data_section(run, recipe=recipe),
-            provenance_section(run, recipe=recipe),
-            limits_section(run, recipe=recipe),
-        ),
+    environment.filters |= {
+        "number": wording.number,
+        "counted": wording.counted,
+        "short": wording.short,
+        "estimate": wording.estimate,
+        "difference": wording.difference,
+        "temperature": wording.temperature,
+        "reasons": wording.reasons,
+        "words": lambda metric: wording.METRIC_WORDS.get(metric, metric),
+        "spelt": wording.stages_spelt,
+        "place": wording.place_words,
+        "base64": lambda png: b64encode(png).decode("ascii"),
+    }
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        pictures=pictures,
+        recipe=recipe,
+        recipe_text=yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True),
+        tables=tables,
+        facts=facts,
+        stage_words=wording.STAGE_WORDS,
+        floor_means=FLOOR_MEANS,
+        mistake=most_frequent_mistake,
     )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
-
-
-def _pictures(pictures: Sequence[Picture]) -> Markup:
-    galleries = [
-        join([tag("h3", title), gallery(chart(p.png, alt=p.alt, caption=p.caption) for p in mine)])
-        for title, kind in _GALLERIES
-        if (mine := [one for one in pictures if one.kind.startswith(kind)])
-    ]
-    sheets = [
-        sheet(one.png, alt=one.alt, caption=one.caption)
-        for one in pictures
-        if one.kind == "mistakes"
-    ]
-    heading = tag("h3", "The most confident mistakes")
-    return section("pictures", "Pictures", *galleries, heading, *sheets)

@@ -1,86 +1,92 @@
-"""Numbers of metrics/*.json -> what a reader sees, always in the same form."""
+"""Numbers and codes of a run -> what a reader sees, always in the same form."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from stages.reporting.elements import wrapped
-from stages.reporting.markup import Content, Markup, join, tag
+from markupsafe import Markup
+
+from stages.calibrating.score_table import Score
 from stages.scoring.temperature import HIGHEST, LOWEST
 
-Block = Mapping[str, Any]
+STAGE_WORDS = {"stageA": "Stage A", "stageB": "Stage B"}
+METRIC_WORDS = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "nll": "NLL",
+    "brier": "Brier",
+    "ece": "ECE",
+    "ece_floor": "ECE floor (95 %)",
+    "in_domain": "in domain",
+    "f1": "F1",
+    "kl": "KL",
+}
+
+_PAIR = Markup('{} <span class="interval">[{}, {}]</span>')
+
+
+def stages_spelt(text: str) -> str:
+    """Replace the codes of the stages in a text by their words."""
+    for code, words in STAGE_WORDS.items():
+        text = text.replace(code, words)
+    return text
 
 
 def number(value: float) -> str:
-    """Three decimals; a minus is a minus sign."""
+    """Write three decimals; a minus is a minus sign."""
     return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(value: float) -> str:
-    """A difference, with its sign."""
+    """Write a difference with its sign."""
     return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def counted(value: int) -> str:
-    """Thousands apart."""
-    return f"{value:,}"
+def counted(value: float) -> str:
+    """Write a whole number with its thousands apart."""
+    return f"{value:,.0f}"
+
+
+def place_words(rows: str) -> str:
+    """Name rows as a reader does: `gate:x` is gate x."""
+    return rows.replace(":", " ", 1)
 
 
 def short(sha256: str) -> Markup:
-    """The first digits of a hash, all of it for who points at it."""
-    return tag("code", sha256[:12], title=sha256)
+    """Write the first digits of a hash; its title holds the whole one."""
+    return Markup('<code title="{}">{}</code>').format(sha256, sha256[:12])
 
 
-def with_interval(row: Block, metric: str) -> Markup:
-    """A metric and its 95 % interval."""
-    return estimate(row[metric], row[f"{metric}_95"])
+def wrapped(text: str) -> Markup:
+    """Let the words of a table's cell take several lines."""
+    return Markup('<span class="wrap">{}</span>').format(text)
 
 
-def temperature(fit: Block, name: str = "temperature") -> Content:
-    """A fitted temperature and its 95 % interval, open where it ends at a bound; or no fit."""
-    if (reason := fit[f"{name}_no_fit"]) is not None:
-        return wrapped(f"{fit[name]:g}: no fit, {reason}")
-    low, high = fit[f"{name}_95"]
-    ends = ("open" if end in (LOWEST, HIGHEST) else number(end) for end in (low, high))
-    return _pair(number(fit[name]), *ends)
+def estimate(score: Score) -> Markup:
+    """Write a value and its 95 % interval."""
+    return _PAIR.format(number(score.value), number(score.low), number(score.high))
 
 
-def difference(row: Block, metric: str) -> Markup:
-    """A difference and its 95 % interval, both with signs."""
-    low, high = (signed(end) for end in row[f"{metric}_95"])
-    return _pair(signed(row[metric]), low, high)
+def difference(score: Score) -> Markup:
+    """Write a difference and its 95 % interval, all with signs."""
+    return _PAIR.format(signed(score.value), signed(score.low), signed(score.high))
 
 
-def estimate(value: float, interval: Sequence[float]) -> Markup:
-    """A value and its 95 % interval."""
-    low, high = (number(end) for end in interval)
-    return _pair(number(value), low, high)
+def temperature(fit: Any, prefix: str = "") -> Markup:
+    """Write a fitted temperature and its 95 % interval, open where it ends at a bound; or no fit.
 
-
-def about(block: Block) -> str:
-    """What a block's numbers are numbers of: n, rows, protocol, label rule."""
-    (line,) = block["about"]
-    return (
-        f"n = {counted(line['n'])} rows of {line['reported_on']}; fitted on {line['fitted_on']}; "
-        f"{line['label_rule']} labels"
+    Args:
+        fit: a model of calibration.json.
+        prefix: `votes_` for the temperature that was fitted to votes.
+    """
+    value = getattr(fit, f"{prefix}temperature")
+    if (reason := getattr(fit, f"{prefix}temperature_no_fit")) is not None:
+        return wrapped(f"{value:g}: no fit, {reason}")
+    low, high = getattr(fit, f"{prefix}temperature_95")
+    return _PAIR.format(
+        number(value), *("open" if end in (LOWEST, HIGHEST) else number(end) for end in (low, high))
     )
 
 
-def fitted_on(blocks: Iterable[Block]) -> str:
-    """What the models of a table were fitted on: all that is said of some model."""
-    return " or ".join(dict.fromkeys(line["fitted_on"] for one in blocks for line in one["about"]))
-
-
-def scored(block: Block, probabilities: str) -> Block:
-    """The row of `raw` or `scaled` scores of a block."""
-    row: Block = next(one for one in block["scores"] if one["probabilities"] == probabilities)
-    return row
-
-
-def left_out(rows: Sequence[Block]) -> str:
-    """Rows that do not count, with the reason, or `none`."""
-    told = [f"{counted(one['rows'])}: {one['reason']}" for one in rows if one["rows"]]
-    return "; ".join(told) or "none"
-
-
-def _pair(value: str, low: str, high: str) -> Markup:
-    return join([value, " ", tag("span", f"[{low}, {high}]", class_="interval")])
+def reasons(counts: Mapping[str, int]) -> str:
+    """List reasons with their counts."""
+    return ", ".join(f"{reason} {counted(n)}" for reason, n in counts.items())
