@@ -35,8 +35,7 @@ from stages.computing.device import (
     reset_peak,
 )
 from stages.computing.team import ALONE
-from stages.config import Params, Stage, load_params
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Params, Stage, load_params
 from stages.faces.store import FaceStore
 from stages.loading.loader import choose_workers, scoring_batches, training_batches
 from stages.modeling.predict import predict

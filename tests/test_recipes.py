@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages.config import ExpwSource, Filter, Params, load_params, read_yaml
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, ExpwSource, Filter, Params, load_params, read_yaml
 from stages.records.views import select, select_view
 
 ROOT = Path(__file__).parents[1]

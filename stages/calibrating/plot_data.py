@@ -8,7 +8,7 @@ import pandas as pd
 from stages.calibrating.predictions import Predictions
 from stages.calibrating.published import STAGES, PublishedTeacher
 from stages.calibrating.score_table import DIGITS
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.runtime.tables import write_csv
 from stages.scoring.confidence import risk_coverage, wilson_interval
 from stages.scoring.metrics import reliability_table

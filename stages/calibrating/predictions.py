@@ -25,7 +25,7 @@ from stages.calibrating.fusion import Mixing, Space
 from stages.calibrating.published import Mask, PublishedTeacher
 from stages.calibrating.refinement import Trial
 from stages.calibrating.stage_rows import KeptRows, StageRows
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.folder import MANIFEST_FILE
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages.config import Filter
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Filter
 from stages.modeling.card import CARD_FILE, StartedFrom, TeacherCard, read_card
 from stages.records.folder import LOGIT_COLUMNS, MANIFEST_FILE, ManifestFolder
 from stages.runtime.errors import UserError

@@ -10,7 +10,7 @@ from stages.calibrating.calibration import Resampling
 from stages.calibrating.predictions import Predictions
 from stages.calibrating.published import Mask
 from stages.calibrating.score_table import CHOOSING
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates
 from stages.scoring.confidence import ece_floor
 from stages.scoring.metrics import Floats

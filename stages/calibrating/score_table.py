@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pandera.pandas as pa
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.runtime.errors import UserError
 from stages.runtime.tables import write_csv
 from stages.scoring.bootstrap import METRICS

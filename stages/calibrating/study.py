@@ -41,8 +41,7 @@ from stages.calibrating.verdict import (
     stage_gain_rows,
     teacher_gain_rows,
 )
-from stages.config import Calibrate
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Calibrate
 from stages.records.folder import ManifestFolder
 from stages.scoring.temperature import HIGHEST, LOWEST
 

@@ -13,11 +13,10 @@ import pandas as pd
 
 from stages.calibrating.calibration import Calibration
 from stages.calibrating.score_table import number, pick
-from stages.config import ExpwSource, Source
+from stages.config import CLASSES, ExpwSource, Source
 from stages.exporting.bundle import Bundle
 from stages.exporting.export_files import ENSEMBLE, ParityFile, SoftLabels
 from stages.exporting.onnx_file import lowest_ir_version
-from stages.faces.labels import CLASSES
 from stages.modeling.card import TeacherCard
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, write_text

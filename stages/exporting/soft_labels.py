@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stages.config import Export
+from stages.config import CLASSES, Export
 from stages.exporting.export_files import SeenLabels, SoftLabels
-from stages.faces.labels import CLASSES
 from stages.records.schema import targets_of
 from stages.runtime.files import write_json, write_text, write_with
 from stages.scoring.metrics import Floats, log_probabilities

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.config import Filter, Stage
+from stages.config import CLASSES, Filter, Stage
 from stages.config import Teacher as TeacherParams
-from stages.faces.labels import CLASSES
 from stages.modeling.card import StartedFrom, read_card
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import WEIGHTS_FILE, load_state

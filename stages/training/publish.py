@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import save_teacher

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from stages.config import Filter, read_yaml
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Filter, read_yaml
 from stages.modeling.card import TeacherCard
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
 from stages.runtime.files import read_json

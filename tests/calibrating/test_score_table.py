@@ -21,7 +21,7 @@ from stages.calibrating.score_table import (
     score_table,
     write_scores,
 )
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.schema import SHARE_COLUMNS
 from stages.runtime.errors import UserError
 from stages.scoring.bootstrap import METRICS

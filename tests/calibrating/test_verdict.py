@@ -15,8 +15,7 @@ from stages.calibrating.verdict import (
     same_rows,
     teacher_gain_rows,
 )
-from stages.config import Filter
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Filter
 from stages.records.folder import LOGIT_COLUMNS
 from stages.records.schema import targets_of
 from stages.scoring.metrics import row_nll, score, softmax

@@ -16,9 +16,8 @@ from small_faces import small_face, write_faces
 
 from stages.calibrating.calibration_file import CalibrationFile, write_calibration
 from stages.calibrating.score_table import FLOORS, score_table, write_scores
-from stages.config import Filter, Preprocess
+from stages.config import CLASSES, Filter, Preprocess
 from stages.faces.decode import decode, encode_png
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.faces.shards import Face
 from stages.modeling.card import StartedFrom, TeacherCard

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 
 from stages.calibrating.calibration import Calibration
-from stages.config import Preprocess
+from stages.config import CLASSES, Preprocess
 from stages.exporting import checks
 from stages.exporting.checks import (
     THREADS,
@@ -29,7 +29,6 @@ from stages.exporting.export_files import VariantLoss
 from stages.exporting.onnx_file import CalibratedModel, write_onnx
 from stages.exporting.reference import Expressions
 from stages.faces.decode import Image
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from tests.exporting.tiny import SIZE, make_card
 

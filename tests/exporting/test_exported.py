@@ -14,11 +14,10 @@ import torch
 from scipy.special import softmax
 
 from stages import export
-from stages.config import Preprocess
+from stages.config import CLASSES, Preprocess
 from stages.exporting.bundle import read_bundle
 from stages.exporting.export_files import LatencyFile, ParityFile
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.modeling.card import read_card
 from stages.records.views import select

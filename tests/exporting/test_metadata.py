@@ -3,8 +3,8 @@ from pathlib import Path
 from small_faces import small_face, write_faces
 
 from stages.calibrating.calibration import Calibration
+from stages.config import CLASSES
 from stages.exporting.metadata import Cut, describe, read_cut
-from stages.faces.labels import CLASSES
 from tests.exporting.tiny import make_card
 
 CUT = Cut(0.3, 512, {"none": 5, "box": 2, "aligned": 0})

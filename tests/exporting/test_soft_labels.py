@@ -8,9 +8,8 @@ import pytest
 from scipy.special import softmax
 from shipped import shipped
 
-from stages.config import Export
+from stages.config import CLASSES, Export
 from stages.exporting.soft_labels import write_soft_labels
-from stages.faces.labels import CLASSES
 
 HALF = shipped(Export, soft_labels_view="view", distillation_temperature=4.0)
 FULL = shipped(Export, soft_labels_view="view", float32_logits=True)

@@ -6,7 +6,7 @@ import torch
 from shipped import shipped
 
 from stages import config
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import save_teacher

@@ -10,9 +10,8 @@ import torch
 from shipped import shipped
 from small_faces import small_face
 
-from stages.config import Augmentation, Preprocess
+from stages.config import CLASSES, Augmentation, Preprocess
 from stages.faces.decode import encode_png
-from stages.faces.labels import CLASSES
 from stages.faces.shards import Face, ShardWriter, read_faces
 from stages.faces.store import FaceStore
 from stages.loading.dataset import Batch, FaceDataset

@@ -6,9 +6,8 @@ import torch
 from shipped import shipped
 from torch.nn import functional
 
-from stages.config import Filter, Preprocess
+from stages.config import CLASSES, Filter, Preprocess
 from stages.config import Teacher as TeacherParams
-from stages.faces.labels import CLASSES
 from stages.modeling.card import StartedFrom, TeacherCard, read_card
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import load_state, load_teacher, save_teacher

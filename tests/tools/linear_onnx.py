@@ -7,7 +7,7 @@ import onnx
 from exporting.tiny import SIZE
 from onnx import TensorProto, helper
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 
 PREPROCESS = {"clahe": None, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.2]}
 

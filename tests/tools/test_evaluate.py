@@ -16,10 +16,9 @@ from stages import calibrate
 from stages.calibrating.calibration_file import read_calibration
 from stages.calibrating.predictions import TRAINED_ON
 from stages.calibrating.score_table import pick, read_scores
-from stages.config import Preprocess
+from stages.config import CLASSES, Preprocess
 from stages.exporting import metadata
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.modeling.card import read_card
 from stages.modeling.weights import save_teacher

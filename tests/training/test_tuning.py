@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from stages import train
 from stages.computing.team import ALONE, Team
-from stages.config import Preprocess
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Preprocess
 from stages.faces.store import FaceStore
 from stages.loading.loader import EvalLoader, scoring_batches
 from stages.runtime.errors import UserError
