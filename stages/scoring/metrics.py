@@ -1,6 +1,6 @@
 """Probabilities and targets -> numbers. The same score for training, calibration and evaluation.
 
-Classes are in the order of `stages.faces.labels.CLASSES`; a prediction is the most probable one.
+Classes are in the order of `stages.config.CLASSES`; a prediction is the most probable one.
 """
 
 from typing import TypedDict
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import precision_recall_fscore_support
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.scoring.reliability import expected_calibration_error
 
 Floats = npt.NDArray[np.float64]

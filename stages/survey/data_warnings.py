@@ -23,7 +23,7 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 import pandas as pd
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.survey.indexes import SourceIndex
 from stages.survey.relations import least_twin_px, matrix, rows_with_twin
 from stages.survey.survey import Survey

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.native_sizes import size_table
 from stages.records.schema import SPLITS
 from stages.runtime.tables import write_csv

@@ -4,7 +4,7 @@ import sklearn.metrics
 import torch
 import torchmetrics.classification
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.scoring.metrics import row_nll, score, softmax
 
 
