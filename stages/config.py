@@ -17,8 +17,6 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from stages.runtime.errors import UserError, did_you_mean
 
-NUM_CLASSES = 7
-
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -26,6 +24,9 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 ClassName = Literal["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"]
+# The order that holds everywhere.
+CLASSES: tuple[str, ...] = get_args(ClassName)
+NUM_CLASSES = len(CLASSES)
 # Other names that datasets use, by their letters: such rows are left out and counted.
 NOT_A_CLASS = ("contempt", "contemptuous", "none", "uncertain", "noface", "unknown", "nf")
 
@@ -41,11 +42,10 @@ def is_not_a_class(name: str) -> bool:
 
 
 def _check_meaning(value: Any) -> Any:
-    classes = get_args(ClassName)
-    if isinstance(value, str) and (value in classes or is_not_a_class(value)):
+    if isinstance(value, str) and (value in CLASSES or is_not_a_class(value)):
         return value
     left_out = "Contempt, none, uncertain, no-face, unknown or NF for what is left out"
-    raise PydanticCustomError("meaning", f"expected one of {', '.join(classes)}, or {left_out}")
+    raise PydanticCustomError("meaning", f"expected one of {', '.join(CLASSES)}, or {left_out}")
 
 
 FolderMeaning = Annotated[str, BeforeValidator(_check_meaning)]

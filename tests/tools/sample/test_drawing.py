@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.faces import labels
+from stages import config
 from stages.runtime.seed import generator
-from stages.sources import rafdb
+from stages.sources import labels, rafdb
 from stages.sources.votes import VOTE_COLUMNS
 from tools.sample.crowd import (
     ANSWERS,
@@ -37,7 +37,7 @@ MOUTH = slice(150 + 30, 150 + 130), slice(150 - 60, 150 + 60)
 
 
 def test_classes_and_codes_are_those_that_the_adapters_read():
-    assert labels.CLASSES == CLASSES
+    assert config.CLASSES == CLASSES
     assert {str(code): name for name, code in RAFDB_CODES.items()} == rafdb.CODES["rafdb_basic"]
     assert {str(code): name for name, code in EXPW_CODES.items()} == labels.FER2013_CODES
     starts = [column[:3].lower() for column in VOTE_COLUMNS]
