@@ -9,8 +9,7 @@ from stages.config import Filter, Manifest, View
 from stages.records.folder import ManifestFolder, read_folder
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
-from stages.splitting.frozen import freeze
-from stages.splitting.publication import publish
+from stages.splitting.frozen import freeze, publish
 from stages.survey.data_warnings import as_table
 
 

@@ -12,7 +12,7 @@ from stages.splitting.duplicates import (
     pair_tables,
     twin_splits,
 )
-from stages.splitting.rows import manifest_rows
+from stages.splitting.frozen import manifest_rows
 
 
 def noise(seed: int) -> np.ndarray:

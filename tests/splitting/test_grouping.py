@@ -2,8 +2,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.splitting.grouping import edges_by_value
-from stages.splitting.grouping import group_keys as keys_of
+from stages.splitting.splits import edges_by_value
+from stages.splitting.splits import group_keys as keys_of
 
 small = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=14)
 

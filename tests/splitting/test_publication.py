@@ -8,8 +8,7 @@ from stages.config import Manifest, View
 from stages.records.schema import read_manifest
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
-from stages.splitting.frozen import freeze
-from stages.splitting.publication import publish
+from stages.splitting.frozen import freeze, publish
 from stages.survey.data_warnings import DataWarning, as_table
 
 SECTION = Manifest(

@@ -8,7 +8,7 @@ from small_faces import small_face
 from stages.faces.shards import ShardWriter
 from stages.records.schema import SHARE_COLUMNS
 from stages.runtime.errors import UserError
-from stages.splitting.rows import manifest_rows, read_all_faces
+from stages.splitting.frozen import manifest_rows, read_all_faces
 
 
 def test_shares_are_votes_over_their_sum(faces) -> None:

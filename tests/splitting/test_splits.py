@@ -3,8 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.splitting.grouping import edges_by_value, group_keys
-from stages.splitting.splits import carve, cross_split_rows, share_no_group, spare_copies
+from stages.splitting.splits import (
+    carve,
+    cross_split_rows,
+    edges_by_value,
+    group_keys,
+    share_no_group,
+    spare_copies,
+)
 
 # No deadline: how busy the machine is says nothing about the code.
 searched = settings(max_examples=60, deadline=None)
