@@ -28,9 +28,8 @@ from torchvision import transforms
 
 from benchmarks.command import Figures, run_benchmark
 from benchmarks.synthetic import draw_noise, draw_picture, draw_thumbnails, encode_jpeg
-from stages.config import Augmentation, Clahe, Preprocess
+from stages.config import CLASSES, Augmentation, Clahe, Preprocess
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.shards import Face, ShardWriter
 from stages.faces.store import FaceStore
 from stages.loading.augmentation import MAX_ASPECT

@@ -15,8 +15,8 @@ from benchmarks.synthetic import (
     draw_thumbnails,
     encode_jpeg,
 )
+from stages.config import CLASSES
 from stages.faces.decode import encode_png
-from stages.faces.labels import CLASSES
 
 _FERPLUS_PX, _RAFDB_PX, _AFFECTNET_PX, _PHOTO_PX = 48, 100, (224, 512), (640, 480)
 # In turn; 2.5 on average.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.synthetic import Pictures, draw_thumbnails, encode_jpeg, plant_copies
+from stages.config import CLASSES
 from stages.faces.fingerprint import THUMBNAIL_SIDE
-from stages.faces.labels import CLASSES
 from stages.faces.shards import Face, ShardWriter
 
 # A copy has another label once in so many times.

@@ -30,8 +30,7 @@ from benchmarks.machine import describe_machine
 from stages.computing.device import be_fast, choose_device, choose_dtype, describe_device
 from stages.computing.heap import keep_freed_memory
 from stages.computing.team import ALONE
-from stages.config import Params, Stage, load_params
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Params, Stage, load_params
 from stages.loading.loader import choose_workers
 from stages.modeling.predict import predict
 from stages.modeling.teacher import Teacher, build_teacher

@@ -17,8 +17,6 @@ from pydantic_core import PydanticCustomError
 
 from stages.runtime.errors import UserError
 
-NUM_CLASSES = 7
-
 Share = Annotated[float, Field(ge=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -26,6 +24,9 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
 ClassName = Literal["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"]
+# In the order that holds everywhere.
+CLASSES: tuple[str, ...] = get_args(ClassName)
+NUM_CLASSES = len(CLASSES)
 # What datasets name besides, by its letters: such rows are left out and counted.
 NOT_A_CLASS = ("contempt", "contemptuous", "none", "uncertain", "noface", "unknown", "nf")
 
@@ -41,14 +42,13 @@ def is_not_a_class(name: str) -> bool:
 
 
 def _meaning(value: Any) -> Any:
-    classes = get_args(ClassName)
-    if isinstance(value, str) and (value in classes or is_not_a_class(value)):
+    if isinstance(value, str) and (value in CLASSES or is_not_a_class(value)):
         return value
     raise PydanticCustomError(
         "meaning",
         "expected one of {classes}, or Contempt, none, uncertain, no-face, unknown or NF for "
         "what is left out",
-        {"classes": ", ".join(classes)},
+        {"classes": ", ".join(CLASSES)},
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from stages.config import CLASSES
 from stages.faces.decode import encode_png
-from stages.faces.labels import CLASSES
 from stages.faces.shards import Face, ShardWriter
 
 

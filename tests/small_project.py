@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import yaml
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 
 ROOT = Path(__file__).parents[1]
 IMAGES = {"train": 10, "val": 5, "test": 5}

@@ -16,7 +16,7 @@ from benchmarks.command import as_lines, in_child
 from benchmarks.raw_zips import RAW_KINDS
 from benchmarks.shards import write_standardized
 from benchmarks.synthetic import draw_thumbnails, plant_copies
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.faces.shards import read_faces
 
 ROOT = Path(__file__).parents[1]

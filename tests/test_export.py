@@ -18,12 +18,11 @@ from scipy.special import softmax
 from stages import export
 from stages.calibrating.calibration_schema import FittedFusion, FittedTeacher
 from stages.calibrating.schema import ModelNumbers
-from stages.config import Filter, Preprocess
+from stages.config import CLASSES, Filter, Preprocess
 from stages.exporting import latency
 from stages.exporting.bundle import read_bundle
 from stages.exporting.schema import check_export_metrics
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.modeling.weights import load_teacher
 from stages.records.views import select

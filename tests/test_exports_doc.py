@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages import export
+from stages.config import CLASSES
 from stages.exporting import latency
-from stages.faces.labels import CLASSES
 from tests.exporting.project import make_project
 
 ROOT = Path(__file__).parents[1]

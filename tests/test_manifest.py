@@ -13,8 +13,7 @@ import pytest
 import yaml
 from small_faces import small_face, write_faces
 
-from stages.config import read_yaml
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, read_yaml
 from stages.faces.shards import Face
 from stages.manifest import main
 from stages.records.schema import read_manifest

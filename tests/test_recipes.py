@@ -5,8 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.config import ExpwSource, Filter, Params, load_params
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, ExpwSource, Filter, Params, load_params
 from stages.records.views import select, select_view
 
 ROOT = Path(__file__).parents[1]

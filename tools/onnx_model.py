@@ -12,8 +12,7 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from stages.calibrating.calibration import Pair
-from stages.config import Preprocess
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Preprocess
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from stages.runtime.foreign import describe_file

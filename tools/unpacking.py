@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.faces.shards import read_faces
 from stages.records.folder import INDEX_FILE, ManifestFolder, read_folder
 from stages.records.schema import COLUMNS, read_manifest

@@ -25,7 +25,7 @@ from stages.calibrating.model import Model
 from stages.calibrating.protocol import Protocol
 from stages.calibrating.refinement import NO_BIAS, Refinement, Scaling, changes, scaling_interval
 from stages.calibrating.stage_rows import Account, StageRows
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.folder import MANIFEST_FILE
 from stages.runtime.errors import UserError
 from stages.scoring.bootstrap import Interval

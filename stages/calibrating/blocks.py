@@ -13,7 +13,7 @@ import pandas as pd
 
 from stages.calibrating.calibration import Mask, Pair
 from stages.calibrating.protocol import Protocol
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.schema import targets_of
 from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates
 from stages.scoring.confidence import ece_floor

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stages.config import Filter
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Filter
 from stages.records.folder import MANIFEST_FILE, read_folder
 from stages.records.views import select
 from stages.runtime.errors import UserError

@@ -12,8 +12,7 @@ from stages.calibrating.protocol import Protocol
 from stages.calibrating.published import STAGES
 from stages.calibrating.schema import check_metrics
 from stages.calibrating.study import Study
-from stages.config import Calibrate
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Calibrate
 from stages.scoring.temperature import HIGHEST, LOWEST
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from stages.calibrating.assessment import Assessment
 from stages.calibrating.blocks import Block, Evidence
 from stages.calibrating.model import FUSED_NAMES
 from stages.calibrating.published import STAGES, PublishedTeacher
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.runtime.tables import write_csv
 from stages.scoring.confidence import risk_coverage, wilson_interval
 from stages.scoring.metrics import reliability_table

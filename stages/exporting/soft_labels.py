@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.config import Export
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Export
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json, write_text, write_with

@@ -16,8 +16,8 @@ from typing import Any, Self
 import pandas as pd
 import pyarrow as pa
 
+from stages.config import CLASSES
 from stages.faces.fingerprint import THUMBNAIL_SIDE
-from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, sha256_file, write_json
 

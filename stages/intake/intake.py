@@ -9,9 +9,8 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.config import Source
+from stages.config import CLASSES, Source
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.shards import Face, ShardWriter, read_index
 from stages.faces.sheet import contact_sheet, fit
 from stages.intake.picture import Framing, Picture

@@ -17,7 +17,7 @@ import PIL
 import pyarrow as pa
 import simplejpeg
 
-from stages.config import NOT_A_CLASS, Standardize
+from stages.config import CLASSES, NOT_A_CLASS, Standardize
 from stages.faces.shards import INDEX, read_index
 from stages.intake.align import EyeDetector
 from stages.intake.intake import COMPANIONS, TURNED, check_source, write_source
@@ -96,6 +96,7 @@ def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, frami
     return sha256_json(
         {
             "code": code_sha256(_PACKAGE),
+            "classes": CLASSES,
             "not_a_class": NOT_A_CLASS,
             "libraries": {
                 "opencv": cv2.__version__,

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch.utils.data import Sampler
 
 from stages.computing.team import ALONE, Team
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.config import Filter
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Filter
 from stages.records.schema import read_manifest
 from stages.records.views import admit
 from stages.runtime.errors import UserError

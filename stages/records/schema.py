@@ -15,7 +15,7 @@ import pandera.pandas as pa
 import pyarrow
 import pyarrow.csv
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.runtime.errors import UserError
 from stages.runtime.tables import write_csv
 

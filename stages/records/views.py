@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from stages.config import Filter, View
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Filter, View
 from stages.runtime.errors import UserError
 from stages.runtime.seed import derive_seed
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.schema import SPLITS
 from stages.reporting.elements import bullets, paragraph, section, table, wrapped
 from stages.reporting.finished import Finished

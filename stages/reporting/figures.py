@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; each teacher keeps its own.
 TEACHER_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

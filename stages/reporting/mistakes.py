@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from stages.config import CLASSES
 from stages.faces.decode import decode
 from stages.faces.few_images import read_images
-from stages.faces.labels import CLASSES
 from stages.faces.sheet import captioned_sheet
 
 A_CLASS = 8

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from stages.config import AffectnetSource
-from stages.faces.labels import Split
 from stages.runtime.errors import UserError
 from stages.sources.columns import ColumnRow, column_rows
 from stages.sources.face import Box, Candidate, Pixels, Reject
+from stages.sources.labels import Split
 from stages.sources.members import UnreadableMemberError
 from stages.sources.numbers import code, is_gap, whole
 from stages.sources.pairs import Layout, Pair, read_pairs

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import yaml
 
 from stages.config import AffectnetYoloSource, is_not_a_class
-from stages.faces.labels import Split, canonical
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Pixels, Reject, ShareBox
+from stages.sources.labels import Split, canonical
 from stages.sources.members import UnreadableMemberError
 from stages.sources.numbers import code, number, whole
 from stages.sources.pairs import Layout, Pair, read_pairs

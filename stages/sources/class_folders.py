@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from posixpath import dirname
 
-from stages.faces.labels import Split, split_of
 from stages.runtime.errors import UserError
 from stages.sources.face import Reject
+from stages.sources.labels import Split, split_of
 from stages.sources.tree import RawTree
 
 _TOP = "."

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from posixpath import basename
 
 from stages.config import ExpwSource
-from stages.faces.labels import FER2013_CODES
 from stages.runtime.errors import UserError
 from stages.sources.face import Box, Candidate, Pixels, Reject
+from stages.sources.labels import FER2013_CODES
 from stages.sources.numbers import code, number, whole
 from stages.sources.tables import quoted, text_rows
 from stages.sources.tree import RawTree, without_jpg

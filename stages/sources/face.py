@@ -3,7 +3,7 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
 
-from stages.faces.labels import Split
+from stages.sources.labels import Split
 
 # Which pixels a box counts: as the file stores them, or turned by its EXIF orientation, as seen.
 Pixels = Literal["stored", "turned"]

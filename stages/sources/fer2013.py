@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from stages.config import Fer2013Source, Folder7Source
-from stages.faces.labels import FER2013_CODES, split_of
 from stages.runtime.errors import UserError
 from stages.sources import folder7
 from stages.sources.columns import ColumnRow, column_rows
 from stages.sources.face import Candidate, Reject
 from stages.sources.fer_csv import TABLES, USAGES, as_png, find_pixels, row_name
+from stages.sources.labels import FER2013_CODES, split_of
 from stages.sources.numbers import code
 from stages.sources.tables import quoted
 from stages.sources.tree import PICTURE_SUFFIXES, RawTree

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from stages.faces.labels import Split
+from stages.sources.labels import Split
 from stages.sources.tree import RawTree
 
 SIDE_PX = 48

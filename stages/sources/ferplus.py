@@ -6,11 +6,11 @@ from itertools import zip_longest
 from posixpath import basename, splitext
 
 from stages.config import FerplusSource
-from stages.faces.labels import Split, canonical
 from stages.runtime.errors import UserError
 from stages.sources.columns import column_rows
 from stages.sources.face import Candidate, Reject
 from stages.sources.fer_csv import SIDE_PX, USAGES, as_png, find_pixels, row_name
+from stages.sources.labels import Split, canonical
 from stages.sources.numbers import is_gap, whole
 from stages.sources.tables import csv_rows, quoted
 from stages.sources.tree import RawTree

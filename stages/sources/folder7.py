@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from stages.config import Folder7Source, is_not_a_class
-from stages.faces.labels import canonical
 from stages.runtime.errors import UserError
 from stages.sources.class_folders import Placed, read_class_folders
 from stages.sources.face import Candidate, Reject
+from stages.sources.labels import canonical
 from stages.sources.tables import quoted
 from stages.sources.tree import RawTree, without_jpg
 

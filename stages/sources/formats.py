@@ -16,7 +16,6 @@ from stages.config import (
     RafmlSource,
     Source,
 )
-from stages.faces.labels import split_of
 from stages.sources import (
     affectnet,
     affectnet_yolo,
@@ -28,6 +27,7 @@ from stages.sources import (
     rafml,
 )
 from stages.sources.face import Candidate, Reject
+from stages.sources.labels import split_of
 from stages.sources.repeats import settle_repeats
 from stages.sources.tree import RawTree
 

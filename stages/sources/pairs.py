@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-from stages.faces.labels import Split
 from stages.runtime.errors import UserError
 from stages.sources.face import Reject
+from stages.sources.labels import Split
 from stages.sources.tree import PICTURE_SUFFIXES, RawTree
 
 _IMAGES = "images"

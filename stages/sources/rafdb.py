@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from stages.config import RafdbCompoundSource, RafdbSource
-from stages.faces.labels import split_of
 from stages.runtime.errors import UserError
 from stages.sources.class_folders import Placed, read_class_folders
 from stages.sources.face import Candidate, Reject
+from stages.sources.labels import split_of
 from stages.sources.numbers import code
 from stages.sources.tables import quoted, text_rows
 from stages.sources.tree import Pictures, RawTree

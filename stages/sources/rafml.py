@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from stages.config import RafmlSource
-from stages.faces.labels import CLASSES, Split
+from stages.config import CLASSES, RafmlSource
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Reject
+from stages.sources.labels import Split
 from stages.sources.numbers import code, number
 from stages.sources.rafdb import raf_pictures
 from stages.sources.tables import quoted, text_rows

@@ -6,7 +6,8 @@ In: ten counts in the order of `VOTE_COLUMNS`. Out: the name of the column that 
 from collections.abc import Sequence
 from typing import Literal
 
-from stages.faces.labels import CLASSES, canonical
+from stages.config import CLASSES
+from stages.sources.labels import canonical
 
 LabelRule = Literal["majority", "probability", "multi_target"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.native_sizes import BUCKETS, size_table
 from stages.records.schema import SPLITS
 from stages.splitting.frozen import MANIFEST_NAME, FileEntry, FrozenManifest

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.survey.counts import EVALUATED
 from stages.survey.relations import least_twin_px, matrix, rows_with_twin
 from stages.survey.survey import SourceIndex, Survey

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.native_sizes import BUCKETS, size_table
 from stages.runtime.files import write_bytes
 from stages.survey.counts import row_counts

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import TeacherCard, save_teacher
 from stages.runtime.files import published_folder, read_json, write_json, write_with

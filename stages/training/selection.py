@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.config import Filter
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, Filter
 from stages.records.folder import read_folder
 from stages.records.native_sizes import size_table
 from stages.records.views import require_classes, select

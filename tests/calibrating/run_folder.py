@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest
 from stages.scoring.metrics import softmax
 

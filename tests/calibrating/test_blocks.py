@@ -15,7 +15,7 @@ from stages.calibrating.blocks import (
 )
 from stages.calibrating.calibration import Pair
 from stages.calibrating.protocol import Protocol
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.schema import SHARE_COLUMNS
 from stages.scoring.bootstrap import METRICS
 from stages.scoring.metrics import score, softmax

@@ -6,7 +6,7 @@ from stages.calibrating.blocks import Evidence
 from stages.calibrating.calibration import Pair
 from stages.calibrating.comparison import compare, differences, same_rows
 from stages.calibrating.protocol import Protocol
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.scoring.metrics import softmax
 
 PROTOCOL = Protocol("test", bins=15, folds=5, bootstrap_samples=200, seed=7)

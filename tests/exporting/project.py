@@ -13,9 +13,8 @@ import torch
 import yaml
 from small_faces import small_face, write_faces
 
-from stages.config import Filter, Preprocess
+from stages.config import CLASSES, Filter, Preprocess
 from stages.faces.decode import decode, encode_png
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.faces.shards import Face
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, write_manifest

@@ -9,6 +9,7 @@ import torch
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, log_loss
 
+from stages.config import CLASSES
 from stages.exporting.evidence import held_out_rows
 from stages.exporting.held_out import (
     HeldOut,
@@ -19,7 +20,6 @@ from stages.exporting.held_out import (
 )
 from stages.exporting.onnx_file import write_onnx
 from stages.exporting.view import Faces, spread
-from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 from small_faces import small_face, write_faces
 
 from stages.calibrating.calibration import Calibration
+from stages.config import CLASSES
 from stages.exporting.metadata import Cut, describe, read_cut
-from stages.faces.labels import CLASSES
 from stages.modeling.weights import TeacherCard
 from tests.exporting.tiny import make_card
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.calibrating.calibration import Calibration
-from stages.config import Preprocess
+from stages.config import CLASSES, Preprocess
 from stages.exporting import reference
 from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.metadata import Cut, describe
@@ -28,7 +28,6 @@ from stages.exporting.reference import Expressions
 from stages.faces.boxes import BoxPx
 from stages.faces.decode import decode, encode_png
 from stages.faces.errors import UnusableImageError
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.intake.align import crop_upright
 from stages.intake.picture import Framing

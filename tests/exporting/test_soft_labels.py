@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from stages.config import Export
+from stages.config import CLASSES, Export
 from stages.exporting.soft_labels import join_by_id, write_soft_labels
-from stages.faces.labels import CLASSES
 from stages.runtime.errors import UserError
 
 HALF = Export(soft_labels_view="view", distillation_temperature=4.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from stages import config
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import TeacherCard, save_teacher
 from stages.runtime.files import read_json, write_json

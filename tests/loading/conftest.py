@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from small_faces import small_face
 
+from stages.config import CLASSES
 from stages.faces.decode import encode_png
-from stages.faces.labels import CLASSES
 from stages.faces.shards import Face, ShardWriter
 
 NUM_FACES = {"beta": 30, "alpha": 40}

@@ -7,8 +7,8 @@ import torch
 from small_faces import small_face
 
 from stages import config
+from stages.config import CLASSES
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.faces.shards import ShardWriter, read_faces
 from stages.faces.store import FaceStore

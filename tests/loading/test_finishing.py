@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.config import Augmentation, Clahe, Preprocess
+from stages.config import CLASSES, Augmentation, Clahe, Preprocess
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.faces.shards import read_faces
 from stages.faces.store import FaceStore

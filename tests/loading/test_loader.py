@@ -17,7 +17,7 @@ import torch
 
 from stages import config, manifest, standardize, train
 from stages.computing.team import Team
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.faces.shards import read_faces
 from stages.faces.store import FaceStore
 from stages.loading.dataset import Batch, FaceDataset

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.config import Preprocess
+from stages.config import CLASSES, Preprocess
 from stages.config import Teacher as Section
-from stages.faces.labels import CLASSES
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import (
     TeacherCard,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, read_manifest, write_manifest
 from stages.runtime.errors import UserError
 

@@ -15,9 +15,9 @@ import yaml
 from small_faces import small_face, write_faces
 
 from stages import calibrate
+from stages.config import CLASSES
 from stages.exporting.schema import check_export_metrics
 from stages.faces.decode import encode_png
-from stages.faces.labels import CLASSES
 from stages.records.schema import read_manifest
 from tests.calibrating.run_folder import build_run_folder
 

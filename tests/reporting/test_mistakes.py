@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
+from stages.config import CLASSES
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.reporting import mistakes
 from stages.reporting.mistakes import A_CLASS, mistakes_sheet
 from stages.runtime.errors import UserError

@@ -6,7 +6,7 @@ import torchmetrics.classification
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.scoring.metrics import (
     bin_of,
     expected_calibration_error,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.runtime.errors import UserError
 from stages.sources.face import Candidate, Fault, Reject, Rule
 from stages.sources.formats import read_source

@@ -17,10 +17,9 @@ from small_faces import small_face, write_faces
 
 from stages import calibrate
 from stages.calibrating.schema import check_numbers_of_rows, check_own_numbers
-from stages.config import Preprocess
+from stages.config import CLASSES, Preprocess
 from stages.exporting import metadata
 from stages.faces.decode import decode
-from stages.faces.labels import CLASSES
 from stages.faces.model_input import to_model_input
 from stages.modeling.weights import save_teacher
 from stages.records.schema import SHARE_COLUMNS, targets_of

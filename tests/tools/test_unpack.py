@@ -13,7 +13,7 @@ from small_project import small_params, write_params
 from torchvision.datasets import ImageFolder
 
 from stages import manifest, standardize
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES
 from stages.faces.shards import Face, ShardWriter, read_faces
 from tools import unpack
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from stages import train
 from stages.computing.team import ALONE, Team
-from stages.config import load_params
-from stages.faces.labels import CLASSES
+from stages.config import CLASSES, load_params
 from stages.training import learning, staffing
 from stages.training.assembly import Faces
 from stages.training.pace import for_a_while

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.faces import labels
+from stages import config
 from stages.runtime.seed import generator
 from tools.sample.expressions import CLASSES, FORMS, blend, mix
 
@@ -14,7 +14,7 @@ NAMES = st.sampled_from(sorted(FORMS))
 
 
 def test_the_classes_are_the_project_s():
-    assert labels.CLASSES == CLASSES
+    assert config.CLASSES == CLASSES
 
 
 @given(NAMES, NAMES, st.floats(0, 1))

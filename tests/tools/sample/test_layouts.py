@@ -1,7 +1,6 @@
 import numpy as np
 
-from stages.faces import labels
-from stages.sources import rafdb
+from stages.sources import labels, rafdb
 from stages.sources.votes import VOTE_COLUMNS
 from tools.sample.crowd import ANSWERS
 from tools.sample.layouts import (

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from small_project import ROOT
 
-from stages.config import ExpwSource, FerplusSource, Folder7Source, RafdbSource
+from stages.config import CLASSES, ExpwSource, FerplusSource, Folder7Source, RafdbSource
 from stages.faces.boxes import BoxPx
 from stages.faces.decode import decode
 from stages.faces.errors import UnusableImageError
-from stages.faces.labels import CLASSES
 from stages.intake.crop import crop_square
 from stages.sources.face import Candidate, Reject
 from stages.sources.formats import read_source
