@@ -103,8 +103,12 @@ def test_twin_splits_are_those_of_pairs_and_not_of_chains(faces) -> None:
     pictures = near_pictures(rows, find_duplicates(rows, settings=Duplicates()))
     assert len(pictures) == 2 * 3
     assert twin_splits(rows, splits=rows["split"], near=pictures).to_list() == [
-        "val+test", "train+val", "train+test", "train+test", "",
-    ]  # fmt: skip
+        "val+test",
+        "train+val",
+        "train+test",
+        "train+test",
+        "",
+    ]
     alone = twin_splits(rows, splits=rows["split"], near=pictures.iloc[:0])
     assert alone.to_list() == ["", "", "", "", ""]
 
