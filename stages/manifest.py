@@ -20,19 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 def work() -> None:
-    """Read faces, decide, publish, account, draw."""
+    """Read faces, decide, publish, count, draw."""
     from stages.config import load_params
     from stages.runtime.files import published_folder, write_json
-    from stages.splitting.frozen import freeze
-    from stages.splitting.publication import publish
-    from stages.splitting.rows import read_all_faces
-    from stages.survey.accounting import report, stage_line
-    from stages.survey.data_warnings import as_table, find_warnings
+    from stages.runtime.tables import write_csv
+    from stages.splitting.frozen import freeze, publish, read_all_faces
+    from stages.survey.counts import count, plot_tables, stage_line, summarize
+    from stages.survey.data_warnings import find_warnings
     from stages.survey.figures import write_figures
-    from stages.survey.indexes import read_indexes
-    from stages.survey.plot_data import write_plot_data
     from stages.survey.sheets import write_pair_sheets
-    from stages.survey.survey import require_rows_to_report_on, take_survey
+    from stages.survey.survey import read_indexes, require_rows_to_report_on, take_survey
 
     params = load_params()
     section = params.manifest
@@ -45,21 +42,25 @@ def work() -> None:
         frozen.rows, filters=filters, source_groups=groups, report=chosen.report, folds=chosen.folds
     )
     warnings = find_warnings(survey)
-    files = publish(MANIFESTS, frozen, warnings=as_table(warnings), section=section)
-    metrics = report(survey, warnings=warnings, files=files)
-    write_json(METRICS, metrics)
+    files = publish(MANIFESTS, frozen, warnings=warnings, section=section)
+    counts = count(frozen)
+    write_json(METRICS, summarize(survey, counts, files=files, num_warnings=len(warnings)))
     with published_folder(PLOT_DATA) as folder:
-        write_plot_data(folder, survey)
+        for name, table in plot_tables(survey, counts).items():
+            write_csv(folder / f"{name}.csv", table)
     with published_folder(SHEETS) as folder:
         write_figures(folder, survey)
         write_pair_sheets(folder, frozen, standardized=STANDARDIZED)
     for name, rows in survey.stages.items():
         logger.info("%s: %s", name, stage_line(rows))
-    for each in warnings:
-        logger.warning("%s: %s: %s", each.code, each.where, each.message)
-    logger.info("%d faces: %s", len(frozen.drawn), metrics["manifest"]["rows"]["final"])
-    logger.info("%d rows left out (excluded.csv), %d pairs of duplicates (duplicates.csv)",
-                len(frozen.excluded), len(frozen.duplicates))  # fmt: skip
+    for code, where, message in warnings.itertuples(index=False):
+        logger.warning("%s: %s: %s", code, where, message)
+    logger.info("%d faces: %s", len(frozen.drawn), counts["rows", "final"])
+    logger.info(
+        "%d rows left out (excluded.csv), %d pairs of duplicates (duplicates.csv)",
+        len(frozen.excluded),
+        len(frozen.duplicates),
+    )
 
 
 main = partial(run_door, work, __doc__)

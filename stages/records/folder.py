@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.config import CLASSES, Filter
 from stages.records.schema import read_manifest
-from stages.records.views import select
+from stages.records.views import admit
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, sha256_file
 
@@ -40,13 +40,12 @@ class ManifestFolder:
         return ids
 
     def admitted(self, rows: Filter, *, key: str) -> pd.DataFrame:
-        """Select the rows that a stage's filter admits; `max_per_class` thins training only.
+        """Select the rows that a stage's filter admits (see `views.admit`).
 
         Raises:
             UserError: if a name of the filter matches no row.
         """
-        whole = rows.model_copy(update={"max_per_class": None})
-        return select(self.rows, whole, key=key, source_groups=self.source_groups)
+        return admit(self.rows, rows, key=key, source_groups=self.source_groups)
 
 
 def read_folder(folder: Path) -> ManifestFolder:

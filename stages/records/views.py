@@ -46,6 +46,14 @@ def select(
     return selected
 
 
+def admit(
+    frame: pd.DataFrame, rows: Filter, *, key: str, source_groups: SourceGroups
+) -> pd.DataFrame:
+    """`select` without `max_per_class`, which thins training only."""
+    whole = rows.model_copy(update={"max_per_class": None})
+    return select(frame, whole, key=key, source_groups=source_groups)
+
+
 def select_view(
     frame: pd.DataFrame, view: View, *, key: str, source_groups: SourceGroups
 ) -> pd.DataFrame:

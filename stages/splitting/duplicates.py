@@ -4,27 +4,34 @@ Exact duplicates have equal pixels. Near ones correlate by `near_correlation` or
 as they stand or mirrored; pairs from `review_correlation` on are for a person to look at.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from stages.config import Duplicates
 from stages.faces.fingerprint import THUMBNAIL_SIDE
 from stages.records.schema import SPLITS, source_of
-from stages.splitting.grouping import Positions, edges_by_value
-from stages.splitting.similarity import Floats, Pairs, Thumbnails, similar_pairs
+from stages.splitting.similarity import Pairs, Positions, similar_pairs
+from stages.splitting.splits import edges_by_value
 
 PAIR_COLUMNS = (
-    "id_a", "id_b", "group", "kind", "mirrored", "correlation", "same_label", "split_a", "split_b",
-)  # fmt: skip
+    "id_a",
+    "id_b",
+    "group",
+    "kind",
+    "mirrored",
+    "correlation",
+    "same_label",
+    "split_a",
+    "split_b",
+)
 _CORRELATION_STEPS = 10_000
 
 
 @dataclass(frozen=True)
-class Found:
-    """Pairs of positions of rows. `exact` is a star: each picture's rows with its first one.
+class DuplicatePairs:
+    """Pairs of positions of rows. `exact` joins each row with the first row of its picture.
 
     `near` and `review` are between different pictures; a picture that several readings share is in
     them once for each reading, so that a reading's pairs do not depend on the others.
@@ -36,21 +43,23 @@ class Found:
 
     def edges(self) -> list[Positions]:
         """Edges (E, 2) that join duplicates, across all readings."""
-        return [self.exact, np.stack([self.near.first, self.near.second], axis=1)]
+        return [self.exact, self.near.edges()]
 
 
-def find(rows: pd.DataFrame, *, settings: Duplicates) -> Found:
+def find_duplicates(rows: pd.DataFrame, *, settings: Duplicates) -> DuplicatePairs:
     """Search all rows (with `thumbnail`, bytes) for duplicates, across all sources."""
     pictures = np.flatnonzero(~(reading_of(rows) + " " + rows["sha256"]).duplicated())
-    thumbnails = _as_array(rows["thumbnail"].iloc[pictures])
+    data = np.frombuffer(b"".join(rows["thumbnail"].iloc[pictures]), np.uint8)
+    thumbnails = data.reshape(len(pictures), THUMBNAIL_SIDE**2)
     pairs = similar_pairs(thumbnails, at_least=settings.review_correlation)
-    sha256 = rows["sha256"].to_numpy()[pictures]
+    pairs = replace(pairs, first=pictures[pairs.first], second=pictures[pairs.second])
+    sha256 = rows["sha256"].to_numpy()
     unlike = sha256[pairs.first] != sha256[pairs.second]
     is_near = pairs.correlation >= settings.near_correlation
-    return Found(
+    return DuplicatePairs(
         exact=edges_by_value(rows["sha256"]),
-        near=_chosen(pairs, pictures, unlike & is_near),
-        review=_chosen(pairs, pictures, unlike & ~is_near),
+        near=pairs.only(unlike & is_near),
+        review=pairs.only(unlike & ~is_near),
     )
 
 
@@ -59,88 +68,71 @@ def reading_of(rows: pd.DataFrame) -> pd.Series:
     return source_of(rows["photo"])
 
 
-def near_pictures(rows: pd.DataFrame, found: Found) -> pd.DataFrame:
-    """Which pictures are near each other, by their hashes: `sha256` and `other`, both ways."""
+def near_pictures(rows: pd.DataFrame, pairs: DuplicatePairs) -> pd.DataFrame:
+    """The pictures that are near each other, by hash: `sha256` and `other`, both ways."""
     sha256 = rows["sha256"].to_numpy()
-    one, other = sha256[found.near.first], sha256[found.near.second]
-    pairs = {"sha256": np.concatenate([one, other]), "other": np.concatenate([other, one])}
-    return pd.DataFrame(pairs, dtype="str").drop_duplicates(ignore_index=True)
+    first, second = sha256[pairs.near.first], sha256[pairs.near.second]
+    both = {"sha256": np.concatenate([first, second]), "other": np.concatenate([second, first])}
+    return pd.DataFrame(both, dtype="str").drop_duplicates(ignore_index=True)
 
 
-def edges_within_readings(rows: pd.DataFrame, found: Found) -> list[Positions]:
+def edges_within_readings(rows: pd.DataFrame, pairs: DuplicatePairs) -> list[Positions]:
     """Edges that join duplicates of one reading: no other source has a part in them."""
     reading = reading_of(rows)
-    is_within = reading.to_numpy()[found.near.first] == reading.to_numpy()[found.near.second]
-    near = np.stack([found.near.first, found.near.second], axis=1)[is_within]
-    return [edges_by_value(reading + " " + rows["sha256"]), near]
+    names = reading.to_numpy()
+    within = pairs.near.only(names[pairs.near.first] == names[pairs.near.second])
+    return [edges_by_value(reading + " " + rows["sha256"]), within.edges()]
 
 
 def twin_splits(rows: pd.DataFrame, *, splits: pd.Series, near: pd.DataFrame) -> pd.Series:
     """The other splits in which a duplicate of each row stands, such as `train+val`, or nothing.
 
-    A duplicate is a row of the same picture or of one that is near it: pairs, not chains of them.
+    A duplicate is a row of the same picture or of a picture near it: pairs, not chains of them.
     """
     picture, hashes = pd.factorize(rows["sha256"])
-    one, other = (pd.Index(hashes).get_indexer(near[name]) for name in ("sha256", "other"))
+    first, second = (pd.Index(hashes).get_indexer(near[name]) for name in ("sha256", "other"))
     text = pd.Series("", rows.index, dtype="str")
     for name in SPLITS:
         stands = np.zeros(len(hashes), dtype=bool)
         stands[picture[(splits == name).to_numpy()]] = True
         near_stands = stands.copy()
-        np.logical_or.at(near_stands, one, stands[other])
+        np.logical_or.at(near_stands, first, stands[second])
         is_twin = pd.Series(near_stands[picture], rows.index) & (splits != name)
         text = text.mask(is_twin, text.where(text == "", text + "+") + name)
     return text
 
 
-def pair_tables(drawn: pd.DataFrame, found: Found) -> tuple[pd.DataFrame, pd.DataFrame]:
+def pair_tables(drawn: pd.DataFrame, pairs: DuplicatePairs) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The duplicates and the pairs for review, as tables of `PAIR_COLUMNS` for people.
 
     n exact copies make n - 1 pairs, with the first id. The splits are those before anything is
     excluded. `same_label` is `true` or `false`: copies that disagree measure the noise of labels.
     """
-    first, second = found.exact.T
+    first, second = pairs.exact.T
     exact = Pairs(first, second, np.ones(len(first)), np.zeros(len(first), dtype=bool))
-    duplicates = [_table(drawn, exact, kind="exact"), _table(drawn, found.near, kind="near")]
+    duplicates = [_table(drawn, exact, kind="exact"), _table(drawn, pairs.near, kind="near")]
     joined = pd.concat(duplicates).sort_values(["id_a", "id_b"], ignore_index=True)
-    return joined, _table(drawn, found.review, kind="review")
-
-
-def _as_array(thumbnails: pd.Series) -> Thumbnails:
-    joined = np.frombuffer(b"".join(thumbnails), np.uint8)
-    return joined.reshape(len(thumbnails), THUMBNAIL_SIDE**2)
-
-
-def _chosen(pairs: Pairs, pictures: Positions, chosen: npt.NDArray[np.bool_]) -> Pairs:
-    return Pairs(
-        pictures[pairs.first[chosen]],
-        pictures[pairs.second[chosen]],
-        pairs.correlation[chosen],
-        pairs.mirrored[chosen],
-    )
+    return joined, _table(drawn, pairs.review, kind="review")
 
 
 def _table(drawn: pd.DataFrame, pairs: Pairs, *, kind: str) -> pd.DataFrame:
     columns = ["id", "group", "label", "split"]
-    one = drawn[columns].iloc[pairs.first].reset_index(drop=True)
-    other = drawn[columns].iloc[pairs.second].reset_index(drop=True)
+    a = drawn[columns].iloc[pairs.first].reset_index(drop=True)
+    b = drawn[columns].iloc[pairs.second].reset_index(drop=True)
     words = {True: "true", False: "false"}
+    # Cut to four digits, downwards: a pair just below a threshold must not seem to reach it.
+    steps = np.floor(pairs.correlation * _CORRELATION_STEPS + 1e-6)
     return pd.DataFrame(
         {
-            "id_a": one["id"],
-            "id_b": other["id"],
-            "group": other["group"],
+            "id_a": a["id"],
+            "id_b": b["id"],
+            "group": b["group"],
             "kind": kind,
             "mirrored": pd.Series(pairs.mirrored).map(words),
-            "correlation": _cut(pairs.correlation),
-            "same_label": (one["label"] == other["label"]).map(words),
-            "split_a": one["split"],
-            "split_b": other["split"],
+            "correlation": steps / _CORRELATION_STEPS,
+            "same_label": (a["label"] == b["label"]).map(words),
+            "split_a": a["split"],
+            "split_b": b["split"],
         },
         columns=list(PAIR_COLUMNS),
     )
-
-
-def _cut(correlation: Floats) -> Floats:
-    """To four digits, downwards: a pair just below a threshold must not seem to reach it."""
-    return np.asarray(np.floor(correlation * _CORRELATION_STEPS + 1e-6) / _CORRELATION_STEPS)

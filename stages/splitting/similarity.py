@@ -15,7 +15,7 @@ machine finds the same pairs, with any number of threads.
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,19 @@ class Pairs:
     correlation: Floats
     mirrored: npt.NDArray[np.bool_]
 
+    def only(self, chosen: npt.NDArray[np.bool_] | Positions) -> "Pairs":
+        """The pairs of a mask or an order (P,)."""
+        return Pairs(
+            self.first[chosen],
+            self.second[chosen],
+            self.correlation[chosen],
+            self.mirrored[chosen],
+        )
+
+    def edges(self) -> Positions:
+        """The pairs as edges (P, 2)."""
+        return np.stack([self.first, self.second], axis=1)
+
 
 def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
     """Every pair of grey thumbnails (N, 576) whose correlation, or mirrored one, is `at_least`.
@@ -83,13 +96,8 @@ def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
     # One BLAS thread for each of ours: blocks are small, and compared where they were made.
     with threadpool_limits(1), ThreadPoolExecutor(num_cores()) as pool:
         pairs = _join(_counted(pool.map(search, range(0, len(short), _ROWS))))
-    order = np.lexsort((pairs.second, pairs.first))
-    return Pairs(
-        clear[pairs.first[order]],
-        clear[pairs.second[order]],
-        pairs.correlation[order],
-        pairs.mirrored[order],
-    )
+    pairs = pairs.only(np.lexsort((pairs.second, pairs.first)))
+    return replace(pairs, first=clear[pairs.first], second=clear[pairs.second])
 
 
 class _Pictures:

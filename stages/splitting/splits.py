@@ -1,7 +1,16 @@
-"""Which split a row belongs to, and which rows leave so that no group stands in two of them."""
+"""Rows and edges between them -> groups; groups -> splits, and rows that leave.
+
+A group must not be torn apart: it is a connected component over edges between rows. Rows leave so
+that no group stands in two splits.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from stages.runtime.seed import derive_seed
 
@@ -10,11 +19,39 @@ EXCLUDED_COLUMNS = ("id", "source", "label", "split", "reason", "detail")
 _KEEPERS = ("test", "val")
 _SEED_RANGE = 2.0**63
 
+Positions = npt.NDArray[np.int64]
+
+
+def group_keys(photos: pd.Series, edges: Sequence[Positions]) -> pd.Series:
+    """The group of each row: faces of one photo and rows joined by edges, transitively.
+
+    A group is called by the smallest photo key in it, which no other group can hold. So the name
+    does not depend on the order of rows nor on rows outside; it changes only when a row joins the
+    group whose photo sorts before all others, or when two groups grow together.
+    """
+    joined = np.concatenate([edges_by_value(photos), *edges])
+    weights, num_rows = np.ones(len(joined), dtype=np.int8), len(photos)
+    graph = coo_array((weights, (joined[:, 0], joined[:, 1])), shape=(num_rows, num_rows))
+    component = connected_components(graph, directed=False)[1]
+    ranks, names = pd.factorize(photos, sort=True)
+    smallest = np.full(num_rows, num_rows, dtype=np.int64)
+    np.minimum.at(smallest, component, ranks)
+    keys = np.asarray(names, dtype=object)[smallest[component]]
+    return pd.Series(keys, photos.index, dtype="str")
+
+
+def edges_by_value(values: pd.Series) -> Positions:
+    """Edges (E, 2) that join each row with the first row of the same value."""
+    codes, _ = pd.factorize(values)
+    _, first = np.unique(codes, return_index=True)
+    edges = np.stack([first[codes], np.arange(len(codes))], axis=1)
+    return np.asarray(edges[edges[:, 0] != edges[:, 1]], dtype=np.int64)
+
 
 def carve(
     rows: pd.DataFrame, *, groups: pd.Series, seed: int, val_share: float, test_share: float
 ) -> pd.Series:
-    """The split of each row: the dataset's own, else carved out of train by group.
+    """Decide the split of each row: the dataset's own, else carved out of train by group.
 
     Where a source has no val (or test) rows, its train and unsplit rows go there in about the given
     share of groups, and so in about that share of each class. The draw is a hash of (seed, group):
@@ -28,7 +65,9 @@ def carve(
     official = rows["split"]
     val_from, val_to = test_share, test_share + val_share
     movable = official.isna() | (official == "train")
-    draw = _draws(groups, seed=seed)
+    codes, keys = pd.factorize(groups)
+    numbers = [derive_seed(seed, "split", key) / _SEED_RANGE for key in keys]
+    draw = pd.Series(np.asarray(numbers, dtype=np.float64)[codes], groups.index)
     wishes = {"test": draw < val_from, "val": (draw >= val_from) & (draw < val_to)}
     split = official.fillna("train")
     for name, wish in wishes.items():
@@ -52,7 +91,8 @@ def spare_copies(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
     kept: dict[str, str] = {}
     stays_for: dict[str, str] = {}
     for sha256, id_ in zip(first["sha256"], first["id"], strict=True):
-        stays = next((kept[one] for one in neighbours.get(sha256, ()) if one in kept), None)
+        near_kept = (kept[other] for other in neighbours.get(sha256, ()) if other in kept)
+        stays = next(near_kept, None)
         stays_for[sha256] = stays or id_
         if stays is None:
             kept[sha256] = id_
@@ -70,7 +110,7 @@ def cross_split_rows(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
     of the photo, or a row linked through others); `detail` is the row it yields to. The index is
     that of `rows`.
     """
-    keeper = keeping_split(rows)
+    keeper = _keeping_split(rows)
     kept = rows[rows["split"] == keeper].sort_values("id")
     leaving = rows[rows["split"] != keeper]
     first_of = {key: kept.drop_duplicates(key).set_index(key)["id"] for key in ("group", "sha256")}
@@ -87,22 +127,15 @@ def cross_split_rows(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
     return leaving.assign(reason=reason, detail=detail)[list(EXCLUDED_COLUMNS)]
 
 
-def keeping_split(rows: pd.DataFrame) -> pd.Series:
+def share_no_group(rows: pd.DataFrame) -> bool:
+    """Tell if no group stands in two splits."""
+    return bool(rows.drop_duplicates(["group", "split"])["group"].is_unique)
+
+
+def _keeping_split(rows: pd.DataFrame) -> pd.Series:
     """The one split in which each row's group may stay."""
     keeper = pd.Series("train", rows.index, dtype="str")
     for name in reversed(_KEEPERS):
         touches = (rows["split"] == name).groupby(rows["group"]).transform("any")
         keeper = keeper.mask(touches, name)
     return keeper
-
-
-def share_no_group(rows: pd.DataFrame) -> bool:
-    """Whether no group stands in two splits."""
-    return bool(rows.drop_duplicates(["group", "split"])["group"].is_unique)
-
-
-def _draws(groups: pd.Series, *, seed: int) -> pd.Series:
-    """A number from 0 to 1 for each row, the same for all rows of a group."""
-    codes, keys = pd.factorize(groups)
-    numbers = [derive_seed(seed, "split", key) / _SEED_RANGE for key in keys]
-    return pd.Series(np.asarray(numbers, dtype=np.float64)[codes], groups.index)

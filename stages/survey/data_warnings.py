@@ -1,37 +1,20 @@
-"""What a careful person would say of the data: nothing is stopped, all of it is written down.
+"""The survey -> warnings.csv: what looks wrong with the data. A warning stops nothing.
 
-Codes, and when they are given:
-- `exact_balance`: the classes of a dataset's own val or test are more even than chance would have
-  them. Either the set was drawn so, or rows were repeated to fill it.
-- `few_rows`: a val or test split, of a source or of `all`, with fewer than 30 rows of a class.
-- `all_copies`: at least 90 % of a source's rows have a duplicate somewhere in the data.
-- `copied_source`: at least 90 % of a source's rows have a duplicate in one other source.
-- `upscaled_source`: at least 10 % of a source's rows, and no fewer than 20, have a duplicate with
-  less than half of their native_px. Where somebody enlarged pictures, native_px says how large the
-  file is, not the face, and `min_native_px` lets them pass.
-- `boxes_outside`: more than 2 % of a source's boxes lie partly or wholly outside their photo.
-- `turned_boxes`: some of a source's boxes lie in photos that EXIF turns. No dataset says whether it
-  counted the stored pixels or the turned ones; docs/formats.md says what is assumed.
-- `large_group`: a group of more than 100 rows; the near threshold may chain unlike faces.
-- `label_conflicts`: more than 10 % of the duplicates, of `all` or between two sources, disagree
-  about the class; counted from 20 duplicates on.
+Each function gives one kind of warning and says when; docs/manifest.md lists all of them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from stages.config import CLASSES
-from stages.survey.indexes import SourceIndex
+from stages.survey.counts import EVALUATED
 from stages.survey.relations import least_twin_px, matrix, rows_with_twin
-from stages.survey.survey import Survey
+from stages.survey.survey import SourceIndex, Survey
 
-CODES = (
-    "exact_balance", "few_rows", "all_copies", "copied_source", "upscaled_source", "boxes_outside",
-    "turned_boxes", "large_group", "label_conflicts",
-)  # fmt: skip
+# `where` is a source, a source and a split, two sources, or a group.
+WARNING_COLUMNS = ("code", "where", "message")
 ALL = "all"
 
 # Chi-squared of 6 degrees of freedom: draws from equally frequent classes are below it once in
@@ -47,22 +30,14 @@ _OUTSIDE_SHARE = 0.02
 _LARGE_GROUP = 100
 _CONFLICT_SHARE = 0.1
 _LEAST_DUPLICATES = 20
-_EVALUATED = ("val", "test")
+
+DataWarnings = Iterator[tuple[str, str, str]]
 
 
-@dataclass(frozen=True)
-class DataWarning:
-    """A line of warnings.csv; `where` is a source, a source and split, two sources, or a group."""
-
-    code: str
-    where: str
-    message: str
-
-
-def find_warnings(survey: Survey) -> list[DataWarning]:
-    """All warnings, in the order of CODES."""
+def find_warnings(survey: Survey) -> pd.DataFrame:
+    """All warnings, as a table of `WARNING_COLUMNS`."""
     frozen = survey.frozen
-    return [
+    warnings = [
         *exact_balance(frozen.drawn),
         *few_rows(frozen.rows),
         *copies(frozen.drawn, survey.related),
@@ -72,65 +47,60 @@ def find_warnings(survey: Survey) -> list[DataWarning]:
         *large_groups(frozen.drawn),
         *label_conflicts(survey.related),
     ]
+    return pd.DataFrame(warnings, columns=list(WARNING_COLUMNS), dtype="str")
 
 
-def as_table(warnings: Sequence[DataWarning]) -> pd.DataFrame:
-    """The content of warnings.csv."""
-    names = [field.name for field in fields(DataWarning)]
-    return pd.DataFrame([astuple(each) for each in warnings], columns=names, dtype="str")
-
-
-def exact_balance(drawn: pd.DataFrame) -> Iterator[DataWarning]:
-    """`exact_balance`, from the splits as the datasets come."""
+def exact_balance(drawn: pd.DataFrame) -> DataWarnings:
+    """Classes of a dataset's own val or test are more even than chance would have them."""
     for where, counts in _class_counts(drawn.assign(split=drawn["official"])):
-        mean = counts.mean()
+        low, high, mean = counts.min(), counts.max(), counts.mean()
         chi2 = float(((counts - mean) ** 2).sum() / mean)
-        if counts.min() >= _LEAST_PER_CLASS_FOR_BALANCE and chi2 < _EVEN_CHI2:
-            yield DataWarning(
+        if low >= _LEAST_PER_CLASS_FOR_BALANCE and chi2 < _EVEN_CHI2:
+            extent = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+            yield (
                 "exact_balance",
                 where,
-                f"{_range(counts)} rows of each class: drawn so by its makers, or filled up with "
+                f"{extent} rows of each class: drawn so by its makers, or filled up with "
                 "repeated or altered pictures?",
             )
 
 
-def few_rows(rows: pd.DataFrame) -> Iterator[DataWarning]:
-    """`few_rows`, from the rows that stay."""
+def few_rows(rows: pd.DataFrame) -> DataWarnings:
+    """Val or test, of a source or of `all`, has fewer than 30 rows of a class."""
     everything = rows.assign(source=ALL)
     for where, counts in [*_class_counts(everything), *_class_counts(rows)]:
-        few = [
-            f"{name} {n}" for name, n in zip(CLASSES, counts.tolist(), strict=True) if n < _FEW_ROWS
-        ]
+        few = [f"{name} {n}" for name, n in zip(CLASSES, counts, strict=True) if n < _FEW_ROWS]
         if few:
-            yield DataWarning(
-                "few_rows", where, f"fewer than {_FEW_ROWS} rows of a class: {', '.join(few)}"
-            )
+            yield "few_rows", where, f"fewer than {_FEW_ROWS} rows of a class: {', '.join(few)}"
 
 
-def copies(drawn: pd.DataFrame, related: pd.DataFrame) -> Iterator[DataWarning]:
-    """`all_copies`, then `copied_source`."""
+def copies(drawn: pd.DataFrame, related: pd.DataFrame) -> DataWarnings:
+    """At least 90 % of a source's rows have a duplicate, anywhere or in one other source."""
     totals = drawn["source"].value_counts()
     twins = rows_with_twin(related)
     twins = twins.assign(total=totals.reindex(twins["source"]).to_numpy("int64"))
     twins = twins[twins["rows"] >= _COPIED_SHARE * twins["total"]]
     anywhere = twins["other"].isna()
-    for one in twins[anywhere].to_dict("records"):
-        message = f"{_share(one['rows'], one['total'])} of its rows have a duplicate in the data"
-        yield DataWarning("all_copies", one["source"], message)
-    for one in twins[~anywhere & (twins["other"] != twins["source"])].to_dict("records"):
-        found = f"{_share(one['rows'], one['total'])} of its rows"
-        yield DataWarning(
-            "copied_source", one["source"], f"{found} have a duplicate in {one['other']}"
-        )
+    for source, _, rows, total in twins[anywhere].itertuples(index=False):
+        message = f"{_share(rows, total)} of its rows have a duplicate in the data"
+        yield "all_copies", source, message
+    elsewhere = twins[~anywhere & (twins["other"] != twins["source"])]
+    for source, other, rows, total in elsewhere.itertuples(index=False):
+        message = f"{_share(rows, total)} of its rows have a duplicate in {other}"
+        yield "copied_source", source, message
 
 
-def upscaled_sources(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> Iterator[DataWarning]:
-    """`upscaled_source`, from the rows and their pairs."""
+def upscaled_sources(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> DataWarnings:
+    """At least 10 % of a source's rows, and 20, have a duplicate below half their native_px.
+
+    Where somebody enlarged pictures, native_px says how large the file is, not the face, and
+    `min_native_px` lets them pass.
+    """
     is_larger = drawn["native_px"] > _LEAST_ENLARGEMENT * least_twin_px(drawn, duplicates)
     counts = is_larger.groupby(drawn["source"]).agg(["sum", "size"])
     for source, larger, total in counts.itertuples():
         if larger >= max(_LEAST_UPSCALED, _UPSCALED_SHARE * total):
-            yield DataWarning(
+            yield (
                 "upscaled_source",
                 source,
                 f"{_share(larger, total)} of its rows have a duplicate with less than half of "
@@ -138,14 +108,14 @@ def upscaled_sources(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> Iterator[
             )
 
 
-def boxes_outside(indexes: Iterable[SourceIndex]) -> Iterator[DataWarning]:
-    """`boxes_outside`, from the counts of standardize."""
+def boxes_outside(indexes: Iterable[SourceIndex]) -> DataWarnings:
+    """More than 2 % of a source's boxes lie partly or wholly outside their photo."""
     for index in indexes:
         wholly = index.rejects.get("box_outside", 0)
         boxes = index.crops["box"] + index.crops["aligned"] + wholly
         outside = index.boxes_partly_outside + wholly
         if outside > _OUTSIDE_SHARE * boxes:
-            yield DataWarning(
+            yield (
                 "boxes_outside",
                 index.name,
                 f"{_share(outside, boxes)} of its boxes reach outside their photo, {wholly} of "
@@ -153,12 +123,16 @@ def boxes_outside(indexes: Iterable[SourceIndex]) -> Iterator[DataWarning]:
             )
 
 
-def turned_boxes(indexes: Iterable[SourceIndex]) -> Iterator[DataWarning]:
-    """`turned_boxes`, from the counts of standardize."""
+def turned_boxes(indexes: Iterable[SourceIndex]) -> DataWarnings:
+    """Some of a source's boxes lie in photos that EXIF turns.
+
+    No dataset says whether its boxes count the stored pixels or the turned ones; docs/formats.md
+    says what is assumed.
+    """
     for index in indexes:
         for pixels, count in index.boxes_in_turned_photos.items():
             if count:
-                yield DataWarning(
+                yield (
                     "turned_boxes",
                     index.name,
                     f"{count:,} of its boxes lie in photos that EXIF turns; they are taken for "
@@ -167,8 +141,8 @@ def turned_boxes(indexes: Iterable[SourceIndex]) -> Iterator[DataWarning]:
                 )
 
 
-def large_groups(drawn: pd.DataFrame) -> Iterator[DataWarning]:
-    """`large_group`, one line for all of them that names the largest."""
+def large_groups(drawn: pd.DataFrame) -> DataWarnings:
+    """Groups of more than 100 rows; one warning, which names the largest group."""
     sizes = drawn["group"].value_counts()
     large = sizes[sizes > _LARGE_GROUP]
     if large.empty:
@@ -176,7 +150,7 @@ def large_groups(drawn: pd.DataFrame) -> Iterator[DataWarning]:
     largest = min(large.index[large == large.iloc[0]])
     members = drawn.loc[drawn["group"] == largest, "source"].value_counts().sort_index()
     held = ", ".join(f"{source} {rows:,}" for source, rows in members.items())
-    yield DataWarning(
+    yield (
         "large_group",
         str(largest),
         f"{len(large):,} groups of more than {_LARGE_GROUP} rows hold {large.sum():,} rows; the "
@@ -184,40 +158,28 @@ def large_groups(drawn: pd.DataFrame) -> Iterator[DataWarning]:
     )
 
 
-def label_conflicts(related: pd.DataFrame) -> Iterator[DataWarning]:
-    """`label_conflicts`, of all duplicates and of each pair of sources."""
+def label_conflicts(related: pd.DataFrame) -> DataWarnings:
+    """More than 10 % of 20 or more duplicates, of `all` or of two sources, disagree in class."""
     counts = matrix(related)
     counts["conflicts"] = (counts["pairs"] * (1 - counts["same_label"])).round().astype("int64")
     cells = counts.groupby(["source_a", "source_b"])[["pairs", "conflicts"]].sum()
-    cells.index = pd.Index([_between(*names) for names in cells.index], dtype="str")
+    cells.index = pd.Index([a if a == b else f"{a}+{b}" for a, b in cells.index], dtype="str")
     whole = pd.DataFrame(cells.sum()).T.set_axis([ALL])
     for where, pairs, conflicts in pd.concat([whole, cells]).itertuples():
         if pairs >= _LEAST_DUPLICATES and conflicts > _CONFLICT_SHARE * pairs:
-            yield DataWarning(
-                "label_conflicts",
-                str(where),
-                f"{_share(conflicts, pairs)} of the duplicates disagree about the class",
-            )
+            message = f"{_share(conflicts, pairs)} of the duplicates disagree about the class"
+            yield "label_conflicts", str(where), message
 
 
 def _class_counts(rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
-    """`<source> <split>` and its rows by class (7,), for each val and test that there is."""
-    evaluated = rows[rows["split"].isin(_EVALUATED)]
+    """`<source> <split>` and its rows by class (7,), for each val and test that has rows."""
+    evaluated = rows[rows["split"].isin(EVALUATED)]
     table = pd.crosstab([evaluated["source"], evaluated["split"]], evaluated["label"])
     table = table.reindex(columns=list(CLASSES), fill_value=0)
     for source in table.index.unique(level=0):
-        for split in _EVALUATED:
+        for split in EVALUATED:
             if (source, split) in table.index:
                 yield f"{source} {split}", table.loc[(source, split)].to_numpy()
-
-
-def _range(counts: np.ndarray) -> str:
-    low, high = counts.min(), counts.max()
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _between(source: str, other: str) -> str:
-    return source if source == other else f"{source}+{other}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -1,7 +1,7 @@
-"""Which sources share pictures: duplicates seen from the sources that hold them.
+"""Duplicates -> which sources share pictures.
 
 A table of pairs names one row of each picture. A picture that stands in three sources is related to
-all three, and whatever is like it is related to them too; here each of these relations is a row.
+all three, and its near duplicates are related to them too; here each of these relations is a row.
 """
 
 import numpy as np
@@ -11,12 +11,12 @@ import pandas as pd
 KINDS = ("exact", "near")
 Codes = npt.NDArray[np.int64]
 
-# Labels of a picture's rows in one source that differ.
+# The label of a picture whose rows in a source differ in label.
 _MIXED = -1
 
 
 def relations(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
-    """A row for each picture of a source that is like a picture of a source, in both roles once.
+    """A row for each pair of sources, ordered, and each pair of duplicate pictures in them.
 
     `exact`: the same pixels stand in two sources, or several times in one. `near`: two pictures are
     alike, a row for each combination of their sources.
@@ -33,20 +33,20 @@ def relations(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
     picture = pd.factorize(drawn["sha256"])[0].astype(np.int64)
     near = _near_pictures(drawn["id"], picture, duplicates)
     sides = _sides(drawn, picture, near)
-    found = {"exact": _exact(sides), "near": _near(sides, near)}
-    table = pd.concat([part.assign(kind=kind) for kind, part in found.items()], ignore_index=True)
+    parts = [_exact(sides).assign(kind="exact"), _near(sides, near).assign(kind="near")]
+    table = pd.concat(parts, ignore_index=True)
     names = pd.Index(sorted(drawn["source"].unique()))
-    labels = (table.pop("label_a"), table.pop("label_b"))
+    label_a, label_b = table.pop("label_a"), table.pop("label_b")
     return table.assign(
         kind=table["kind"].astype("category"),
         source_a=pd.Categorical.from_codes(table["source_a"].to_numpy(), names),
         source_b=pd.Categorical.from_codes(table["source_b"].to_numpy(), names),
-        same_label=(labels[0] == labels[1]) & (labels[0] != _MIXED),
+        same_label=(label_a == label_b) & (label_a != _MIXED),
     )
 
 
 def matrix(related: pd.DataFrame) -> pd.DataFrame:
-    """Relations counted: `source_a`, `source_b`, `kind`, `pairs`, `same_label` (share of pairs).
+    """Count relations: `source_a`, `source_b`, `kind`, `pairs`, `same_label` (share of pairs).
 
     For `exact`, `pairs` are the distinct pictures that both sources hold (or one holds several
     times); for `near`, pairs of a picture of a and a picture of b.
@@ -58,26 +58,26 @@ def matrix(related: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_with_twin(related: pd.DataFrame) -> pd.DataFrame:
-    """How many rows of a source have a duplicate in another one: `source`, `other`, `rows`.
+    """Count rows of a source that have a duplicate in another one: `source`, `other`, `rows`.
 
     `other` is a source, the same one for duplicates within it, or missing for rows that have a
     duplicate anywhere.
     """
-    sides = [("a", "b"), ("b", "a")]
-    columns = {"picture": "picture_{}", "source": "source_{}", "rows": "rows_{}"}
+    names = ["picture", "source", "rows"]
     both = pd.concat(
         [
-            pd.DataFrame({name: related[key.format(own)] for name, key in columns.items()}).assign(
-                other=related[f"source_{other}"]
+            related[[*(f"{name}_{side}" for name in names), f"source_{opposite}"]].set_axis(
+                [*names, "other"], axis="columns"
             )
-            for own, other in sides
+            for side, opposite in ("ab", "ba")
         ]
     )
     counts = []
     for keys in (["source"], ["source", "other"]):
         distinct = both.drop_duplicates(["picture", *keys])
         counts.append(distinct.groupby(keys, observed=True)["rows"].sum().reset_index())
-    return pd.concat(counts).astype({"source": "str", "other": "str"})
+    table = pd.concat(counts).astype({"source": "str", "other": "str"})
+    return table[["source", "other", "rows"]]
 
 
 def least_twin_px(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.Series:
@@ -85,8 +85,9 @@ def least_twin_px(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.Series:
     picture = pd.factorize(drawn["sha256"])[0].astype(np.int64)
     own = drawn["native_px"].groupby(picture).min().to_numpy()
     least = own.copy()
-    for one, other in _near_pictures(drawn["id"], picture, duplicates).T[[[0, 1], [1, 0]]]:
-        np.minimum.at(least, one, own[other])
+    first, second = _near_pictures(drawn["id"], picture, duplicates).T
+    np.minimum.at(least, first, own[second])
+    np.minimum.at(least, second, own[first])
     return pd.Series(least[picture], drawn.index)
 
 
@@ -94,9 +95,9 @@ def _near_pictures(ids: pd.Series, picture: Codes, duplicates: pd.DataFrame) -> 
     """The distinct pairs of pictures that are near, (P, 2)."""
     near = duplicates.loc[duplicates["kind"] == "near", ["id_a", "id_b"]]
     known = pd.Index(ids)
-    at = np.stack([known.get_indexer(pd.Index(near[name])) for name in ("id_a", "id_b")], axis=1)
-    assert (at >= 0).all(), "a pair names no row"
-    low, high = np.sort(picture[at], axis=1).T
+    rows = np.stack([known.get_indexer(pd.Index(near[end])) for end in ("id_a", "id_b")], axis=1)
+    assert (rows >= 0).all(), "a pair names no row"
+    low, high = np.sort(picture[rows], axis=1).T
     # As one number each: finding unique rows of two would sort them field by field.
     return np.stack(np.divmod(np.unique(low * len(ids) + high), len(ids)), axis=1)
 
@@ -130,7 +131,6 @@ def _near(sides: pd.DataFrame, near: Codes) -> pd.DataFrame:
     pairs = pairs.merge(sides.add_suffix("_a"), on="picture_a")
     pairs = pairs.merge(sides.add_suffix("_b"), on="picture_b")
     in_order = pairs["source_a"] <= pairs["source_b"]
-    names = [name.removesuffix("_a") for name in pairs.columns if name.endswith("_a")]
-    other = {f"{name}_a": f"{name}_b" for name in names}
-    swapped = pairs[~in_order].rename(columns=other | {b: a for a, b in other.items()})
+    other = {"a": "b", "b": "a"}
+    swapped = pairs[~in_order].rename(columns=lambda name: name[:-1] + other[name[-1]])
     return pd.concat([pairs[in_order], swapped])

@@ -1,20 +1,42 @@
-"""All that the manifest's numbers, warnings and pictures are drawn from, put together once."""
+"""The frozen manifest, the stages' filters and standardize's counts -> the survey.
+
+The manifest's numbers, warnings and pictures are made from it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from stages.config import Filter
+from stages.faces.shards import INDEX, read_index, source_folders
 from stages.records.schema import SPLITS
-from stages.records.views import SourceGroups, require_classes, select
+from stages.records.views import SourceGroups, admit, require_classes, select
 from stages.runtime.errors import UserError
 from stages.splitting.frozen import FrozenManifest
-from stages.survey.indexes import SourceIndex
 from stages.survey.relations import relations
 
 _STAGE_COLUMNS = ["id", "source", "label", "split", "native_px", "confidence"]
+
+
+@dataclass(frozen=True)
+class SourceIndex:
+    """Standardize's counts of one folder, which can hold faces of several sources (`expw` does).
+
+    `crops` says how many faces were cropped how: `none` (came as faces), `box`, `aligned`. Of the
+    last two, `boxes_partly_outside` reached over the edge of their photo. `boxes_in_turned_photos`,
+    rejects included, are those whose photo EXIF turns, by the pixels that they count: `stored` or
+    `turned`.
+    """
+
+    name: str
+    faces: int
+    rejects: Mapping[str, int]
+    crops: Mapping[str, int]
+    boxes_partly_outside: int
+    boxes_in_turned_photos: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,25 @@ class Survey:
     related: pd.DataFrame
 
 
+def read_indexes(standardized: Path) -> list[SourceIndex]:
+    """Read the counts of all source folders, by name.
+
+    Raises:
+        UserError: if there is none, or one was written before these counts were.
+    """
+    names = [field.name for field in fields(SourceIndex) if field.name != "name"]
+    indexes = []
+    for folder in source_folders(standardized):
+        index = read_index(folder)
+        if missing := [name for name in names if name not in index]:
+            raise UserError(
+                f"{folder.name}/{INDEX}: expected counts of {missing}, got {sorted(index)}; "
+                "run the standardize stage"
+            )
+        indexes.append(SourceIndex(name=folder.name, **{name: index[name] for name in names}))
+    return indexes
+
+
 def take_survey(
     frozen: FrozenManifest,
     *,
@@ -40,18 +81,17 @@ def take_survey(
     """Select what each stage trains on, by its name, and relate the sources.
 
     Raises:
-        UserError: if a stage's filter names a source that has no rows, or leaves a class none to
-            train on: training would refuse it, but only when its turn comes.
+        UserError: if a stage's filter names a source that has no rows, or leaves no train row of a
+            class: training would refuse it, but only when its turn comes.
     """
-    return Survey(
-        frozen=frozen,
-        stages={
-            name: _train_rows(frozen.rows, rows, key=f"{name}.filter", source_groups=source_groups)
-            for name, rows in filters.items()
-        },
-        indexes=indexes,
-        related=relations(frozen.drawn, frozen.duplicates),
-    )
+    stages = {}
+    for name, chosen in filters.items():
+        key = f"{name}.filter"
+        rows = select(frozen.rows[_STAGE_COLUMNS], chosen, key=key, source_groups=source_groups)
+        stages[name] = rows[rows["split"] == "train"]
+        require_classes(stages[name], key=key)
+    related = relations(frozen.drawn, frozen.duplicates)
+    return Survey(frozen=frozen, stages=stages, indexes=indexes, related=related)
 
 
 def require_rows_to_report_on(
@@ -70,34 +110,27 @@ def require_rows_to_report_on(
         UserError: for every stage whose filter admits no val rows, fewer groups of them than folds
             where `report` is `val_crossfit`, or no test rows where it is `test`.
     """
-    problems = [
-        problem
-        for name, chosen in filters.items()
-        for problem in _missing_rows(
-            select(
-                rows,
-                chosen.model_copy(update={"max_per_class": None}),
-                key=f"{name}.filter",
-                source_groups=source_groups,
-            ),
-            key=f"{name}.filter",
-            least_groups=folds if report == "val_crossfit" else 1,
-            wants_test=report == "test",
+    least_groups = folds if report == "val_crossfit" else 1
+    problems: list[str] = []
+    for name, chosen in filters.items():
+        key = f"{name}.filter"
+        admitted = admit(rows, chosen, key=key, source_groups=source_groups)
+        problems += _missing_rows(
+            admitted, key=key, least_groups=least_groups, wants_test=report == "test"
         )
-    ]
     if problems:
         raise UserError("\n".join(problems))
 
 
 def _missing_rows(
-    found: pd.DataFrame, *, key: str, least_groups: int, wants_test: bool
+    admitted: pd.DataFrame, *, key: str, least_groups: int, wants_test: bool
 ) -> Iterator[str]:
     """What calibrate will miss among the rows that a stage's filter admits."""
-    seen = found["group"].isin(found.loc[found["split"] == "train", "group"])
-    admitted = {name: int((found["split"] == name).sum()) for name in SPLITS}
-    unseen = found[~seen].groupby("split")["group"].nunique()
-    copies = int(seen.sum()) - admitted["train"]
-    got = f"it admits {admitted}" + (f", {copies} of them in groups of train rows" * bool(copies))
+    seen = admitted["group"].isin(admitted.loc[admitted["split"] == "train", "group"])
+    counts = {name: int((admitted["split"] == name).sum()) for name in SPLITS}
+    unseen = admitted[~seen].groupby("split")["group"].nunique()
+    copies = int(seen.sum()) - counts["train"]
+    got = f"it admits {counts}" + (f", {copies} of them in groups of train rows" * bool(copies))
     if unseen.get("val", 0) < least_groups:
         few = "" if least_groups == 1 else f" of {least_groups} groups (calibrate.folds) or more"
         yield (
@@ -109,12 +142,3 @@ def _missing_rows(
             f"params.yaml: calibrate.report: test, but {key} leaves no test rows to report on; "
             f"{got}; raise manifest.test_share, widen the filter, or set val_crossfit"
         )
-
-
-def _train_rows(
-    rows: pd.DataFrame, chosen: Filter, *, key: str, source_groups: SourceGroups
-) -> pd.DataFrame:
-    selected = select(rows[_STAGE_COLUMNS], chosen, key=key, source_groups=source_groups)
-    train = selected[selected["split"] == "train"]
-    require_classes(train, key=key)
-    return train

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from stages.records.schema import COLUMNS, SHARE_COLUMNS
-from stages.splitting.rows import FACE_COLUMNS
+from stages.splitting.frozen import FACE_COLUMNS
 
 CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
 Build = Callable[[Iterable[dict[str, Any]]], pd.DataFrame]

@@ -10,9 +10,7 @@ from stages.config import Filter, Manifest, View
 from stages.records.folder import ManifestFolder, read_folder
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
-from stages.splitting.frozen import freeze
-from stages.splitting.publication import publish
-from stages.survey.data_warnings import as_table
+from stages.splitting.frozen import freeze, publish
 
 
 @pytest.fixture
@@ -23,7 +21,7 @@ def folder(faces, one_of_each_class, tmp_path: Path) -> Path:
         views={"gate": View(splits=("test",), gate=True), "plain": View(splits=("train",))},
     )
     frozen = freeze(faces(one_of_each_class), section=section, seed=1)
-    publish(tmp_path / "manifests", frozen, warnings=as_table([]), section=section)
+    publish(tmp_path / "manifests", frozen, warnings=pd.DataFrame(), section=section)
     return tmp_path / "manifests"
 
 

@@ -1,6 +1,4 @@
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,73 +70,47 @@ def test_the_file_is_plain(rows, tmp_path: Path) -> None:
     assert digest == hashlib.sha256(data).hexdigest()
 
 
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        (
-            "label",
-            "Contempt",
-            "m.csv: line 3: label: expected one of Angry, Disgust, Fear, Happy, Sad, Surprise, Neutral, got 'Contempt'",
-        ),
-        ("split", "trian", "m.csv: line 3: split: expected one of train, val, test, got 'trian'"),
-        ("source", "t", "m.csv: line 3: source: expected the id up to its first '/', got 't'"),
-        (
-            "id",
-            "s/a",
-            "m.csv: line 2: id: expected text without control characters, different in each row, got 's/a'",
-        ),
-        ("native_px", 0, "m.csv: line 3: native_px: expected a whole number, 1 or more, got 0"),
-        ("sha256", "abc", "m.csv: line 3: sha256: expected 64 hexadecimal digits, got 'abc'"),
-        ("confidence", np.inf, "m.csv: line 3: confidence: expected a number or nothing, got inf"),
-        ("p_fear", 1.5, "m.csv: line 3: p_fear: expected a share from 0 to 1 or nothing, got 1.5"),
-        (
-            "p_fear",
-            0.5,
-            "m.csv: line 3: p_angry ...: expected seven shares that sum to 1, or none, got nan",
-        ),
-        ("group", "", "m.csv: line 3: group: expected text without control characters, got ''"),
-        (
-            "photo",
-            "a\n",
-            "m.csv: line 3: photo: expected text without control characters, got 'a\\n'",
-        ),
-        ("id", "s/", "m.csv: line 3: id: expected rows in the order of their ids, got 's/'"),
-    ],
-)
-def test_a_broken_cell_is_named(
-    rows, tmp_path: Path, column: str, value: object, message: str
-) -> None:
+LABELS = "Angry, Disgust, Fear, Happy, Sad, Surprise, Neutral"
+NAME = "text without control characters"
+BROKEN = [
+    ("label", "Contempt", f"line 3: label: expected one of {LABELS}, got 'Contempt'"),
+    ("split", "trian", "line 3: split: expected one of train, val, test, got 'trian'"),
+    ("source", "t", "line 3: source: expected the id up to its first '/', got 't'"),
+    ("id", "s/a", f"line 2: id: expected {NAME}, different in each row, got 's/a'"),
+    ("id", "s/", "line 3: id: expected rows in the order of their ids, got 's/'"),
+    ("native_px", 0, "line 3: native_px: expected a whole number, 1 or more, got 0"),
+    ("sha256", "abc", "line 3: sha256: expected 64 hexadecimal digits, got 'abc'"),
+    ("confidence", np.inf, "line 3: confidence: expected a number or nothing, got inf"),
+    ("p_fear", 1.5, "line 3: p_fear: expected a share from 0 to 1 or nothing, got 1.5"),
+    ("p_fear", 0.5, "line 3: p_angry ...: expected seven shares that sum to 1, or none, got nan"),
+    ("group", "", f"line 3: group: expected {NAME}, got ''"),
+    ("photo", "a\n", f"line 3: photo: expected {NAME}, got 'a\\n'"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "message"), BROKEN)
+def test_a_broken_cell_is_named(rows, tmp_path: Path, column: str, value, message: str) -> None:
     frame = rows([{"id": "s/a"}, {"id": "s/b"}, {"id": "s/c"}])
     frame.loc[1, column] = value
     with pytest.raises(UserError) as error:
         write_manifest(tmp_path / "m.csv", frame)
-    assert message in str(error.value).split("\n")
+    assert f"m.csv: {message}" in str(error.value).split("\n")
     assert not (tmp_path / "m.csv").exists()
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        (
-            ",48,",
-            ",4_8px,",
-            "m.csv: line 2: native_px: expected a whole number, 1 or more, got '4_8px'",
-        ),
-        (
-            ",48,",
-            ",48.5,",
-            "m.csv: line 2: native_px: expected a whole number, 1 or more, got '48.5'",
-        ),
-        (",60.5,", ",high,", "m.csv: line 2: confidence: expected a number or nothing, got 'high'"),
-        (",Happy,", ",happy,", "m.csv: line 2: label: expected one of"),
-        ("source,label", "source,emotion", "m.csv: columns: expected ['id', 'source', 'label'"),
-        (",,,,,,,\n", ",,,,\n", "m.csv: not a CSV of the manifest: "),
-        ("id,source", "nr,source", "m.csv: columns: expected ["),
-    ],
-)
-def test_a_file_that_was_edited_is_refused(
-    rows, tmp_path: Path, old: str, new: str, message: str
-) -> None:
+EDITED = [
+    (",48,", ",4_8px,", "line 2: native_px: expected a whole number, 1 or more, got '4_8px'"),
+    (",48,", ",48.5,", "line 2: native_px: expected a whole number, 1 or more, got '48.5'"),
+    (",60.5,", ",high,", "line 2: confidence: expected a number or nothing, got 'high'"),
+    (",Happy,", ",happy,", "line 2: label: expected one of"),
+    ("source,label", "source,emotion", "columns: expected ['id', 'source', 'label'"),
+    (",,,,,,,\n", ",,,,\n", "not a CSV of the manifest: "),
+    ("id,source", "nr,source", "columns: expected ["),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), EDITED)
+def test_a_file_that_was_edited_is_refused(rows, tmp_path: Path, old, new, message: str) -> None:
     path = tmp_path / "m.csv"
     write_manifest(path, rows([{"id": "s/a", "confidence": 60.5}]))
     text = path.read_text()
@@ -146,7 +118,7 @@ def test_a_file_that_was_edited_is_refused(
     path.write_text(text.replace(old, new))
     with pytest.raises(UserError) as error:
         read_manifest(path)
-    assert str(error.value).startswith(message)
+    assert str(error.value).startswith(f"m.csv: {message}")
 
 
 def test_a_file_that_was_cut_off_is_refused(rows, tmp_path: Path) -> None:
@@ -173,9 +145,3 @@ def test_many_problems_are_one_short_message(rows, tmp_path: Path) -> None:
     lines = str(error.value).split("\n")
     assert len(lines) == 11
     assert lines[-1] == "m.csv: 20 more problems of this kind"
-
-
-def test_the_door_opens_without_heavy_imports() -> None:
-    code = "import sys, stages.manifest; print({'pandas', 'pandera', 'scipy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -1,18 +1,37 @@
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+<<<<<<< HEAD
 from shipped import shipped
+=======
+from small_faces import small_face, write_faces
+>>>>>>> w-manifest
 
 from stages.config import Duplicates, Manifest, View
+from stages.records.schema import SHARE_COLUMNS, read_manifest
 from stages.runtime.errors import UserError
-from stages.splitting.frozen import freeze
+from stages.runtime.files import sha256_file
+from stages.splitting.frozen import freeze, manifest_rows, publish, read_all_faces
 from stages.splitting.splits import share_no_group
 
+<<<<<<< HEAD
 SHARES = shipped(Manifest, val_share=0.3, test_share=0.3)
 REPORT_ONLY = shipped(Manifest, duplicates=shipped(Duplicates, policy="report_only"))
+=======
+SHARES = Manifest(val_share=0.3, test_share=0.3)
+VIEWS = Manifest(
+    source_groups={"mine": ("zz",)},
+    views={"gates": View(gate=True, splits=("test",)), "train": View(splits=("train",))},
+)
+WARNINGS = pd.DataFrame({"code": ["few_rows"], "where": ["zz test"], "message": ["too few, I say"]})
+searched = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
+>>>>>>> w-manifest
 
 specs = st.lists(
     st.tuples(
@@ -25,18 +44,67 @@ specs = st.lists(
 )
 
 
+def several(drawn: list[Any], *, prefix: str = "", photo: str = "p") -> list[dict[str, Any]]:
+    return [
+        {"id": f"{prefix}{source}/{i:02d}", "sha256": f"{pixel:064x}", "split": split}
+        | {"photo": photo.format(prefix + source) + str(number)}
+        for i, (source, number, pixel, split) in enumerate(drawn)
+    ]
+
+
+def test_rows_are_in_the_order_of_their_ids_with_shares_and_confidence(faces) -> None:
+    votes = [np.array([1, 0, 0, 2, 0, 0, 0], "float32"), np.zeros(7, "float32")]
+    rows = manifest_rows(
+        faces(
+            [
+                {"id": "expw_lq/c.jpg#2", "votes": votes[1]},
+                {"id": "expw_hq/b/b.jpg#1", "votes": votes[0], "confidence": 0.7},
+                {"id": "a/a"},
+            ]
+        )
+    )
+    assert rows["source"].to_list() == ["a", "expw_hq", "expw_lq"]
+    shares = rows[list(SHARE_COLUMNS)].to_numpy()
+    assert np.isnan(shares[[0, 2]]).all()
+    assert shares[1].tolist() == [0.333333, 0, 0, 0.666667, 0, 0, 0]
+    # As the detector wrote it; float32 would give 0.699999988.
+    assert rows["confidence"].fillna(-1).to_list() == [-1, 0.7, -1]
+
+
+def test_a_repeated_id_is_an_error(faces) -> None:
+    twice = faces([{"id": "s/a"}, {"id": "s/b"}, {"id": "s/a", "photo": "other"}])
+    with pytest.raises(UserError, match=r"expected each id once, got 1 ids .* \['s/a'\]"):
+        manifest_rows(twice)
+
+
+def test_faces_are_held_against_the_indexes(tmp_path: Path) -> None:
+    write_faces(tmp_path / "standardized/s", [small_face("s/a", votes=(0, 0, 0, 0, 3, 1, 0))])
+    found = read_all_faces(tmp_path / "standardized")
+    assert manifest_rows(found)[["p_sad", "p_surprise"]].to_numpy().tolist() == [[0.75, 0.25]]
+    path = tmp_path / "standardized/s/index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"faces": 2}))
+    with pytest.raises(UserError, match=r"expected \{'s': 2\}, got 1"):
+        read_all_faces(tmp_path / "standardized")
+
+
 @given(specs, st.randoms())
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=25)
+@searched
 def test_rows_and_excluded_part_the_faces(faces, one_of_each_class, drawn, random) -> None:
+<<<<<<< HEAD
     several = [
         {"id": f"{source}/{i:02d}", "photo": f"p{photo}", "sha256": f"{pixel:064x}", "split": split}
         for i, (source, photo, pixel, split) in enumerate(drawn)
     ] + one_of_each_class
     frozen = freeze(faces(several), section=shipped(Manifest), seed=1)
+=======
+    every = [*several(drawn), *one_of_each_class]
+    frozen = freeze(faces(every), section=Manifest(), seed=1)
+>>>>>>> w-manifest
     kept, left = frozen.rows["id"].to_list(), frozen.excluded["id"].to_list()
-    assert sorted([*kept, *left]) == sorted(face["id"] for face in several)
+    assert sorted([*kept, *left]) == sorted(face["id"] for face in every)
     assert kept == sorted(kept)
     assert share_no_group(frozen.rows)
+<<<<<<< HEAD
     random.shuffle(several)
     again = freeze(faces(several), section=shipped(Manifest), seed=1)
     assert again.rows.equals(frozen.rows)
@@ -75,6 +143,26 @@ def test_view_names_that_would_share_a_file(faces, one_of_each_class, names: lis
         UserError, match=rf"manifest\.views\.{names[-1]}: expected a name of its own"
     ):
         freeze(faces(one_of_each_class), section=section, seed=1)
+=======
+    random.shuffle(every)
+    again = freeze(faces(every), section=Manifest(), seed=1)
+    for name in ("rows", "excluded", "duplicates"):
+        assert getattr(again, name).equals(getattr(frozen, name))
+
+
+@given(specs, specs)
+@searched
+def test_a_source_that_is_added_changes_no_split(faces, one_of_each_class, old, new) -> None:
+    """Its rows share pictures with the others: those may leave for a twin, but none changes side."""
+    before = [*several(old, prefix="m", photo="{}/p"), *one_of_each_class]
+    first = freeze(faces(before), section=SHARES, seed=1)
+    added = several(new, prefix="a", photo="{}/p")
+    second = freeze(faces([*before, *added]), section=SHARES, seed=1)
+    splits = [frozen.drawn.set_index("id")["split"] for frozen in (first, second)]
+    assert splits[1].loc[splits[0].index].equals(splits[0])
+    gone = set(first.rows["id"]) - set(second.rows["id"])
+    assert gone <= set(second.excluded["id"])
+>>>>>>> w-manifest
 
 
 def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
@@ -82,13 +170,13 @@ def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
     random = np.random.default_rng(1)
     picture = random.integers(40, 200, 576)
     noisy = picture + random.integers(-15, 16, 576)
-    thumbnails = [one.astype(np.uint8).tobytes() for one in (picture, noisy)]
     return [
-        {"id": "s/1", "split": split_a, "thumbnail": thumbnails[0]},
-        {"id": "s/2", "split": split_b, "thumbnail": thumbnails[1]},
+        {"id": "s/1", "split": split_a, "thumbnail": picture.astype(np.uint8).tobytes()},
+        {"id": "s/2", "split": split_b, "thumbnail": noisy.astype(np.uint8).tobytes()},
     ]
 
 
+<<<<<<< HEAD
 def test_a_near_twin_of_a_test_row_leaves_train(faces, one_of_each_class) -> None:
     frozen = freeze(
         faces([*one_of_each_class, *near_twins("train", "test")]), section=shipped(Manifest), seed=1
@@ -108,30 +196,91 @@ def test_keep_one(faces, one_of_each_class) -> None:
     exact = [{"id": f"t/{n}", "split": "train", "sha256": "0" * 64} for n in range(3)]
     frozen = freeze(
         faces([*one_of_each_class, *near_twins("train", "train"), *exact]), section=section, seed=1
-    )
-    assert frozen.excluded[["id", "reason", "detail"]].to_numpy().tolist() == [
-        ["s/2", "copy_of_kept", "s/1"],
-        ["t/1", "copy_of_kept", "t/0"],
-        ["t/2", "copy_of_kept", "t/0"],
+=======
+@pytest.mark.parametrize(
+    ("policy", "splits", "excluded"),
+    [
+        ("drop_from_train", "train test", [["s/1", "near_twin_in_test", "s/2"]]),
+        ("drop_from_train", "train train", []),
+        ("keep_one", "train train", [["s/2", "copy_of_kept", "s/1"]]),
+        ("report_only", "train test", []),
+    ],
+)
+def test_near_twins_leave_by_policy(faces, one_of_each_class, policy, splits, excluded) -> None:
+    section = Manifest(duplicates=Duplicates(policy=policy))
+    split_a, split_b = splits.split()
+    build = faces([*one_of_each_class, *near_twins(split_a, split_b)])
+    frozen = freeze(build, section=section, seed=1)
+    assert frozen.excluded[["id", "reason", "detail"]].to_numpy().tolist() == excluded
+    assert len(frozen.rows) + len(excluded) == len(frozen.drawn)
+    (pair,) = frozen.duplicates[["id_a", "id_b", "kind"]].to_numpy().tolist()
+    assert pair == ["s/1", "s/2", "near"]
+    twin = frozen.drawn.set_index("id").loc["s/2"]
+    twins = "train" if split_b == "test" else ""
+    assert (twin["official"], twin["twin_splits"]) == (split_b, twins)
+
+
+def test_a_class_whose_only_train_row_leaves_is_named(faces, one_of_each_class) -> None:
+    every = [
+        face | ({"sha256": "0" * 64} if face["id"] in ("zz/Fear", "zz/test") else {})
+        for face in one_of_each_class
     ]
+    expected = r"params.yaml: manifest: expected train rows .* \['Fear'\].* \{'twin_in_test': 1\}"
+    with pytest.raises(UserError, match=expected):
+        freeze(faces(every), section=Manifest(), seed=1)
 
 
-@given(specs, specs)
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=25)
-def test_a_source_that_is_added_changes_no_split(faces, one_of_each_class, old, new) -> None:
-    """Its rows share pictures with the others: those may leave for a twin, but none changes side."""
+@pytest.mark.parametrize("names", [["Excluded"], ["mine", "Mine"], ["classification_manifest"]])
+def test_view_names_that_would_share_a_file(faces, one_of_each_class, names: list[str]) -> None:
+    section = Manifest(views=dict.fromkeys(names, View()))
+    expected = rf"manifest\.views\.{names[-1]}: expected a name of its own"
+    with pytest.raises(UserError, match=expected):
+        freeze(faces(one_of_each_class), section=section, seed=1)
 
-    def build(drawn: list[Any], *, prefix: str) -> list[dict[str, Any]]:
-        return [
-            {"id": f"{prefix}{source}/{i:02d}", "sha256": f"{pixel:064x}", "split": split}
-            | {"photo": f"{prefix}{source}/p{photo}"}
-            for i, (source, photo, pixel, split) in enumerate(drawn)
-        ]
 
-    before = [*build(old, prefix="m"), *one_of_each_class]
-    one = freeze(faces(before), section=SHARES, seed=1)
-    two = freeze(faces([*before, *build(new, prefix="a")]), section=SHARES, seed=1)
-    first, second = (f.drawn.set_index("id")["split"] for f in (one, two))
-    assert second.loc[first.index].equals(first)
-    gone = set(one.rows["id"]) - set(two.rows["id"])
-    assert gone <= set(two.excluded["id"])
+def test_the_folder(faces, one_of_each_class, tmp_path: Path) -> None:
+    copy = {"id": "s/1", "split": "train", "sha256": "0" * 64}
+    build = faces([*one_of_each_class, copy, copy | {"id": "s/2", "split": "test"}])
+    frozen = freeze(build, section=VIEWS, seed=1)
+    target = tmp_path / "manifests"
+    target.mkdir()
+    (target / "stale.csv").touch()
+    entries = publish(target, frozen, warnings=WARNINGS, section=VIEWS)
+    names = "classification_manifest gates train excluded duplicates review warnings".split()
+    written = {path.name for path in target.iterdir()}
+    assert written == {f"{name}.csv" for name in names} | {"index.json"}
+    index = json.loads((target / "index.json").read_text())
+    assert index == {"source_groups": {"mine": ["zz"]}, "files": entries}
+    for name, entry in entries.items():
+        assert entry["sha256"] == sha256_file(target / name)
+        assert entry["rows"] == len(pd.read_csv(target / name))
+        assert entry["gate"] == (name == "gates.csv")
+    pd.testing.assert_frame_equal(
+        read_manifest(target / "classification_manifest.csv"), frozen.rows
+    )
+    assert (target / "excluded.csv").read_text() == (
+        "id,source,label,split,reason,detail\ns/1,s,Happy,train,twin_in_test,s/2\n"
+    )
+    assert (target / "duplicates.csv").read_text() == (
+        "id_a,id_b,group,kind,mirrored,correlation,same_label,split_a,split_b\n"
+        "s/1,s/2,s/1,exact,false,1.0,true,train,test\n"
+    )
+    assert (target / "review.csv").read_text().count("\n") == 1
+    assert (target / "warnings.csv").read_text() == (
+        'code,where,message\nfew_rows,zz test,"too few, I say"\n'
+>>>>>>> w-manifest
+    )
+
+
+def test_what_existed_survives_a_failure(faces, one_of_each_class, tmp_path: Path) -> None:
+    target = tmp_path / "manifests"
+    frozen = freeze(faces(one_of_each_class), section=VIEWS, seed=1)
+    publish(target, frozen, warnings=WARNINGS, section=VIEWS)
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    broken = freeze(
+        faces([*one_of_each_class, {"id": "s/1", "sha256": "?"}]), section=VIEWS, seed=1
+    )
+    with pytest.raises(UserError, match=r"classification_manifest\.csv: line 2: sha256"):
+        publish(target, broken, warnings=WARNINGS, section=VIEWS)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["manifests"]

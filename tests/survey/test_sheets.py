@@ -1,14 +1,9 @@
-import hashlib
 from pathlib import Path
 
 import cv2
-import numpy as np
-import pandas as pd
 import pytest
-from small_faces import small_face
+from small_faces import small_face, write_faces
 
-from stages.faces.decode import encode_png
-from stages.faces.shards import ShardWriter
 from stages.runtime.errors import UserError
 from stages.survey.sheets import (
     DUPLICATES,
@@ -29,14 +24,14 @@ def drawn(rows):
 
 
 def test_each_row_shows_its_kind_of_pair_and_counts_them(drawn) -> None:
-    specs = [
+    pairs = [
         ("a/00", "a/02", {"kind": "exact", "correlation": 1.0}),
         ("a/00", "a/03", {"kind": "exact", "correlation": 1.0}),
         ("a/04", "a/06", {"correlation": 0.97, "same_label": "false"}),
         ("a/04", "a/09", {"correlation": 0.94}),
         ("a/10", "a/12", {"correlation": 0.93, "mirrored": "true"}),
     ]
-    found = duplicate_rows(pair_rows(drawn, specs))
+    found = duplicate_rows(pair_rows(drawn, pairs))
     assert {title: list(pairs["id_b"]) for title, pairs in found.items()} == {
         "exact, across splits\n1 pair": ["a/03"],
         "near, from the lowest\n3 pairs": ["a/12", "a/09", "a/06"],
@@ -48,39 +43,33 @@ def test_each_row_shows_its_kind_of_pair_and_counts_them(drawn) -> None:
 def test_review_has_a_row_for_each_hundredth(drawn) -> None:
     # 0.58 * 100 is 57.99999999999999.
     values = [0.9, 0.9099, 0.91, 0.9299, 0.58]
-    specs = [(f"a/{i:02d}", f"a/{i + 30}", {"correlation": c}) for i, c in enumerate(values)]
-    found = review_rows(pair_rows(drawn, specs))
-    assert {title: sorted(pairs["correlation"]) for title, pairs in found.items()} == {
-        "0.92 to 0.93\n1 pair": [0.9299],
-        "0.91 to 0.92\n1 pair": [0.91],
-        "0.90 to 0.91\n2 pairs": [0.9, 0.9099],
-        "0.58 to 0.59\n1 pair": [0.58],
-    }
-    assert [*found] == sorted(found, reverse=True)
+    pairs = [(f"a/{i:02d}", f"a/{i + 30}", {"correlation": c}) for i, c in enumerate(values)]
+    found = review_rows(pair_rows(drawn, pairs))
+    assert [(title, sorted(pairs["correlation"])) for title, pairs in found.items()] == [
+        ("0.92 to 0.93\n1 pair", [0.9299]),
+        ("0.91 to 0.92\n1 pair", [0.91]),
+        ("0.90 to 0.91\n2 pairs", [0.9, 0.9099]),
+        ("0.58 to 0.59\n1 pair", [0.58]),
+    ]
     assert [*review_rows(pair_rows(drawn, []))] == ["for review\n0 pairs"]
-
-
-def drawn_of(pairs: pd.DataFrame) -> list[str]:
-    return list(fair_draw(pairs, pairs["kind"] == "near")["id_a"])
 
 
 def test_the_draw_is_the_same_in_any_order_and_of_many_groups(drawn) -> None:
     pairs = pair_rows(drawn, [(f"a/{i:02d}", f"a/{i + 30}", {}) for i in range(30)])
-    first = drawn_of(pairs)
+
+    def draw(pairs):
+        return list(fair_draw(pairs, pairs["kind"] == "near")["id_a"])
+
+    first = draw(pairs)
     assert len(first) == 8
-    assert drawn_of(pairs.sample(frac=1, random_state=1)) == first
+    assert draw(pairs.sample(frac=1, random_state=1)) == first
     # Not the first by id, and not others when pairs are added that are not drawn themselves.
     assert first != sorted(pairs["id_a"])[:8]
-    fewer = pairs[pairs["id_a"].isin(first) | (pairs["id_a"] < "a/20")]
-    assert drawn_of(fewer) == first
-    assert len(drawn_of(pairs.assign(group="one"))) == 1
-
-
-def test_only_pairs_that_were_chosen_are_drawn(drawn) -> None:
-    pairs = pair_rows(drawn, [(f"a/{i:02d}", f"a/{i + 30}", {}) for i in range(30)])
+    assert draw(pairs[pairs["id_a"].isin(first) | (pairs["id_a"] < "a/20")]) == first
+    assert len(draw(pairs.assign(group="one"))) == 1
     chosen = pairs["id_a"] >= "a/27"
-    assert sorted(fair_draw(pairs, chosen)["id_a"]) == ["a/27", "a/28", "a/29"]
-    assert list(lowest(pairs, chosen)["id_a"]) == ["a/27", "a/28", "a/29"]
+    for few in (fair_draw(pairs, chosen), lowest(pairs, chosen)):
+        assert sorted(few["id_a"]) == ["a/27", "a/28", "a/29"]
 
 
 @pytest.mark.parametrize(
@@ -98,44 +87,25 @@ def test_captions_say_once_what_both_share(drawn, spec, text) -> None:
     assert unlike == text.replace("Happy", "Happy / Sad")
 
 
-def picture(id_: str) -> bytes:
-    noise = np.random.default_rng(int(hashlib.sha256(id_.encode()).hexdigest()[:8], 16))
-    return encode_png(noise.integers(0, 256, (40, 30, 3), np.uint8))
-
-
-@pytest.fixture
-def standardized(drawn, tmp_path: Path) -> Path:
-    (tmp_path / "a").mkdir()
-    with ShardWriter(tmp_path / "a", shard_mb=1) as writer:
-        for id_ in drawn["id"]:
-            # What is not drawn is not read: the last face has no picture that could be decoded.
-            writer.add(small_face(id_, image=b"-" if id_ == "a/59" else picture(id_)))
-    return tmp_path
-
-
-def test_sheets_show_the_pairs_and_are_the_same_bytes_again(
-    drawn: pd.DataFrame, standardized: Path, tmp_path: Path
-) -> None:
+def test_sheets_show_the_pairs_and_are_the_same_bytes_again(drawn, tmp_path: Path) -> None:
+    # What is not drawn is not read: the last face has no picture that could be decoded.
+    images = [small_face(id_) for id_ in drawn["id"][:-1]]
+    write_faces(tmp_path / "a", [*images, small_face("a/59", image=b"-")])
     near = [(f"a/{i:02d}", f"a/{i + 20}", {}) for i in range(0, 20, 5)]
     review = [(f"a/{i:02d}", f"a/{i + 30}", {"correlation": 0.91}) for i in range(3)]
     frozen = frozen_of(drawn, near=near, review=review)
-    for folder in ("first", "again"):
-        write_pair_sheets(tmp_path / folder, frozen, standardized=standardized)
+    for folder, shown in (("first", frozen), ("again", frozen), ("none", frozen_of(drawn))):
+        write_pair_sheets(tmp_path / folder, shown, standardized=tmp_path)
     for name in (DUPLICATES, REVIEW):
-        data = (tmp_path / "first" / name).read_bytes()
-        assert data == (tmp_path / "again" / name).read_bytes()
+        first, again, none = (
+            (tmp_path / f / name).read_bytes() for f in ("first", "again", "none")
+        )
+        assert first == again != none
         assert min(cv2.imread(str(tmp_path / "first" / name)).shape[:2]) > 90
 
 
-def test_sheets_without_pairs(drawn: pd.DataFrame, standardized: Path, tmp_path: Path) -> None:
-    write_pair_sheets(tmp_path / "sheets", frozen_of(drawn), standardized=standardized)
-    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {DUPLICATES, REVIEW}
-
-
 def test_incident_D7_a_pair_without_its_image_is_an_error(drawn, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    with ShardWriter(tmp_path / "a", shard_mb=1) as writer:
-        writer.add(small_face("a/00", image=picture("a/00")))
+    write_faces(tmp_path / "a", [small_face("a/00")])
     frozen = frozen_of(drawn, near=[("a/00", "a/02", {})])
     with pytest.raises(UserError, match=r"1 of 2 rows have no image, such as 'a/02'"):
         write_pair_sheets(tmp_path / "sheets", frozen, standardized=tmp_path)

@@ -15,8 +15,7 @@ from shipped import shipped
 
 from stages.config import Manifest, View
 from stages.runtime.errors import UserError
-from stages.splitting.frozen import freeze
-from stages.splitting.publication import publish
+from stages.splitting.frozen import freeze, publish
 from tools.unpacking import (
     MAX_STEM_BYTES,
     file_stems,

@@ -1,0 +1,251 @@
+"""The survey -> the tables of plots/data/manifest/ and the few numbers of metrics/manifest.json.
+
+A number is counted once, in a table; the metrics are those that are worth comparing between runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.config import CLASSES
+from stages.records.native_sizes import BUCKETS, size_table
+from stages.records.schema import SPLITS
+from stages.splitting.frozen import MANIFEST_NAME, FileEntry, FrozenManifest
+from stages.survey.relations import matrix
+from stages.survey.survey import SourceIndex, Survey
+
+UNSPLIT = "unsplit"
+EVALUATED = ("val", "test")
+REASONS = (
+    *(f"{kind}_in_{split}" for kind in ("twin", "near_twin", "group") for split in EVALUATED[::-1]),
+    "copy_of_kept",
+)
+# The selection of native_px.csv that is every row of the manifest; the others are stages.
+EVERY_ROW = "manifest"
+_CARVED_DIGITS = 4
+_SAME_LABEL_DIGITS = 6
+
+# By subject, part and name; a row each in counts.csv.
+Counts = dict[tuple[str, str], dict[str, int]]
+
+
+def count(frozen: FrozenManifest) -> Counts:
+    """Count rows, duplicates and leaks, before and after rows left.
+
+    The leaks `found` are those before any row left, the leaks `left` those of the manifest. Labels
+    of `compared` duplicates (pictures that repeat and near pairs) are compared.
+    """
+    drawn, pairs = frozen.drawn, frozen.duplicates
+    repeated = drawn[drawn["sha256"].duplicated(keep=False)]
+    pictures = repeated.groupby("sha256")[["label", "split"]].nunique()
+    exact = {
+        "pictures": len(pictures),
+        "redundant_rows": len(repeated) - len(pictures),
+        "label_conflicts": int((pictures["label"] > 1).sum()),
+        "across_splits": int((pictures["split"] > 1).sum()),
+    }
+    near = _pair_counts(pairs[pairs["kind"] == "near"])
+    official = drawn["official"].fillna(UNSPLIT)
+    return {
+        ("rows", "official"): tally(official, (*SPLITS, UNSPLIT)),
+        ("rows", "carved"): tally(drawn["split"], SPLITS),
+        ("rows", "final"): tally(frozen.rows["split"], SPLITS),
+        ("duplicates", "exact"): exact,
+        ("duplicates", "near"): near,
+        ("duplicates", "review"): _pair_counts(frozen.review),
+        ("duplicates", "all"): {
+            "compared": exact["pictures"] + near["pairs"],
+            "label_conflicts": exact["label_conflicts"] + near["label_conflicts"],
+            "largest_group_rows": int(drawn["group"].value_counts().iloc[0]),
+        },
+        ("leaks", "found"): leaks(drawn),
+        ("leaks", "excluded"): tally(frozen.excluded["reason"], REASONS),
+        ("leaks", "left"): leaks(frozen.rows),
+    }
+
+
+def tally(values: pd.Series, names: Sequence[str]) -> dict[str, int]:
+    """Count how often each name occurs, zeros included; other names are a mistake."""
+    counts = {name: int((values == name).sum()) for name in names}
+    assert sum(counts.values()) == len(values), f"expected only {names}"
+    return counts
+
+
+def leaks(rows: pd.DataFrame) -> dict[str, int]:
+    """Count groups that stand in several splits, and val and test rows of groups in train."""
+    group, keys = pd.factorize(rows["group"])
+    # Sizes by split and group; looking up groups by their long names would take seconds.
+    sizes = {
+        name: np.bincount(group[(rows["split"] == name).to_numpy()], minlength=len(keys))
+        for name in SPLITS
+    }
+    num_splits = np.sum([size > 0 for size in sizes.values()], axis=0)
+    counts = {"groups": int((num_splits > 1).sum())}
+    for first, second in combinations(SPLITS, 2):
+        both = (sizes[first] > 0) & (sizes[second] > 0)
+        counts[f"{first}_{second}_groups"] = int(both.sum())
+    for name in EVALUATED:
+        counts[f"{name}_rows_with_kin_in_train"] = int(sizes[name][sizes["train"] > 0].sum())
+    return counts
+
+
+def summarize(
+    survey: Survey, counts: Counts, *, files: Mapping[str, FileEntry], num_warnings: int
+) -> dict[str, Any]:
+    """The content of metrics/manifest.json, under one key so that no other metrics collide."""
+    rows = survey.frozen.rows
+    duplicates = {kind: counts["duplicates", kind] for kind in ("exact", "near", "review", "all")}
+    of_leaks = {
+        f"leaks_{part}": {
+            "groups": counts["leaks", part]["groups"],
+            "rows_with_kin_in_train": sum(
+                counts["leaks", part][f"{split}_rows_with_kin_in_train"] for split in EVALUATED
+            ),
+        }
+        for part in ("found", "left")
+    }
+    content: dict[str, Any] = {
+        "sha256": {
+            name: files[f"{name}.csv"]["sha256"] for name in (MANIFEST_NAME, *survey.frozen.views)
+        },
+        "rows": counts["rows", "final"],
+        "excluded": len(survey.frozen.excluded),
+        "duplicates": {
+            "exact_pictures": duplicates["exact"]["pictures"],
+            "near_pairs": duplicates["near"]["pairs"],
+            "review_pairs": duplicates["review"]["pairs"],
+            "label_conflicts": duplicates["all"]["label_conflicts"],
+        },
+        **of_leaks,
+        "rejects": sum(sum(index.rejects.values()) for index in survey.indexes),
+        "warnings": num_warnings,
+        "sources": {name: int(n) for name, n in rows["source"].value_counts().sort_index().items()},
+    }
+    return {"manifest": content}
+
+
+def plot_tables(survey: Survey, counts: Counts) -> dict[str, pd.DataFrame]:
+    """The tables of plots/data/manifest/, by the name of their file."""
+    frozen, stages = survey.frozen, survey.stages
+    official = frozen.drawn.assign(split=frozen.drawn["official"].fillna(UNSPLIT))
+    long = [(*key, name, value) for key, part in counts.items() for name, value in part.items()]
+    return {
+        "counts": pd.DataFrame(long, columns=["subject", "part", "count", "value"]),
+        "official_rows": row_counts(official),
+        "rows": row_counts(frozen.rows),
+        "carved_shares": carved_shares(frozen.drawn),
+        "duplicate_free": duplicate_free(frozen.drawn),
+        "native_px": native_px_counts({EVERY_ROW: frozen.rows, **stages}),
+        "selections": selection_counts({"stage": stages, "view": frozen.views}),
+        "duplicates": matrix(survey.related).round({"same_label": _SAME_LABEL_DIGITS}),
+        "standardized": standardized_counts(survey.indexes),
+        "rejects": reject_counts(survey.indexes),
+    }
+
+
+def row_counts(rows: pd.DataFrame) -> pd.DataFrame:
+    """`source`, `split`, `label`, `rows`: each class of each split that a source has."""
+    table = pd.crosstab([rows["source"], rows["split"]], rows["label"])
+    table = table.reindex(columns=list(CLASSES), fill_value=0)
+    places = [
+        (source, split)
+        for source in table.index.unique(level=0)
+        for split in (*SPLITS, UNSPLIT)
+        if (source, split) in table.index
+    ]
+    table = table.reindex(pd.MultiIndex.from_tuples(places, names=["source", "split"]))
+    return _long(table, name="label")
+
+
+def carved_shares(drawn: pd.DataFrame) -> pd.DataFrame:
+    """`split`, `label`, `share` of the rows that were carved, of sources without an own split.
+
+    Each group is drawn by itself, so few groups of a class can miss the share of the params widely.
+    """
+    shares = []
+    for split in EVALUATED:
+        own = drawn.loc[drawn["official"] == split, "source"].unique()
+        rows = drawn[~drawn["source"].isin(own)]
+        carved = (rows["split"] == split).groupby(rows["label"]).mean().round(_CARVED_DIGITS)
+        shares += [(split, name, carved[name]) for name in CLASSES if name in carved]
+    return pd.DataFrame(shares, columns=["split", "label", "share"])
+
+
+def duplicate_free(drawn: pd.DataFrame) -> pd.DataFrame:
+    """`source`, `split`, `rows`, `duplicate_free` of each val and test, before any row left.
+
+    A row is duplicate-free if no exact or near duplicate of it stands in another split. The score
+    on all rows is comparable with other people's, the score on the duplicate-free part is fair.
+    """
+    evaluated = drawn[drawn["split"].isin(EVALUATED)]
+    counted = evaluated.assign(rows=1, duplicate_free=evaluated["twin_splits"] == "")
+    keys = ["source", "split"]
+    return counted.groupby(keys, as_index=False)[["rows", "duplicate_free"]].sum()
+
+
+def native_px_counts(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """`selection`, `source`, `bucket`, `rows`: each bucket of each source in each selection."""
+    parts = [
+        _long(size_table(rows), name="bucket").assign(selection=name)
+        for name, rows in selections.items()
+    ]
+    return pd.concat(parts)[["selection", "source", "bucket", "rows"]]
+
+
+def selection_counts(selections: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
+    """`kind`, `name`, `source`, `label`, `rows`: what each stage trains on and each view holds."""
+    parts = [
+        _long(
+            pd.crosstab(rows["source"], rows["label"]).reindex(columns=list(CLASSES), fill_value=0),
+            name="label",
+        ).assign(kind=kind, name=name)
+        for kind, named in selections.items()
+        for name, rows in named.items()
+    ]
+    return pd.concat(parts)[["kind", "name", "source", "label", "rows"]]
+
+
+def standardized_counts(indexes: Sequence[SourceIndex]) -> pd.DataFrame:
+    """Faces of each source folder, all its rejects, how faces were cropped, boxes over the edge."""
+    return pd.DataFrame(
+        [
+            {"source": index.name, "faces": index.faces, "rejects": sum(index.rejects.values())}
+            | {f"crop_{how}": index.crops[how] for how in ("none", "box", "aligned")}
+            | {"boxes_partly_outside": index.boxes_partly_outside}
+            for index in indexes
+        ]
+    )
+
+
+def reject_counts(indexes: Sequence[SourceIndex]) -> pd.DataFrame:
+    """`source`, `reason`, `rows`: the raw rows that became no face, by source folder."""
+    counts = [
+        (index.name, reason, rows)
+        for index in indexes
+        for reason, rows in sorted(index.rejects.items())
+    ]
+    return pd.DataFrame(counts, columns=["source", "reason", "rows"])
+
+
+def stage_line(rows: pd.DataFrame) -> str:
+    """Describe a stage's train rows and native sizes for the log; empty buckets are left out."""
+    sizes = size_table(rows).sum()
+    filled = ", ".join(f"{name} px {sizes[name]:,}" for name in BUCKETS if sizes[name])
+    return f"{len(rows):,} train rows; native size {filled}"
+
+
+def _pair_counts(pairs: pd.DataFrame) -> dict[str, int]:
+    return {
+        "pairs": len(pairs),
+        "mirrored": int((pairs["mirrored"] == "true").sum()),
+        "label_conflicts": int((pairs["same_label"] == "false").sum()),
+        "across_splits": int((pairs["split_a"] != pairs["split_b"]).sum()),
+    }
+
+
+def _long(table: pd.DataFrame, *, name: str) -> pd.DataFrame:
+    """A row for each cell, in the order of the table, the old column in the column `name`."""
+    return pd.Series(table.rename_axis(columns=name).stack(), name="rows").reset_index()
