@@ -42,13 +42,8 @@ UNLIKE = blend(4, of=1, share=0.4)
 
 def tables(build, specs: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = manifest_rows(build(specs))
-<<<<<<< HEAD
-    found = find(rows, settings=shipped(Duplicates))
-    return pair_tables(rows.assign(group="g"), found)
-=======
-    pairs = find_duplicates(rows, settings=Duplicates())
+    pairs = find_duplicates(rows, settings=shipped(Duplicates))
     return pair_tables(rows.assign(group="g"), pairs)
->>>>>>> w-manifest
 
 
 def test_kinds_of_pairs(faces) -> None:
@@ -106,11 +101,7 @@ def test_twin_splits_are_those_of_pairs_and_not_of_chains(faces) -> None:
         face("c/1", UNLIKE, split="train"),
     ]
     rows = manifest_rows(faces(specs))
-<<<<<<< HEAD
-    pictures = near_pictures(rows, find(rows, settings=shipped(Duplicates)))
-=======
-    pictures = near_pictures(rows, find_duplicates(rows, settings=Duplicates()))
->>>>>>> w-manifest
+    pictures = near_pictures(rows, find_duplicates(rows, settings=shipped(Duplicates)))
     assert len(pictures) == 2 * 3
     assert twin_splits(rows, splits=rows["split"], near=pictures).to_list() == [
         "val+test",
@@ -131,11 +122,7 @@ def test_edges_within_a_reading_do_not_depend_on_another_source(faces) -> None:
     alone, both = manifest_rows(faces(own)), manifest_rows(faces([*other, *own]))
 
     def named(rows: pd.DataFrame) -> set[tuple[str, str]]:
-<<<<<<< HEAD
-        edges = edges_within_readings(rows, find(rows, settings=shipped(Duplicates)))
-=======
-        edges = edges_within_readings(rows, find_duplicates(rows, settings=Duplicates()))
->>>>>>> w-manifest
+        edges = edges_within_readings(rows, find_duplicates(rows, settings=shipped(Duplicates)))
         ids = rows["id"].to_numpy()
         return {(ids[a], ids[b]) for a, b in np.concatenate(edges)}
 
@@ -148,9 +135,5 @@ def test_two_sources_of_one_reading_are_one(faces) -> None:
         face("expw_lq/q#0", NEAR, photo="expw/q"),
     ]
     rows = manifest_rows(faces(specs))
-<<<<<<< HEAD
-    (exact, near) = edges_within_readings(rows, find(rows, settings=shipped(Duplicates)))
-=======
-    (exact, near) = edges_within_readings(rows, find_duplicates(rows, settings=Duplicates()))
->>>>>>> w-manifest
+    (exact, near) = edges_within_readings(rows, find_duplicates(rows, settings=shipped(Duplicates)))
     assert (exact.tolist(), near.tolist()) == ([], [[0, 1]])

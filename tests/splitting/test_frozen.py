@@ -7,11 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-<<<<<<< HEAD
 from shipped import shipped
-=======
 from small_faces import small_face, write_faces
->>>>>>> w-manifest
 
 from stages.config import Duplicates, Manifest, View
 from stages.records.schema import SHARE_COLUMNS, read_manifest
@@ -20,18 +17,14 @@ from stages.runtime.files import sha256_file
 from stages.splitting.frozen import freeze, manifest_rows, publish, read_all_faces
 from stages.splitting.splits import share_no_group
 
-<<<<<<< HEAD
 SHARES = shipped(Manifest, val_share=0.3, test_share=0.3)
-REPORT_ONLY = shipped(Manifest, duplicates=shipped(Duplicates, policy="report_only"))
-=======
-SHARES = Manifest(val_share=0.3, test_share=0.3)
-VIEWS = Manifest(
+VIEWS = shipped(
+    Manifest,
     source_groups={"mine": ("zz",)},
     views={"gates": View(gate=True, splits=("test",)), "train": View(splits=("train",))},
 )
 WARNINGS = pd.DataFrame({"code": ["few_rows"], "where": ["zz test"], "message": ["too few, I say"]})
 searched = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
->>>>>>> w-manifest
 
 specs = st.lists(
     st.tuples(
@@ -90,62 +83,14 @@ def test_faces_are_held_against_the_indexes(tmp_path: Path) -> None:
 @given(specs, st.randoms())
 @searched
 def test_rows_and_excluded_part_the_faces(faces, one_of_each_class, drawn, random) -> None:
-<<<<<<< HEAD
-    several = [
-        {"id": f"{source}/{i:02d}", "photo": f"p{photo}", "sha256": f"{pixel:064x}", "split": split}
-        for i, (source, photo, pixel, split) in enumerate(drawn)
-    ] + one_of_each_class
-    frozen = freeze(faces(several), section=shipped(Manifest), seed=1)
-=======
     every = [*several(drawn), *one_of_each_class]
-    frozen = freeze(faces(every), section=Manifest(), seed=1)
->>>>>>> w-manifest
+    frozen = freeze(faces(every), section=shipped(Manifest), seed=1)
     kept, left = frozen.rows["id"].to_list(), frozen.excluded["id"].to_list()
     assert sorted([*kept, *left]) == sorted(face["id"] for face in every)
     assert kept == sorted(kept)
     assert share_no_group(frozen.rows)
-<<<<<<< HEAD
-    random.shuffle(several)
-    again = freeze(faces(several), section=shipped(Manifest), seed=1)
-    assert again.rows.equals(frozen.rows)
-    assert again.excluded.equals(frozen.excluded)
-    assert again.duplicates.equals(frozen.duplicates)
-
-
-def test_report_only_leaves_every_row(faces, one_of_each_class) -> None:
-    twins = [
-        {"id": f"s/{split}", "split": split, "sha256": "0" * 64}
-        for split in ("train", "val", "test")
-    ]
-    build = faces([*one_of_each_class, *twins])
-    assert len(freeze(build, section=REPORT_ONLY, seed=1).rows) == len(build)
-    dropped = freeze(build, section=shipped(Manifest), seed=1)
-    assert dropped.excluded["id"].to_list() == ["s/train", "s/val"]
-    assert len(dropped.duplicates) == 2
-
-
-def test_a_class_whose_only_train_row_leaves_is_named(faces, one_of_each_class) -> None:
-    one_of_each_class = [
-        face | ({"sha256": "0" * 64} if face["id"] in ("zz/Fear", "zz/test") else {})
-        for face in one_of_each_class
-    ]
-    with pytest.raises(
-        UserError,
-        match=r"params.yaml: manifest: expected train rows .* \['Fear'\].* \{'twin_in_test': 1\}",
-    ):
-        freeze(faces(one_of_each_class), section=shipped(Manifest), seed=1)
-
-
-@pytest.mark.parametrize("names", [["Excluded"], ["mine", "Mine"], ["classification_manifest"]])
-def test_view_names_that_would_share_a_file(faces, one_of_each_class, names: list[str]) -> None:
-    section = shipped(Manifest, views=dict.fromkeys(names, View()))
-    with pytest.raises(
-        UserError, match=rf"manifest\.views\.{names[-1]}: expected a name of its own"
-    ):
-        freeze(faces(one_of_each_class), section=section, seed=1)
-=======
     random.shuffle(every)
-    again = freeze(faces(every), section=Manifest(), seed=1)
+    again = freeze(faces(every), section=shipped(Manifest), seed=1)
     for name in ("rows", "excluded", "duplicates"):
         assert getattr(again, name).equals(getattr(frozen, name))
 
@@ -162,7 +107,6 @@ def test_a_source_that_is_added_changes_no_split(faces, one_of_each_class, old, 
     assert splits[1].loc[splits[0].index].equals(splits[0])
     gone = set(first.rows["id"]) - set(second.rows["id"])
     assert gone <= set(second.excluded["id"])
->>>>>>> w-manifest
 
 
 def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
@@ -176,27 +120,6 @@ def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
     ]
 
 
-<<<<<<< HEAD
-def test_a_near_twin_of_a_test_row_leaves_train(faces, one_of_each_class) -> None:
-    frozen = freeze(
-        faces([*one_of_each_class, *near_twins("train", "test")]), section=shipped(Manifest), seed=1
-    )
-    assert frozen.excluded[["id", "reason", "detail"]].to_numpy().tolist() == [
-        ["s/1", "near_twin_in_test", "s/2"]
-    ]
-    assert frozen.duplicates[["id_a", "id_b", "kind"]].to_numpy().tolist() == [
-        ["s/1", "s/2", "near"]
-    ]
-    test_row = frozen.rows.set_index("id").loc["s/2"]
-    assert (test_row["official"], test_row["twin_splits"]) == ("test", "train")
-
-
-def test_keep_one(faces, one_of_each_class) -> None:
-    section = shipped(Manifest, duplicates=shipped(Duplicates, policy="keep_one"))
-    exact = [{"id": f"t/{n}", "split": "train", "sha256": "0" * 64} for n in range(3)]
-    frozen = freeze(
-        faces([*one_of_each_class, *near_twins("train", "train"), *exact]), section=section, seed=1
-=======
 @pytest.mark.parametrize(
     ("policy", "splits", "excluded"),
     [
@@ -207,7 +130,7 @@ def test_keep_one(faces, one_of_each_class) -> None:
     ],
 )
 def test_near_twins_leave_by_policy(faces, one_of_each_class, policy, splits, excluded) -> None:
-    section = Manifest(duplicates=Duplicates(policy=policy))
+    section = shipped(Manifest, duplicates=shipped(Duplicates, policy=policy))
     split_a, split_b = splits.split()
     build = faces([*one_of_each_class, *near_twins(split_a, split_b)])
     frozen = freeze(build, section=section, seed=1)
@@ -227,12 +150,12 @@ def test_a_class_whose_only_train_row_leaves_is_named(faces, one_of_each_class) 
     ]
     expected = r"params.yaml: manifest: expected train rows .* \['Fear'\].* \{'twin_in_test': 1\}"
     with pytest.raises(UserError, match=expected):
-        freeze(faces(every), section=Manifest(), seed=1)
+        freeze(faces(every), section=shipped(Manifest), seed=1)
 
 
 @pytest.mark.parametrize("names", [["Excluded"], ["mine", "Mine"], ["classification_manifest"]])
 def test_view_names_that_would_share_a_file(faces, one_of_each_class, names: list[str]) -> None:
-    section = Manifest(views=dict.fromkeys(names, View()))
+    section = shipped(Manifest, views=dict.fromkeys(names, View()))
     expected = rf"manifest\.views\.{names[-1]}: expected a name of its own"
     with pytest.raises(UserError, match=expected):
         freeze(faces(one_of_each_class), section=section, seed=1)
@@ -268,7 +191,6 @@ def test_the_folder(faces, one_of_each_class, tmp_path: Path) -> None:
     assert (target / "review.csv").read_text().count("\n") == 1
     assert (target / "warnings.csv").read_text() == (
         'code,where,message\nfew_rows,zz test,"too few, I say"\n'
->>>>>>> w-manifest
     )
 
 

@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+from shipped import shipped
 
 from stages.config import CLASSES, Duplicates, Manifest
 from stages.runtime.tables import write_csv
@@ -148,7 +149,7 @@ def test_every_reason_of_every_policy_is_counted(faces, one_of_each_class, polic
         for split in ("train", "val", "test")
         for number, (photo, pixel) in enumerate([("p", "0"), ("p", "1"), ("q", "2"), ("q", "0")])
     ]
-    section = Manifest(duplicates=Duplicates(policy=policy))
+    section = shipped(Manifest, duplicates=shipped(Duplicates, policy=policy))
     frozen = freeze(faces([*one_of_each_class, *several]), section=section, seed=1)
     counts = count(frozen)
     assert list(counts["leaks", "excluded"]) == list(REASONS)
