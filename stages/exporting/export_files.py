@@ -1,14 +1,15 @@
 """parity.json and latency.json of an export, and the few numbers of metrics/export.json.
 
-Each model here is written by export and read by report.
+Export checks what it writes by the models here; report reads the files as JSON.
 """
 
+from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 ENSEMBLE = "ensemble"
-PARITY_FILE, LATENCY_FILE = "parity.json", "latency.json"
+LATENCY_FILE = "latency.json"
 BATCHES = (1, 32)
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -17,10 +18,25 @@ Rows = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def _has_ensemble(models: dict[str, Any]) -> dict[str, Any]:
+    if ENSEMBLE not in models:
+        raise ValueError(f"expected the {ENSEMBLE}, got {list(models)}")
+    return models
+
+
 class ExportPart(BaseModel):
     """Exactly these keys; numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class Parity(ExportPart):
+    """How far onnxruntime and reference.py are from torch with the fp32 file."""
+
+    rows: Rows
+    label_changes: Count
+    max_abs_diff: Share
+    reference_max_abs_diff: Share
 
 
 class HeldOutAccuracy(ExportPart):
@@ -31,7 +47,7 @@ class HeldOutAccuracy(ExportPart):
     accuracy: Share
     accuracy_95: tuple[float, float]
     mean_top_probability: Share
-    label_rule: Literal["majority"]
+    label_rule: Literal["majority"] = "majority"
     fitted_on: str
     weights_sha256: dict[str, str]
 
@@ -45,15 +61,6 @@ class VariantLoss(ExportPart):
     nll_increase: float
     max_abs_diff: Share
     label_changes: Count
-
-
-class Parity(ExportPart):
-    """How far onnxruntime and reference.py are from torch with the fp32 file."""
-
-    rows: Rows
-    label_changes: Count
-    max_abs_diff: Share
-    reference_max_abs_diff: Share
 
 
 class ModelParity(ExportPart):
@@ -72,19 +79,27 @@ class ModelLatency(ExportPart):
     milliseconds: dict[str, Positive]
     images_per_s: dict[str, Positive]
 
+    @model_validator(mode="after")
+    def _times_every_file_at_every_size(self) -> "ModelLatency":
+        names = {"onnx", "torch"} | {key.partition("_batch_")[0] for key in self.milliseconds}
+        keys = {f"{name}_batch_{size}" for name, size in product(names, BATCHES)}
+        if not keys == self.milliseconds.keys() == self.images_per_s.keys():
+            raise ValueError(f"expected times of {sorted(keys)}")
+        return self
+
 
 class LatencyFile(ExportPart):
     """latency.json: how fast each exported model was on this machine."""
 
     stage: str
-    models: dict[str, ModelLatency]
+    models: Annotated[dict[str, ModelLatency], AfterValidator(_has_ensemble)]
 
 
 class ParityFile(ExportPart):
     """parity.json: the evidence that the files of each exported model say what torch says."""
 
     stage: str
-    models: dict[str, ModelParity]
+    models: Annotated[dict[str, ModelParity], AfterValidator(_has_ensemble)]
 
     def metrics(self) -> dict[str, Any]:
         """Select the numbers of metrics/export.json: those that another run would not change."""
@@ -105,7 +120,7 @@ class SeenLabels(ExportPart):
 
 
 class SoftLabels(ExportPart):
-    """How soft the soft labels of the view are."""
+    """How soft the soft labels of the view are, in hash_manifest.json."""
 
     n: Rows
     label_agreement: Share
@@ -114,3 +129,9 @@ class SoftLabels(ExportPart):
     distillation_temperature: Positive
     mean_top_probability_distilled: Share
     by_seen: dict[Literal["seen", "unseen"], SeenLabels]
+
+    @model_validator(mode="after")
+    def _splits_all_rows(self) -> "SoftLabels":
+        if (total := sum(part.n for part in self.by_seen.values())) != self.n:
+            raise ValueError(f"by_seen: expected {self.n} rows in all, got {total}")
+        return self
