@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.exporting.export_files import BATCHES, ModelLatency, Parity, VariantLoss
-from stages.exporting.onnx_file import OUTPUTS, open_session, run_session
+from stages.exporting.onnx_file import open_session, run_session
 from stages.exporting.reference import Expressions
 from stages.faces.decode import Image
 from stages.records.schema import targets_of
@@ -82,9 +82,7 @@ def check_parity(
 def torch_probabilities(model: nn.Module, images: Tensor) -> npt.NDArray[np.float32]:
     """Compute the probabilities (N, 7) of a module, batch by batch."""
     with torch.inference_mode():
-        parts = [model(batch)[OUTPUTS.index("probabilities")] for batch in _batches(images)]
-    probabilities: npt.NDArray[np.float32] = torch.cat(parts).numpy()
-    return probabilities
+        return torch.cat([model(batch)[1] for batch in _batches(images)]).numpy()
 
 
 def file_probabilities(path: Path, batches: Iterable[Tensor]) -> Floats:

@@ -6,16 +6,22 @@ Export checks what it writes by the models here; report reads the files as JSON.
 from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 ENSEMBLE = "ensemble"
 LATENCY_FILE = "latency.json"
 BATCHES = (1, 32)
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-Rows = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 def _has_ensemble(models: dict[str, Any]) -> dict[str, Any]:
@@ -33,8 +39,8 @@ class ExportPart(BaseModel):
 class Parity(ExportPart):
     """How far onnxruntime and reference.py are from torch with the fp32 file."""
 
-    rows: Rows
-    label_changes: Count
+    rows: PositiveInt
+    label_changes: NonNegativeInt
     max_abs_diff: Share
     reference_max_abs_diff: Share
 
@@ -43,7 +49,7 @@ class HeldOutAccuracy(ExportPart):
     """The fp32 file on rows that no teacher was trained on."""
 
     split: Literal["test", "val"]
-    n: Rows
+    n: PositiveInt
     accuracy: Share
     accuracy_95: tuple[float, float]
     mean_top_probability: Share
@@ -55,12 +61,12 @@ class HeldOutAccuracy(ExportPart):
 class VariantLoss(ExportPart):
     """What a smaller file loses on the rows held out; a loss below 0 is a gain."""
 
-    n: Rows
+    n: PositiveInt
     accuracy_loss: float
     accuracy_loss_95: tuple[float, float]
     nll_increase: float
     max_abs_diff: Share
-    label_changes: Count
+    label_changes: NonNegativeInt
 
 
 class ModelParity(ExportPart):
@@ -74,10 +80,10 @@ class ModelParity(ExportPart):
 class ModelLatency(ExportPart):
     """Median times of one model's files and of torch, by `<file>_batch_<size>`."""
 
-    threads: Rows
-    repeats: dict[int, Rows]
-    milliseconds: dict[str, Positive]
-    images_per_s: dict[str, Positive]
+    threads: PositiveInt
+    repeats: dict[int, PositiveInt]
+    milliseconds: dict[str, PositiveFloat]
+    images_per_s: dict[str, PositiveFloat]
 
     @model_validator(mode="after")
     def _times_every_file_at_every_size(self) -> "ModelLatency":
@@ -115,18 +121,18 @@ class ParityFile(ExportPart):
 class SeenLabels(ExportPart):
     """Soft labels of the rows that a teacher has learnt, or of the others."""
 
-    n: Rows
+    n: PositiveInt
     mean_top_probability: Share
 
 
 class SoftLabels(ExportPart):
     """How soft the soft labels of the view are, in hash_manifest.json."""
 
-    n: Rows
+    n: PositiveInt
     label_agreement: Share
     mean_top_probability: Share
     nearly_one_hot: bool
-    distillation_temperature: Positive
+    distillation_temperature: PositiveFloat
     mean_top_probability_distilled: Share
     by_seen: dict[Literal["seen", "unseen"], SeenLabels]
 

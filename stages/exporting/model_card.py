@@ -23,7 +23,6 @@ from stages.scoring.confidence import FLOOR_MEANS
 
 CARD_FILE = "model_card.md"
 
-_REPORT_FILE = "alignmentreport.json"
 _MARKS = re.compile(r"[\\`\[\]<>|&]")
 _METRICS = ("accuracy", "macro_f1", "nll", "ece", *FLOORS)
 
@@ -122,12 +121,10 @@ def training_rows(models: Path, card: TeacherCard) -> dict[str, dict[str, int]]:
     earlier = [] if card.started_from is None else [card.started_from.stage]
     rows = {}
     for stage in (*earlier, card.stage):
-        path = models / stage / card.teacher / _REPORT_FILE
+        path = models / stage / card.teacher / "alignmentreport.json"
         if not path.is_file():
-            raise UserError(
-                f"models/{stage}/{card.teacher}/{_REPORT_FILE}: missing; "
-                f"`dvc repro {stage}@{card.teacher}` makes it"
-            )
+            shown = "/".join(path.parts[-3:])
+            raise UserError(f"models/{shown}: missing; `dvc repro {stage}@{card.teacher}` makes it")
         rows[stage] = read_json(path)["train"]["after"]["by_source"]
     return rows
 

@@ -40,7 +40,6 @@ HEAD = "head/"
 # ResNetV2-BiT), where the quantizer finds none. An int8 file above half is no match for fp16.
 LARGEST = {"fp16": 0.75, "int8": 0.5}
 
-_CLASSES = "pkg.torch.onnx.class_hierarchy"
 # A protobuf message ends at 2 GiB; the graph beside the weights needs little.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24
 
@@ -79,9 +78,8 @@ class CalibratedModel(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Compute logits and calibrated probabilities."""
         members = [teacher(image) for teacher in self.teachers]
-        if not self.is_mixture:
-            (logits,) = members
-        else:
+        logits = members[0]
+        if self.is_mixture:
             logs = torch.log_softmax(torch.stack(members, dim=1), dim=2)
             if self.mixes_logits:
                 logits = (logs * self.weights).sum(dim=1)
@@ -124,7 +122,7 @@ def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto
         # The exporter notes the classes of the modules that a node comes from. Operations do not
         # tell: a backbone may divide by lengths of its own, and two heads may share a node.
         notes = {entry.key: entry.value for entry in node.metadata_props}
-        classes = ast.literal_eval(notes.get(_CLASSES, "[]"))
+        classes = ast.literal_eval(notes.get("pkg.torch.onnx.class_hierarchy", "[]"))
         if teacher not in classes or head in classes:
             node.name = HEAD + node.name
     # Drop the exporter's notes: the stack traces among them hold paths of this machine.
@@ -146,8 +144,7 @@ def write_onnx(path: Path, proto: onnx.ModelProto, *, metadata: Mapping[str, Any
 
 def lowest_ir_version(opset: int) -> int:
     """Look up the oldest form of an ONNX file that may hold an opset."""
-    version: int = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
-    return version
+    return int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
 
 
 def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -229,8 +226,7 @@ def run_session(
     session: onnxruntime.InferenceSession, images: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Compute probabilities (N, 7) of images (N, 3, S, S)."""
-    probabilities: npt.NDArray[np.float32] = session.run(["probabilities"], {INPUT: images})[0]
-    return probabilities
+    return np.asarray(session.run(["probabilities"], {INPUT: images})[0])
 
 
 def _join_casts(graph: onnx.GraphProto, *, originals: Mapping[str, onnx.TensorProto]) -> None:

@@ -159,10 +159,10 @@ def held_out_rows(
         UserError: if there are neither.
     """
     unseen = manifest[~manifest["id"].isin(seen)]
-    splits: tuple[Literal["test", "val"], ...] = ("test", "val")
-    for split in splits:
-        if len(rows := unseen[unseen["split"] == split]):
-            return split, rows
+    if len(test := unseen[unseen["split"] == "test"]):
+        return "test", test
+    if len(val := unseen[unseen["split"] == "val"]):
+        return "val", val
     raise UserError(f"manifests/{MANIFEST_FILE}: expected test or val rows to check with, got none")
 
 
@@ -188,5 +188,4 @@ def join_by_id(predictions: Floats, *, ids: Sequence[str], wanted: Sequence[str]
             more = f" and {len(index) - 5} more" if len(index) > 5 else ""
             names = ", ".join(sorted(index)[:5])
             raise UserError(f"soft labels: {len(index)} ids ({names}{more}) {problem}")
-    joined: Floats = predictions[predicted.get_indexer(view)]
-    return joined
+    return np.asarray(predictions[predicted.get_indexer(view)])

