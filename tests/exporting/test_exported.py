@@ -89,7 +89,7 @@ def test_the_same_project_exports_the_same_bytes(exported, fresh):
         assert first.read_bytes() == second.read_bytes(), name
 
 
-def test_incident_X1_every_file_says_what_it_is(exported):
+def test_incident_X1_classes_calibration_and_shapes_are_stated(exported):
     cards = {name: read_card(exported / "models/stageB" / name) for name in ("RN18", "B3")}
     fit = read_bundle(exported / "models").ensemble.calibration
     for path in (exported / "models" / "export").glob("*.onnx"):
@@ -135,8 +135,7 @@ def test_a_mixture_of_logits_and_a_bias_are_exported_as_they_were_fitted(fresh):
     np.testing.assert_allclose(softmax(labels, axis=1), expected_probabilities(fresh), atol=1e-3)
 
 
-# Four faces of each photo are rows of their own.
-def test_reported_index_of_soft_labels_says_split_and_seen_of_each_row(exported):
+def test_incident_X5_faces_of_one_photo_keep_their_own_rows(exported):
     folder = exported / "models" / "export"
     arrays = np.load(folder / "softlabels.npz")
     actual = softmax(arrays["logits"].astype(float), axis=1)
@@ -145,9 +144,16 @@ def test_reported_index_of_soft_labels_says_split_and_seen_of_each_row(exported)
     index = pd.read_json(folder / "softlabels_index.jsonl", lines=True)
     assert index[["id", "split"]].to_dict() == view[["id", "split"]].to_dict()
     assert [CLASSES[y] for y in arrays["y"]] == view["label"].tolist()
+
+
+def test_reported_index_of_soft_labels_says_split_and_seen_of_each_row(exported):
+    folder = exported / "models" / "export"
+    index = pd.read_json(folder / "softlabels_index.jsonl", lines=True)
+    assert list(index) == ["i", "id", "source", "y", "split", "seen"]
     # The teachers' filter lets one row of each class through, and a group is learnt as a whole.
     rows = pd.read_csv(exported / "manifests" / "classification_manifest.csv")
     chosen = select(rows[rows["split"] == "train"], FILTER, key="k", source_groups={})
+    view = pd.read_csv(exported / "manifests" / "hq_train.csv")
     expected = view["group"].isin(chosen["group"])
     assert 0 < expected.sum() < len(index)
     assert index["seen"].tolist() == expected.tolist()

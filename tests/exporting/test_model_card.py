@@ -76,7 +76,7 @@ def test_reported_a_licence_of_several_lines_with_html_leaves_the_table_whole(ca
     assert line.count("|") == 6
 
 
-def test_reported_data_numbers_and_needs_are_named(exported, card, facts):
+def test_reported_the_card_says_what_the_files_and_the_script_need(exported, card, facts):
     text = card()
     ensemble = pick(facts["scores"], model="fused_fixed", rows="test", probabilities="calibrated")
     ensemble = pick(ensemble, label_rule="majority")
@@ -124,7 +124,7 @@ def test_reported_temperature_that_is_no_fit_is_said(card, facts):
     assert "no fit" not in card()
 
 
-def test_incident_N4_a_gate_in_domain_without_rows_or_not_there_is_said(card, facts):
+def test_incident_N4_gate_with_rows_in_domain_is_said_to_have_them(card, facts):
     assert "| gate | 10 | 10 | 0." in card()
     assert "**10 of the 10 rows of gate are in domain**" in card()
     scores = facts["scores"]

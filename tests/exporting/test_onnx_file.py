@@ -161,8 +161,9 @@ def test_the_head_stays_in_single_precision(proto):
         ("test_convnext", {"use_grn": True}),
         ("xcit_nano_12_p8_224", {"depth": 1, "cls_attn_layers": 1, "embed_dim": 64}),
     ],
+    ids=["test_reported_fp16_of_a_backbone_with_norms_of_its_own_is_half_as_large", "xcit"],
 )
-def test_reported_fp16_of_backbones_with_norms_of_their_own_is_half_as_large(kind, options):
+def test_reported_fp16_of_an_ensemble_is_half_as_large(kind, options):
     torch.manual_seed(0)
     backbone = timm.create_model(kind, num_classes=0, **options)
     teacher = Teacher(

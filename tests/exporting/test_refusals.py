@@ -93,13 +93,13 @@ def without_image(text: str) -> str:
             "models/calibrated/scores.csv",
             other_weights,
             "models/calibrated/scores.csv: stageB: B3: scores other weights",
-            id="test_incident_N6_scores_of_other_weights",
+            id="test_incident_N6_scores_of_other_weights_fail_the_stage",
         ),
         pytest.param(
             VIEW,
             without_image,
             "1 of 37 manifest rows have no image: expw_hq/photo00#9",
-            id="test_incident_X5_a_row_without_image",
+            id="test_incident_X5_a_row_without_image_fails_the_stage",
         ),
         (VIEW, lambda text: text.splitlines()[0] + "\n", f"{VIEW}: export.soft_labels_view: expec"),
         (
