@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.scoring.confidence import NoiseFloor, wilson_interval
-from stages.scoring.metrics import Floats, Ints, bin_of, row_brier, row_nll
+from stages.scoring.metrics import Floats, Ints, bin_of, row_brier, row_kl, row_nll
 
 # Metrics that have an interval; `f1_of_class` (B, C) comes besides.
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
@@ -171,6 +171,12 @@ def f1_estimates(drawn: Drawn) -> list[Estimate]:
     """The F1 of each class with its interval."""
     (f1,), draws = drawn.metrics["f1_of_class"], drawn.draws["f1_of_class"]
     return [Estimate(float(f1[c]), percentiles(draws[:, c])) for c in range(len(f1))]
+
+
+def kl_estimate(probabilities: Floats, shares: Floats, *, resamples: Resamples) -> Estimate:
+    """The mean KL of probabilities to the crowd's votes (N, C), with its interval."""
+    kl = row_kl(probabilities, shares)
+    return Estimate(float(kl.mean()), mean_interval(kl, resamples=resamples))
 
 
 def mean_interval(values: Floats, *, resamples: Resamples) -> Interval:

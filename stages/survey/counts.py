@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from stages.config import CLASSES
-from stages.records.native_sizes import BUCKETS, size_table
 from stages.records.schema import SPLITS
+from stages.records.views import BUCKETS, size_table
 from stages.splitting.frozen import MANIFEST_NAME, FileEntry, FrozenManifest
 from stages.survey.relations import matrix
 from stages.survey.survey import SourceIndex, Survey

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from stages.config import CLASSES
-from stages.records.native_sizes import BUCKETS, size_table
+from stages.records.views import BUCKETS, size_table
 from stages.runtime.files import write_bytes
 from stages.survey.counts import row_counts
 from stages.survey.relations import KINDS, matrix

@@ -4,10 +4,9 @@ import torch
 from scipy.stats import binom
 
 from stages.scoring import bootstrap
-from stages.scoring.bootstrap import METRICS, estimates, resample
+from stages.scoring.bootstrap import METRICS, estimates, kl_estimate, resample
 from stages.scoring.confidence import ece_floor
-from stages.scoring.metrics import score, softmax
-from stages.scoring.votes import kl_estimate, row_kl
+from stages.scoring.metrics import row_kl, score, softmax
 
 SAMPLES = 60
 
