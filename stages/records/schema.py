@@ -58,9 +58,10 @@ _CELLS: dict[str, tuple[type | str, Check, str]] = {
     "native_px": ("int64", lambda values: values >= 1, "a whole number, 1 or more"),
     "confidence": ("float64", np.isfinite, "a number or nothing"),
     "sha256": (str, lambda values: values.str.fullmatch("[0-9a-f]{64}"), "64 hexadecimal digits"),
-} | {
-    name: ("float64", lambda values: values.between(0, 1), "a share from 0 to 1 or nothing")
-    for name in SHARE_COLUMNS
+    **dict.fromkeys(
+        SHARE_COLUMNS,
+        ("float64", lambda values: values.between(0, 1), "a share from 0 to 1 or nothing"),
+    ),
 }
 COLUMNS = tuple(_CELLS)
 _OPTIONAL = ("official", "confidence", *SHARE_COLUMNS)

@@ -42,7 +42,6 @@ _SLACK = 1e-4
 _ROWS, _COLUMNS = 512, 1024
 _CHUNK = 4096
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -90,12 +89,21 @@ def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
     bound = np.float32(at_least - _SLACK)
 
     def search(start: int) -> Pairs:
-        found = _candidates(short[start : start + _ROWS], columns, start=start, bound=bound)
-        return _join(pictures.correlate(*pairs, at_least=at_least) for pairs in found)
+        near = _candidates(short[start : start + _ROWS], columns, start=start, bound=bound)
+        return _join(pictures.correlate(*pairs, at_least=at_least) for pairs in near)
 
     # One BLAS thread for each of ours: blocks are small, and compared where they were made.
     with threadpool_limits(1), ThreadPoolExecutor(num_cores()) as pool:
-        pairs = _join(_counted(pool.map(search, range(0, len(short), _ROWS))))
+        parts, num_pairs = [], 0
+        for part in pool.map(search, range(0, len(short), _ROWS)):
+            parts.append(part)
+            num_pairs += len(part.first)
+            if num_pairs > MOST_PAIRS:
+                raise UserError(
+                    f"manifest.duplicates: expected at most {MOST_PAIRS:,} pairs of pictures that "
+                    "look alike, found more; is one picture in the data thousands of times?"
+                )
+    pairs = _join(parts)
     pairs = pairs.only(np.lexsort((pairs.second, pairs.first)))
     return replace(pairs, first=clear[pairs.first], second=clear[pairs.second])
 
@@ -114,13 +122,13 @@ class _Pictures:
         `(n sum(xy) - sum(x) sum(y)) / sqrt(spread(x) spread(y))`. All sums stay below 2^53, so
         float64 holds them exactly, in whatever order they are added.
         """
-        one = self.thumbnails[first].astype(np.float64)
-        other = self.thumbnails[second].astype(np.float64)
-        turned = other.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[:, :, ::-1].reshape(one.shape)
+        left = self.thumbnails[first].astype(np.float64)
+        right = self.thumbnails[second].astype(np.float64)
+        turned = right.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[:, :, ::-1].reshape(left.shape)
         sums = self._sums[first] * self._sums[second]
         lengths = self._lengths[first] * self._lengths[second]
-        straight = (_CELLS * np.einsum("ij,ij->i", one, other) - sums) / lengths
-        mirrored = (_CELLS * np.einsum("ij,ij->i", one, turned) - sums) / lengths
+        straight = (_CELLS * np.einsum("ij,ij->i", left, right) - sums) / lengths
+        mirrored = (_CELLS * np.einsum("ij,ij->i", left, turned) - sums) / lengths
         best = np.maximum(straight, mirrored)
         kept = best >= at_least
         return Pairs(first[kept], second[kept], best[kept], (mirrored > straight)[kept])
@@ -183,23 +191,11 @@ def _candidates(
 
 
 def _join(parts: Iterable[Pairs]) -> Pairs:
-    none = np.empty(0, np.int64)
-    found = [Pairs(none, none, np.empty(0), np.empty(0, bool)), *parts]
+    empty = np.empty(0, np.int64)
+    joined = [Pairs(empty, empty, np.empty(0), np.empty(0, bool)), *parts]
     return Pairs(
-        np.concatenate([part.first for part in found]),
-        np.concatenate([part.second for part in found]),
-        np.concatenate([part.correlation for part in found]),
-        np.concatenate([part.mirrored for part in found]),
+        np.concatenate([part.first for part in joined]),
+        np.concatenate([part.second for part in joined]),
+        np.concatenate([part.correlation for part in joined]),
+        np.concatenate([part.mirrored for part in joined]),
     )
-
-
-def _counted(parts: Iterable[Pairs]) -> Iterable[Pairs]:
-    number = 0
-    for part in parts:
-        number += len(part.first)
-        if number > MOST_PAIRS:
-            raise UserError(
-                f"manifest.duplicates: expected at most {MOST_PAIRS:,} pairs of pictures that look "
-                "alike, found more; is one picture in the data thousands of times?"
-            )
-        yield part

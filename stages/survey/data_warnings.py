@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.config import CLASSES
-from stages.survey.counts import EVALUATED
+from stages.survey.counts import EVALUATED, class_table
 from stages.survey.relations import least_twin_px, matrix, rows_with_twin
 from stages.survey.survey import SourceIndex, Survey
 
@@ -173,13 +173,9 @@ def label_conflicts(related: pd.DataFrame) -> DataWarnings:
 
 def _class_counts(rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
     """`<source> <split>` and its rows by class (7,), for each val and test that has rows."""
-    evaluated = rows[rows["split"].isin(EVALUATED)]
-    table = pd.crosstab([evaluated["source"], evaluated["split"]], evaluated["label"])
-    table = table.reindex(columns=list(CLASSES), fill_value=0)
-    for source in table.index.unique(level=0):
-        for split in EVALUATED:
-            if (source, split) in table.index:
-                yield f"{source} {split}", table.loc[(source, split)].to_numpy()
+    table = class_table(rows[rows["split"].isin(EVALUATED)], "source", "split")
+    for (source, split), counts in zip(table.index, table.to_numpy(), strict=True):
+        yield f"{source} {split}", counts
 
 
 def _share(part: int, whole: int) -> str:
