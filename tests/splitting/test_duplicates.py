@@ -6,7 +6,6 @@ from shipped import shipped
 
 from stages.config import Duplicates
 from stages.splitting.duplicates import (
-    PAIR_COLUMNS,
     edges_within_readings,
     find_duplicates,
     near_pictures,
@@ -86,12 +85,6 @@ def test_n_copies_make_n_minus_one_pairs_with_the_first(faces) -> None:
     assert review.empty
 
 
-def test_no_duplicates_are_empty_tables_with_their_columns(faces) -> None:
-    for table in tables(faces, [{"id": "a/1", "split": "train"}, {"id": "a/2", "split": "val"}]):
-        assert table.empty
-        assert tuple(table.columns) == PAIR_COLUMNS
-
-
 def test_twin_splits_are_those_of_pairs_and_not_of_chains(faces) -> None:
     specs = [
         face("a/1", PICTURE, split="train"),
@@ -103,15 +96,10 @@ def test_twin_splits_are_those_of_pairs_and_not_of_chains(faces) -> None:
     rows = manifest_rows(faces(specs))
     pictures = near_pictures(rows, find_duplicates(rows, settings=shipped(Duplicates)))
     assert len(pictures) == 2 * 3
-    assert twin_splits(rows, splits=rows["split"], near=pictures).to_list() == [
-        "val+test",
-        "train+val",
-        "train+test",
-        "train+test",
-        "",
-    ]
+    twins = twin_splits(rows, splits=rows["split"], near=pictures)
+    assert twins.to_list() == ["val+test", "train+val", "train+test", "train+test", ""]
     alone = twin_splits(rows, splits=rows["split"], near=pictures.iloc[:0])
-    assert alone.to_list() == ["", "", "", "", ""]
+    assert alone.to_list() == [""] * 5
 
 
 def test_edges_within_a_reading_do_not_depend_on_another_source(faces) -> None:
@@ -130,10 +118,7 @@ def test_edges_within_a_reading_do_not_depend_on_another_source(faces) -> None:
 
 
 def test_two_sources_of_one_reading_are_one(faces) -> None:
-    specs = [
-        face("expw_hq/p#0", PICTURE, photo="expw/p"),
-        face("expw_lq/q#0", NEAR, photo="expw/q"),
-    ]
-    rows = manifest_rows(faces(specs))
-    (exact, near) = edges_within_readings(rows, find_duplicates(rows, settings=shipped(Duplicates)))
+    hq, lq = face("expw_hq/p#0", PICTURE, photo="expw/p"), face("expw_lq/q#0", NEAR, photo="expw/q")
+    rows = manifest_rows(faces([hq, lq]))
+    exact, near = edges_within_readings(rows, find_duplicates(rows, settings=shipped(Duplicates)))
     assert (exact.tolist(), near.tolist()) == ([], [[0, 1]])

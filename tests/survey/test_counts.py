@@ -1,11 +1,9 @@
 import pandas as pd
 import pytest
-from shipped import shipped
 
-from stages.config import CLASSES, Duplicates, Manifest
+from stages.config import CLASSES
 from stages.runtime.tables import write_csv
-from stages.splitting.frozen import freeze
-from stages.survey.counts import REASONS, count, plot_tables, stage_line, summarize
+from stages.survey.counts import count, plot_tables, summarize
 from tests.survey.surveys import frozen_of, index_of, specs, survey_of
 
 
@@ -51,28 +49,23 @@ def test_leaks_are_groups_and_rows(rows) -> None:
     }
 
 
-def test_the_duplicate_free_part_of_each_test(rows) -> None:
+def test_shares_of_duplicate_free_and_of_carved_rows(rows) -> None:
+    """Carved shares leave out sources with a split of their own."""
     frame = rows(
         specs(
             *("a/1 split=test twin_splits=train", "a/2 split=test twin_splits=train+val"),
-            *("a/3 split=test", "a/4 split=val", "b/1 split=val twin_splits=train"),
-            "b/2 twin_splits=val",
+            *("a/3 split=test label=Sad", "a/4 split=val", "a/5 label=Sad twin_splits=val"),
+            *("b/1 split=val official=val twin_splits=train", "b/2 twin_splits=val"),
         )
     )
-    expected = [["a", "test", 3, 1], ["a", "val", 1, 1], ["b", "val", 1, 0]]
-    assert tables_of(frame)["duplicate_free"].to_numpy().tolist() == expected
-
-
-def test_carved_shares_leave_out_sources_with_a_split_of_their_own(rows) -> None:
-    own = [{"id": f"own/{i}", "split": "test", "official": "test"} for i in range(5)]
-    carved = [
-        {"id": f"s/{label}{i}", "label": label, "split": split}
-        for label, splits in {"Sad": "test test train val", "Fear": "test train train"}.items()
-        for i, split in enumerate(splits.split())
+    tables = {name: table.to_numpy().tolist() for name, table in tables_of(frame).items()}
+    assert tables["duplicate_free"] == [["a", "test", 3, 1], ["a", "val", 1, 1], ["b", "val", 1, 0]]
+    assert tables["carved_shares"] == [
+        ["val", "Happy", 0.3333],
+        ["val", "Sad", 0.0],
+        ["test", "Happy", 0.4],
+        ["test", "Sad", 0.5],
     ]
-    val = [["val", "Fear", 0.0], ["val", "Happy", 0.0], ["val", "Sad", 0.25]]
-    expected = [*val, ["test", "Fear", 0.3333], ["test", "Sad", 0.5]]
-    assert tables_of(rows([*own, *carved]))["carved_shares"].to_numpy().tolist() == expected
 
 
 def test_rows_have_each_class_of_each_split_in_its_order(rows) -> None:
@@ -82,20 +75,7 @@ def test_rows_have_each_class_of_each_split_in_its_order(rows) -> None:
     assert list(zip(table["source"], table["split"], table["label"], strict=True)) == [
         (*place, name) for place in places for name in CLASSES
     ]
-    filled = table.loc[table["rows"] > 0, ["label", "rows"]].to_numpy().tolist()
-    assert filled == [["Happy", 2], ["Happy", 1], ["Fear", 1], ["Sad", 1]]
-
-
-def test_incident_D4_small_faces_of_a_stage_show_by_source(rows) -> None:
-    small = [{"id": f"fer2013_uniform/{i}", "native_px": 48} for i in range(3)]
-    drawn = rows([*small, {"id": "rafdb_basic/1", "native_px": 100}])
-    table = tables_of(drawn)["native_px"]
-    assert len(table) == 2 * 2 * 9
-    assert table[(table["selection"] == "stageA") & (table["rows"] > 0)].to_numpy().tolist() == [
-        ["stageA", "fer2013_uniform", "48_63", 3],
-        ["stageA", "rafdb_basic", "96_127", 1],
-    ]
-    assert stage_line(drawn) == "4 train rows; native size 48_63 px 3, 96_127 px 1"
+    assert table.loc[table["rows"] > 0, "rows"].to_list() == [2, 1, 1, 1]
 
 
 def test_tables_agree_with_each_other_and_with_the_metrics(rows, tmp_path) -> None:
@@ -134,21 +114,3 @@ def test_tables_agree_with_each_other_and_with_the_metrics(rows, tmp_path) -> No
         "warnings": 4,
         "sources": {"a": 3, "b": 2},
     }
-
-
-@pytest.mark.parametrize("policy", ["drop_from_train", "keep_one", "report_only"])
-def test_every_reason_of_every_policy_is_counted(faces, one_of_each_class, policy) -> None:
-    several = [
-        {"id": f"s/{split}{number}", "split": split, "photo": photo, "sha256": pixel * 64}
-        for split in ("train", "val", "test")
-        for number, (photo, pixel) in enumerate([("p", "0"), ("p", "1"), ("q", "2"), ("q", "0")])
-    ]
-    section = shipped(Manifest, duplicates=shipped(Duplicates, policy=policy))
-    frozen = freeze(faces([*one_of_each_class, *several]), section=section, seed=1)
-    counts = count(frozen)
-    assert list(counts["leaks", "excluded"]) == list(REASONS)
-    assert sum(counts["leaks", "excluded"].values()) == len(frozen.excluded)
-    assert sum(counts["rows", "final"].values()) + len(frozen.excluded) == len(frozen.drawn)
-    assert (len(frozen.excluded) > 0) == (policy != "report_only")
-    assert counts["leaks", "found"]["groups"] == 1
-    assert counts["leaks", "left"]["groups"] == (policy == "report_only")
