@@ -79,10 +79,8 @@ def test_interval_of_shares_is_scipys():
 @given(st.integers(1, 400), st.integers(0, 5), st.sampled_from([None, 1, 3, 20]))
 def test_each_point_is_the_error_of_the_rows_above_its_confidence(n, seed, levels):
     random = np.random.default_rng(seed)
-    probabilities, targets = (
-        softmax(random.normal(scale=1.5, size=(n, 7))),
-        random.integers(7, size=n),
-    )
+    probabilities = softmax(random.normal(scale=1.5, size=(n, 7)))
+    targets = random.integers(7, size=n)
     if levels is not None:
         top = random.integers(levels, size=n) / levels * 0.5 + 0.4
         probabilities = np.column_stack([top, *[(1 - top) / 6] * 6])
