@@ -9,52 +9,38 @@ from hypothesis import strategies as st
 from stages.config import CLASSES
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, SPLITS, read_manifest, write_manifest
 from stages.runtime.errors import UserError
-from tests.records.conftest import TEXT
 
 HARD = ["nan", "NULL", "NA", "None", "007", "1e5", "true", '"', "a,b", " a ", "é/ü", "#"]
 names = st.sampled_from(HARD) | st.text(
     st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8
 )
-numbers = st.just(np.nan) | st.floats(allow_nan=False, allow_infinity=False)
-
-
-@st.composite
-def frames(draw: st.DrawFn) -> pd.DataFrame:
-    ids = sorted(draw(st.sets(names, min_size=1, max_size=6)))
-    ids = [id_ for id_ in ids if id_.split("/")[0]]
-    splits, shares = st.sampled_from(SPLITS), st.floats(0.01, 1)
-
-    def pick(values: st.SearchStrategy) -> list:
-        return [draw(values) for _ in ids]
-
-    frame = pd.DataFrame(
-        {
-            "id": ids,
-            "source": [id_.split("/")[0] for id_ in ids],
-            "label": pick(st.sampled_from(CLASSES)),
-            "split": pick(splits),
-            "official": pick(st.none() | splits),
-            "twin_splits": pick(st.sampled_from(["", "val", "train+test"])),
-            "group": pick(names),
-            "photo": pick(names),
-            "native_px": np.array(pick(st.integers(1, 2**40)), dtype="int64"),
-            "confidence": np.array(pick(numbers), dtype="float64"),
-            "sha256": pick(st.text("0123456789abcdef", min_size=64, max_size=64)),
-        }
-    )
-    raw = np.array(pick(st.lists(shares, min_size=7, max_size=7))).reshape(-1, 7)
-    votes = raw / raw.sum(axis=1, keepdims=True)
-    votes[np.array(pick(st.booleans()), dtype=bool)] = np.nan
-    frame[list(SHARE_COLUMNS)] = votes
-    return frame.astype(dict.fromkeys(TEXT, "str"))
-
-
-@given(frame=frames())
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25
+splits = st.sampled_from(SPLITS)
+any_row = st.fixed_dictionaries(
+    {
+        "id": names.filter(lambda id_: not id_.startswith("/")),
+        "label": st.sampled_from(CLASSES),
+        "split": splits,
+        "official": st.none() | splits,
+        "twin_splits": st.sampled_from(["", "val", "train+test"]),
+        "group": names,
+        "photo": names,
+        "native_px": st.integers(1, 2**40),
+        "confidence": st.just(np.nan) | st.floats(allow_nan=False, allow_infinity=False),
+        "sha256": st.text("0123456789abcdef", min_size=64, max_size=64),
+        "votes": st.none() | st.lists(st.floats(0.01, 1), min_size=7, max_size=7),
+    }
 )
-def test_what_is_written_is_read(frame: pd.DataFrame, tmp_path: Path) -> None:
+
+
+@given(specs=st.lists(any_row, min_size=1, max_size=6, unique_by=lambda spec: spec["id"]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+def test_what_is_written_is_read(rows, specs, tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
+    shares = [np.array(spec["votes"] or [np.nan] * 7) for spec in specs]
+    frame = rows(
+        spec | dict(zip(SHARE_COLUMNS, votes / votes.sum(), strict=True))
+        for spec, votes in zip(specs, shares, strict=True)
+    )
     first = write_manifest(path, frame)
     read = read_manifest(path)
     pd.testing.assert_frame_equal(read, frame, check_exact=True)

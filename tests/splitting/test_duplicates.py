@@ -13,16 +13,7 @@ from stages.splitting.duplicates import (
     twin_splits,
 )
 from stages.splitting.frozen import manifest_rows
-
-
-def noise(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (24, 24)).astype(np.float64)
-
-
-def blend(seed: int, *, of: int, share: float) -> bytes:
-    """A thumbnail that correlates with that of `of` by about share / hypot(share, 1 - share)."""
-    mixed = share * noise(of) + (1 - share) * noise(seed)
-    return np.rint(mixed).astype(np.uint8).tobytes()
+from tests.splitting.conftest import NEAR, PICTURE, REVIEW, UNLIKE
 
 
 def mirror(thumbnail: bytes) -> bytes:
@@ -31,12 +22,6 @@ def mirror(thumbnail: bytes) -> bytes:
 
 def face(id_: str, thumbnail: bytes, **values: Any) -> dict[str, Any]:
     return {"id": id_, "thumbnail": thumbnail} | values
-
-
-PICTURE = blend(0, of=1, share=1.0)
-NEAR = blend(2, of=1, share=0.76)  # correlation .95
-REVIEW = blend(3, of=1, share=0.69)  # correlation .91
-UNLIKE = blend(4, of=1, share=0.4)
 
 
 def tables(build, specs: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -68,16 +53,14 @@ def test_kinds_of_pairs(faces) -> None:
 
 
 def test_n_copies_make_n_minus_one_pairs_with_the_first(faces) -> None:
-    copy = {"sha256": "0" * 64, "thumbnail": PICTURE}
-    duplicates, review = tables(
-        faces,
-        [
-            {"id": "a/1", **copy, "split": "train"},
-            {"id": "a/2", "split": "train"},
-            {"id": "b/1", **copy, "label": "Sad", "split": "val"},
-            {"id": "c/1", **copy, "split": "test"},
-        ],
-    )
+    sha256 = "0" * 64
+    specs = [
+        face("a/1", PICTURE, sha256=sha256, split="train"),
+        face("a/2", UNLIKE, split="train"),
+        face("b/1", PICTURE, sha256=sha256, split="val", label="Sad"),
+        face("c/1", PICTURE, sha256=sha256, split="test"),
+    ]
+    duplicates, review = tables(faces, specs)
     assert duplicates.to_numpy().tolist() == [
         ["a/1", "b/1", "g", "exact", "false", 1.0, "false", "train", "val"],
         ["a/1", "c/1", "g", "exact", "false", 1.0, "true", "train", "test"],

@@ -17,6 +17,7 @@ from stages.runtime.files import sha256_file
 from stages.splitting.frozen import freeze, manifest_rows, publish, read_all_faces
 from stages.splitting.splits import share_no_group
 from stages.survey.counts import REASONS
+from tests.splitting.conftest import NEAR, PICTURE
 
 SHARES = shipped(Manifest, val_share=0.3, test_share=0.3)
 VIEWS = shipped(
@@ -99,17 +100,6 @@ def test_a_source_that_is_added_changes_no_split(faces, one_of_each_class, old, 
     assert gone <= set(second.excluded["id"])
 
 
-def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
-    """Two pictures of one face, the second with some noise."""
-    random = np.random.default_rng(1)
-    picture = random.integers(40, 200, 576)
-    noisy = picture + random.integers(-15, 16, 576)
-    return [
-        {"id": "s/1", "split": split_a, "thumbnail": picture.astype(np.uint8).tobytes()},
-        {"id": "s/2", "split": split_b, "thumbnail": noisy.astype(np.uint8).tobytes()},
-    ]
-
-
 @pytest.mark.parametrize(
     ("policy", "splits", "excluded"),
     [
@@ -122,15 +112,18 @@ def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
 def test_near_twins_leave_by_policy(faces, one_of_each_class, policy, splits, excluded) -> None:
     section = shipped(Manifest, duplicates=shipped(Duplicates, policy=policy))
     split_a, split_b = splits.split()
-    build = faces([*one_of_each_class, *near_twins(split_a, split_b)])
-    frozen = freeze(build, section=section, seed=1)
+    twins = [
+        {"id": "s/1", "split": split_a, "thumbnail": PICTURE},
+        {"id": "s/2", "split": split_b, "thumbnail": NEAR},
+    ]
+    frozen = freeze(faces([*one_of_each_class, *twins]), section=section, seed=1)
     assert frozen.excluded[["id", "reason", "detail"]].to_numpy().tolist() == excluded
     assert len(frozen.rows) + len(excluded) == len(frozen.drawn)
     (pair,) = frozen.duplicates[["id_a", "id_b", "kind"]].to_numpy().tolist()
     assert pair == ["s/1", "s/2", "near"]
     twin = frozen.drawn.set_index("id").loc["s/2"]
-    twins = "train" if split_b == "test" else ""
-    assert (twin["official"], twin["twin_splits"]) == (split_b, twins)
+    beside = "train" if split_b == "test" else ""
+    assert (twin["official"], twin["twin_splits"]) == (split_b, beside)
 
 
 def test_a_class_whose_only_train_row_leaves_is_named(faces, one_of_each_class) -> None:
