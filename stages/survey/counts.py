@@ -23,10 +23,6 @@ REASONS = (
     *(f"{kind}_in_{split}" for kind in ("twin", "near_twin", "group") for split in EVALUATED[::-1]),
     "copy_of_kept",
 )
-# The selection of native_px.csv that is every row of the manifest; the others are stages.
-EVERY_ROW = "manifest"
-_CARVED_DIGITS = 4
-_SAME_LABEL_DIGITS = 6
 
 # By subject, part and name; a row each in counts.csv.
 Counts = dict[tuple[str, str], dict[str, int]]
@@ -145,13 +141,13 @@ def plot_tables(survey: Survey, counts: Counts) -> dict[str, pd.DataFrame]:
         "duplicate_free": duplicate_free(frozen.drawn),
         "native_px": pd.concat(
             _long(size_table(rows), "bucket", selection=name)
-            for name, rows in {EVERY_ROW: frozen.rows, **stages}.items()
+            for name, rows in {"manifest": frozen.rows, **stages}.items()
         ),
         "selections": pd.concat(
             _long(class_table(rows, "source"), "label", kind=kind, name=name)
             for (kind, name), rows in selections.items()
         ),
-        "duplicates": matrix(survey.related).round({"same_label": _SAME_LABEL_DIGITS}),
+        "duplicates": matrix(survey.related).round({"same_label": 6}),
         # Boxes over the edge of their photo are among those that were cropped.
         "standardized": pd.DataFrame(
             {"source": index.name, "faces": index.faces, "rejects": sum(index.rejects.values())}
@@ -184,7 +180,7 @@ def carved_shares(drawn: pd.DataFrame) -> pd.DataFrame:
     for split in EVALUATED:
         own = drawn.loc[drawn["official"] == split, "source"].unique()
         rows = drawn[~drawn["source"].isin(own)]
-        carved = (rows["split"] == split).groupby(rows["label"]).mean().round(_CARVED_DIGITS)
+        carved = (rows["split"] == split).groupby(rows["label"]).mean().round(4)
         shares += [(split, name, carved[name]) for name in CLASSES if name in carved]
     return pd.DataFrame(shares, columns=["split", "label", "share"])
 

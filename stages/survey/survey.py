@@ -25,10 +25,9 @@ _STAGE_COLUMNS = ["id", "source", "label", "split", "native_px", "confidence"]
 class SourceIndex:
     """Standardize's counts of one folder, which can hold faces of several sources (`expw` does).
 
-    `crops` says how many faces were cropped how: `none` (came as faces), `box`, `aligned`. Of the
-    last two, `boxes_partly_outside` reached over the edge of their photo. `boxes_in_turned_photos`,
-    rejects included, are those whose photo EXIF turns, by the pixels that they count: `stored` or
-    `turned`.
+    `crops` counts faces that came as faces (`none`) and that were cut by `box` or `aligned`; of
+    these `boxes_partly_outside` reached over the edge of their photo. `boxes_in_turned_photos`,
+    rejects included, are those whose photo EXIF turns, by the pixels they count: stored or turned.
     """
 
     name: str
