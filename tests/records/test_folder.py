@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from shipped import shipped
 
-from stages.config import Filter, Manifest, View
+from stages.config import Manifest, View
 from stages.records.folder import ManifestFolder, read_folder
 from stages.runtime.errors import UserError
 from stages.splitting.frozen import freeze, publish
@@ -38,13 +38,6 @@ def test_scored_rows_are_val_test_and_gate_rows(rows) -> None:
     frame = pd.concat([frame, rows([{"id": "t/gate"}])], ignore_index=True)
     folder = ManifestFolder(frame, "", {"gate": frame[frame["id"] == "t/gate"]}, {})
     assert folder.scored.tolist() == ["s/test", "s/val", "t/gate"]
-
-
-def test_a_filter_admits_rows_that_only_training_thins_out(rows) -> None:
-    frame = rows({"id": f"{source}/{i}"} for source in "abc" for i in range(3))
-    thinned = Filter(include_sources=("few",), max_per_class=1)
-    admitted = ManifestFolder(frame, "", {}, {"few": "ab"}).admitted(thinned, key="stageA.filter")
-    assert admitted["source"].tolist() == [*"aaabbb"]
 
 
 @pytest.mark.parametrize("name", ["index.json", *FILES])

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.config import Filter
-from stages.records.views import BUCKETS, EDGES, require_classes, select, size_table
+from stages.records.views import BUCKETS, EDGES, select, size_table
 from stages.runtime.errors import UserError
 
 GROUPS = {"both": ("a", "b"), "odd": ("a", "gone")}
@@ -95,13 +95,6 @@ def test_max_per_class_is_exact_and_stable(rows, limit: int, drop: int) -> None:
     gone = frame["id"].iloc[drop]
     fewer = frame.drop(index=drop).iloc[::-1]
     assert set(taken) - {gone} <= set(chosen(fewer, max_per_class=limit).split())
-
-
-def test_a_class_without_rows_is_named(rows) -> None:
-    frame = rows({"id": f"s/{name}", "label": name} for name in ("Sad", "Happy", "Fear", "Angry"))
-    expected = r"params.yaml: manifest: .* \['Disgust', 'Surprise', 'Neutral'\].*'Sad': 1"
-    with pytest.raises(UserError, match=expected):
-        require_classes(frame, key="manifest")
 
 
 def test_a_bucket_of_native_sizes_begins_at_its_name(rows) -> None:

@@ -59,15 +59,6 @@ def test_reported_copies_of_a_row_do_not_lower_the_floor(draw):
     assert _floor(tenfold).mean < 0.4 * _floor(once).mean
 
 
-def test_floor_lies_below_a_sharpened_model_and_is_0_for_a_certain_one(draw):
-    logits, targets = draw(300)
-    probabilities = softmax(logits * 2)
-    error = expected_calibration_error(probabilities, targets, bins=BINS)
-    assert error > 2 * _floor(probabilities).percentile_95
-    certain = _floor(np.eye(7))
-    assert (certain.mean, certain.percentile_95) == (0, 0)
-
-
 def test_interval_of_shares_is_scipys():
     successes, n = np.array([0, 1, 0, 7, 45, 500]), np.array([1, 1, 30, 9, 50, 1000])
     low, high = wilson_interval(successes, n)

@@ -9,8 +9,6 @@ from sklearn import metrics as oracle
 from stages.config import CLASSES
 from stages.scoring.metrics import (
     bin_of,
-    expected_calibration_error,
-    reliability_table,
     row_nll,
     score,
     softmax,
@@ -63,14 +61,3 @@ def test_every_confidence_falls_between_the_edges_of_its_bin(values, bins):
     assert (edges[position] <= confidence).all()
     # An edge belongs to the bin that it begins, 1 to the last bin.
     assert ((confidence < edges[position + 1]) | (confidence == 1)).all()
-
-
-def test_table_holds_every_row_once_and_gives_the_ece(draw):
-    logits, targets = draw(500)
-    probabilities = softmax(logits * 2)
-    table = reliability_table(probabilities, targets, bins=10)
-    assert table["count"].sum() == 500
-    filled = table[table["count"] > 0]
-    gaps = (filled["accuracy"] - filled["confidence"]).abs() * filled["count"] / 500
-    assert expected_calibration_error(probabilities, targets, bins=10) == pytest.approx(gaps.sum())
-    assert table[table["count"] == 0]["accuracy"].isna().all()

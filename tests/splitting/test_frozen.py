@@ -169,17 +169,3 @@ def test_the_folder(faces, one_of_each_class, tmp_path: Path) -> None:
         "review": f"{PAIR_HEADER}\n",
         "warnings": 'code,where,message\nfew_rows,zz test,"too few, I say"\n',
     }
-
-
-def test_what_existed_survives_a_failure(faces, one_of_each_class, tmp_path: Path) -> None:
-    target = tmp_path / "manifests"
-    frozen = freeze(faces(one_of_each_class), section=VIEWS, seed=1)
-    publish(target, frozen, warnings=WARNINGS, section=VIEWS)
-    before = {path.name: path.read_bytes() for path in target.iterdir()}
-    broken = freeze(
-        faces([*one_of_each_class, {"id": "s/1", "sha256": "?"}]), section=VIEWS, seed=1
-    )
-    with pytest.raises(UserError, match=r"classification_manifest\.csv: line 2: sha256"):
-        publish(target, broken, warnings=WARNINGS, section=VIEWS)
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["manifests"]
