@@ -196,6 +196,7 @@ def test_incident_D1_a_source_listed_twice_is_found_before_any_training(
     assert run(tmp_path, {"fp": [*fp, *again]}) == 0
     assert counts(tmp_path)["duplicates exact redundant_rows"] == 86
     assert "all_copies: fp: 100.0% (170 of 170) of its rows have a duplicate" in caplog.text
+    assert "copied_source" not in caplog.text
     pictures = rows_of(tmp_path).groupby("sha256")["group"].agg(["nunique", "size"])
     assert (pictures == [1, 2]).all(axis=None)
 

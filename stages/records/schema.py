@@ -166,7 +166,7 @@ def _row_problems(frame: pd.DataFrame) -> Iterator[Problem]:
         yield int(row), "id", "rows in the order of their ids", ids.iloc[row]
     # A sum with a missing share in it is NaN: such a row must miss them all.
     sums = frame[list(SHARE_COLUMNS)].sum(axis=1, skipna=False)
-    none = frame[list(SHARE_COLUMNS)].isna().all(axis=1)
+    is_empty = frame[list(SHARE_COLUMNS)].isna().all(axis=1)
     column, expected = f"{SHARE_COLUMNS[0]} ...", "seven shares that sum to 1, or none"
-    for row in np.flatnonzero(~none & ~((sums - 1).abs() <= _SUM_TOLERANCE)):
+    for row in np.flatnonzero(~is_empty & ~((sums - 1).abs() <= _SUM_TOLERANCE)):
         yield int(row), column, expected, float(sums.iloc[row])

@@ -104,11 +104,11 @@ def rows_with_twin(related: pd.DataFrame) -> pd.DataFrame:
 def least_twin_px(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.Series:
     """The smallest `native_px` among each row and its duplicates, px."""
     picture = pd.factorize(drawn["sha256"])[0].astype(np.int64)
-    own = drawn["native_px"].groupby(picture).min().to_numpy()
-    least = own.copy()
+    smallest = drawn["native_px"].groupby(picture).min().to_numpy()
+    least = smallest.copy()
     first, second = _near_pictures(drawn["id"], picture, duplicates).T
-    np.minimum.at(least, first, own[second])
-    np.minimum.at(least, second, own[first])
+    np.minimum.at(least, first, smallest[second])
+    np.minimum.at(least, second, smallest[first])
     return pd.Series(least[picture], drawn.index)
 
 

@@ -157,6 +157,7 @@ def test_the_folder(faces, one_of_each_class, tmp_path: Path) -> None:
     assert index == {"source_groups": {"mine": ["zz"]}, "files": entries}
     assert {path.name for path in target.iterdir()} == {*entries, "index.json"}
     assert list(entries) == [f"{name}.csv" for name in names]
+    assert set(frozen.views["gates"]["split"]) == {"test"}
     for name, entry in entries.items():
         rows = len(pd.read_csv(target / name))
         digest = sha256_file(target / name)

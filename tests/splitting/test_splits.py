@@ -78,8 +78,8 @@ def test_groups_are_the_transitive_closure_whatever_the_order(pairs, random) -> 
     order = list(rows.index)
     random.shuffle(order)
     shuffled = rows.loc[order]
-    found = group_keys(shuffled["photo"], [edges_by_value(shuffled["sha256"])])
-    assert found.sort_index().to_list() == keys
+    keyed = group_keys(shuffled["photo"], [edges_by_value(shuffled["sha256"])])
+    assert keyed.sort_index().to_list() == keys
 
 
 @given(tables(), st.randoms())

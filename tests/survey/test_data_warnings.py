@@ -67,12 +67,6 @@ def test_a_source_that_is_copied_from_another(rows, num_copied) -> None:
         assert warned(code, drawn, near=near) == expected
 
 
-def test_incident_D1_a_source_that_was_read_twice(rows) -> None:
-    drawn = rows({"id": f"s/{i:03d}", "sha256": str(i // 2)} for i in range(20))
-    assert warned("all_copies", drawn)["s"].startswith("100.0% (20 of 20)")
-    assert not warned("copied_source", drawn)
-
-
 @pytest.mark.parametrize(
     ("num_enlarged", "num_rows", "native_px", "is_warned"),
     [

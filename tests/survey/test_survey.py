@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_faces import small_face, write_faces
@@ -7,7 +8,6 @@ from stages.config import CLASSES, Filter
 from stages.runtime.errors import UserError
 from stages.survey.survey import (
     SourceIndex,
-    Survey,
     read_indexes,
     require_rows_to_report_on,
     take_survey,
@@ -34,28 +34,17 @@ def test_counts_of_each_folder(tmp_path: Path) -> None:
         read_indexes(tmp_path)
 
 
-def survey(frozen, filters) -> Survey:
-    return take_survey(frozen, filters=filters, source_groups={}, indexes=[])
-
-
-def test_a_stage_trains_on_what_its_filter_lets_through(rows) -> None:
-    each_class = [{"id": f"c/{name}", "label": name, "native_px": 64} for name in CLASSES]
-    val = {"id": "a/3", "native_px": 100, "split": "val"}
-    train = [{"id": id_, "native_px": 100} for id_ in ("a/2", "b/1", "b/2")]
-    drawn = rows([*each_class, {"id": "a/1", "native_px": 48}, val, *train])
-    stages = survey(frozen_of(drawn, excluded={"b/2": "twin_in_val"}), STAGES).stages
-    others = {name: list(train.loc[train["source"] != "c", "id"]) for name, train in stages.items()}
-    assert others == {"stageA": ["a/1", "a/2", "b/1"], "stageB": ["a/2", "b/1"]}
-
-
 def test_incident_D3_a_stage_without_a_source_or_a_class_stops_here(rows) -> None:
+    def survey(**rows_of_stage_b: Any) -> None:
+        filters = {"stageB": Filter(**rows_of_stage_b)}
+        take_survey(frozen_of(drawn), filters=filters, source_groups={}, indexes=[])
+
     drawn = rows(specs(*(f"a/{name} label={name}" for name in CLASSES)))
-    filters = {"stageB": Filter(include_sources=("expw_hq",))}
     with pytest.raises(UserError, match=r"stageB\.filter\.include_sources: no rows .*'expw_hq'"):
-        survey(frozen_of(drawn), filters)
+        survey(include_sources=("expw_hq",))
     drawn.loc[drawn["label"] == "Fear", "split"] = "val"
     with pytest.raises(UserError, match=r"stageB\.filter: expected train rows .* \['Fear'\]"):
-        survey(frozen_of(drawn), {"stageB": Filter()})
+        survey()
 
 
 def ask(rows, report: str, *, folds: int = 2, filters=None) -> str:
