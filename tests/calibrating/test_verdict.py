@@ -217,11 +217,11 @@ def test_incident_N1_stages_are_compared_on_rows_that_both_admit(studied):
 
 
 def test_incident_N3_val_that_the_stages_are_chosen_by_is_not_fitted_on_itself(read, studied):
-    """Each side's fit on all of val would flatter it, so the two differences are not the same."""
+    """B3's noise differs by stage, so fits on all of val would show another difference."""
     manifest, teachers = read
     nll = []
     for stage in ("stageA", "stageB"):
-        teacher = teachers[stage][0]
+        teacher = teachers[stage][1]
         admitted = teachers["stageB"][0].filter
         rows = stage_rows(manifest, rows=admitted, stage=stage, started_from={})
         fitted = fit_model(single(teacher), val=rows.val, resampling=RESAMPLING)
@@ -230,10 +230,10 @@ def test_incident_N3_val_that_the_stages_are_chosen_by_is_not_fitted_on_itself(r
         held_out = fitted.held_out.probabilities.calibrated
         nll.append([row_nll(p, targets).mean() for p in (in_sample, held_out)])
         assert nll[-1][0] < nll[-1][1]
-    gain = pick(studied.paired, what="stageB-stageA", model="RN18", by="all", rows="val")
+    gain = pick(studied.paired, what="stageB-stageA", model="B3", by="all", rows="val")
     by_folds, in_sample = nll[1][1] - nll[0][1], nll[1][0] - nll[0][0]
     assert number(gain, "nll").value == pytest.approx(by_folds)
-    assert number(gain, "nll").value != pytest.approx(in_sample, abs=1e-9)
+    assert number(gain, "nll").value != pytest.approx(in_sample, abs=1e-4)
 
 
 def test_really_better_second_stage_is_taken(read, run_study):
