@@ -55,15 +55,12 @@ def read_teacher(folder: Path, *, manifest: ManifestFolder) -> PublishedTeacher:
         UserError: if a file is missing, the teacher belongs to another manifest or class order, or
             its logits are not exactly those of the manifest's val, test and gate rows.
     """
-    stage, name = folder.parent.name, folder.name
-    made_by = f"dvc repro {stage}@{name}"
     card = read_checked_card(folder, manifest=manifest)
-    history = _read(folder / "history.json", made_by=made_by)
-    logits = _read(folder / "logits.parquet", made_by=made_by)
-    _check_logits(logits, shown=f"models/{stage}/{name}/logits.parquet", manifest=manifest)
+    history, logits = (_read(folder / name) for name in ("history.json", "logits.parquet"))
+    _check_logits(logits, shown="/".join(folder.parts[-3:]), manifest=manifest)
     return PublishedTeacher(
-        stage=stage,
-        name=name,
+        stage=folder.parent.name,
+        name=folder.name,
         weights_sha256=card.weights_sha256,
         filter=card.filter,
         started_from=card.started_from,
@@ -78,24 +75,23 @@ def read_checked_card(folder: Path, *, manifest: ManifestFolder) -> TeacherCard:
     Raises:
         UserError: if it is missing, is no card, or names another manifest or class order.
     """
-    made_by = f"dvc repro {folder.parent.name}@{folder.name}"
-    _read(folder / CARD_FILE, made_by=made_by)
+    _read(folder / CARD_FILE)
     card = read_card(folder)
     shown = f"models/{folder.parent.name}/{folder.name}/{CARD_FILE}"
     if card.manifest_sha256 != manifest.sha256:
         raise UserError(
             f"{shown}: manifest_sha256: expected {manifest.sha256[:12]}… "
             f"(manifests/{MANIFEST_FILE}), got {card.manifest_sha256[:12]}…; "
-            f"`{made_by}` trains on the manifest at hand"
+            f"`dvc repro {folder.parent.name}@{folder.name}` trains on the manifest at hand"
         )
     if card.classes != CLASSES:
         raise UserError(f"{shown}: classes: expected {list(CLASSES)}, got {list(card.classes)}")
     return card
 
 
-def _read(path: Path, *, made_by: str) -> Any:
-    """Read a table or a JSON file."""
-    shown = "/".join(path.parts[-4:])
+def _read(path: Path) -> Any:
+    """Read a table or a JSON file of a teacher."""
+    shown, made_by = "/".join(path.parts[-4:]), "dvc repro {}@{}".format(*path.parts[-3:-1])
     if not path.is_file():
         raise UserError(f"{shown}: expected a file, found none; `{made_by}` makes it")
     try:
@@ -109,6 +105,7 @@ def _read(path: Path, *, made_by: str) -> Any:
 
 
 def _check_logits(logits: pd.DataFrame, *, shown: str, manifest: ManifestFolder) -> None:
+    shown = f"{shown}/logits.parquet"
     expected = ["id", *LOGIT_COLUMNS, "seen"]
     if sorted(logits.columns) != sorted(expected):
         raise UserError(f"{shown}: columns: expected {expected}, got {list(logits.columns)}")

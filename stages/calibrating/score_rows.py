@@ -1,14 +1,13 @@
 """Predictions of a model -> rows of the score table."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.calibrating.calibration import Resampling
+from stages.calibrating.calibration import Mask, Resampling
 from stages.calibrating.predictions import Predictions
-from stages.calibrating.published import Mask
 from stages.calibrating.score_table import CHOOSING
 from stages.config import CLASSES
 from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates
@@ -16,7 +15,9 @@ from stages.scoring.confidence import ece_floor
 from stages.scoring.metrics import Floats
 from stages.scoring.votes import kl_estimate, shares_of
 
-NATIVE_PX_EDGES = (0, 48, 96, 192)
+# Buckets of native sizes, and where each but the first begins.
+NATIVE_PX = ("below 48", "48 to 95", "96 to 191", "192 and more")
+_EDGES = (48, 96, 192)
 
 Row = dict[str, Any]
 
@@ -29,55 +30,48 @@ def score_rows(
     `in_domain` is how many rows of a gate the stage's filter admits. Without a row that counts
     there is a single row with `n` 0, besides what was left out.
     """
-    counted = predictions.unseen
-    n = len(counted.rows)
+    counted, bins = predictions.unseen, resampling.settings.bins
+    n, targets = len(counted.rows), counted.targets
     if n:
-        resamples = resampling.resamples(counted.rows["group"].tolist())
-        yield from _part(counted, resamples, bins=resampling.bins, probabilities="raw")
-        yield from _part(counted, resamples, bins=resampling.bins)
+        resamples = resampling.resamples(counted.rows["group"])
+        yield from _part(counted, resamples, bins=bins, probabilities="raw")
+        yield from _part(counted, resamples, bins=bins)
     else:
         yield _row(predictions, "classes", n=0, value=0)
     if in_domain is not None:
         yield _row(predictions, "in_domain", n=n, value=in_domain)
     if n:
-        yield from _class_rows(counted, resamples, bins=resampling.bins)
-        yield from _parts(counted, "source", source_masks(counted.rows), resampling)
-        yield from _parts(counted, "native_px", native_px_masks(counted.rows), resampling)
-        yield from _parts(predictions, "row_set", row_set_masks(predictions.rows), resampling)
+        calibrated = counted.probabilities.calibrated
+        f1 = f1_estimates(draw(calibrated, targets, resamples=resamples, bins=bins))
+        counts = np.bincount(targets, minlength=len(CLASSES)).tolist()
+        for name, count, estimate in zip(CLASSES, counts, f1, strict=True):
+            values = interval_of(estimate) if count else {}
+            yield _row(predictions, "f1", n=count, by="class", part=name, **values)
+        for by, masks, chosen in (
+            ("source", source_masks(counted.rows), counted),
+            ("native_px", native_px_masks(counted.rows), counted),
+            ("row_set", row_set_masks(predictions.rows), predictions),
+        ):
+            draws = resampling.resamples(chosen.rows["group"])
+            for part, mask in masks.items():
+                if mask.any():
+                    kept = chosen.only(mask)
+                    yield from _part(kept, draws.only(mask), bins=bins, by=by, part=part)
         if in_domain is None:
-            yield from vote_rows(counted, resampling=resampling)
-    for reason, num in predictions.left_out.items():
-        yield _row(predictions, "rows", n=n, value=num, by="left_out", part=reason)
+            yield from _vote_rows(counted, resampling=resampling)
+    yield from _left_out_rows(predictions, n=n)
 
 
 def held_out_rows(held_out: Predictions, *, resampling: Resampling) -> Iterator[Row]:
     """Yield what models are chosen by: calibrated scores of val rows by folds."""
-    n = len(held_out.rows)
-    if n:
-        resamples = resampling.resamples(held_out.rows["group"].tolist())
-        wanted = (*CHOOSING, "classes")
-        for row in _part(held_out, resamples, bins=resampling.bins):
-            if row["metric"] in wanted:
+    if n := len(held_out.rows):
+        resamples = resampling.resamples(held_out.rows["group"])
+        for row in _part(held_out, resamples, bins=resampling.settings.bins):
+            if row["metric"] in (*CHOOSING, "classes"):
                 yield row
     else:
         yield _row(held_out, "classes", n=0, value=0)
-    for reason, num in held_out.left_out.items():
-        yield _row(held_out, "rows", n=n, value=num, by="left_out", part=reason)
-
-
-def vote_rows(predictions: Predictions, *, resampling: Resampling) -> Iterator[Row]:
-    """Yield the distance to the crowd's votes, where there are votes and a temperature for them."""
-    shares = shares_of(predictions.rows)
-    voted = ~np.isnan(shares[:, 0]) & ~np.isnan(predictions.probabilities.crowd[:, 0])
-    if not voted.any():
-        return
-    kept, shares = predictions.only(voted), shares[voted]
-    resamples = resampling.resamples(kept.rows["group"].tolist())
-    for name in ("raw", "calibrated", "crowd"):
-        probabilities: Floats = getattr(kept.probabilities, name)
-        kl = kl_estimate(probabilities, shares, resamples=resamples)
-        about = {"label_rule": "votes", "probabilities": name}
-        yield _row(kept, "kl", n=len(shares), **interval_of(kl), **about)
+    yield from _left_out_rows(held_out, n=n)
 
 
 def source_masks(rows: pd.DataFrame) -> dict[str, Mask]:
@@ -87,14 +81,9 @@ def source_masks(rows: pd.DataFrame) -> dict[str, Mask]:
 
 
 def native_px_masks(rows: pd.DataFrame) -> dict[str, Mask]:
-    """Mark the rows (N,) of each bucket of native sizes that has rows."""
-    size = rows["native_px"].to_numpy()
-    masks = {}
-    for low, high in zip(NATIVE_PX_EDGES, [*NATIVE_PX_EDGES[1:], None], strict=True):
-        name = f"{low} to {high - 1}" if high else f"{low} and more"
-        name = name if low else f"below {high}"
-        masks[name] = (size >= low) & (size < (high or np.inf))
-    return {name: mask for name, mask in masks.items() if mask.any()}
+    """Mark the rows (N,) of each bucket of native sizes."""
+    bucket = np.digitize(rows["native_px"], _EDGES)
+    return {name: bucket == number for number, name in enumerate(NATIVE_PX)}
 
 
 def row_set_masks(rows: pd.DataFrame) -> dict[str, Mask]:
@@ -105,13 +94,18 @@ def row_set_masks(rows: pd.DataFrame) -> dict[str, Mask]:
     """
     official = (rows["official"] == rows["split"]).to_numpy(dtype=bool)
     is_free = (rows["twin_splits"] == "").to_numpy(dtype=bool)
-    masks = {
+    return {
         "all": np.ones(len(rows), dtype=bool),
         "duplicate_free": is_free,
         "official": official,
         "official_duplicate_free": official & is_free,
     }
-    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def interval_of(estimate: Estimate) -> dict[str, float]:
+    """Return the columns of a value and its interval."""
+    low, high = estimate.interval
+    return {"value": estimate.value, "low": low, "high": high}
 
 
 def _part(
@@ -137,28 +131,22 @@ def _part(
         yield _row(predictions, "classes", value=len(np.unique(targets)), **about)
 
 
-def _parts(
-    predictions: Predictions, by: str, masks: Mapping[str, Mask], resampling: Resampling
-) -> Iterator[Row]:
-    draws = resampling.resamples(predictions.rows["group"].tolist())
-    for name, mask in masks.items():
-        kept, resamples = predictions.only(mask), draws.only(mask)
-        yield from _part(kept, resamples, bins=resampling.bins, by=by, part=name)
+def _vote_rows(predictions: Predictions, *, resampling: Resampling) -> Iterator[Row]:
+    """Yield the distance to the crowd's votes, where there are votes and a temperature for them."""
+    shares = shares_of(predictions.rows)
+    voted = ~np.isnan(shares[:, 0]) & ~np.isnan(predictions.probabilities.crowd[:, 0])
+    if voted.any():
+        kept, shares = predictions.only(voted), shares[voted]
+        resamples = resampling.resamples(kept.rows["group"])
+        for name, probabilities in vars(kept.probabilities).items():
+            kl = kl_estimate(probabilities, shares, resamples=resamples)
+            about = {"n": len(shares), "label_rule": "votes", "probabilities": name}
+            yield _row(kept, "kl", **interval_of(kl), **about)
 
 
-def _class_rows(predictions: Predictions, resamples: Resamples, *, bins: int) -> Iterator[Row]:
-    targets = predictions.targets
-    drawn = draw(predictions.probabilities.calibrated, targets, resamples=resamples, bins=bins)
-    count = np.bincount(targets, minlength=len(CLASSES))
-    for name, n, f1 in zip(CLASSES, count, f1_estimates(drawn), strict=True):
-        values = interval_of(f1) if n else {}
-        yield _row(predictions, "f1", n=int(n), by="class", part=name, **values)
-
-
-def interval_of(estimate: Estimate) -> dict[str, float]:
-    """Return the columns of a value and its interval."""
-    low, high = estimate.interval
-    return {"value": estimate.value, "low": low, "high": high}
+def _left_out_rows(predictions: Predictions, *, n: int) -> Iterator[Row]:
+    for reason, num in predictions.left_out.items():
+        yield _row(predictions, "rows", n=n, value=num, by="left_out", part=reason)
 
 
 def _row(predictions: Predictions, metric: str, **values: Any) -> Row:

@@ -33,48 +33,15 @@ class KeptRows:
 
 @dataclass(frozen=True)
 class StageRows:
-    """Rows to fit on, to report on, and of gates without those that chose or fitted the model.
+    """Rows to fit on, and by place rows to report on: test, and each `gate:<view>`.
 
-    `admitted` are the ids that the stage's filter lets through: a gate row among them is in domain.
+    Gates are without rows that chose or fitted the model. `admitted` are the ids that the stage's
+    filter lets through: a gate row among them is in domain.
     """
 
     val: KeptRows
-    test: KeptRows
-    gates: Mapping[str, KeptRows]
+    places: Mapping[str, KeptRows]
     admitted: frozenset[str]
-
-    @property
-    def places(self) -> dict[str, KeptRows]:
-        """Return test and each gate, by its name in the score table."""
-        return {"test": self.test} | {f"gate:{name}": rows for name, rows in self.gates.items()}
-
-
-def stage_rows(
-    manifest: ManifestFolder, *, rows: Filter, stage: str, started_from: Mapping[str, Filter]
-) -> StageRows:
-    """Choose the rows by the filter that the stage's teachers were trained with.
-
-    `started_from` are the filters of the stages whose weights they started from: the val rows that
-    chose these weights leave the gates too.
-
-    Raises:
-        UserError: if a name of the filter matches no row.
-    """
-    admitted = manifest.admitted(rows, key=f"{stage}.filter")
-    val, test = (admitted[admitted["split"] == split] for split in ("val", "test"))
-    chosen_by = {f"val of {stage}, which chose its weights": set(val["group"])}
-    for earlier, earlier_filter in started_from.items():
-        known = manifest.admitted(earlier_filter, key=f"{earlier}.filter")
-        reason = f"val of {earlier}, which chose the weights that {stage} started from"
-        chosen_by[reason] = set(known.loc[known["split"] == "val", "group"])
-    gates = {}
-    for name, gate in manifest.gates.items():
-        kept = KeptRows(gate)
-        for place, groups in chosen_by.items():
-            among = np.asarray(kept.frame["group"].isin(groups))
-            kept = kept.without(among, reason=f"the row or a copy of it is in {place}")
-        gates[name] = kept
-    return StageRows(KeptRows(val), KeptRows(test), gates, frozenset(admitted["id"]))
 
 
 def rows_of(
@@ -101,23 +68,51 @@ def rows_of(
     return stage_rows(manifest, rows=first.filter, stage=first.stage, started_from=started_from)
 
 
+def stage_rows(
+    manifest: ManifestFolder, *, rows: Filter, stage: str, started_from: Mapping[str, Filter]
+) -> StageRows:
+    """Choose the rows by the filter that the stage's teachers were trained with.
+
+    `started_from` are the filters of the stages whose weights they started from: the val rows that
+    chose these weights leave the gates too.
+
+    Raises:
+        UserError: if a name of the filter matches no row.
+    """
+    admitted = manifest.admitted(rows, key=f"{stage}.filter")
+    val, test = (KeptRows(admitted[admitted["split"] == split]) for split in ("val", "test"))
+    chosen_by = {f"val of {stage}, which chose its weights": set(val.frame["group"])}
+    for earlier, earlier_filter in started_from.items():
+        known = manifest.admitted(earlier_filter, key=f"{earlier}.filter")
+        reason = f"val of {earlier}, which chose the weights that {stage} started from"
+        chosen_by[reason] = set(known.loc[known["split"] == "val", "group"])
+    places = {"test": test}
+    for name, gate in manifest.gates.items():
+        kept = KeptRows(gate)
+        for val_rows, groups in chosen_by.items():
+            among = np.asarray(kept.frame["group"].isin(groups))
+            kept = kept.without(among, reason=f"the row or a copy of it is in {val_rows}")
+        places[f"gate:{name}"] = kept
+    return StageRows(val, places, frozenset(admitted["id"]))
+
+
 def _earlier_cards(
     teacher: PublishedTeacher, *, models: Path, manifest: ManifestFolder
 ) -> Iterator[TeacherCard]:
     """Read the cards of the weights that a teacher started from, the nearest first."""
     stage, start = teacher.stage, teacher.started_from
     while start is not None:
+        shown = f"models/{stage}/{teacher.name}/teacher.json: started_from"
+        remedy = f"run `dvc repro {stage}@{teacher.name}`"
         if start.stage not in STAGES[: STAGES.index(stage)]:
             raise UserError(
-                f"models/{stage}/{teacher.name}/teacher.json: started_from.stage: expected a "
-                f"stage before {stage}, got {start.stage}; run `dvc repro {stage}@{teacher.name}`"
+                f"{shown}.stage: expected a stage before {stage}, got {start.stage}; {remedy}"
             )
         card = read_checked_card(models / start.stage / teacher.name, manifest=manifest)
         if card.weights_sha256 != start.weights_sha256:
             raise UserError(
-                f"models/{stage}/{teacher.name}/teacher.json: started_from: expected the weights "
-                f"of models/{start.stage}/{teacher.name}, {card.weights_sha256[:12]}…, got "
-                f"{start.weights_sha256[:12]}…; run `dvc repro {stage}@{teacher.name}`"
+                f"{shown}: expected the weights of models/{start.stage}/{teacher.name}, "
+                f"{card.weights_sha256[:12]}…, got {start.weights_sha256[:12]}…; {remedy}"
             )
         yield card
         stage, start = start.stage, card.started_from
@@ -146,9 +141,9 @@ class Past:
     `unknown` says why nothing is known of some weights; empty if all is known.
     """
 
-    trained: KnownPictures
-    val: KnownPictures
-    unknown: str
+    trained: KnownPictures = KnownPictures()
+    val: KnownPictures = KnownPictures()
+    unknown: str = ""
 
 
 def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: ManifestFolder) -> Past:
@@ -158,36 +153,30 @@ def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: Manifest
     pass those of an earlier stage through) have the past of them all.
     """
     cards = defaultdict(list)
-    for path in sorted(path for stage in STAGES for path in models.glob(f"{stage}/*/{CARD_FILE}")):
-        card = read_card(path.parent)
-        cards[card.weights_sha256].append(card)
-    wanted, known = list(weights_sha256), set()
-    chosen = []
+    for stage in STAGES:
+        for path in sorted(models.glob(f"{stage}/*/{CARD_FILE}")):
+            card = read_card(path.parent)
+            cards[card.weights_sha256].append(card)
+    wanted, known, groups = list(weights_sha256), set(), {"train": set[str](), "val": set[str]()}
     while wanted:
         weights = wanted.pop()
         if weights in known:
             continue
         known.add(weights)
         if weights not in cards:
-            reason = f"no teacher below {models.name}/ has the weights {weights[:12]}…"
-            return Past(KnownPictures(), KnownPictures(), reason)
+            return Past(unknown=f"no teacher below {models.name}/ has the weights {weights[:12]}…")
         for card in cards[weights]:
+            shown, key = f"{card.stage}/{card.teacher}", f"{card.stage}.filter"
             if card.manifest_sha256 != manifest.sha256:
-                reason = f"{card.stage}/{card.teacher} was trained on another manifest than the one"
-                return Past(KnownPictures(), KnownPictures(), f"{reason} at hand")
+                return Past(unknown=f"{shown} was trained on another manifest than the one at hand")
             if card.started_from is not None:
                 wanted.append(card.started_from.weights_sha256)
             # Training was thinned by `max_per_class`, val was not.
-            key, groups = f"{card.stage}.filter", manifest.source_groups
-            thinned = select(manifest.rows, card.filter, key=key, source_groups=groups)
+            sources = manifest.source_groups
+            thinned = select(manifest.rows, card.filter, key=key, source_groups=sources)
             whole = manifest.admitted(card.filter, key=key)
-            chosen += [thinned[thinned["split"] == "train"], whole[whole["split"] == "val"]]
-    rows = pd.concat(chosen)
-    trained, val = (_pictures(rows[rows["split"] == split], manifest) for split in ("train", "val"))
-    return Past(trained, val, "")
-
-
-def _pictures(rows: pd.DataFrame, manifest: ManifestFolder) -> KnownPictures:
-    """Gather the rows and all that share a group with them."""
-    whole = manifest.rows[manifest.rows["group"].isin(set(rows["group"]))]
-    return KnownPictures(frozenset(whole["id"]), frozenset(whole["sha256"]))
+            groups["train"].update(thinned.loc[thinned["split"] == "train", "group"])
+            groups["val"].update(whole.loc[whole["split"] == "val", "group"])
+    rows = [manifest.rows[manifest.rows["group"].isin(chosen)] for chosen in groups.values()]
+    trained, val = (KnownPictures(frozenset(r["id"]), frozenset(r["sha256"])) for r in rows)
+    return Past(trained, val)

@@ -4,17 +4,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from stages.calibrating.calibration import Resampling, resampling_of
-from stages.calibrating.calibration_file import (
-    ORDER,
-    CalibrationFile,
-    StageChoice,
-    stage_models_file,
-)
+from stages.calibrating.calibration import Resampling
+from stages.calibrating.calibration_file import ORDER, CalibrationFile, StageModels, StageName
 from stages.calibrating.predictions import (
     FUSED_NAMES,
     FittedModel,
@@ -44,8 +39,6 @@ from stages.calibrating.verdict import (
 from stages.config import CLASSES, Calibrate
 from stages.records.folder import ManifestFolder
 from stages.scoring.temperature import HIGHEST, LOWEST
-
-_HEADLINE = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
 
 logger = logging.getLogger(__name__)
 
@@ -78,43 +71,43 @@ def study(
         UserError: if rows are missing, filters differ within a stage, or a teacher started
             from weights that its folder in `models_folder` does not hold.
     """
-    resampling = resampling_of(settings, seed=seed)
-    rows = {
-        stage: rows_of(teachers[stage], models=models_folder, manifest=manifest) for stage in STAGES
-    }
-    models = {
-        (stage, model.name): model
-        for stage in STAGES
-        for model in stage_models(teachers[stage], weights=settings.weights)
-    }
-    fitted = {
-        key: fit_model(model, val=rows[model.stage].val, resampling=resampling)
-        for key, model in models.items()
-    }
-    hidden = set(FUSED_NAMES.values()) - {FUSED_NAMES[settings.fusion]}
-    reported = {
-        key: report_model(entry, rows=rows[entry.model.stage], resampling=resampling)
-        for key, entry in fitted.items()
-        if entry.model.name not in hidden
-    }
-    scores = [
-        {"stage": entry.model.stage, "model": entry.model.name}
-        | row
-        | {"weights_sha256": entry.model.weights_sha256}
-        for key, entry in fitted.items()
-        for row in model_rows(
-            entry, reported.get(key, {}), rows=rows[entry.model.stage], resampling=resampling
-        )
-    ]
-    paired = paired_table(_paired_rows(fitted, reported, rows=rows, resampling=resampling))
-    fused = FUSED_NAMES[settings.fusion]
-    verdict = decide(paired, asked=settings.stage, model=fused)
+    resampling, fused_model = Resampling(settings, seed), FUSED_NAMES[settings.fusion]
+    hidden = set(FUSED_NAMES.values()) - {fused_model}
+    rows, fitted, reported = {}, {}, {}
+    for stage in STAGES:
+        rows[stage] = rows_of(teachers[stage], models=models_folder, manifest=manifest)
+    for stage in STAGES:
+        for model in stage_models(teachers[stage], weights=settings.weights):
+            entry = fit_model(model, val=rows[stage].val, resampling=resampling)
+            fitted[stage, model.name] = entry
+            if model.name not in hidden:
+                places = report_model(entry, rows=rows[stage], resampling=resampling)
+                reported[stage, model.name] = places
+    scores: list[Row] = []
+    for (stage, name), entry in fitted.items():
+        about = {"stage": stage, "model": name, "weights_sha256": entry.model.weights_sha256}
+        places = reported.get((stage, name), {})
+        made = model_rows(entry, places, rows=rows[stage], resampling=resampling)
+        scores += [about | row for row in made]
+    paired: list[Row] = []
+    first, second = STAGES
+    for stage, name in reported:
+        if stage == first:
+            pair = (fitted[first, name].model, fitted[second, name].model)
+            paired += stage_gain_rows(*pair, rows=rows, resampling=resampling)
+    for (stage, name), places in reported.items():
+        entry, headline = fitted[stage, name], next(iter(places.values()))
+        paired += teacher_gain_rows(entry, headline, rows=rows[stage], resampling=resampling)
+    for entry in fitted.values():
+        paired += bias_rows(entry, resampling=resampling)
+    differences = paired_table(paired)
+    stage, verdict = decide(differences, asked=settings.stage, model=fused_model)
     calibration = CalibrationFile(
-        stage=verdict.stage,
+        stage=cast(StageName, stage),
         stage_asked=settings.stage,
-        verdict=StageChoice(says=verdict.says, gain_is_real=verdict.gain_is_real),
+        verdict=verdict,
         fusion=settings.fusion,
-        fused_model=fused,
+        fused_model=fused_model,
         report=settings.report,
         classes=CLASSES,
         manifest_sha256=manifest.sha256,
@@ -124,11 +117,11 @@ def study(
         bins=settings.bins,
         bootstrap_samples=settings.bootstrap_samples,
         stages={
-            stage: stage_models_file(entry for key, entry in fitted.items() if key[0] == stage)
+            stage: StageModels(models={k[1]: e.fit for k, e in fitted.items() if k[0] == stage})
             for stage in STAGES
         },
     )
-    return Study(calibration, score_table(scores), paired, reported)
+    return Study(calibration, score_table(scores), differences, reported)
 
 
 def model_rows(
@@ -163,55 +156,35 @@ def headline_metrics(results: Study) -> dict[str, Any]:
     """Choose the few numbers of metrics/teachers.json, rounded to six digits."""
     calibration, fused = results.calibration, results.calibration.fused_model
     metrics: dict[str, Any] = {"taken": calibration.stage, "model": fused}
-    whole = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
+
+    def values_of(table: pd.DataFrame, *names: str) -> dict[str, float]:
+        return {name: round(number(table, name).value, DIGITS) for name in names}
+
     for stage, models in calibration.stages.items():
         metrics[stage] = {}
         for name in calibration.shown:
-            scores = pick(results.scores, stage=stage, model=name, **whole)
+            about = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
+            scores = pick(results.scores, stage=stage, model=name, **about)
             in_domain = pick(scores, rows=calibration.headline_rows)
-            n = number(in_domain, "classes").n
-            values: dict[str, Any] = {"n": n}
-            values |= {metric: _value(in_domain, metric) for metric in _HEADLINE if n}
+            values: dict[str, Any] = {"n": number(in_domain, "classes").n}
+            if values["n"]:
+                values |= values_of(in_domain, "accuracy", "macro_f1", "nll", "ece", "ece_floor")
             values["temperature"] = round(models.models[name].temperature, DIGITS)
             if name == fused:
-                gates = pick(scores[scores["rows"].str.startswith("gate:")], metric="macro_f1")
+                gates = scores[scores["rows"].str.startswith("gate:")].groupby("rows", sort=False)
                 values["gates"] = {
-                    place.removeprefix("gate:"): {"macro_f1": round(value, DIGITS)}
-                    for place, value in zip(gates["rows"], gates["value"], strict=True)
+                    str(place).removeprefix("gate:"): values_of(gate, "macro_f1")
+                    for place, gate in gates
+                    if number(gate, "classes").n
                 }
             metrics[stage][name] = values
     first, second = STAGES
     gains = pick(results.paired, what=STAGE_GAIN, model=fused, by="all")
     metrics[f"{second}_vs_{first}"] = {
         fused: {
-            place: {metric: _value(rows, metric) for metric in DIFFERENCES}
+            place: values_of(rows, *DIFFERENCES)
             for place in dict.fromkeys(("val", calibration.headline_rows))
             if (rows := pick(gains, rows=place))["n"].all()
         }
     }
     return metrics
-
-
-def _value(table: pd.DataFrame, metric: str) -> float:
-    return round(number(table, metric).value, DIGITS)
-
-
-def _paired_rows(
-    fitted: Mapping[tuple[str, str], FittedModel],
-    reported: Mapping[tuple[str, str], Mapping[str, Predictions]],
-    *,
-    rows: Mapping[str, StageRows],
-    resampling: Resampling,
-) -> Iterator[Row]:
-    first, second = STAGES
-    for stage, name in reported:
-        if stage == first:
-            pair = (fitted[first, name].model, fitted[second, name].model)
-            yield from stage_gain_rows(*pair, rows=rows, resampling=resampling)
-    for (stage, name), places in reported.items():
-        headline = next(iter(places.values()))
-        yield from teacher_gain_rows(
-            fitted[stage, name], headline, rows=rows[stage], resampling=resampling
-        )
-    for entry in fitted.values():
-        yield from bias_rows(entry, resampling=resampling)
