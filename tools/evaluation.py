@@ -20,10 +20,9 @@ from stages.calibrating.predictions import (
     report_model,
     single,
 )
-from stages.calibrating.published import read_teacher
+from stages.calibrating.published import StageRows, find_past, read_teacher, rows_of
 from stages.calibrating.score_rows import score_rows
 from stages.calibrating.score_table import COLUMNS, DIGITS, score_table
-from stages.calibrating.stage_rows import StageRows, find_past, rows_of
 from stages.calibrating.study import model_rows
 from stages.computing.device import choose_device, choose_dtype
 from stages.config import Params, Preprocess

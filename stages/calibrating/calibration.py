@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
@@ -27,10 +28,12 @@ from stages.calibrating.scaling import (
     untried,
 )
 from stages.config import Calibrate
+from stages.records.schema import targets_of
 from stages.runtime.seed import generator
 from stages.scoring.bootstrap import Resamples, resample
 from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
 from stages.scoring.temperature import fit_temperature, one_hot, scale
+from stages.scoring.votes import shares_of
 
 Mask = npt.NDArray[np.bool_]
 Space = Literal["probabilities", "logits"]
@@ -179,37 +182,16 @@ class Calibration:
         return Probabilities(raw, scaled, scale(raw, self.votes_temperature))
 
 
-@dataclass(frozen=True)
-class Observed:
-    """Rows to fit on: members' probabilities (M, N, 7), class numbers (N,) and groups (N,).
-
-    `shares` (N, 7) are the crowd's votes, NaN in rows without.
-    """
-
-    members: Floats
-    targets: Ints
-    shares: Floats
-    groups: npt.NDArray[np.str_]
-
-    @property
-    def has_votes(self) -> Mask:
-        """Mark the rows (N,) that the crowd voted on."""
-        return ~np.isnan(self.shares[:, 0])
-
-    def only(self, mask: Mask) -> "Observed":
-        """Keep the rows of the mask (N,)."""
-        kept = (self.members[:, mask], self.targets[mask], self.shares[mask], self.groups[mask])
-        return Observed(*kept)
-
-
-def fit(observed: Observed, *, mixing: Mixing, resampling: Resampling) -> tuple[Calibration, Trial]:
-    """Fit weights, temperatures and bias on these rows and no others.
+def fit(
+    members: Floats, rows: pd.DataFrame, *, mixing: Mixing, resampling: Resampling
+) -> tuple[Calibration, Trial]:
+    """Fit weights, temperatures and bias on these manifest rows (M, N, 7) and no others.
 
     A bias stands beside the temperature if its trial by folds adopts it and all rows fit both.
     """
-    targets, groups, voted = observed.targets, observed.groups, observed.has_votes
-    weights = mixing.weights or search_weights(observed.members, targets, space=mixing.space)
-    logits = log_probabilities(fuse(observed.members, weights, space=mixing.space))
+    targets, shares, groups = targets_of(rows), shares_of(rows), rows["group"]
+    weights = mixing.weights or search_weights(members, targets, space=mixing.space)
+    logits = log_probabilities(fuse(members, weights, space=mixing.space))
     majority, votes = fit_temperature(logits, one_hot(targets)), None
     scaling = Scaling(majority.value)
     if majority.no_fit:
@@ -222,8 +204,9 @@ def fit(observed: Observed, *, mixing: Mixing, resampling: Resampling) -> tuple[
         if refined is None:
             trial = replace(trial, adopted=False, reason=NO_OPTIMUM)
         scaling = refined or scaling
-    if len(np.unique(groups[voted])) >= resampling.settings.folds:
-        votes = fit_temperature(logits[voted], observed.shares[voted])
+    voted = ~np.isnan(shares[:, 0])
+    if groups[voted].nunique() >= resampling.settings.folds:
+        votes = fit_temperature(logits[voted], shares[voted])
     calibration = Calibration(
         weights=weights,
         temperature=scaling.temperature,
@@ -237,16 +220,16 @@ def fit(observed: Observed, *, mixing: Mixing, resampling: Resampling) -> tuple[
 
 
 def crossfit(
-    observed: Observed, *, mixing: Mixing, resampling: Resampling
+    members: Floats, rows: pd.DataFrame, *, mixing: Mixing, resampling: Resampling
 ) -> tuple[Probabilities, list[Calibration]]:
     """Calibrate each fold of the rows by a fit on the other folds; return all these fits too."""
-    fold = resampling.fold_of(observed.groups)
-    result = Probabilities(*np.empty((3, *observed.members[0].shape)))
+    fold = resampling.fold_of(rows["group"])
+    result = Probabilities(*np.empty((3, *members[0].shape)))
     calibrations = []
     for held in np.unique(fold):
         out = fold == held
-        calibration, _ = fit(observed.only(~out), mixing=mixing, resampling=resampling)
-        applied = calibration.apply(observed.members[:, out])
+        calibration, _ = fit(members[:, ~out], rows[~out], mixing=mixing, resampling=resampling)
+        applied = calibration.apply(members[:, out])
         result.raw[out], result.calibrated[out] = applied.raw, applied.calibrated
         result.crowd[out] = applied.crowd
         calibrations.append(calibration)

@@ -14,9 +14,8 @@ ORDER = "fuse in `space`, then softmax(log(fused) / temperature + class_bias)"
 
 
 def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
-    low, high = ends
-    if low > high:
-        raise ValueError(f"the low end {low} is above the high end {high}")
+    if ends[0] > ends[1]:
+        raise ValueError(f"the low end {ends[0]} is above the high end {ends[1]}")
     return ends
 
 
@@ -82,15 +81,8 @@ class ModelCalibration(_Entry):
     @property
     def calibration(self) -> Calibration:
         """Return the calibration that these numbers make."""
-        return Calibration(
-            weights=tuple(member.weight for member in self.members.values()),
-            temperature=self.temperature,
-            space=self.space,
-            class_bias=self.class_bias,
-            votes_temperature=self.votes_temperature,
-            temperature_no_fit=self.temperature_no_fit,
-            votes_temperature_no_fit=self.votes_temperature_no_fit,
-        )
+        numbers = self.model_dump(include=set(Calibration.__dataclass_fields__))
+        return Calibration(tuple(m.weight for m in self.members.values()), **numbers)
 
     @property
     def weights_sha256(self) -> str:
@@ -161,13 +153,8 @@ def write_calibration(folder: Path, calibration: CalibrationFile) -> None:
 
 
 def read_calibration(folder: Path) -> CalibrationFile:
-    """Read calibration.json of a folder.
-
-    Raises:
-        UserError: if it is missing, or is not what calibrate writes.
-    """
-    shown = f"models/{folder.name}/{FILE}"
-    path = folder / FILE
+    """Read calibration.json; raise a UserError if it is missing or is not what calibrate writes."""
+    shown, path = f"models/{folder.name}/{FILE}", folder / FILE
     if not path.is_file():
         raise UserError(f"{shown}: missing; run `dvc repro calibrate`")
     try:

@@ -15,7 +15,6 @@ from stages.calibrating.calibration import (
     Calibration,
     Mask,
     Mixing,
-    Observed,
     Probabilities,
     Resampling,
     Space,
@@ -24,9 +23,8 @@ from stages.calibrating.calibration import (
     no_fits,
 )
 from stages.calibrating.calibration_file import BiasTrial, FusedMember, ModelCalibration
-from stages.calibrating.published import PublishedTeacher
+from stages.calibrating.published import KeptRows, PublishedTeacher, StageRows
 from stages.calibrating.scaling import PER_CLASS, Scaling, Trial, scaling_interval
-from stages.calibrating.stage_rows import KeptRows, StageRows
 from stages.config import CLASSES
 from stages.records.folder import MANIFEST_FILE
 from stages.records.schema import targets_of
@@ -66,10 +64,9 @@ class Model:
         """Return each teacher's raw probabilities (M, N, 7) of these rows."""
         return np.stack([softmax(teacher.logits_of(rows.frame)) for teacher in self.teachers])
 
-    def observe(self, rows: KeptRows) -> Observed:
-        """Gather what a fit needs of these rows."""
-        groups = rows.frame["group"].to_numpy(dtype=str)
-        return Observed(self.predict(rows), targets_of(rows.frame), shares_of(rows.frame), groups)
+    def fit(self, rows: KeptRows, *, resampling: Resampling) -> tuple[Calibration, Trial]:
+        """Fit the model on these rows."""
+        return fit(self.predict(rows), rows.frame, mixing=self.mixing, resampling=resampling)
 
     def seen(self, rows: KeptRows) -> Mask:
         """Mark the rows (N,) that a teacher was trained on, or on a copy of them."""
@@ -163,26 +160,26 @@ def fit_model(model: Model, *, val: KeptRows, resampling: Resampling) -> FittedM
             f"params.yaml: calibrate.folds: {settings.folds} folds need as many groups of val "
             f"rows, found {num_groups}"
         )
-    observed = model.observe(val)
-    calibration, trial = fit(observed, mixing=model.mixing, resampling=resampling)
+    calibration, trial = model.fit(val, resampling=resampling)
     held_out, folds_no_fit = predict_held_out(model, val, resampling=resampling)
-    logits = log_probabilities(calibration.apply(observed.members).raw)
+    logits = log_probabilities(calibration.apply(model.predict(val)).raw)
+    groups, shares = val.frame["group"], shares_of(val.frame)
+    voted = ~np.isnan(shares[:, 0]) & (calibration.votes_temperature is not None)
     majority = votes = None
     if not calibration.temperature_no_fit:
         majority = scaling_interval(
             logits,
-            observed.targets,
+            targets_of(val.frame),
             directions=PER_CLASS,
             scaling=Scaling(calibration.temperature, calibration.class_bias),
-            resamples=resampling.resamples(observed.groups),
+            resamples=resampling.resamples(groups),
         )
-    voted = observed.has_votes & (calibration.votes_temperature is not None)
     if calibration.votes_temperature is not None and not calibration.votes_temperature_no_fit:
         votes = temperature_interval(
             logits[voted],
-            observed.shares[voted],
+            shares[voted],
             temperature=calibration.votes_temperature,
-            resamples=resampling.resamples(observed.groups[voted]),
+            resamples=resampling.resamples(groups[voted]),
         )
     place = f"models/{model.stage}: {model.name}"
     if reason := calibration.temperature_no_fit:
@@ -191,19 +188,15 @@ def fit_model(model: Model, *, val: KeptRows, resampling: Resampling) -> FittedM
         logger.warning("%s: val by folds: %s", place, folds_no_fit)
     if reason := calibration.votes_temperature_no_fit:
         logger.warning("%s: no fit to the votes of val, temperature 1: %s", place, reason)
+    numbers = {name: value for name, value in vars(calibration).items() if name != "weights"}
     result = ModelCalibration(
         members={
             teacher.name: FusedMember(weight=weight, weights_sha256=teacher.weights_sha256)
             for teacher, weight in zip(model.teachers, calibration.weights, strict=True)
         },
-        space=calibration.space,
-        temperature=calibration.temperature,
+        **numbers,
         temperature_95=majority,
-        temperature_no_fit=calibration.temperature_no_fit,
-        class_bias=calibration.class_bias,
-        votes_temperature=calibration.votes_temperature,
         votes_temperature_95=votes,
-        votes_temperature_no_fit=calibration.votes_temperature_no_fit,
         votes_n=int(voted.sum()),
         fitted_rows=len(val.frame),
         left_out=dict(val.left_out),
@@ -257,7 +250,7 @@ def predict_held_out(
     if val.frame["group"].nunique() < resampling.settings.folds:
         return no_predictions(val, place="val", fitted_on=BY_FOLDS), ""
     probabilities, calibrations = crossfit(
-        model.observe(val), mixing=model.mixing, resampling=resampling
+        model.predict(val), val.frame, mixing=model.mixing, resampling=resampling
     )
     unknown = np.zeros(len(val.frame), dtype=bool)
     held_out = Predictions("val", BY_FOLDS, val.frame, probabilities, unknown, val.left_out)

@@ -18,7 +18,7 @@ from stages.calibrating.predictions import (
     report_model,
     stage_models,
 )
-from stages.calibrating.published import STAGES, PublishedTeacher
+from stages.calibrating.published import STAGES, PublishedTeacher, StageRows, rows_of
 from stages.calibrating.score_rows import Row, held_out_rows, score_rows
 from stages.calibrating.score_table import (
     DIGITS,
@@ -28,7 +28,6 @@ from stages.calibrating.score_table import (
     pick,
     score_table,
 )
-from stages.calibrating.stage_rows import StageRows, rows_of
 from stages.calibrating.verdict import (
     DIFFERENCES,
     bias_rows,

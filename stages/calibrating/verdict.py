@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.calibrating.calibration import Resampling, fit, no_fits
+from stages.calibrating.calibration import Resampling, no_fits
 from stages.calibrating.calibration_file import StageChoice
 from stages.calibrating.predictions import (
     FittedModel,
@@ -22,10 +22,9 @@ from stages.calibrating.predictions import (
     predict_held_out,
     predict_places,
 )
-from stages.calibrating.published import STAGES
+from stages.calibrating.published import STAGES, KeptRows, StageRows
 from stages.calibrating.score_rows import Row, interval_of, source_masks
 from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, number, pick
-from stages.calibrating.stage_rows import KeptRows, StageRows
 from stages.scoring.bootstrap import draw, paired_differences
 
 # What is compared, second minus first: above 0 in macro-F1 and below 0 in NLL speak for the second.
@@ -77,7 +76,7 @@ def teacher_gain_rows(
         rest = model.without(member)
         val = rest.unseen(rows.val)
         if resampling.settings.report == "test":
-            calibration, _ = fit(rest.observe(val), mixing=rest.mixing, resampling=resampling)
+            calibration, _ = rest.fit(val, resampling=resampling)
             test = {"test": rows.places["test"]}
             (less,) = predict_places(rest, test, calibration=calibration).values()
         else:
@@ -186,7 +185,7 @@ def _predict_shared(
             for place in ("val", *rows.places)
         }
     held_out, folds_no_fit = predict_held_out(model, val, resampling=resampling)
-    calibration, _ = fit(model.observe(val), mixing=model.mixing, resampling=resampling)
+    calibration, _ = model.fit(val, resampling=resampling)
     places = {"val": held_out} | predict_places(model, rows.places, calibration=calibration)
     notes = {place: (fitted_on, no_fits([calibration])) for place in places}
     notes["val"] = (by_folds, folds_no_fit)

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from stages.calibrating.stage_rows import find_past
+from stages.calibrating.published import find_past
 from stages.computing.device import choose_device
 from stages.config import Export, Machine, Preprocess
 from stages.faces.decode import Image, decode

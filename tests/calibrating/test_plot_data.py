@@ -3,7 +3,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from stages.calibrating.plot_data import TRAINING_COLUMNS, source_rows, write_plot_data
+from stages.calibrating.plot_data import source_rows, write_plot_data
 from stages.calibrating.score_table import number
 from stages.scoring.metrics import expected_calibration_error
 
@@ -11,7 +11,8 @@ MODEL = ("stageA", "RN18")
 
 
 @pytest.fixture(scope="module")
-def folder(studied, read, tmp_path_factory):
+def plots(studied, read, tmp_path_factory):
+    """Tables of one model, read again by kind, beside a teacher that has no epochs."""
     folder = tmp_path_factory.mktemp("plots")
     teacher = read[1]["stageA"][0]
     silent = dataclasses.replace(teacher, stage="stageB", history=[])
@@ -22,7 +23,11 @@ def folder(studied, read, tmp_path_factory):
         scores=studied.scores,
         bins=15,
     )
-    return folder
+    assert (
+        "nan" in (folder / "training/stageA_RN18.csv").read_text()
+    )  # Vega draws an empty cell as 0
+    assert not (folder / "training/stageB_RN18.csv").exists()
+    return {path.parent.name: pd.read_csv(path) for path in folder.rglob("stageA*.csv")}
 
 
 @pytest.fixture
@@ -30,21 +35,15 @@ def headline(studied):
     return studied.reported[MODEL]["test"].unseen
 
 
-def test_one_file_a_model_and_none_for_a_teacher_without_epochs(folder):
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.csv"))
-    kinds = ("confusion", "mistakes", "reliability", "risk_coverage", "training")
-    expected = [f"{kind}/stageA_RN18.csv" for kind in kinds]
-    assert files == sorted([*expected, "sources/stageA.csv", "sources/stageB.csv"])
-
-
-def test_reliability_rows_have_counts_and_intervals_and_no_empty_bin(folder, headline):
-    table = pd.read_csv(folder / "reliability/stageA_RN18.csv")
-    n = len(headline.rows)
+def test_reliability_rows_have_counts_and_intervals_and_no_empty_bin(plots, headline):
+    table, n = plots["reliability"], len(headline.rows)
     assert table.groupby("probabilities")["count"].sum().to_dict() == {"raw": n, "scaled": n}
     assert (table["count"] > 0).all()
-    assert (table["accuracy_low"] <= table["accuracy"]).all()
-    assert (table["accuracy"] <= table["accuracy_high"]).all()
-    assert ((table["low"] <= table["confidence"]) & (table["confidence"] <= table["high"])).all()
+    for low, value, high in (
+        ("accuracy_low", "accuracy", "accuracy_high"),
+        ("low", "confidence", "high"),
+    ):
+        assert ((table[low] <= table[value]) & (table[value] <= table[high])).all()
     scaled = table[table["probabilities"] == "scaled"]
     gap = ((scaled["accuracy"] - scaled["confidence"]).abs() * scaled["count"]).sum() / n
     probabilities = headline.probabilities.calibrated
@@ -52,46 +51,31 @@ def test_reliability_rows_have_counts_and_intervals_and_no_empty_bin(folder, hea
     assert gap == pytest.approx(ece, abs=1e-5)
 
 
-def test_mistakes_are_the_misread_faces_and_the_most_confident_come_first(folder, headline):
-    table = pd.read_csv(folder / "mistakes/stageA_RN18.csv")
-    faces = pd.read_csv(folder / "confusion/stageA_RN18.csv")
+def test_mistakes_are_the_misread_faces_and_the_most_confident_come_first(plots, headline):
+    faces, table = plots["confusion"], plots["mistakes"]
     assert faces["actual"].tolist() == headline.rows["label"].tolist()
-    assert len(table) == (faces["actual"] != faces["predicted"]).sum() > 0
-    rows = headline.rows.set_index("id")
-    assert table["actual"].tolist() == rows.loc[table["id"], "label"].tolist()
-    assert (table["actual"] != table["predicted"]).all()
+    wrong = headline.rows["id"][(faces["actual"] != faces["predicted"]).to_numpy()]
+    assert set(table["id"]) == set(wrong)
     assert table["confidence"].is_monotonic_decreasing
 
 
-def test_sources_and_gates_stand_with_the_intervals_of_the_scores(studied, folder):
-    scores = studied.scores[(studied.scores["stage"] == "stageA")]
-    scores = scores[scores["model"] == "RN18"]
-    table = pd.read_csv(folder / "sources/stageA.csv").set_index(["source", "metric"])
-    assert set(table.index.unique("source")) == {"ferplus", "rafdb_basic", "gate gate"}
-    places = {name: {"rows": "test", "by": "source", "part": name} for name in SOURCES}
-    places["gate gate"] = {"rows": "gate:gate", "by": "all", "probabilities": "calibrated"}
+def test_sources_and_gates_stand_with_the_intervals_of_the_scores(plots, studied):
+    scores = studied.scores.query("stage == 'stageA' and model == 'RN18'")
+    table = plots["sources"].set_index(["source", "metric"])
+    places = {"gate gate": {"rows": "gate:gate", "by": "all", "probabilities": "calibrated"}}
+    for name in ("ferplus", "rafdb_basic"):
+        places[name] = {"rows": "test", "by": "source", "part": name}
+    assert set(table.index.unique("source")) == set(places)
     for source, place in places.items():
         for metric in ("accuracy", "macro_f1"):
-            expected = number(scores, metric, **place)
             row = table.loc[(source, metric), ["value", "low", "high", "n"]]
-            assert row.tolist() == pytest.approx(list(expected), abs=1e-6)
+            assert row.tolist() == pytest.approx([*number(scores, metric, **place)], abs=1e-6)
     assert set(table["classes"]) == {7}
+    is_gate = scores["rows"].str.startswith("gate:")
+    empty = scores[~is_gate | (scores["metric"] == "classes") & (scores["by"] == "all")]
+    assert set(source_rows(empty)["source"]) == {"ferplus", "rafdb_basic"}
 
 
-SOURCES = ("ferplus", "rafdb_basic")
-
-
-def test_a_gate_without_rows_is_not_drawn(studied):
-    scores = studied.scores[studied.scores["model"] == "B3"]
-    gate = scores["rows"].str.startswith("gate:")
-    empty = scores[~gate | ((scores["metric"] == "classes") & (scores["by"] == "all"))]
-    assert set(source_rows(empty[empty["stage"] == "stageA"])["source"]) == set(SOURCES)
-
-
-def test_training_curve_has_a_row_an_epoch(folder):
-    table = pd.read_csv(folder / "training/stageA_RN18.csv")
-    assert tuple(table.columns) == TRAINING_COLUMNS
-    assert table["epoch"].tolist() == list(range(6))
-    # Vega reads an empty cell as the number 0.
-    assert ",," not in (folder / "training/stageA_RN18.csv").read_text()
-    assert table["val_macro_f1"].notna().tolist() == [False, True, False, True, False, True]
+def test_training_curve_has_a_row_an_epoch(plots):
+    assert plots["training"]["epoch"].tolist() == list(range(6))
+    assert plots["training"]["val_macro_f1"].notna().tolist() == [False, True] * 3
