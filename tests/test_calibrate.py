@@ -12,7 +12,6 @@ from stages import calibrate
 from stages.calibrating.calibration_file import read_calibration
 from stages.calibrating.score_table import pick, read_paired, read_scores
 from stages.records.schema import targets_of
-from stages.scoring.metrics import score, softmax
 from tests.calibrating.run_folder import LOGITS, TRUE_T, build_run_folder, set_calibrate
 from tools import evaluate
 
@@ -79,19 +78,6 @@ def test_incident_N5_known_temperature_and_the_weights_it_belongs_to(done):
     assert (calibration.stage, calibration.stage_asked) == ("stageA", "auto")
     says = calibration.verdict.says
     assert says.startswith("stageA is taken: the gain of stageB is not real on val.")
-
-
-def test_numbers_are_those_of_the_test_rows_at_the_temperature_of_calibration_json(done):
-    rows = pd.read_csv(done / "manifests/classification_manifest.csv")
-    test = rows.query("split == 'test' and source != 'expw_lq'")
-    logits = pd.read_parquet(done / "models/stageA/B3/logits.parquet").set_index("id")
-    temperature = read_calibration(done / CALIBRATED).stages["stageA"].models["B3"].temperature
-    scaled = softmax(logits.loc[test["id"], LOGITS].to_numpy() / temperature)
-    expected = score(scaled, targets_of(test), bins=15)
-    metrics = _json(done / "metrics/teachers.json")
-    assert (metrics["taken"], metrics["model"]) == ("stageA", "fused_fixed")
-    for name in ("accuracy", "macro_f1", "nll", "ece"):
-        assert metrics["stageA"]["B3"][name] == pytest.approx(expected[name], abs=2e-6)
 
 
 def test_crossfit_serves_a_manifest_without_test_rows(tmp_path, monkeypatch, capsys):

@@ -20,7 +20,7 @@ from stages.calibrating.predictions import (
     report_model,
     single,
 )
-from stages.calibrating.published import StageRows, find_past, read_teacher, rows_of
+from stages.calibrating.published import StageRows, find_past, mark_known, read_teacher, rows_of
 from stages.calibrating.score_rows import score_rows
 from stages.calibrating.score_table import COLUMNS, DIGITS, score_table
 from stages.calibrating.study import model_rows
@@ -210,8 +210,8 @@ def _score_file(
     """Score the rows of a file that the weights do not know, and count those that they do."""
     manifest = read_folder(Path("manifests"))
     past = find_past(weights.split("+"), models=Path("models"), manifest=manifest)
-    trained = past.trained.among(rows)
-    chosen_by = past.val.among(rows) & ~trained
+    trained = mark_known(rows, past.trained)
+    chosen_by = mark_known(rows, past.val) & ~trained
     left_out = {TRAINED_ON: int(trained.sum()), IN_VAL: int(chosen_by.sum())}
     if past.unknown:
         left_out = {}

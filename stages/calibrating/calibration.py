@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from stages.calibrating.published import Mask
 from stages.calibrating.scaling import (
     NO_BIAS,
     NO_OPTIMUM,
@@ -35,7 +35,6 @@ from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
 from stages.scoring.temperature import fit_temperature, one_hot, scale
 from stages.scoring.votes import shares_of
 
-Mask = npt.NDArray[np.bool_]
 Space = Literal["probabilities", "logits"]
 Weights = tuple[float, ...]
 
@@ -212,9 +211,9 @@ def fit(
         temperature=scaling.temperature,
         space=mixing.space,
         class_bias=scaling.class_bias,
-        votes_temperature=votes and votes.value,
+        votes_temperature=votes.value if votes else None,
         temperature_no_fit=majority.no_fit,
-        votes_temperature_no_fit=votes and votes.no_fit,
+        votes_temperature_no_fit=votes.no_fit if votes else None,
     )
     return calibration, trial
 

@@ -6,14 +6,13 @@ are calibrated by other folds, and on gate rows.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from stages.calibrating.calibration import (
     Calibration,
-    Mask,
     Mixing,
     Probabilities,
     Resampling,
@@ -23,7 +22,7 @@ from stages.calibrating.calibration import (
     no_fits,
 )
 from stages.calibrating.calibration_file import BiasTrial, FusedMember, ModelCalibration
-from stages.calibrating.published import KeptRows, PublishedTeacher, StageRows
+from stages.calibrating.published import KeptRows, Mask, PublishedTeacher, StageRows
 from stages.calibrating.scaling import PER_CLASS, Scaling, Trial, scaling_interval
 from stages.config import CLASSES
 from stages.records.folder import MANIFEST_FILE
@@ -33,13 +32,8 @@ from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
 from stages.scoring.temperature import temperature_interval
 from stages.scoring.votes import shares_of
 
-# `calibrate.fusion` -> the name of the model.
-FUSED_NAMES = {
-    "fixed": "fused_fixed",
-    "searched": "fused_searched",
-    "fixed_logits": "fused_fixed_logits",
-    "searched_logits": "fused_searched_logits",
-}
+# Kinds of `calibrate.fusion`; the model is called `fused_<kind>`.
+FUSIONS = ("fixed", "searched", "fixed_logits", "searched_logits")
 TRAINED_ON = "the row or a copy of it was trained on"
 BY_FOLDS = "val by folds"
 
@@ -70,7 +64,8 @@ class Model:
 
     def seen(self, rows: KeptRows) -> Mask:
         """Mark the rows (N,) that a teacher was trained on, or on a copy of them."""
-        return np.any([teacher.seen(rows.frame) for teacher in self.teachers], axis=0)
+        by_teacher = np.stack([teacher.seen(rows.frame) for teacher in self.teachers])
+        return np.asarray(by_teacher.any(axis=0))
 
     def unseen(self, rows: KeptRows) -> KeptRows:
         """Keep the rows that no teacher was trained on."""
@@ -93,10 +88,10 @@ def stage_models(
     """Make the models of a stage: its teachers, then all fusions of them."""
     models = [single(teacher) for teacher in teachers]
     fixed = tuple(weights[teacher.name] for teacher in teachers)
-    for kind, name in FUSED_NAMES.items():
+    for kind in FUSIONS:
         space: Space = "logits" if kind.endswith("_logits") else "probabilities"
         mixing = Mixing(fixed if kind.startswith("fixed") else None, space)
-        models.append(Model(teachers[0].stage, name, tuple(teachers), mixing))
+        models.append(Model(teachers[0].stage, f"fused_{kind}", tuple(teachers), mixing))
     return models
 
 
@@ -127,9 +122,8 @@ class Predictions:
 
     def only(self, mask: Mask) -> "Predictions":
         """Keep the rows of the mask (N,)."""
-        probabilities, known = self.probabilities.only(mask), self.known[mask]
-        rows = self.rows[mask]
-        return Predictions(self.place, self.fitted_on, rows, probabilities, known, self.left_out)
+        kept, known = self.probabilities.only(mask), self.known[mask]
+        return replace(self, rows=self.rows[mask], probabilities=kept, known=known)
 
 
 @dataclass(frozen=True)

@@ -227,31 +227,24 @@ def _earlier_cards(
 
 
 @dataclass(frozen=True)
-class KnownPictures:
-    """Rows by id, and the pictures of their groups by the hash of their pixels."""
-
-    ids: frozenset[str] = frozenset()
-    sha256: frozenset[str] = frozenset()
-
-    def among(self, rows: pd.DataFrame) -> Mask:
-        """Mark the rows (N,) that are here, or a copy of them.
-
-        In a table of another manifest a copy is a picture with the same pixels as one here.
-        """
-        known = rows["id"].isin(self.ids) | rows["sha256"].isin(self.sha256)
-        return np.asarray(known, dtype=np.bool_)
-
-
-@dataclass(frozen=True)
 class Past:
-    """KnownPictures that weights learnt from, and the val rows that chose and calibrated them.
+    """Manifest rows that weights learnt from, and val rows that chose and calibrated them.
 
-    `unknown` says why nothing is known of some weights; empty if all is known.
+    With each row stand all that share its group. `unknown` says why nothing is known of some
+    weights; empty if all is known.
     """
 
-    trained: KnownPictures = KnownPictures()
-    val: KnownPictures = KnownPictures()
+    trained: pd.DataFrame
+    val: pd.DataFrame
     unknown: str = ""
+
+
+def mark_known(rows: pd.DataFrame, known: pd.DataFrame) -> Mask:
+    """Mark the rows (N,) that are among the known rows, or a copy of them.
+
+    In a table of another manifest a copy is a picture with the same pixels.
+    """
+    return np.asarray(rows["id"].isin(known["id"]) | rows["sha256"].isin(known["sha256"]))
 
 
 def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: ManifestFolder) -> Past:
@@ -265,26 +258,28 @@ def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: Manifest
         for path in sorted(models.glob(f"{stage}/*/{CARD_FILE}")):
             card = read_card(path.parent)
             cards[card.weights_sha256].append(card)
-    wanted, known, groups = list(weights_sha256), set(), {"train": set[str](), "val": set[str]()}
+    nothing, groups = manifest.rows[:0], {"train": set[str](), "val": set[str]()}
+    wanted, known = list(weights_sha256), set()
     while wanted:
         weights = wanted.pop()
         if weights in known:
             continue
         known.add(weights)
         if weights not in cards:
-            return Past(unknown=f"no teacher below {models.name}/ has the weights {weights[:12]}…")
+            reason = f"no teacher below {models.name}/ has the weights {weights[:12]}…"
+            return Past(nothing, nothing, reason)
         for card in cards[weights]:
-            shown, key = f"{card.stage}/{card.teacher}", f"{card.stage}.filter"
             if card.manifest_sha256 != manifest.sha256:
-                return Past(unknown=f"{shown} was trained on another manifest than the one at hand")
+                reason = f"{card.stage}/{card.teacher} was trained on another manifest than the one"
+                return Past(nothing, nothing, f"{reason} at hand")
             if card.started_from is not None:
                 wanted.append(card.started_from.weights_sha256)
             # Training was thinned by `max_per_class`, val was not.
-            sources = manifest.source_groups
+            key, sources = f"{card.stage}.filter", manifest.source_groups
             thinned = select(manifest.rows, card.filter, key=key, source_groups=sources)
             whole = manifest.admitted(card.filter, key=key)
-            groups["train"].update(thinned.loc[thinned["split"] == "train", "group"])
-            groups["val"].update(whole.loc[whole["split"] == "val", "group"])
-    rows = [manifest.rows[manifest.rows["group"].isin(chosen)] for chosen in groups.values()]
-    trained, val = (KnownPictures(frozenset(r["id"]), frozenset(r["sha256"])) for r in rows)
+            for split, rows in (("train", thinned), ("val", whole)):
+                groups[split].update(rows.loc[rows["split"] == split, "group"])
+    group = manifest.rows["group"]
+    trained, val = (manifest.rows[group.isin(groups[split])] for split in ("train", "val"))
     return Past(trained, val)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.calibrating.calibration import Mask, Resampling
+from stages.calibrating.calibration import Resampling
 from stages.calibrating.predictions import Predictions
+from stages.calibrating.published import Mask
 from stages.calibrating.score_table import CHOOSING
 from stages.config import CLASSES
 from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates

@@ -136,7 +136,9 @@ def _schema(columns: Iterable[str]) -> pa.DataFrameSchema:
     return pa.DataFrameSchema(cells, checks=[missing, ordered], strict=True, unique=key)
 
 
-_SCHEMAS = {columns: _schema(columns) for columns in (COLUMNS, PAIRED_COLUMNS)}
+_SCHEMAS: dict[tuple[str, ...], pa.DataFrameSchema] = {
+    columns: _schema(columns) for columns in (COLUMNS, PAIRED_COLUMNS)
+}
 
 
 def _check_cells(table: pd.DataFrame) -> pd.DataFrame:

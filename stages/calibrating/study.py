@@ -11,7 +11,7 @@ import pandas as pd
 from stages.calibrating.calibration import Resampling
 from stages.calibrating.calibration_file import ORDER, CalibrationFile, StageModels, StageName
 from stages.calibrating.predictions import (
-    FUSED_NAMES,
+    FUSIONS,
     FittedModel,
     Predictions,
     fit_model,
@@ -38,6 +38,8 @@ from stages.calibrating.verdict import (
 from stages.config import CLASSES, Calibrate
 from stages.records.folder import ManifestFolder
 from stages.scoring.temperature import HIGHEST, LOWEST
+
+_HEADLINE = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +72,8 @@ def study(
         UserError: if rows are missing, filters differ within a stage, or a teacher started
             from weights that its folder in `models_folder` does not hold.
     """
-    resampling, fused_model = Resampling(settings, seed), FUSED_NAMES[settings.fusion]
-    hidden = set(FUSED_NAMES.values()) - {fused_model}
+    resampling, fused_model = Resampling(settings, seed), f"fused_{settings.fusion}"
+    hidden = {f"fused_{kind}" for kind in FUSIONS} - {fused_model}
     rows, fitted, reported = {}, {}, {}
     for stage in STAGES:
         rows[stage] = rows_of(teachers[stage], models=models_folder, manifest=manifest)
@@ -88,39 +90,44 @@ def study(
         places = reported.get((stage, name), {})
         made = model_rows(entry, places, rows=rows[stage], resampling=resampling)
         scores += [about | row for row in made]
-    paired: list[Row] = []
-    first, second = STAGES
-    for stage, name in reported:
-        if stage == first:
-            pair = (fitted[first, name].model, fitted[second, name].model)
-            paired += stage_gain_rows(*pair, rows=rows, resampling=resampling)
-    for (stage, name), places in reported.items():
-        entry, headline = fitted[stage, name], next(iter(places.values()))
-        paired += teacher_gain_rows(entry, headline, rows=rows[stage], resampling=resampling)
-    for entry in fitted.values():
-        paired += bias_rows(entry, resampling=resampling)
-    differences = paired_table(paired)
-    stage, verdict = decide(differences, asked=settings.stage, model=fused_model)
+    paired = paired_table(_paired_rows(fitted, reported, rows=rows, resampling=resampling))
+    taken, verdict = decide(paired, asked=settings.stage, model=fused_model)
     calibration = CalibrationFile(
-        stage=cast(StageName, stage),
+        stage=cast(StageName, taken),
         stage_asked=settings.stage,
         verdict=verdict,
-        fusion=settings.fusion,
         fused_model=fused_model,
-        report=settings.report,
         classes=CLASSES,
         manifest_sha256=manifest.sha256,
         fitted_on="val",
         order=ORDER,
         temperature_range=(LOWEST, HIGHEST),
-        bins=settings.bins,
-        bootstrap_samples=settings.bootstrap_samples,
+        **settings.model_dump(include={"fusion", "report", "bins", "bootstrap_samples"}),
         stages={
             stage: StageModels(models={k[1]: e.fit for k, e in fitted.items() if k[0] == stage})
             for stage in STAGES
         },
     )
-    return Study(calibration, score_table(scores), differences, reported)
+    return Study(calibration, score_table(scores), paired, reported)
+
+
+def _paired_rows(
+    fitted: Mapping[tuple[str, str], FittedModel],
+    reported: Mapping[tuple[str, str], Mapping[str, Predictions]],
+    *,
+    rows: Mapping[str, StageRows],
+    resampling: Resampling,
+) -> Iterator[Row]:
+    first, second = STAGES
+    for stage, name in reported:
+        if stage == first:
+            pair = (fitted[first, name].model, fitted[second, name].model)
+            yield from stage_gain_rows(*pair, rows=rows, resampling=resampling)
+    for (stage, name), places in reported.items():
+        entry, headline = fitted[stage, name], next(iter(places.values()))
+        yield from teacher_gain_rows(entry, headline, rows=rows[stage], resampling=resampling)
+    for entry in fitted.values():
+        yield from bias_rows(entry, resampling=resampling)
 
 
 def model_rows(
@@ -154,36 +161,34 @@ def model_rows(
 def headline_metrics(results: Study) -> dict[str, Any]:
     """Choose the few numbers of metrics/teachers.json, rounded to six digits."""
     calibration, fused = results.calibration, results.calibration.fused_model
+    about = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
+    scores = pick(results.scores, **about).set_index(["stage", "model", "rows", "metric"])
+    values = scores["value"].round(DIGITS).to_dict()
+    in_domain = calibration.headline_rows
+    gates = [rows for rows in scores.index.unique("rows") if rows.startswith("gate:")]
     metrics: dict[str, Any] = {"taken": calibration.stage, "model": fused}
-
-    def values_of(table: pd.DataFrame, *names: str) -> dict[str, float]:
-        return {name: round(number(table, name).value, DIGITS) for name in names}
-
-    for stage, models in calibration.stages.items():
+    for stage, fitted in calibration.stages.items():
         metrics[stage] = {}
         for name in calibration.shown:
-            about = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
-            scores = pick(results.scores, stage=stage, model=name, **about)
-            in_domain = pick(scores, rows=calibration.headline_rows)
-            values: dict[str, Any] = {"n": number(in_domain, "classes").n}
-            if values["n"]:
-                values |= values_of(in_domain, "accuracy", "macro_f1", "nll", "ece", "ece_floor")
-            values["temperature"] = round(models.models[name].temperature, DIGITS)
-            if name == fused:
-                gates = scores[scores["rows"].str.startswith("gate:")].groupby("rows", sort=False)
-                values["gates"] = {
-                    str(place).removeprefix("gate:"): values_of(gate, "macro_f1")
-                    for place, gate in gates
-                    if number(gate, "classes").n
-                }
-            metrics[stage][name] = values
+            # A place without a row has none of these metrics.
+            metrics[stage][name] = {"n": int(scores["n"][stage, name, in_domain, "classes"])} | {
+                metric: values[stage, name, in_domain, metric]
+                for metric in _HEADLINE
+                if (stage, name, in_domain, metric) in values
+            }
+            temperature = fitted.models[name].temperature
+            metrics[stage][name]["temperature"] = round(temperature, DIGITS)
+        metrics[stage][fused]["gates"] = {
+            gate.removeprefix("gate:"): {"macro_f1": values[stage, fused, gate, "macro_f1"]}
+            for gate in gates
+            if (stage, fused, gate, "macro_f1") in values
+        }
     first, second = STAGES
     gains = pick(results.paired, what=STAGE_GAIN, model=fused, by="all")
-    metrics[f"{second}_vs_{first}"] = {
-        fused: {
-            place: values_of(rows, *DIFFERENCES)
-            for place in dict.fromkeys(("val", calibration.headline_rows))
-            if (rows := pick(gains, rows=place))["n"].all()
-        }
-    }
+    metrics[f"{second}_vs_{first}"] = {fused: {}}
+    for place in dict.fromkeys(("val", in_domain)):
+        gain = pick(gains, rows=place)
+        if gain["n"].all():
+            changes = {name: round(number(gain, name).value, DIGITS) for name in DIFFERENCES}
+            metrics[f"{second}_vs_{first}"][fused][place] = changes
     return metrics

@@ -169,7 +169,7 @@ def seen_ids(
         )
     files = [models / card.stage / card.teacher / "logits.parquet" for card in cards]
     tables = [pd.read_parquet(path, columns=["id", "seen"]) for path in files]
-    return past.trained.ids.union(*(table["id"][table["seen"]] for table in tables))
+    return frozenset(past.trained["id"]).union(*(table["id"][table["seen"]] for table in tables))
 
 
 def held_out_rows(

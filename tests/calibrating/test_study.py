@@ -104,15 +104,6 @@ def test_incident_N4_gate_counts_its_rows_that_the_filter_of_the_stage_admits(
     assert "stageB fused_fixed: the stage's filter" not in caplog.text
 
 
-def test_crossfitted_report_has_no_test_and_full_scores_of_val(run_study):
-    study = run_study(report="val_crossfit")
-    assert set(study.scores["rows"]) == {"val", "gate:gate"}
-    val = pick(study.scores, stage="stageA", model="RN18", rows="val", by="all")
-    assert {"ece", "brier"} <= set(val["metric"])
-    assert study.calibration.headline_rows == "val"
-    assert list(headline_metrics(study)["stageB_vs_stageA"]["fused_fixed"]) == ["val"]
-
-
 def test_gate_without_an_unseen_row_has_no_numbers_and_a_warning(read, run_study, caplog):
     _, teachers = read
     logits = teachers["stageA"][0].logits
