@@ -21,9 +21,9 @@ from stages.calibrating.predictions import (
     single,
 )
 from stages.calibrating.published import StageRows, find_past, mark_known, read_teacher, rows_of
-from stages.calibrating.score_rows import score_rows
 from stages.calibrating.score_table import COLUMNS, DIGITS, score_table
 from stages.calibrating.study import model_rows
+from stages.calibrating.tables import score_rows
 from stages.computing.device import choose_device, choose_dtype
 from stages.config import Params, Preprocess
 from stages.faces.store import FaceStore

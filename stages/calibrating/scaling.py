@@ -9,15 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-from stages.scoring.bootstrap import (
-    Estimate,
-    Interval,
-    Resamples,
-    draw,
-    mean_interval,
-    paired_differences,
-    percentiles,
-)
+from stages.scoring.bootstrap import Interval, Resamples, mean_interval, percentiles
 from stages.scoring.metrics import Floats, Ints, row_nll, softmax
 from stages.scoring.temperature import (
     HIGHEST,
@@ -38,7 +30,6 @@ PER_CLASS: Floats = _BASIS / np.linalg.norm(_BASIS, axis=1, keepdims=True)
 _MAX_STEPS = 100
 _SMALL_STEP = 1e-8
 _LEAST_INFORMATION = 1e-6  # of n rows in any direction: less is a standard error above 1,000
-_REPORTED = ("nll", "accuracy", "macro_f1")
 
 
 @dataclass(frozen=True)
@@ -57,7 +48,7 @@ class Scaling:
 class Trial:
     """A bias per class, tried on rows that it was not fitted on, and whether it is adopted.
 
-    `without` and `refined` are these rows' probabilities (N, 7); N is 0 if it could not be tried.
+    `without` and `refined` are their probabilities (N, 7); N is 0 if it could not be tried.
     """
 
     adopted: bool
@@ -65,14 +56,6 @@ class Trial:
     targets: Ints
     without: Floats
     refined: Floats
-
-    def changes(self, *, resamples: Resamples, bins: int) -> dict[str, Estimate]:
-        """Return what the bias changes, with minus without; empty if it could not be tried."""
-        if not len(self.targets):
-            return {}
-        both = (self.without, self.refined)
-        drawn = (draw(p, self.targets, resamples=resamples, bins=bins) for p in both)
-        return paired_differences(*drawn, metrics=_REPORTED)
 
 
 def untried(reason: str) -> Trial:

@@ -19,7 +19,6 @@ from stages.calibrating.predictions import (
     stage_models,
 )
 from stages.calibrating.published import STAGES, PublishedTeacher, StageRows, rows_of
-from stages.calibrating.score_rows import Row, held_out_rows, score_rows
 from stages.calibrating.score_table import (
     DIGITS,
     STAGE_GAIN,
@@ -28,6 +27,7 @@ from stages.calibrating.score_table import (
     pick,
     score_table,
 )
+from stages.calibrating.tables import Row, held_out_rows, score_rows
 from stages.calibrating.verdict import (
     DIFFERENCES,
     bias_rows,

@@ -23,8 +23,8 @@ from stages.calibrating.predictions import (
     predict_places,
 )
 from stages.calibrating.published import STAGES, KeptRows, StageRows
-from stages.calibrating.score_rows import Row, interval_of, source_masks
 from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, number, pick
+from stages.calibrating.tables import Row, interval_of, source_masks
 from stages.scoring.bootstrap import draw, paired_differences
 
 # What is compared, second minus first: above 0 in macro-F1 and below 0 in NLL speak for the second.
@@ -94,8 +94,15 @@ def teacher_gain_rows(
 
 def bias_rows(fitted: FittedModel, *, resampling: Resampling) -> Iterator[Row]:
     """Yield what the bias per class changes on held-out folds; nothing if it was not tried."""
-    resamples = resampling.resamples(fitted.val.frame["group"])
-    changes = fitted.trial.changes(resamples=resamples, bins=resampling.settings.bins)
+    trial, bins = fitted.trial, resampling.settings.bins
+    if not len(trial.targets):
+        return
+    draws = resampling.resamples(fitted.val.frame["group"])
+    before, after = (
+        draw(probabilities, trial.targets, resamples=draws, bins=bins)
+        for probabilities in (trial.without, trial.refined)
+    )
+    changes = paired_differences(before, after, metrics=("nll", "accuracy", "macro_f1"))
     about = {
         "what": BIAS_GAIN,
         "stage": fitted.model.stage,

@@ -19,7 +19,7 @@ from stages.runtime.errors import UserError
 from stages.scoring.metrics import score
 from stages.scoring.temperature import fit_temperature, one_hot
 from tests.calibrating.conftest import RESAMPLING, SETTINGS, WEIGHTS
-from tests.calibrating.run_folder import SEEN_AT_GATE, TRUE_T
+from tests.calibrating.run_folder import SEEN_AT_GATE
 
 
 def _fit(manifest, teacher, **settings):
@@ -43,18 +43,6 @@ def test_incident_N3_fitted_on_val_of_the_stage_and_reported_on_its_test(read):
     assert set(test.rows["source"]) == {"rafdb_basic"}
     assert (test.fitted_on, test.place) == ("val", "test")
     assert (fitted.fit.votes_temperature_95, fitted.fit.votes_n) == (None, 0)
-
-
-def test_known_temperature_comes_back_for_labels_and_votes_with_their_intervals(read):
-    manifest, teachers = read
-    fit = _fit(manifest, teachers["stageA"][0])[0].fit
-    for temperature, (low, high) in (
-        (fit.temperature, fit.temperature_95),
-        (fit.votes_temperature, fit.votes_temperature_95),
-    ):
-        assert low < temperature < high
-        assert temperature == pytest.approx(TRUE_T["stageA"], rel=0.15)
-    assert (fit.fitted_rows, fit.votes_n) == (240, 120)
 
 
 def test_reported_fold_without_a_fit_is_warned_about_by_its_calibration(read, caplog):

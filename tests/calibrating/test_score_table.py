@@ -7,7 +7,6 @@ from scipy.stats import binomtest
 
 from stages.calibrating.calibration import Probabilities
 from stages.calibrating.predictions import Predictions
-from stages.calibrating.score_rows import held_out_rows, score_rows
 from stages.calibrating.score_table import (
     number,
     pick,
@@ -16,6 +15,7 @@ from stages.calibrating.score_table import (
     score_table,
     write_scores,
 )
+from stages.calibrating.tables import held_out_rows, score_rows
 from stages.config import CLASSES
 from stages.records.schema import SHARE_COLUMNS
 from stages.runtime.errors import UserError

@@ -50,10 +50,8 @@ def _decide(asked="auto", **places):
         (NOWHERE, NOWHERE, 0, "stageA"),
     ],
 )
-def test_incident_N3_stage_is_chosen_by_a_gain_on_val_that_is_real_whatever_test_says(
-    gain, change, n, stage
-):
-    """Macro-F1 rises beyond its interval, and NLL does not rise beyond its own."""
+def test_incident_N3_stage_is_chosen_by_val_whatever_test_says(gain, change, n, stage):
+    """A gain is real if macro-F1 rises beyond its interval, and NLL does not rise beyond its own."""
     taken, choice = _decide(val=(gain, change, n), test=(GOOD, BAD, 300))
     assert (taken, choice.gain_is_real) == (stage, stage == "stageB")
     assert ("val: no rows." in choice.says) == (n == 0)
@@ -160,7 +158,9 @@ def test_gain_of_a_teacher_is_that_over_the_fusion_without_it(gain_of, read):
 
 
 def test_incident_N1_stages_are_compared_on_rows_that_both_admit(studied):
-    table = pick(studied.paired, what="stageB-stageA", model="RN18")
+    table = pick(studied.paired, what="stageB-stageA")
+    assert table["model"].unique().tolist() == ["RN18", "B3", "fused_fixed"]
+    table = pick(table, model="RN18")
     by_folds = pick(table, rows="val")
     test = pick(table, rows="test")
     for rows, fitted_on in ((by_folds, "val by folds"), (test, "val")):
@@ -212,6 +212,10 @@ def test_equal_logits_and_a_narrower_filter_of_the_second_stage_are_no_gain(read
     study = run_study(equal)
     first, second = (study.calibration.stages[s].models["RN18"] for s in ("stageA", "stageB"))
     assert first.class_bias != second.class_bias
+    bias = pick(study.paired, what="bias-T", stage="stageB", model="RN18").set_index("metric")
+    assert second.refinement.adopted
+    assert bias.index.tolist() == ["nll", "accuracy", "macro_f1"]
+    assert bias.loc["nll", "high"] < 0 < bias.loc["macro_f1", "low"]
     assert not study.calibration.verdict.gain_is_real
     table = pick(study.paired, what="stageB-stageA", by="all").query("metric != 'in_domain'")
     assert set(table["rows"]) == {"val", "test", "gate:gate"}

@@ -3,8 +3,8 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from stages.calibrating.plot_data import source_rows, write_plot_data
 from stages.calibrating.score_table import number
+from stages.calibrating.tables import source_rows, write_plot_data
 from stages.scoring.metrics import expected_calibration_error
 
 MODEL = ("stageA", "RN18")
