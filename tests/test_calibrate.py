@@ -22,7 +22,7 @@ OUTS = (CALIBRATED, Path("metrics"), Path("plots"))
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     """A project that calibrate has run in."""
-    root = build_run_folder(tmp_path_factory.mktemp("run"))
+    root = build_run_folder(tmp_path_factory.mktemp("run"), per_split=120)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         assert calibrate.main([]) == 0
@@ -69,7 +69,7 @@ def test_another_process_writes_the_same_files_and_needs_no_torch(copied, done):
 
 def test_incident_N5_known_temperature_and_the_weights_it_belongs_to(done):
     calibration = read_calibration(done / CALIBRATED)
-    for (stage, temperature), n in zip(TRUE_T.items(), (480, 240), strict=True):
+    for (stage, temperature), n in zip(TRUE_T.items(), (240, 120), strict=True):
         card = _json(done / f"models/{stage}/RN18/teacher.json")
         teacher = calibration.stages[stage].models["RN18"]
         fits = [(teacher.temperature, teacher.temperature_95)]
@@ -78,7 +78,7 @@ def test_incident_N5_known_temperature_and_the_weights_it_belongs_to(done):
         for value, (low, high) in fits:
             assert value == pytest.approx(temperature, rel=0.15)
             assert low < value < high
-        assert teacher.votes_n == {"stageA": 240, "stageB": 0}[stage]
+        assert teacher.votes_n == {"stageA": 120, "stageB": 0}[stage]
         assert (teacher.fitted_rows, teacher.weights_sha256) == (n, card["weights_sha256"])
         assert calibration.manifest_sha256 == card["manifest_sha256"]
     assert (calibration.stage, calibration.stage_asked) == ("stageA", "auto")
