@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.calibrating.calibration import Probabilities, resampling_of
-from stages.calibrating.calibration_file import ModelCalibration, Sha256, model_calibration
+from stages.calibrating.calibration import Probabilities, Resampling
+from stages.calibrating.calibration_file import ModelCalibration, Sha256
 from stages.calibrating.predictions import (
     TRAINED_ON,
     FittedModel,
@@ -20,11 +20,10 @@ from stages.calibrating.predictions import (
     report_model,
     single,
 )
-from stages.calibrating.published import read_teacher
-from stages.calibrating.score_rows import score_rows
+from stages.calibrating.published import StageRows, find_past, mark_known, read_teacher, rows_of
 from stages.calibrating.score_table import COLUMNS, DIGITS, score_table
-from stages.calibrating.stage_rows import StageRows, find_past, rows_of
 from stages.calibrating.study import model_rows
+from stages.calibrating.tables import score_rows
 from stages.computing.device import choose_device, choose_dtype
 from stages.config import Params, Preprocess
 from stages.faces.store import FaceStore
@@ -90,7 +89,7 @@ class Evaluation(BaseModel):
 def evaluate_own_rows(folder: Path, *, params: Params) -> Evaluation:
     """Score a published teacher as calibrate does, from its saved logits."""
     fitted, rows = _fit_teacher(folder, params=params)
-    resampling = resampling_of(params.calibrate, seed=params.seed)
+    resampling = Resampling(params.calibrate, params.seed)
     reported = report_model(fitted, rows=rows, resampling=resampling)
     scores = model_rows(fitted, reported, rows=rows, resampling=resampling)
     return _evaluation(fitted, scores)
@@ -114,7 +113,7 @@ def evaluate_teacher(
     )
     dtype = choose_dtype(params.machine.precision, device)
     logits = predict(model.to(device), faces, finish=faces.finish, device=device, dtype=dtype)
-    probabilities = fitted.calibration.apply(softmax(logits)[None])
+    probabilities = fitted.fit.calibration.apply(softmax(logits)[None])
     scores, known = _score_file(
         rows, probabilities, rows_file, weights=fitted.model.weights_sha256, params=params
     )
@@ -172,7 +171,7 @@ def _fit_teacher(folder: Path, *, params: Params) -> tuple[FittedModel, StageRow
     manifest = read_folder(Path("manifests"))
     teacher = read_teacher(folder, manifest=manifest)
     rows = rows_of([teacher], models=folder.parent.parent, manifest=manifest)
-    resampling = resampling_of(params.calibrate, seed=params.seed)
+    resampling = Resampling(params.calibrate, params.seed)
     return fit_model(single(teacher), val=rows.val, resampling=resampling), rows
 
 
@@ -211,8 +210,8 @@ def _score_file(
     """Score the rows of a file that the weights do not know, and count those that they do."""
     manifest = read_folder(Path("manifests"))
     past = find_past(weights.split("+"), models=Path("models"), manifest=manifest)
-    trained = past.trained.among(rows)
-    chosen_by = past.val.among(rows) & ~trained
+    trained = mark_known(rows, past.trained)
+    chosen_by = mark_known(rows, past.val) & ~trained
     left_out = {TRAINED_ON: int(trained.sum()), IN_VAL: int(chosen_by.sum())}
     if past.unknown:
         left_out = {}
@@ -225,7 +224,7 @@ def _score_file(
         known=np.asarray(trained | chosen_by),
         left_out=left_out,
     )
-    resampling = resampling_of(params.calibrate, seed=params.seed)
+    resampling = Resampling(params.calibrate, params.seed)
     trained_on = None if past.unknown else int(trained.sum())
     known = Known(rows=len(rows), trained_on=trained_on, unknown=past.unknown)
     return score_rows(predictions, resampling=resampling), known
@@ -234,14 +233,14 @@ def _score_file(
 def _evaluation(
     fitted: FittedModel, scores: Iterable[dict[str, Any]], *, known: Known | None = None
 ) -> Evaluation:
-    model, calibration = fitted.model, fitted.calibration
+    model, calibration = fitted.model, fitted.fit
     about = {"stage": model.stage, "model": model.name, "weights_sha256": model.weights_sha256}
     return Evaluation(
         manifest_sha256=read_folder(Path("manifests")).sha256,
         file=None,
         temperature=calibration.temperature,
         temperature_no_fit=calibration.temperature_no_fit,
-        fit=model_calibration(fitted),
+        fit=fitted.fit,
         known=known,
         scores=_records(about | row for row in scores),
         **about,

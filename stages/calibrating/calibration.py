@@ -11,52 +11,53 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 
-from stages.calibrating.fusion import Mixing, Space, Weights, fuse
-from stages.calibrating.refinement import (
+from stages.calibrating.published import Mask
+from stages.calibrating.scaling import (
     NO_BIAS,
     NO_OPTIMUM,
+    PER_CLASS,
     ClassBias,
     Scaling,
     Trial,
     fit_scaling,
-    scaling_interval,
     try_bias,
     untried,
 )
 from stages.config import Calibrate
-from stages.runtime.errors import UserError
+from stages.records.schema import shares_of, targets_of
 from stages.runtime.seed import generator
-from stages.scoring.bootstrap import Interval, Resamples, resample
-from stages.scoring.metrics import Floats, Ints, log_probabilities
-from stages.scoring.temperature import fit_temperature, one_hot, scale, temperature_interval
+from stages.scoring.bootstrap import Resamples, resample
+from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
+from stages.scoring.temperature import fit_temperature, one_hot, scale
 
-Mask = npt.NDArray[np.bool_]
+Space = Literal["probabilities", "logits"]
+Weights = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Resampling:
     """Folds and bootstrap draws. The same groups always get the same ones: that pairs models."""
 
-    report: Literal["test", "val_crossfit"]
-    bins: int
-    folds: int
-    bootstrap_samples: int
+    settings: Calibrate
     seed: int
 
     def resamples(self, groups: Iterable[str]) -> Resamples:
         """Draw whole groups, given the group of each row (N,)."""
-        return _resamples(tuple(groups), samples=self.bootstrap_samples, seed=self.seed)
+        samples = self.settings.bootstrap_samples
+        return _resamples(tuple(groups), samples=samples, seed=self.seed)
 
     def fold_of(self, groups: Iterable[str]) -> Ints:
-        """Number the fold 0..folds-1 of each row, (N,); rows of a group share theirs.
+        """Number the fold of each row, (N,); rows of a group share theirs.
 
         If there are fewer groups than folds, each group is a fold of its own.
         """
         names, position = np.unique(np.asarray(tuple(groups), dtype=str), return_inverse=True)
         random = generator(self.seed, "calibrate", "folds")
-        order: Ints = random.permutation(len(names)) % self.folds
+        order: Ints = random.permutation(len(names)) % self.settings.folds
         return order[position]
 
 
@@ -65,15 +66,77 @@ def _resamples(groups: tuple[str, ...], *, samples: int, seed: int) -> Resamples
     return resample(groups, samples=samples, random=generator(seed, "calibrate", "bootstrap"))
 
 
-def resampling_of(settings: Calibrate, *, seed: int) -> Resampling:
-    """Take folds and draws from params.yaml."""
-    return Resampling(
-        report=settings.report,
-        bins=settings.bins,
-        folds=settings.folds,
-        bootstrap_samples=settings.bootstrap_samples,
-        seed=seed,
-    )
+@dataclass(frozen=True)
+class Mixing:
+    """Weights of the members, or None to search them, and the space that is mixed in."""
+
+    weights: Weights | None
+    space: Space = "probabilities"
+
+    def without(self, member: int) -> "Mixing":
+        """Leave a member out: given weights keep their proportions, searched ones stay searched."""
+        if self.weights is None:
+            return self
+        rest = self.weights[:member] + self.weights[member + 1 :]
+        total = sum(rest)
+        weights = tuple(weight / total if total else 1 / len(rest) for weight in rest)
+        return Mixing(weights, self.space)
+
+
+def fuse(members: Floats, weights: Weights, *, space: Space) -> Floats:
+    """Mix members' probabilities (M, N, C) into (N, C) with weights that sum to 1.
+
+    In the space of probabilities `sum_i w_i p_i`, in that of logits `softmax(sum_i w_i z_i)`, which
+    is the same for `z_i = log p_i`.
+    """
+    if space == "logits":
+        return softmax(np.tensordot(np.asarray(weights), log_probabilities(members), axes=1))
+    mixed: Floats = np.tensordot(np.asarray(weights), members, axes=1)
+    return mixed
+
+
+def search_weights(members: Floats, targets: Ints, *, space: Space) -> Weights:
+    """Search the weights with the least NLL on these rows, to three digits.
+
+    A mixture of logits is searched over the weights and a temperature: `sum_i b_i z_i` with
+    `b_i >= 0` holds both, `w = b / sum b` and `T = 1 / sum b`. Both problems are convex. If a
+    mixture of logits is right on every row, the scales grow without end; their proportions still
+    serve, and the fit of the temperature says that there is none.
+    """
+    if (num := len(members)) == 1:
+        return (1.0,)
+    logits, rows = log_probabilities(members), np.arange(len(targets))
+    target_logits, target_shares = logits[:, rows, targets], members[:, rows, targets]
+
+    def nll_of_logits(scales: Floats) -> tuple[float, Floats]:
+        mixed = np.tensordot(scales, logits, axes=1)
+        loss = logsumexp(mixed, axis=1) - scales @ target_logits
+        expected = np.einsum("nc,mnc->mn", softmax(mixed), logits)
+        return float(loss.mean()), (expected - target_logits).mean(axis=1)
+
+    def nll_of_probabilities(weights: Floats) -> tuple[float, Floats]:
+        mixed = np.maximum(weights @ target_shares, np.finfo(np.float64).tiny)
+        return float(-np.log(mixed).mean()), -(target_shares / mixed).mean(axis=1)
+
+    if space == "logits":
+        # From 0: a teacher that says nothing stays there.
+        start, bounds = np.zeros(num), [(0, None)] * num
+        optimum = minimize(nll_of_logits, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    else:
+        # Of several minima this finds the one nearest to equal weights.
+        optimum = minimize(
+            nll_of_probabilities,
+            np.full(num, 1 / num),
+            jac=True,
+            method="SLSQP",
+            bounds=[(0, 1)] * num,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+            options={"ftol": 1e-10, "maxiter": 500},
+        )
+    scales = np.asarray(optimum.x) if optimum.x.sum() > 0 else np.ones(num)
+    weights = np.round(scales / scales.sum(), 3)
+    weights[weights.argmax()] += 1 - weights.sum()
+    return tuple(round(float(weight), 3) for weight in weights)
 
 
 @dataclass(frozen=True)
@@ -111,101 +174,64 @@ class Calibration:
     def apply(self, members: Floats) -> Probabilities:
         """Mix, then scale, any rows (M, N, 7) of the same members."""
         raw = fuse(members, self.weights, space=self.space)
-        logits = log_probabilities(raw)
-        scaled = Scaling(self.temperature, self.class_bias).apply(logits)
+        scaled = Scaling(self.temperature, self.class_bias).apply(log_probabilities(raw))
         if self.votes_temperature is None:
             return Probabilities(raw, scaled, np.full_like(raw, np.nan))
         return Probabilities(raw, scaled, scale(raw, self.votes_temperature))
 
 
-@dataclass(frozen=True)
-class Observed:
-    """Rows to fit on: members' probabilities (M, N, 7), class numbers (N,) and groups (N,).
-
-    `shares` (N, 7) are the crowd's votes, NaN in rows without.
-    """
-
-    members: Floats
-    targets: Ints
-    shares: Floats
-    groups: npt.NDArray[np.str_]
-
-    @property
-    def has_votes(self) -> Mask:
-        """Mark the rows (N,) that the crowd voted on."""
-        return ~np.isnan(self.shares[:, 0])
-
-    def only(self, mask: Mask) -> "Observed":
-        """Keep the rows of the mask (N,)."""
-        kept = (self.members[:, mask], self.targets[mask], self.shares[mask], self.groups[mask])
-        return Observed(*kept)
-
-
-def fit(observed: Observed, *, mixing: Mixing, resampling: Resampling) -> tuple[Calibration, Trial]:
-    """Fit weights, temperatures and bias on these rows and no others.
+def fit(
+    members: Floats, rows: pd.DataFrame, *, mixing: Mixing, resampling: Resampling
+) -> tuple[Calibration, Trial]:
+    """Fit weights, temperatures and bias on these manifest rows (M, N, 7) and no others.
 
     A bias stands beside the temperature if its trial by folds adopts it and all rows fit both.
     """
-    weights = mixing.weights_for(observed.members, observed.targets)
-    logits = log_probabilities(fuse(observed.members, weights, space=mixing.space))
-    majority = fit_temperature(logits, one_hot(observed.targets))
+    targets, shares, groups = targets_of(rows), shares_of(rows), rows["group"]
+    weights = mixing.weights or search_weights(members, targets, space=mixing.space)
+    logits = log_probabilities(fuse(members, weights, space=mixing.space))
+    majority, votes = fit_temperature(logits, one_hot(targets)), None
     scaling = Scaling(majority.value)
     if majority.no_fit:
         trial = untried(f"no temperature: {majority.no_fit}")
     else:
-        trial = try_bias(
-            logits,
-            observed.targets,
-            fold=resampling.fold_of(observed.groups),
-            resamples=resampling.resamples(observed.groups),
-        )
+        fold, resamples = resampling.fold_of(groups), resampling.resamples(groups)
+        trial = try_bias(logits, targets, fold=fold, resamples=resamples)
     if trial.adopted:
-        refined = fit_scaling(logits, observed.targets, start=majority.value)
+        refined = fit_scaling(logits, targets, directions=PER_CLASS, start=majority.value)
         if refined is None:
             trial = replace(trial, adopted=False, reason=NO_OPTIMUM)
-        else:
-            scaling = refined
-    voted, votes = observed.has_votes, None
-    if len(np.unique(observed.groups[voted])) >= resampling.folds:
-        votes = fit_temperature(logits[voted], observed.shares[voted])
+        scaling = refined or scaling
+    voted = ~np.isnan(shares[:, 0])
+    if groups[voted].nunique() >= resampling.settings.folds:
+        votes = fit_temperature(logits[voted], shares[voted])
     calibration = Calibration(
         weights=weights,
         temperature=scaling.temperature,
         space=mixing.space,
         class_bias=scaling.class_bias,
-        votes_temperature=None if votes is None else votes.value,
+        votes_temperature=votes.value if votes else None,
         temperature_no_fit=majority.no_fit,
-        votes_temperature_no_fit=None if votes is None else votes.no_fit,
+        votes_temperature_no_fit=votes.no_fit if votes else None,
     )
     return calibration, trial
 
 
 def crossfit(
-    observed: Observed, *, mixing: Mixing, resampling: Resampling
+    members: Floats, rows: pd.DataFrame, *, mixing: Mixing, resampling: Resampling
 ) -> tuple[Probabilities, list[Calibration]]:
-    """Calibrate each fold of the rows by a fit on the other folds; return all these fits too.
-
-    If the other folds fit no temperature, the fold is calibrated with T = 1.
-
-    Raises:
-        UserError: if there are fewer groups than folds.
-    """
-    if (num_groups := len(np.unique(observed.groups))) < resampling.folds:
-        raise UserError(
-            f"params.yaml: calibrate.folds: {resampling.folds} folds need as many groups of val "
-            f"rows, found {num_groups}"
-        )
-    fold = resampling.fold_of(observed.groups)
-    raw, calibrated, crowd = np.empty((3, *observed.members[0].shape))
+    """Calibrate each fold of the rows by a fit on the other folds; return all these fits too."""
+    fold = resampling.fold_of(rows["group"])
+    result = Probabilities(*np.empty((3, *members[0].shape)))
     calibrations = []
     for held in np.unique(fold):
         out = fold == held
-        calibration, _ = fit(observed.only(~out), mixing=mixing, resampling=resampling)
-        applied = calibration.apply(observed.members[:, out])
-        raw[out], calibrated[out] = applied.raw, applied.calibrated
-        crowd[out] = applied.crowd
+        calibration, _ = fit(members[:, ~out], rows[~out], mixing=mixing, resampling=resampling)
+        applied = calibration.apply(members[:, out])
+        result.raw[out], result.calibrated[out] = applied.raw, applied.calibrated
+        result.crowd[out] = applied.crowd
         calibrations.append(calibration)
-    return Probabilities(raw, calibrated, crowd), calibrations
+    return result, calibrations
 
 
 def no_fits(calibrations: Sequence[Calibration]) -> str:
@@ -213,51 +239,15 @@ def no_fits(calibrations: Sequence[Calibration]) -> str:
 
     It also counts folds whose other folds have too few votes: no number of votes holds their rows.
     """
-    num = len(calibrations)
-    counts = {
-        "no fit": sum(fitted.temperature_no_fit is not None for fitted in calibrations),
-        "no fit to votes": sum(f.votes_temperature_no_fit is not None for f in calibrations),
-    }
-    lacking = [
-        what if num == 1 else f"{what} in {count} of {num} folds"
-        for what, count in counts.items()
-        if count
-    ]
-    unvoted = sum(fitted.votes_temperature is None for fitted in calibrations)
+    num, lacking = len(calibrations), []
+    for what, key in (
+        ("no fit", "temperature_no_fit"),
+        ("no fit to votes", "votes_temperature_no_fit"),
+    ):
+        if count := sum(getattr(fitted, key) is not None for fitted in calibrations):
+            lacking.append(what if num == 1 else f"{what} in {count} of {num} folds")
     parts = [f"{', '.join(lacking)}: T = 1"] if lacking else []
+    unvoted = sum(fitted.votes_temperature is None for fitted in calibrations)
     if 0 < unvoted < num:
         parts.append(f"no fit to votes for {unvoted} of {num} folds: too few")
     return "; ".join(parts)
-
-
-def temperature_intervals(
-    observed: Observed, calibration: Calibration, *, resampling: Resampling
-) -> tuple[Interval | None, Interval | None]:
-    """Return 95 % bootstrap intervals of the temperatures for the majority label and for votes.
-
-    None where there is no such temperature, or no fit.
-    """
-    mixed = fuse(observed.members, calibration.weights, space=calibration.space)
-    logits = log_probabilities(mixed)
-    majority = votes = None
-    if not calibration.temperature_no_fit:
-        scaling = Scaling(calibration.temperature, calibration.class_bias)
-        resamples = resampling.resamples(observed.groups)
-        if scaling.class_bias != NO_BIAS:
-            majority = scaling_interval(
-                logits, observed.targets, scaling=scaling, resamples=resamples
-            )
-        else:
-            shares = one_hot(observed.targets)
-            majority = temperature_interval(
-                logits, shares, temperature=scaling.temperature, resamples=resamples
-            )
-    if calibration.votes_temperature is not None and not calibration.votes_temperature_no_fit:
-        voted = observed.has_votes
-        votes = temperature_interval(
-            logits[voted],
-            observed.shares[voted],
-            temperature=calibration.votes_temperature,
-            resamples=resampling.resamples(observed.groups[voted]),
-        )
-    return majority, votes

@@ -1,13 +1,11 @@
 """models/calibrated/calibration.json: everything that was fitted, written and read as one model."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.calibrating.calibration import Calibration
-from stages.calibrating.predictions import FittedModel
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
 
@@ -16,9 +14,8 @@ ORDER = "fuse in `space`, then softmax(log(fused) / temperature + class_bias)"
 
 
 def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
-    low, high = ends
-    if low > high:
-        raise ValueError(f"the low end {low} is above the high end {high}")
+    if ends[0] > ends[1]:
+        raise ValueError(f"the low end {ends[0]} is above the high end {ends[1]}")
     return ends
 
 
@@ -52,7 +49,11 @@ class BiasTrial(_Entry):
 
 
 class ModelCalibration(_Entry):
-    """Fitted numbers of a teacher or a fusion. A temperature that is no fit is 1 and says why."""
+    """Fitted numbers of a teacher or a fusion. A temperature that is no fit is 1 and says why.
+
+    `left_out` counts the rows of val that were not fitted on, by reason. `folds_no_fit` says how
+    many folds of val fit no temperature; empty if all do.
+    """
 
     members: Annotated[dict[str, FusedMember], Field(min_length=1)]
     space: Literal["probabilities", "logits"]
@@ -80,15 +81,8 @@ class ModelCalibration(_Entry):
     @property
     def calibration(self) -> Calibration:
         """Return the calibration that these numbers make."""
-        return Calibration(
-            weights=tuple(member.weight for member in self.members.values()),
-            temperature=self.temperature,
-            space=self.space,
-            class_bias=self.class_bias,
-            votes_temperature=self.votes_temperature,
-            temperature_no_fit=self.temperature_no_fit,
-            votes_temperature_no_fit=self.votes_temperature_no_fit,
-        )
+        numbers = self.model_dump(include=set(Calibration.__dataclass_fields__))
+        return Calibration(tuple(m.weight for m in self.members.values()), **numbers)
 
     @property
     def weights_sha256(self) -> str:
@@ -150,38 +144,7 @@ class CalibrationFile(_Entry):
     @property
     def shown(self) -> tuple[str, ...]:
         """Name the models that are scored in full: the teachers, then the exported fusion."""
-        teachers = self.taken[self.fused_model].members
-        return (*teachers, self.fused_model)
-
-
-def model_calibration(fitted: FittedModel) -> ModelCalibration:
-    """Gather what was fitted for a model."""
-    calibration, trial = fitted.calibration, fitted.trial
-    members = zip(fitted.model.teachers, calibration.weights, strict=True)
-    return ModelCalibration(
-        members={
-            teacher.name: FusedMember(weight=weight, weights_sha256=teacher.weights_sha256)
-            for teacher, weight in members
-        },
-        space=calibration.space,
-        temperature=calibration.temperature,
-        temperature_95=fitted.temperature_95,
-        temperature_no_fit=calibration.temperature_no_fit,
-        class_bias=calibration.class_bias,
-        votes_temperature=calibration.votes_temperature,
-        votes_temperature_95=fitted.votes_temperature_95,
-        votes_temperature_no_fit=calibration.votes_temperature_no_fit,
-        votes_n=fitted.votes_n,
-        fitted_rows=len(fitted.val.frame),
-        left_out=dict(fitted.val.left_out),
-        folds_no_fit=fitted.folds_no_fit,
-        refinement=BiasTrial(adopted=trial.adopted, reason=trial.reason, n=len(fitted.val.frame)),
-    )
-
-
-def stage_models_file(fitted: Iterable[FittedModel]) -> StageModels:
-    """Gather what was fitted for all models of a stage."""
-    return StageModels(models={entry.model.name: model_calibration(entry) for entry in fitted})
+        return (*self.taken[self.fused_model].members, self.fused_model)
 
 
 def write_calibration(folder: Path, calibration: CalibrationFile) -> None:
@@ -190,13 +153,8 @@ def write_calibration(folder: Path, calibration: CalibrationFile) -> None:
 
 
 def read_calibration(folder: Path) -> CalibrationFile:
-    """Read calibration.json of a folder.
-
-    Raises:
-        UserError: if it is missing, or is not what calibrate writes.
-    """
-    shown = f"models/{folder.name}/{FILE}"
-    path = folder / FILE
+    """Read calibration.json; raise a UserError if it is missing or is not what calibrate writes."""
+    shown, path = f"models/{folder.name}/{FILE}", folder / FILE
     if not path.is_file():
         raise UserError(f"{shown}: missing; run `dvc repro calibrate`")
     try:

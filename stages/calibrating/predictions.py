@@ -6,39 +6,33 @@ are calibrated by other folds, and on gate rows.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from stages.calibrating.calibration import (
     Calibration,
-    Observed,
+    Mixing,
     Probabilities,
     Resampling,
+    Space,
     crossfit,
     fit,
     no_fits,
-    temperature_intervals,
 )
-from stages.calibrating.fusion import Mixing, Space
-from stages.calibrating.published import Mask, PublishedTeacher
-from stages.calibrating.refinement import Trial
-from stages.calibrating.stage_rows import KeptRows, StageRows
+from stages.calibrating.calibration_file import BiasTrial, FusedMember, ModelCalibration
+from stages.calibrating.published import KeptRows, Mask, PublishedTeacher, StageRows
+from stages.calibrating.scaling import PER_CLASS, Scaling, Trial, scaling_interval
 from stages.config import CLASSES
 from stages.records.folder import MANIFEST_FILE
 from stages.records.schema import shares_of, targets_of
 from stages.runtime.errors import UserError
-from stages.scoring.bootstrap import Interval
-from stages.scoring.metrics import Floats, Ints, softmax
+from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
+from stages.scoring.temperature import temperature_interval
 
-# `calibrate.fusion` -> the name of the model.
-FUSED_NAMES = {
-    "fixed": "fused_fixed",
-    "searched": "fused_searched",
-    "fixed_logits": "fused_fixed_logits",
-    "searched_logits": "fused_searched_logits",
-}
+# Kinds of `calibrate.fusion`; the model is called `fused_<kind>`.
+FUSIONS = ("fixed", "searched", "fixed_logits", "searched_logits")
 TRAINED_ON = "the row or a copy of it was trained on"
 BY_FOLDS = "val by folds"
 
@@ -59,14 +53,13 @@ class Model:
         """Join the hashes of the teachers' weights by `+`."""
         return "+".join(teacher.weights_sha256 for teacher in self.teachers)
 
-    def observe(self, rows: KeptRows) -> Observed:
-        """Gather what a fit needs of these rows."""
-        groups = rows.frame["group"].to_numpy(dtype=str)
-        return Observed(self.predict(rows), targets_of(rows.frame), shares_of(rows.frame), groups)
-
     def predict(self, rows: KeptRows) -> Floats:
         """Return each teacher's raw probabilities (M, N, 7) of these rows."""
         return np.stack([softmax(teacher.logits_of(rows.frame)) for teacher in self.teachers])
+
+    def fit(self, rows: KeptRows, *, resampling: Resampling) -> tuple[Calibration, Trial]:
+        """Fit the model on these rows."""
+        return fit(self.predict(rows), rows.frame, mixing=self.mixing, resampling=resampling)
 
     def seen(self, rows: KeptRows) -> Mask:
         """Mark the rows (N,) that a teacher was trained on, or on a copy of them."""
@@ -79,7 +72,7 @@ class Model:
 
     def without(self, member: int) -> "Model":
         """Leave one of the teachers out."""
-        rest = tuple(t for number, t in enumerate(self.teachers) if number != member)
+        rest = self.teachers[:member] + self.teachers[member + 1 :]
         return Model(self.stage, self.name, rest, self.mixing.without(member))
 
 
@@ -92,15 +85,13 @@ def stage_models(
     teachers: Sequence[PublishedTeacher], *, weights: Mapping[str, float]
 ) -> list[Model]:
     """Make the models of a stage: its teachers, then all fusions of them."""
+    models = [single(teacher) for teacher in teachers]
     fixed = tuple(weights[teacher.name] for teacher in teachers)
-    return [*map(single, teachers), *(fusion(teachers, kind=k, weights=fixed) for k in FUSED_NAMES)]
-
-
-def fusion(teachers: Sequence[PublishedTeacher], *, kind: str, weights: tuple[float, ...]) -> Model:
-    """Make the fusion of a kind, as `calibrate.fusion` names it, of these teachers."""
-    space: Space = "logits" if kind.endswith("_logits") else "probabilities"
-    mixing = Mixing(weights if kind.startswith("fixed") else None, space)
-    return Model(teachers[0].stage, FUSED_NAMES[kind], tuple(teachers), mixing)
+    for kind in FUSIONS:
+        space: Space = "logits" if kind.endswith("_logits") else "probabilities"
+        mixing = Mixing(fixed if kind.startswith("fixed") else None, space)
+        models.append(Model(teachers[0].stage, f"fused_{kind}", tuple(teachers), mixing))
+    return models
 
 
 @dataclass(frozen=True)
@@ -130,9 +121,8 @@ class Predictions:
 
     def only(self, mask: Mask) -> "Predictions":
         """Keep the rows of the mask (N,)."""
-        probabilities, known = self.probabilities.only(mask), self.known[mask]
-        rows = self.rows[mask]
-        return Predictions(self.place, self.fitted_on, rows, probabilities, known, self.left_out)
+        kept, known = self.probabilities.only(mask), self.known[mask]
+        return replace(self, rows=self.rows[mask], probabilities=kept, known=known)
 
 
 @dataclass(frozen=True)
@@ -140,18 +130,14 @@ class FittedModel:
     """A model and what was fitted on the val rows that it was not trained on.
 
     `held_out` are these rows, each calibrated by folds that it is not in; no row if val has fewer
-    groups than folds. `folds_no_fit` says how many folds fit no temperature; empty if all do.
+    groups than folds.
     """
 
     model: Model
-    calibration: Calibration
+    fit: ModelCalibration
     trial: Trial
-    temperature_95: Interval | None
-    votes_temperature_95: Interval | None
-    votes_n: int
     val: KeptRows
     held_out: Predictions
-    folds_no_fit: str
 
 
 def fit_model(model: Model, *, val: KeptRows, resampling: Resampling) -> FittedModel:
@@ -160,18 +146,57 @@ def fit_model(model: Model, *, val: KeptRows, resampling: Resampling) -> FittedM
     Raises:
         UserError: if the manifest lacks the rows, or the groups for a report by folds.
     """
-    val = _require_rows(model.unseen(val), split="val", model=model)
-    observed = model.observe(val)
-    calibration, trial = fit(observed, mixing=model.mixing, resampling=resampling)
-    held_out, folds_no_fit = no_predictions(val, place="val", fitted_on=BY_FOLDS), ""
-    if resampling.report != "test" or val.frame["group"].nunique() >= resampling.folds:
-        held_out, folds_no_fit = predict_held_out(model, val, resampling=resampling)
-    _warn_of_no_fits(model, calibration, folds_no_fit=folds_no_fit)
-    majority, votes = temperature_intervals(observed, calibration, resampling=resampling)
-    votes_n = 0 if calibration.votes_temperature is None else int(observed.has_votes.sum())
-    return FittedModel(
-        model, calibration, trial, majority, votes, votes_n, val, held_out, folds_no_fit
+    val, settings = _require_rows(model.unseen(val), split="val", model=model), resampling.settings
+    num_groups = val.frame["group"].nunique()
+    if settings.report == "val_crossfit" and num_groups < settings.folds:
+        raise UserError(
+            f"params.yaml: calibrate.folds: {settings.folds} folds need as many groups of val "
+            f"rows, found {num_groups}"
+        )
+    calibration, trial = model.fit(val, resampling=resampling)
+    held_out, folds_no_fit = predict_held_out(model, val, resampling=resampling)
+    logits = log_probabilities(calibration.apply(model.predict(val)).raw)
+    groups, shares = val.frame["group"], shares_of(val.frame)
+    voted = ~np.isnan(shares[:, 0]) & (calibration.votes_temperature is not None)
+    majority = votes = None
+    if not calibration.temperature_no_fit:
+        majority = scaling_interval(
+            logits,
+            targets_of(val.frame),
+            directions=PER_CLASS,
+            scaling=Scaling(calibration.temperature, calibration.class_bias),
+            resamples=resampling.resamples(groups),
+        )
+    if calibration.votes_temperature is not None and not calibration.votes_temperature_no_fit:
+        votes = temperature_interval(
+            logits[voted],
+            shares[voted],
+            temperature=calibration.votes_temperature,
+            resamples=resampling.resamples(groups[voted]),
+        )
+    place = f"models/{model.stage}: {model.name}"
+    if reason := calibration.temperature_no_fit:
+        logger.warning("%s: no fit on val, temperature 1 and no bias: %s", place, reason)
+    elif folds_no_fit:
+        logger.warning("%s: val by folds: %s", place, folds_no_fit)
+    if reason := calibration.votes_temperature_no_fit:
+        logger.warning("%s: no fit to the votes of val, temperature 1: %s", place, reason)
+    numbers = {name: value for name, value in vars(calibration).items() if name != "weights"}
+    result = ModelCalibration(
+        members={
+            teacher.name: FusedMember(weight=weight, weights_sha256=teacher.weights_sha256)
+            for teacher, weight in zip(model.teachers, calibration.weights, strict=True)
+        },
+        **numbers,
+        temperature_95=majority,
+        votes_temperature_95=votes,
+        votes_n=int(voted.sum()),
+        fitted_rows=len(val.frame),
+        left_out=dict(val.left_out),
+        folds_no_fit=folds_no_fit,
+        refinement=BiasTrial(adopted=trial.adopted, reason=trial.reason, n=len(val.frame)),
     )
+    return FittedModel(model, result, trial, val, held_out)
 
 
 def report_model(
@@ -182,13 +207,13 @@ def report_model(
     Raises:
         UserError: if the manifest has no such test rows.
     """
-    places = rows.places
-    if resampling.report == "test":
-        _require_rows(fitted.model.unseen(rows.test), split="test", model=fitted.model)
-        return predict_places(fitted.model, places, calibration=fitted.calibration)
-    del places["test"]
-    gates = predict_places(fitted.model, places, calibration=fitted.calibration)
-    return {"val": fitted.held_out} | gates
+    places, headline = dict(rows.places), {}
+    if resampling.settings.report == "test":
+        _require_rows(fitted.model.unseen(rows.places["test"]), split="test", model=fitted.model)
+    else:
+        del places["test"]
+        headline = {"val": fitted.held_out}
+    return headline | predict_places(fitted.model, places, calibration=fitted.fit.calibration)
 
 
 def predict_places(
@@ -211,9 +236,14 @@ def predict_places(
 def predict_held_out(
     model: Model, val: KeptRows, *, resampling: Resampling
 ) -> tuple[Predictions, str]:
-    """Predict val rows, each calibrated by the other folds; say which folds fit no temperature."""
+    """Predict val rows, each calibrated by the other folds; say which folds fit no temperature.
+
+    There is no prediction if val has fewer groups than folds.
+    """
+    if val.frame["group"].nunique() < resampling.settings.folds:
+        return no_predictions(val, place="val", fitted_on=BY_FOLDS), ""
     probabilities, calibrations = crossfit(
-        model.observe(val), mixing=model.mixing, resampling=resampling
+        model.predict(val), val.frame, mixing=model.mixing, resampling=resampling
     )
     unknown = np.zeros(len(val.frame), dtype=bool)
     held_out = Predictions("val", BY_FOLDS, val.frame, probabilities, unknown, val.left_out)
@@ -222,20 +252,9 @@ def predict_held_out(
 
 def no_predictions(rows: KeptRows, *, place: str, fitted_on: str) -> Predictions:
     """Make the predictions of no row."""
-    empty = np.empty((0, len(CLASSES)))
-    probabilities = Probabilities(empty, empty, empty)
+    probabilities = Probabilities(*np.empty((3, 0, len(CLASSES))))
     unknown = np.zeros(0, dtype=bool)
     return Predictions(place, fitted_on, rows.frame[:0], probabilities, unknown, rows.left_out)
-
-
-def _warn_of_no_fits(model: Model, calibration: Calibration, *, folds_no_fit: str) -> None:
-    place = f"models/{model.stage}: {model.name}"
-    if reason := calibration.temperature_no_fit:
-        logger.warning("%s: no fit on val, temperature 1 and no bias: %s", place, reason)
-    elif folds_no_fit:
-        logger.warning("%s: val by folds: %s", place, folds_no_fit)
-    if reason := calibration.votes_temperature_no_fit:
-        logger.warning("%s: no fit to the votes of val, temperature 1: %s", place, reason)
 
 
 def _require_rows(rows: KeptRows, *, split: str, model: Model) -> KeptRows:

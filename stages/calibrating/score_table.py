@@ -37,7 +37,7 @@ _VOCABULARY: Mapping[str, tuple[str, ...]] = {
     "probabilities": ("raw", "calibrated", "crowd"),
     "decision": ("argmax",),
     "metric": (*METRICS, *FLOORS, "classes", "f1", "kl", "in_domain", "rows"),
-}  # fmt: skip
+}
 _PART = ("by", "part", "label_rule", "probabilities")
 _NUMBERS = ("n", "value", "low", "high")
 _PLACE = r"test|val|(gate|file):.+"
@@ -59,18 +59,14 @@ def score_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Raises:
         ValueError: if a promised number is missing, not finite or there twice.
     """
-    table = _table(pd.DataFrame(list(rows), columns=list(COLUMNS)))
+    table = _check_cells(pd.DataFrame(list(rows), columns=list(COLUMNS)))
     _check_complete(table)
     return table
 
 
 def paired_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make a checked table of differences.
-
-    Raises:
-        ValueError: if a number is missing, not finite or there twice.
-    """
-    return _table(pd.DataFrame(list(rows), columns=list(PAIRED_COLUMNS)))
+    """Make a checked table of differences; raise a ValueError as `score_table` does."""
+    return _check_cells(pd.DataFrame(list(rows), columns=list(PAIRED_COLUMNS)))
 
 
 def write_scores(path: Path, table: pd.DataFrame) -> None:
@@ -79,20 +75,12 @@ def write_scores(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """Read `scores.csv`.
-
-    Raises:
-        UserError: if it is missing or is no such table.
-    """
+    """Read `scores.csv`; raise a UserError if it is missing or is no such table."""
     return _read(path, columns=COLUMNS)
 
 
 def read_paired(path: Path) -> pd.DataFrame:
-    """Read `paired.csv`.
-
-    Raises:
-        UserError: if it is missing or is no such table.
-    """
+    """Read `paired.csv`; raise a UserError if it is missing or is no such table."""
     return _read(path, columns=PAIRED_COLUMNS)
 
 
@@ -129,39 +117,34 @@ def number(table: pd.DataFrame, metric: str, **columns: str) -> Score:
 
 
 def _schema(columns: Iterable[str]) -> pa.DataFrameSchema:
-    texts = set(columns) - set(_NUMBERS)
     patterns = {"rows": _PLACE, "weights_sha256": _WEIGHTS}
-    checks = {
-        name: pa.Check.isin(_VOCABULARY[name]) if name in _VOCABULARY
-        else pa.Check.str_matches(f"^({patterns.get(name, '.*')})$")
-        for name in texts
-    }  # fmt: skip
     finite = pa.Check.in_range(-1e300, 1e300)
-    cells = {name: pa.Column(str, check) for name, check in checks.items()}
-    cells |= {name: pa.Column(float, finite, nullable=True) for name in _NUMBERS[1:]}
+    cells = {name: pa.Column(float, finite, nullable=True) for name in _NUMBERS[1:]}
     cells["n"] = pa.Column("int64", pa.Check.ge(0))
+    for name in set(columns) - set(_NUMBERS):
+        check = pa.Check.str_matches(f"^({patterns.get(name, '.*')})$")
+        if name in _VOCABULARY:
+            check = pa.Check.isin(_VOCABULARY[name])
+        cells[name] = pa.Column(str, check)
     # `f1` of a class without rows and differences of no rows have no value.
     missing = pa.Check(lambda table: (table["n"] == 0) | table["value"].notna(), error="no value")
     ordered = pa.Check(
-        lambda table: (
-            ~(table["low"] > table["high"]) & (table["low"].isna() == table["high"].isna())
-        ),
+        lambda t: ~(t["low"] > t["high"]) & (t["low"].isna() == t["high"].isna()),
         error="low end above high end",
     )
     key = [name for name in columns if name not in (*_NUMBERS, "fitted_on", "weights_sha256")]
     return pa.DataFrameSchema(cells, checks=[missing, ordered], strict=True, unique=key)
 
 
-_SCHEMAS: Mapping[tuple[str, ...], pa.DataFrameSchema] = {
+_SCHEMAS: dict[tuple[str, ...], pa.DataFrameSchema] = {
     columns: _schema(columns) for columns in (COLUMNS, PAIRED_COLUMNS)
 }
 
 
-def _table(table: pd.DataFrame) -> pd.DataFrame:
+def _check_cells(table: pd.DataFrame) -> pd.DataFrame:
     columns = tuple(table.columns)
-    types = dict.fromkeys(_NUMBERS[1:], float) | {"n": "int64"}
-    table = table.astype({name: types.get(name, "str") for name in columns})
-    checked: pd.DataFrame = _SCHEMAS[columns].validate(table)
+    types = dict.fromkeys(columns, "str") | dict.fromkeys(_NUMBERS, "float64") | {"n": "int64"}
+    checked: pd.DataFrame = _SCHEMAS[columns].validate(table.astype(types))
     return checked
 
 
@@ -169,13 +152,13 @@ def _read(path: Path, *, columns: tuple[str, ...]) -> pd.DataFrame:
     shown = "/".join(path.parts[-3:])
     if not path.is_file():
         raise UserError(f"{shown}: no such file; `dvc repro calibrate` makes it")
-    empty = {name: [""] for name in _NUMBERS}
     texts = dict.fromkeys(set(columns) - set(_NUMBERS), "str")
+    empty = {name: [""] for name in _NUMBERS}
     try:
         table = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty)
         if tuple(table.columns) != columns:
             raise ValueError(f"columns: expected {list(columns)}, got {list(table.columns)}")
-        return _table(table)
+        return _check_cells(table)
     except (ValueError, pa.errors.SchemaError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -190,35 +173,30 @@ def _check_complete(table: pd.DataFrame) -> None:
     Each part of a place has all metrics, the parts have the rows of the whole, and all seven
     classes are there.
     """
-    full = {*METRICS, *FLOORS}
     for (stage, model, place), rows in table.groupby(["stage", "model", "rows"], sort=False):
-        shown = f"scores: {stage} {model}: {place}"
-        parts: dict[tuple[str, ...], int] = {}
-        for _, part in rows.groupby(list(_PART), sort=False):
-            by, name, rule, probabilities = part[list(_PART)].iloc[0]
-            n, metrics = int(part["n"].iloc[0]), set(part["metric"])
-            parts[by, name, rule, probabilities] = n
-            expected = full if probabilities == "raw" else full | {"classes"}
-            if rule == "votes" or by in ("class", "left_out"):
-                expected = {"kl" if rule == "votes" else "f1" if by == "class" else "rows"}
-            elif n == 0:
-                expected = {"classes"}
-            elif place == "val" and "ece" not in rows["metric"].to_numpy():
-                expected = {*CHOOSING, "classes"}
+        shown, is_full = f"scores: {stage} {model}: {place}", "ece" in set(rows["metric"])
+        parts = rows.groupby(list(_PART), sort=False).agg({"n": "first", "metric": set})
+        for (by, part, rule, probabilities), n, metrics in parts.itertuples():
+            special = {"votes": "kl", "class": "f1", "left_out": "rows"}
+            if rule == "votes" or by in special:
+                expected = {special[rule if rule == "votes" else by]}
+            else:
+                scored = (*METRICS, *FLOORS) if is_full or place != "val" else CHOOSING
+                expected = {*scored} if n else set()
+                expected |= {"classes"} if probabilities == "calibrated" else set()
             if str(place).startswith("gate:") and (by, probabilities) == ("all", "calibrated"):
-                expected = expected | {"in_domain"}
+                expected.add("in_domain")
             if metrics != expected:
                 wrong = sorted(metrics ^ expected)
-                raise ValueError(f"{shown}: {by} {name}: {probabilities}: missing or extra {wrong}")
-        total = parts.get(("all", "", "majority", "calibrated"))
-        if total is None:
-            raise ValueError(f"{shown}: no calibrated scores of all rows")
-        if "ece" in rows["metric"].to_numpy():
-            if ("all", "", "majority", "raw") not in parts:
-                raise ValueError(f"{shown}: no raw scores")
-            for by in ("source", "native_px", "class"):
-                counts = [n for key, n in parts.items() if key[0] == by]
-                if sum(counts) != total:
-                    raise ValueError(f"{shown}: {by}: expected {total} rows, got {sum(counts)}")
-            if [name for by, name, *_ in parts if by == "class"] != list(CLASSES):
+                raise ValueError(f"{shown}: {by} {part}: {probabilities}: missing or extra {wrong}")
+        counts = parts["n"]
+        for probabilities in ("calibrated", "raw") if is_full else ("calibrated",):
+            if ("all", "", "majority", probabilities) not in counts:
+                raise ValueError(f"{shown}: no {probabilities} scores of all rows")
+        total = counts["all", "", "majority", "calibrated"]
+        for by in ("source", "native_px", "class") if is_full else ():
+            counted = counts[counts.index.get_level_values("by") == by]
+            if counted.sum() != total:
+                raise ValueError(f"{shown}: {by}: expected {total} rows, got {counted.sum()}")
+            if by == "class" and [*counted.index.get_level_values("part")] != [*CLASSES]:
                 raise ValueError(f"{shown}: class: expected a row for each of {list(CLASSES)}")

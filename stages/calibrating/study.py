@@ -4,27 +4,21 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from stages.calibrating.calibration import Resampling, resampling_of
-from stages.calibrating.calibration_file import (
-    ORDER,
-    CalibrationFile,
-    StageChoice,
-    stage_models_file,
-)
+from stages.calibrating.calibration import Resampling
+from stages.calibrating.calibration_file import ORDER, CalibrationFile, StageModels, StageName
 from stages.calibrating.predictions import (
-    FUSED_NAMES,
+    FUSIONS,
     FittedModel,
     Predictions,
     fit_model,
     report_model,
     stage_models,
 )
-from stages.calibrating.published import STAGES, PublishedTeacher
-from stages.calibrating.score_rows import Row, held_out_rows, score_rows
+from stages.calibrating.published import STAGES, PublishedTeacher, StageRows, rows_of
 from stages.calibrating.score_table import (
     DIGITS,
     STAGE_GAIN,
@@ -33,7 +27,7 @@ from stages.calibrating.score_table import (
     pick,
     score_table,
 )
-from stages.calibrating.stage_rows import StageRows, rows_of
+from stages.calibrating.tables import Row, held_out_rows, score_rows
 from stages.calibrating.verdict import (
     DIFFERENCES,
     bias_rows,
@@ -78,57 +72,62 @@ def study(
         UserError: if rows are missing, filters differ within a stage, or a teacher started
             from weights that its folder in `models_folder` does not hold.
     """
-    resampling = resampling_of(settings, seed=seed)
-    rows = {
-        stage: rows_of(teachers[stage], models=models_folder, manifest=manifest) for stage in STAGES
-    }
-    models = {
-        (stage, model.name): model
-        for stage in STAGES
-        for model in stage_models(teachers[stage], weights=settings.weights)
-    }
-    fitted = {
-        key: fit_model(model, val=rows[model.stage].val, resampling=resampling)
-        for key, model in models.items()
-    }
-    hidden = set(FUSED_NAMES.values()) - {FUSED_NAMES[settings.fusion]}
-    reported = {
-        key: report_model(entry, rows=rows[entry.model.stage], resampling=resampling)
-        for key, entry in fitted.items()
-        if entry.model.name not in hidden
-    }
-    scores = [
-        {"stage": entry.model.stage, "model": entry.model.name}
-        | row
-        | {"weights_sha256": entry.model.weights_sha256}
-        for key, entry in fitted.items()
-        for row in model_rows(
-            entry, reported.get(key, {}), rows=rows[entry.model.stage], resampling=resampling
-        )
-    ]
+    resampling, fused_model = Resampling(settings, seed), f"fused_{settings.fusion}"
+    hidden = {f"fused_{kind}" for kind in FUSIONS} - {fused_model}
+    rows, fitted, reported = {}, {}, {}
+    for stage in STAGES:
+        rows[stage] = rows_of(teachers[stage], models=models_folder, manifest=manifest)
+    for stage in STAGES:
+        for model in stage_models(teachers[stage], weights=settings.weights):
+            entry = fit_model(model, val=rows[stage].val, resampling=resampling)
+            fitted[stage, model.name] = entry
+            if model.name not in hidden:
+                places = report_model(entry, rows=rows[stage], resampling=resampling)
+                reported[stage, model.name] = places
+    scores: list[Row] = []
+    for (stage, name), entry in fitted.items():
+        about = {"stage": stage, "model": name, "weights_sha256": entry.model.weights_sha256}
+        places = reported.get((stage, name), {})
+        made = model_rows(entry, places, rows=rows[stage], resampling=resampling)
+        scores += [about | row for row in made]
     paired = paired_table(_paired_rows(fitted, reported, rows=rows, resampling=resampling))
-    fused = FUSED_NAMES[settings.fusion]
-    verdict = decide(paired, asked=settings.stage, model=fused)
+    taken, verdict = decide(paired, asked=settings.stage, model=fused_model)
     calibration = CalibrationFile(
-        stage=verdict.stage,
+        stage=cast(StageName, taken),
         stage_asked=settings.stage,
-        verdict=StageChoice(says=verdict.says, gain_is_real=verdict.gain_is_real),
-        fusion=settings.fusion,
-        fused_model=fused,
-        report=settings.report,
+        verdict=verdict,
+        fused_model=fused_model,
         classes=CLASSES,
         manifest_sha256=manifest.sha256,
         fitted_on="val",
         order=ORDER,
         temperature_range=(LOWEST, HIGHEST),
-        bins=settings.bins,
-        bootstrap_samples=settings.bootstrap_samples,
+        **settings.model_dump(include={"fusion", "report", "bins", "bootstrap_samples"}),
         stages={
-            stage: stage_models_file(entry for key, entry in fitted.items() if key[0] == stage)
+            stage: StageModels(models={k[1]: e.fit for k, e in fitted.items() if k[0] == stage})
             for stage in STAGES
         },
     )
     return Study(calibration, score_table(scores), paired, reported)
+
+
+def _paired_rows(
+    fitted: Mapping[tuple[str, str], FittedModel],
+    reported: Mapping[tuple[str, str], Mapping[str, Predictions]],
+    *,
+    rows: Mapping[str, StageRows],
+    resampling: Resampling,
+) -> Iterator[Row]:
+    first, second = STAGES
+    for stage, name in reported:
+        if stage == first:
+            pair = (fitted[first, name].model, fitted[second, name].model)
+            yield from stage_gain_rows(*pair, rows=rows, resampling=resampling)
+    for (stage, name), places in reported.items():
+        entry, headline = fitted[stage, name], next(iter(places.values()))
+        yield from teacher_gain_rows(entry, headline, rows=rows[stage], resampling=resampling)
+    for entry in fitted.values():
+        yield from bias_rows(entry, resampling=resampling)
 
 
 def model_rows(
@@ -162,56 +161,34 @@ def model_rows(
 def headline_metrics(results: Study) -> dict[str, Any]:
     """Choose the few numbers of metrics/teachers.json, rounded to six digits."""
     calibration, fused = results.calibration, results.calibration.fused_model
+    about = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
+    scores = pick(results.scores, **about).set_index(["stage", "model", "rows", "metric"])
+    values = scores["value"].round(DIGITS).to_dict()
+    in_domain = calibration.headline_rows
+    gates = [rows for rows in scores.index.unique("rows") if rows.startswith("gate:")]
     metrics: dict[str, Any] = {"taken": calibration.stage, "model": fused}
-    whole = {"by": "all", "label_rule": "majority", "probabilities": "calibrated"}
-    for stage, models in calibration.stages.items():
+    for stage, fitted in calibration.stages.items():
         metrics[stage] = {}
         for name in calibration.shown:
-            scores = pick(results.scores, stage=stage, model=name, **whole)
-            in_domain = pick(scores, rows=calibration.headline_rows)
-            n = number(in_domain, "classes").n
-            values: dict[str, Any] = {"n": n}
-            values |= {metric: _value(in_domain, metric) for metric in _HEADLINE if n}
-            values["temperature"] = round(models.models[name].temperature, DIGITS)
-            if name == fused:
-                gates = pick(scores[scores["rows"].str.startswith("gate:")], metric="macro_f1")
-                values["gates"] = {
-                    place.removeprefix("gate:"): {"macro_f1": round(value, DIGITS)}
-                    for place, value in zip(gates["rows"], gates["value"], strict=True)
-                }
-            metrics[stage][name] = values
+            # A place without a row has none of these metrics.
+            metrics[stage][name] = {"n": int(scores["n"][stage, name, in_domain, "classes"])} | {
+                metric: values[stage, name, in_domain, metric]
+                for metric in _HEADLINE
+                if (stage, name, in_domain, metric) in values
+            }
+            temperature = fitted.models[name].temperature
+            metrics[stage][name]["temperature"] = round(temperature, DIGITS)
+        metrics[stage][fused]["gates"] = {
+            gate.removeprefix("gate:"): {"macro_f1": values[stage, fused, gate, "macro_f1"]}
+            for gate in gates
+            if (stage, fused, gate, "macro_f1") in values
+        }
     first, second = STAGES
     gains = pick(results.paired, what=STAGE_GAIN, model=fused, by="all")
-    metrics[f"{second}_vs_{first}"] = {
-        fused: {
-            place: {metric: _value(rows, metric) for metric in DIFFERENCES}
-            for place in dict.fromkeys(("val", calibration.headline_rows))
-            if (rows := pick(gains, rows=place))["n"].all()
-        }
-    }
+    metrics[f"{second}_vs_{first}"] = {fused: {}}
+    for place in dict.fromkeys(("val", in_domain)):
+        gain = pick(gains, rows=place)
+        if gain["n"].all():
+            changes = {name: round(number(gain, name).value, DIGITS) for name in DIFFERENCES}
+            metrics[f"{second}_vs_{first}"][fused][place] = changes
     return metrics
-
-
-def _value(table: pd.DataFrame, metric: str) -> float:
-    return round(number(table, metric).value, DIGITS)
-
-
-def _paired_rows(
-    fitted: Mapping[tuple[str, str], FittedModel],
-    reported: Mapping[tuple[str, str], Mapping[str, Predictions]],
-    *,
-    rows: Mapping[str, StageRows],
-    resampling: Resampling,
-) -> Iterator[Row]:
-    first, second = STAGES
-    for stage, name in reported:
-        if stage == first:
-            pair = (fitted[first, name].model, fitted[second, name].model)
-            yield from stage_gain_rows(*pair, rows=rows, resampling=resampling)
-    for (stage, name), places in reported.items():
-        headline = next(iter(places.values()))
-        yield from teacher_gain_rows(
-            fitted[stage, name], headline, rows=rows[stage], resampling=resampling
-        )
-    for entry in fitted.values():
-        yield from bias_rows(entry, resampling=resampling)

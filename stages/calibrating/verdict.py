@@ -6,15 +6,15 @@ the narrower filter would win by a class bias that fits just the rows that are c
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stages.calibrating.calibration import Resampling, fit, no_fits
+from stages.calibrating.calibration import Resampling, no_fits
+from stages.calibrating.calibration_file import StageChoice
 from stages.calibrating.predictions import (
-    BY_FOLDS,
     FittedModel,
     Model,
     Predictions,
@@ -22,26 +22,13 @@ from stages.calibrating.predictions import (
     predict_held_out,
     predict_places,
 )
-from stages.calibrating.published import STAGES
-from stages.calibrating.score_rows import Row, interval_of, source_masks
+from stages.calibrating.published import STAGES, KeptRows, StageRows
 from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, number, pick
-from stages.calibrating.stage_rows import KeptRows, StageRows
+from stages.calibrating.tables import Row, interval_of, source_masks
 from stages.scoring.bootstrap import draw, paired_differences
 
 # What is compared, second minus first: above 0 in macro-F1 and below 0 in NLL speak for the second.
 DIFFERENCES = ("macro_f1", "nll")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The stage that is taken, whether the second one's gain is real, and what to tell people.
-
-    Costs are not in the words: the clock would make another calibration of equal runs.
-    """
-
-    stage: str
-    gain_is_real: bool
-    says: str
 
 
 def stage_gain_rows(
@@ -63,10 +50,10 @@ def stage_gain_rows(
         "weights_sha256": f"{second.weights_sha256}-{first.weights_sha256}",
     }
     for place in before:
-        if place == "test" and resampling.report != "test":
+        if place == "test" and resampling.settings.report != "test":
             continue
         pair = same_rows(before[place].unseen, after[place].unseen)
-        for row in _difference_rows(*pair, resampling=resampling, by_source=True):
+        for row in difference_rows(*pair, resampling=resampling, by_source=True):
             yield row | about
         if place.startswith("gate:"):
             ids = pair[0].rows["id"]
@@ -83,18 +70,19 @@ def teacher_gain_rows(
     searched again, and so is the temperature. A single teacher has no rows.
     """
     model = fused.model
-    if len(model.teachers) == 1:
-        return
-    for number_, teacher in enumerate(model.teachers):
-        rest = model.without(number_)
+    for member, teacher in enumerate(model.teachers):
+        if len(model.teachers) == 1:
+            return
+        rest = model.without(member)
         val = rest.unseen(rows.val)
-        if resampling.report == "test":
-            calibration, _ = fit(rest.observe(val), mixing=rest.mixing, resampling=resampling)
-            (less,) = predict_places(rest, {"test": rows.test}, calibration=calibration).values()
+        if resampling.settings.report == "test":
+            calibration, _ = rest.fit(val, resampling=resampling)
+            test = {"test": rows.places["test"]}
+            (less,) = predict_places(rest, test, calibration=calibration).values()
         else:
             less, _ = predict_held_out(rest, rows.val, resampling=resampling)
         pair = same_rows(less.unseen, reported.unseen)
-        for row in _difference_rows(*pair, resampling=resampling):
+        for row in difference_rows(*pair, resampling=resampling):
             yield row | {
                 "what": TEACHER_GAIN,
                 "stage": model.stage,
@@ -106,53 +94,74 @@ def teacher_gain_rows(
 
 def bias_rows(fitted: FittedModel, *, resampling: Resampling) -> Iterator[Row]:
     """Yield what the bias per class changes on held-out folds; nothing if it was not tried."""
-    val = fitted.val.frame
-    resamples = resampling.resamples(val["group"].tolist())
-    changes = fitted.trial.changes(resamples=resamples, bins=resampling.bins)
+    trial, bins = fitted.trial, resampling.settings.bins
+    if not len(trial.targets):
+        return
+    draws = resampling.resamples(fitted.val.frame["group"])
+    before, after = (
+        draw(probabilities, trial.targets, resamples=draws, bins=bins)
+        for probabilities in (trial.without, trial.refined)
+    )
+    changes = paired_differences(before, after, metrics=("nll", "accuracy", "macro_f1"))
+    about = {
+        "what": BIAS_GAIN,
+        "stage": fitted.model.stage,
+        "model": fitted.model.name,
+        "weights_sha256": fitted.model.weights_sha256,
+        "n": len(fitted.val.frame),
+    }
     for metric, change in changes.items():
-        yield (
-            _blank(metric, n=len(val))
-            | interval_of(change)
-            | {
-                "what": BIAS_GAIN,
-                "stage": fitted.model.stage,
-                "model": fitted.model.name,
-                "rows": "val",
-                "fitted_on": BY_FOLDS,
-                "weights_sha256": fitted.model.weights_sha256,
-            }
-        )
+        yield _row(fitted.held_out, fitted.held_out, metric) | about | interval_of(change)
 
 
 def same_rows(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
     """Cut both predictions to the rows that they share, in the same order."""
     first_ids, second_ids = first.rows["id"], second.rows["id"]
-    shared = (
+    return (
         first.only(first_ids.isin(second_ids).to_numpy()),
         second.only(second_ids.isin(first_ids).to_numpy()),
     )
-    assert list(shared[0].rows["id"]) == list(shared[1].rows["id"]), "rows go by id"
-    return shared
 
 
-def is_real(compared: pd.DataFrame) -> bool:
-    """Return whether the second is better: macro-F1 rises beyond its interval, NLL does not so too.
+def difference_rows(
+    first: Predictions, second: Predictions, *, resampling: Resampling, by_source: bool = False
+) -> Iterator[Row]:
+    """Yield each difference on all rows and by source; `n` 0 without a row."""
+    assert np.array_equal(first.rows["id"], second.rows["id"]), "compared on the same rows only"
+    if first.rows.empty:
+        yield from (_row(first, second, metric, n=0) for metric in DIFFERENCES)
+        return
+    parts = {("all", ""): np.ones(len(first.rows), dtype=bool)}
+    if by_source:
+        parts |= {("source", name): mask for name, mask in source_masks(first.rows).items()}
+    draws, bins = resampling.resamples(first.rows["group"]), resampling.settings.bins
+    for (by, part), mask in parts.items():
+        before, after = (
+            draw(
+                side.probabilities.calibrated[mask],
+                side.targets[mask],
+                resamples=draws.only(mask),
+                bins=bins,
+            )
+            for side in (first, second)
+        )
+        about = {"n": int(mask.sum()), "by": by, "part": part}
+        for metric, change in paired_differences(before, after, metrics=DIFFERENCES).items():
+            yield _row(first, second, metric, **about) | interval_of(change)
 
-    `compared` are the rows of one model; the val rows decide.
+
+def decide(paired: pd.DataFrame, *, asked: str, model: str) -> tuple[str, StageChoice]:
+    """Take the stage that is asked for; `auto` takes the second only if its gain on val is real.
+
+    A gain is real if macro-F1 rises beyond its interval and NLL does not rise beyond its own. Costs
+    are not in the words: the clock would make another calibration of equal runs.
     """
-    gain, change = (number(compared, name, rows="val", by="all") for name in DIFFERENCES)
-    return gain.n > 0 and gain.low > 0 >= change.low
-
-
-def decide(
-    paired: pd.DataFrame, *, asked: Literal["stageA", "stageB", "auto"], model: str
-) -> Verdict:
-    """Take the stage that is asked for; `auto` takes the second only if its gain on val is real."""
     first, second = STAGES
     compared = pick(paired, what=STAGE_GAIN, model=model, by="all")
-    gain_is_real = is_real(compared)
-    stage = (second if gain_is_real else first) if asked == "auto" else asked
-    judgement = f"the gain of {second} is {'real' if gain_is_real else 'not real'}"
+    gain, change = (number(compared, name, rows="val") for name in DIFFERENCES)
+    is_real = gain.n > 0 and gain.low > 0 >= change.low
+    stage = (second if is_real else first) if asked == "auto" else asked
+    judgement = f"the gain of {second} is {'real' if is_real else 'not real'}"
     why = f"{judgement} on val" if asked == "auto" else f"calibrate.stage says so; {judgement}"
     sentences = [
         f"{stage} is taken: {why}.",
@@ -160,77 +169,38 @@ def decide(
     ]
     for place, rows in compared.groupby("rows", sort=False):
         title = str(place).replace("gate:", "gate ")
-        gain, change = (number(rows, name) for name in DIFFERENCES)
-        if not gain.n:
+        macro_f1, nll = (number(rows, name) for name in DIFFERENCES)
+        if not macro_f1.n:
             sentences.append(f"{title}: no rows.")
             continue
-        count = f"n = {gain.n}"
+        count = f"n = {macro_f1.n}"
         if title.startswith("gate ") and (in_domain := number(rows, "in_domain").value):
             count += f", {in_domain:.0f} of them in domain"
-        words = (f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" for d in (gain, change))
-        macro_f1, nll = words
-        sentences.append(f"{title} ({count}): macro-F1 {macro_f1}, NLL {nll}.")
-    return Verdict(stage, gain_is_real, " ".join(sentences))
+        words = (f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" for d in (macro_f1, nll))
+        sentences.append("{} ({}): macro-F1 {}, NLL {}.".format(title, count, *words))
+    return stage, StageChoice(says=" ".join(sentences), gain_is_real=is_real)
 
 
 def _predict_shared(
     model: Model, rows: StageRows, *, val: KeptRows, resampling: Resampling
 ) -> dict[str, Predictions]:
     """Predict val, test and each gate, fitted on these val rows alone."""
-    fitted_on, by_folds = (f"{name} of both stages" for name in ("val", "val by folds"))
-    if val.frame["group"].nunique() < resampling.folds:
+    fitted_on, by_folds = "val of both stages", "val by folds of both stages"
+    if val.frame["group"].nunique() < resampling.settings.folds:
         return {
             place: no_predictions(val, place=place, fitted_on=fitted_on)
             for place in ("val", *rows.places)
         }
     held_out, folds_no_fit = predict_held_out(model, val, resampling=resampling)
-    calibration, _ = fit(model.observe(val), mixing=model.mixing, resampling=resampling)
-    notes = {"val": folds_no_fit} | dict.fromkeys(rows.places, no_fits([calibration]))
+    calibration, _ = model.fit(val, resampling=resampling)
     places = {"val": held_out} | predict_places(model, rows.places, calibration=calibration)
-    return {
-        place: replace(
-            predictions,
-            fitted_on=(by_folds if place == "val" else fitted_on)
-            + (f" ({notes[place]})" if notes[place] else ""),
-        )
-        for place, predictions in places.items()
-    }
-
-
-def _difference_rows(
-    first: Predictions, second: Predictions, *, resampling: Resampling, by_source: bool = False
-) -> Iterator[Row]:
-    """Yield each difference on all rows and by source; `n` 0 without a row."""
-    assert np.array_equal(first.rows["id"], second.rows["id"]), "compared on the same rows only"
-    n = len(first.rows)
-    parts = {("all", ""): np.ones(n, dtype=bool)}
-    if by_source:
-        masks = source_masks(first.rows)
-        parts |= {("source", name): mask for name, mask in masks.items()}
-    draws = resampling.resamples(first.rows["group"].tolist()) if n else None
-    for (by, part), mask in parts.items():
-        about = {"n": int(mask.sum()), "by": by, "part": part}
-        if draws is None:
-            yield from (_row(first, second, metric, **about) for metric in DIFFERENCES)
-            continue
-        before, after = (
-            draw(
-                side.probabilities.calibrated[mask],
-                side.targets[mask],
-                resamples=draws.only(mask),
-                bins=resampling.bins,
-            )
-            for side in (first, second)
-        )
-        for metric, change in paired_differences(before, after, metrics=DIFFERENCES).items():
-            yield _row(first, second, metric, **about) | interval_of(change)
+    notes = {place: (fitted_on, no_fits([calibration])) for place in places}
+    notes["val"] = (by_folds, folds_no_fit)
+    texts = {place: f"{on} ({note})" if note else on for place, (on, note) in notes.items()}
+    return {place: replace(p, fitted_on=texts[place]) for place, p in places.items()}
 
 
 def _row(first: Predictions, second: Predictions, metric: str, **values: Any) -> Row:
-    fitted_on = dict.fromkeys((first.fitted_on, second.fitted_on))
-    place = {"rows": second.place, "fitted_on": "; ".join(fitted_on)}
-    return _blank(metric) | place | values
-
-
-def _blank(metric: str, **values: Any) -> Row:
-    return {"stage": "", "teacher": "", "by": "all", "part": "", "metric": metric} | values
+    fitted_on = "; ".join(dict.fromkeys((first.fitted_on, second.fitted_on)))
+    texts = {"stage": "", "teacher": "", "by": "all", "part": "", "metric": metric}
+    return texts | {"rows": second.place, "fitted_on": fitted_on} | values

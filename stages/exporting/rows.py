@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from stages.calibrating.stage_rows import find_past
+from stages.calibrating.published import find_past
 from stages.computing.device import choose_device
 from stages.config import Export, Machine, Preprocess
 from stages.faces.decode import Image, decode
@@ -147,7 +147,7 @@ def seen_ids(
         )
     files = [models / card.stage / card.teacher / "logits.parquet" for card in cards]
     tables = [pd.read_parquet(path, columns=["id", "seen"]) for path in files]
-    return past.trained.ids.union(*(table["id"][table["seen"]] for table in tables))
+    return frozenset(past.trained["id"]).union(*(table["id"][table["seen"]] for table in tables))
 
 
 def held_out_rows(

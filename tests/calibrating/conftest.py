@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from shipped import shipped
 
+from stages.calibrating.calibration import Resampling
 from stages.calibrating.published import STAGES, read_teacher
 from stages.calibrating.study import Study, study
 from stages.config import Calibrate
@@ -16,6 +17,9 @@ from tests.scoring.conftest import draw
 __all__ = ["draw"]
 
 WEIGHTS = {"RN18": 0.7, "B3": 0.3}
+# Few draws: what is tested does not hang on them.
+SETTINGS = shipped(Calibrate, weights=WEIGHTS, bootstrap_samples=50)
+RESAMPLING = Resampling(SETTINGS, 7)
 
 
 @pytest.fixture(scope="session")
@@ -25,35 +29,28 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def settings() -> Calibrate:
-    """Few draws: what is tested does not hang on them."""
-    return shipped(Calibrate, weights=WEIGHTS, bootstrap_samples=50)
-
-
-@pytest.fixture(scope="session")
 def read(run_folder: Path):
     """The project's manifest and its teachers by stage."""
     manifest = read_folder(run_folder / "manifests")
-    teachers = {
-        stage: [
-            read_teacher(run_folder / "models" / stage / name, manifest=manifest)
-            for name in WEIGHTS
-        ]
-        for stage in STAGES
+    folders = {
+        stage: [run_folder / "models" / stage / name for name in WEIGHTS] for stage in STAGES
     }
-    return manifest, teachers
+    return manifest, {
+        stage: [read_teacher(folder, manifest=manifest) for folder in of_stage]
+        for stage, of_stage in folders.items()
+    }
 
 
 @pytest.fixture(scope="session")
-def run_study(run_folder: Path, read, settings: Calibrate) -> Callable[..., Study]:
+def run_study(run_folder: Path, read) -> Callable[..., Study]:
     """Run `study` on the project, with some teachers, rows or settings changed."""
     manifest, teachers = read
 
-    def run(changed=None, *, manifest=manifest, settings=settings) -> Study:
+    def run(changed=None, *, manifest=manifest, **settings) -> Study:
         return study(
             teachers | (changed or {}),
             manifest=manifest,
-            settings=settings,
+            settings=SETTINGS.model_copy(update=settings),
             seed=7,
             models_folder=run_folder / "models",
         )

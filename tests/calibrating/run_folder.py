@@ -68,18 +68,13 @@ def set_calibrate(root: Path, **values: Any) -> None:
 
 
 def write_manifest_folder(folder: Path, frame: pd.DataFrame) -> str:
-    sha256 = write_manifest(folder / "classification_manifest.csv", frame)
     gate = frame[frame["source"] == "expw_lq"]
-    files = {
-        "classification_manifest.csv": {"sha256": sha256, "rows": len(frame), "gate": False},
-        "gate.csv": {
-            "sha256": write_manifest(folder / "gate.csv", gate),
-            "rows": len(gate),
-            "gate": True,
-        },
-    }
+    files = {}
+    for name, rows in (("classification_manifest.csv", frame), ("gate.csv", gate)):
+        sha256 = write_manifest(folder / name, rows)
+        files[name] = {"sha256": sha256, "rows": len(rows), "gate": rows is gate}
     (folder / "index.json").write_text(json.dumps({"source_groups": {}, "files": files}))
-    return sha256
+    return str(files["classification_manifest.csv"]["sha256"])
 
 
 def write_teacher(
@@ -134,29 +129,27 @@ def _rows(
     truth = random.normal(scale=1.5, size=(len(frame), len(CLASSES)))
     chosen = (truth + random.gumbel(size=truth.shape)).argmax(axis=1)
     frame["label"] = np.array(CLASSES)[chosen]
-    frame["photo"] = frame["id"]
-    frame["confidence"] = np.nan
     frame["sha256"] = [hashlib.sha256(name.encode()).hexdigest() for name in frame["id"]]
-    frame[list(SHARE_COLUMNS)] = np.nan
+    frame[["confidence", *SHARE_COLUMNS]] = np.nan
     voted = (frame["source"] == "ferplus").to_numpy()
     votes = random.multinomial(VOTERS, softmax(truth[voted])) / VOTERS
     frame.loc[voted, list(SHARE_COLUMNS)] = votes
-    frame = frame.assign(official=frame["split"], twin_splits="")
+    frame = frame.assign(photo=frame["id"], official=frame["split"], twin_splits="")
     texts = ["id", "source", "split", "official", "twin_splits", "group", "label", "photo"]
-    texts = dict.fromkeys([*texts, "sha256"], "str")
-    return frame[list(COLUMNS)].astype(texts), truth
+    return frame[list(COLUMNS)].astype(dict.fromkeys([*texts, "sha256"], "str")), truth
 
 
 def _history(stage: str, name: str) -> list[dict[str, Any]]:
     start = (0.3 if name == "RN18" else 0.2) + (0.1 if stage == "stageB" else 0.0)
-    history = []
-    for epoch in range(6):
-        f1 = start + 0.5 * (1 - 0.5**epoch)
-        val = {"n": 480, "accuracy": f1 + 0.02, "macro_f1": f1, "nll": 2 - f1}
-        history.append(
-            {"epoch": epoch, "step": 40 * (epoch + 1), "learning_rate": 1e-3, "margin_rad": 0.1}
-            | {"train_loss": 2.2 - f1, "rate_img_s": 100.0, "data_wait_share": 0.1}
-            | {"seconds": 10.0 + epoch, "eval_seconds": 1.0}
-            | {"val": val if epoch % 2 or epoch == 5 else None}
-        )
-    return history
+    f1 = [start + 0.5 * (1 - 0.5**epoch) for epoch in range(6)]
+    return [
+        {"epoch": epoch, "step": 40 * (epoch + 1), "learning_rate": 1e-3, "margin_rad": 0.1}
+        | {"train_loss": 2.2 - f1, "rate_img_s": 100.0, "data_wait_share": 0.1}
+        | {"seconds": 10.0 + epoch, "eval_seconds": 1.0}
+        | {
+            "val": {"n": 480, "accuracy": f1 + 0.02, "macro_f1": f1, "nll": 2 - f1}
+            if epoch % 2
+            else None
+        }
+        for epoch, f1 in enumerate(f1)
+    ]
