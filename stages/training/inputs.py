@@ -46,7 +46,7 @@ class RunRows:
 
 
 def choose_rows(manifests: Path, *, rows: Filter, key: str) -> RunRows:
-    """Apply a stage's filter to the train and val rows of the manifest.
+    """Choose a stage's train and val rows by its filter.
 
     `max_per_class` thins training only. Logits are published for every val and test row and for
     every row of a gate view, whatever the filter says, so that stages meet on the same rows.
