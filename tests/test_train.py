@@ -17,7 +17,7 @@ from small_project import ROOT, small_params, write_params
 
 from stages import manifest, standardize, train
 from stages.modeling.card import StartedFrom, read_card
-from stages.modeling.weights import load_teacher
+from stages.modeling.teacher import load_teacher
 from stages.runtime.files import read_json, sha256_file
 from stages.runtime.lock import run_lock
 

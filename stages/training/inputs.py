@@ -15,8 +15,7 @@ import torch
 from stages.config import CLASSES, Filter, Stage
 from stages.config import Teacher as TeacherParams
 from stages.modeling.card import StartedFrom, read_card
-from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import WEIGHTS_FILE, load_state
+from stages.modeling.teacher import WEIGHTS_FILE, Teacher, build_teacher, load_state
 from stages.records.folder import read_folder
 from stages.records.native_sizes import size_table
 from stages.records.views import require_classes, select

@@ -121,7 +121,7 @@ def preflight(
         "seconds": round(time.monotonic() - start, 3),
         "tried": {name: round(value, 6) for name, value in asdict(rates).items()},
         "compiled": step.path.is_compiled,
-        "memory_bytes": None if memory is None else asdict(memory),
+        "memory_bytes": None if memory is None else memory._asdict(),
         "left": asdict(left),
         "forecast_s": round(forecast, 1),
         "took_s": None,

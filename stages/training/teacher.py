@@ -18,8 +18,7 @@ from stages.config import CLASSES
 from stages.loading.loader import EvalLoader, choose_workers, training_batches
 from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
-from stages.modeling.teacher import Teacher
-from stages.modeling.weights import load_state, save_teacher
+from stages.modeling.teacher import Teacher, load_state, save_teacher
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import published_folder, read_json, sha256_file, write_json, write_with

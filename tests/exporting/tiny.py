@@ -8,8 +8,7 @@ from shipped import shipped
 from stages import config
 from stages.config import CLASSES
 from stages.modeling.card import TeacherCard
-from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import save_teacher
+from stages.modeling.teacher import Teacher, build_teacher, save_teacher
 
 SIZE = 32
 # Networks that timm has for tests.

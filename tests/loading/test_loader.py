@@ -40,10 +40,10 @@ def test_resume_in_mid_epoch_gives_the_rest_and_decodes_nothing_else(dataset, mo
     loader = TrainLoader(dataset, sampler, workers=0, device=CPU)
     whole = list(loader.epoch(2))
     decoded: list[int] = []
-    original = FaceDataset._decoded
+    original = FaceDataset._faces
     monkeypatch.setattr(
         FaceDataset,
-        "_decoded",
+        "_faces",
         lambda self, draws: decoded.extend(d.row for d in draws) or original(self, draws),
     )
 

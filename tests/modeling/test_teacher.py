@@ -9,8 +9,7 @@ from torch.nn import functional
 from stages.config import CLASSES, Filter, Preprocess
 from stages.config import Teacher as TeacherParams
 from stages.modeling.card import StartedFrom, TeacherCard, read_card
-from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import load_state, load_teacher, save_teacher
+from stages.modeling.teacher import Teacher, build_teacher, load_state, load_teacher, save_teacher
 from stages.runtime.errors import UserError
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 
-from stages.modeling.weights_file import read_state
+from stages.modeling.backbone import read_state
 from stages.runtime.errors import UserError
 from tests.runtime.test_foreign import LFS, packed
 
