@@ -63,7 +63,11 @@ def test_workers_take_no_stop_signal_from_their_first_moment_on(
     ("name", "expected"),
     [
         ("SIGKILL", r"machine\.workers: .*{pid}.* exited"),
-        pytest.param("SIGBUS", r"bus error.*--shm-size", id="test_reported_a_bus_error"),
+        pytest.param(
+            "SIGBUS",
+            r"bus error.*--shm-size",
+            id="test_reported_a_worker_killed_by_a_bus_error_names_shared_memory",
+        ),
     ],
 )
 def test_the_death_of_a_worker_is_noticed_at_a_batch_and_nowhere_else(

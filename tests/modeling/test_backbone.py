@@ -74,6 +74,13 @@ def test_positions_of_a_vit_are_fitted_to_its_image_size(tmp_path) -> None:
     assert torch.equal(backbone.norm.weight, source.norm.weight)
 
 
+def test_reported_a_teacher_says_it_in_the_words_of_its_key(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(b"no weights")
+    expected = r"^params\.yaml: teachers\.X\.weights: w\.pt: expected a state_dict"
+    with pytest.raises(UserError, match=expected):
+        _built(SMALL, tmp_path / "w.pt")
+
+
 def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     state = timm.create_model(SMALL, num_classes=0).state_dict()
     state |= {next(iter(state)): torch.zeros(1), "stranger": torch.zeros(1)}

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -139,19 +140,15 @@ def test_reported_room_is_asked_for_before_the_night(
 def test_what_a_run_holds_already_is_not_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1500))
-
-    def ask() -> None:
-        checkpoint.require_room(
-            tmp_path,
-            models=tmp_path / "no" / "models",
-            checkpoint_bytes=400,
-            weights_bytes=100,
-            table_bytes=10,
-            kept=lambda: "the checkpoint of step 7 is kept",
-        )
-
-    ask()
+    ask = partial(
+        checkpoint.require_room,
+        tmp_path,
+        models=tmp_path / "no" / "models",
+        checkpoint_bytes=400,
+        weights_bytes=100,
+        table_bytes=10,
+        kept=lambda: "the checkpoint of step 7 is kept",
+    )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="the checkpoint of step 7 is kept; make room"):
         ask()
