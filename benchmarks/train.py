@@ -34,7 +34,6 @@ from stages.computing.device import (
     peak_gpu_bytes,
     reset_peak,
 )
-from stages.computing.team import ALONE
 from stages.config import CLASSES, Params, Stage, load_params
 from stages.faces.store import FaceStore
 from stages.loading.loader import choose_workers, scoring_batches, training_batches
@@ -45,6 +44,7 @@ from stages.training.assembly import build_loop
 from stages.training.checkpoint import save_checkpoint
 from stages.training.loop import Loop
 from stages.training.progress import Progress
+from stages.training.session import Session
 from stages.training.tuning import count_workers
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -275,19 +275,18 @@ def _build_loop(
         workers=workers,
         device=device,
     )
-    return build_loop(
-        model,
-        batches,
+    session = Session(
+        setting.stage,
+        setting.teacher,
         stage_params=stage_params,
         teacher_params=teacher_params,
+        preprocess=params.preprocess,
         seed=params.seed,
-        evaluate=lambda _: {},
-        checkpoint_minutes=CHECKPOINT_MINUTES,
-        folder=folder,
-        stop=StopRequest(),
+        machine=params.machine.model_copy(update={"checkpoint_minutes": CHECKPOINT_MINUTES}),
         device=device,
-        dtype=dtype,
-        team=ALONE,
+    )
+    return build_loop(
+        session, model, batches, evaluate=lambda _: {}, folder=folder, stop=StopRequest()
     )
 
 

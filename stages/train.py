@@ -23,9 +23,9 @@ def work(stage: str, teacher: str, fresh: bool) -> int | None:
     from stages.config import load_params
     from stages.runtime.errors import UserError
     from stages.runtime.signals import stop_on_signals
-    from stages.training.publish import publish_teacher
     from stages.training.run import hold, set_aside
-    from stages.training.session import open_session, train_teacher
+    from stages.training.session import Session, open_session
+    from stages.training.teacher import train_teacher
 
     params = load_params()
     machine = params.machine
@@ -38,15 +38,17 @@ def work(stage: str, teacher: str, fresh: bool) -> int | None:
     with ExitStack() as stack:
         team = stack.enter_context(join_team(device))
         session = open_session(
-            stage,
-            teacher,
-            stage_params=params.stage(stage),
-            teacher_params=params.teachers[teacher],
-            preprocess=params.preprocess,
-            seed=params.seed,
-            machine=machine,
-            device=device,
-            team=team,
+            Session(
+                stage,
+                teacher,
+                stage_params=params.stage(stage),
+                teacher_params=params.teachers[teacher],
+                preprocess=params.preprocess,
+                seed=params.seed,
+                machine=machine,
+                device=device,
+                team=team,
+            )
         )
         if is_to_be_launched(machine.processes):
             command = ["stages.train", stage, teacher, *(["--fresh"] if fresh else [])]
@@ -55,8 +57,7 @@ def work(stage: str, teacher: str, fresh: bool) -> int | None:
         stop = stack.enter_context(stop_on_signals())
         if fresh:
             team.lead(lambda: set_aside(session.run))
-        model, progress, logits = train_teacher(session, stop=stop)
-        publish_teacher(session, model, progress=progress, logits=logits)
+        train_teacher(session, stop=stop)
     return None
 
 

@@ -110,9 +110,14 @@ def test_fewer_val_batches_than_processes_are_scored_by_some_of_them(
     assert pd.read_parquet(PUBLISHED / "logits.parquet")["id"].is_unique
 
 
-def test_a_held_lock_is_exit_code_3_and_said_once(
+def test_what_stops_a_run_is_said_once(
     configure: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    configure(machine__processes=2, stageA__filter__min_native_px=4000)
+    assert exit_code() == 2
+    printed = capfd.readouterr().err
+    assert printed.count("error: ") == 1
+    assert "starting 2 processes" not in printed
     folder = configure()
     assert exit_code() == 0
     configure(machine__processes=2)
@@ -120,18 +125,6 @@ def test_a_held_lock_is_exit_code_3_and_said_once(
     with run_lock(work):
         assert exit_code() == 3
     assert capfd.readouterr().err.count("another run holds the lock") == 1
-
-
-def test_wrong_data_are_said_once_before_any_process_is_started(
-    configure: Project, capfd: pytest.CaptureFixture[str]
-) -> None:
-    configure()
-    configure(machine__processes=2, stageA__filter__min_native_px=4000)
-    capfd.readouterr()
-    assert exit_code() == 2
-    printed = capfd.readouterr().err
-    assert printed.count("error: ") == 1
-    assert "starting 2 processes" not in printed
 
 
 def _wait_for_step(work: Path, step: int, launcher: "subprocess.Popen[bytes]") -> None:

@@ -31,7 +31,7 @@ from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import FaceDataset
 from stages.loading.loader import EvalLoader, choose_workers
 from stages.modeling.predict import predict
-from stages.modeling.weights import load_teacher
+from stages.modeling.teacher import load_teacher
 from stages.records.folder import read_folder
 from stages.records.schema import SHARE_COLUMNS, read_manifest, targets_of
 from stages.runtime.errors import UserError

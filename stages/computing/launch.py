@@ -43,8 +43,21 @@ def launch(command: Sequence[str], *, processes: int, device: torch.device) -> i
         logging.getLogger(f"torch.distributed.elastic{name}").setLevel(logging.CRITICAL)
     logger.info("starting %d processes", processes)
     try:
+        # Torch would leave its own folder behind.
         with tempfile.TemporaryDirectory() as logs:
-            elastic_launch(_config(processes, logs=logs), sys.executable)("-m", *command)
+            config = LaunchConfig(
+                min_nodes=1,
+                max_nodes=1,
+                nproc_per_node=processes,
+                run_id=str(uuid.uuid4()),
+                rdzv_backend="c10d",
+                rdzv_endpoint="localhost:0",
+                # A failed process is not restarted: `dvc repro` goes on.
+                max_restarts=0,
+                logs_specs=DefaultLogsSpecs(log_dir=logs),
+                signals_to_handle=",".join(number.name for number in heeded()),
+            )
+            elastic_launch(config, sys.executable)("-m", *command)
     except ChildFailedError as error:
         for rank, failure in error.failures.items():
             code = failure.exitcode
@@ -60,22 +73,6 @@ def worst(codes: Iterable[int]) -> int:
     """Return the code that says most: a door's own before 1, a bug or a lost process."""
     known = [code for code in codes if code > 1]
     return max(known, default=1)
-
-
-def _config(processes: int, *, logs: str) -> LaunchConfig:
-    return LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=str(uuid.uuid4()),
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        # A failed process is not restarted: `dvc repro` goes on.
-        max_restarts=0,
-        # Torch would leave its own folder behind.
-        logs_specs=DefaultLogsSpecs(log_dir=logs),
-        signals_to_handle=",".join(number.name for number in heeded()),
-    )
 
 
 def _check(processes: int, *, device: torch.device) -> None:

@@ -41,22 +41,20 @@ class Team:
         """
         if self.size == 1:
             return work()
-        if not self.leads:
-            received: list[Any] = [None]
-            dist.broadcast_object_list(received, src=0)
-            code, led = received[0]
-            if code:
-                _part()
-                raise SystemExit(code)
-            return cast(T, led)
+        outcome: list[Any] = [None]
         try:
-            result = work()
+            if self.leads:
+                outcome = [(0, work())]
         except BaseException as error:
             dist.broadcast_object_list([(exit_code(error), None)], src=0)
             _part()
             raise
-        dist.broadcast_object_list([(0, result)], src=0)
-        return result
+        dist.broadcast_object_list(outcome, src=0)
+        code, result = outcome[0]
+        if code:
+            _part()
+            raise SystemExit(code)
+        return cast(T, result)
 
     def greatest(self, *values: int) -> tuple[int, ...]:
         """Return, for each value, the greatest of all processes."""

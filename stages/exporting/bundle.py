@@ -38,8 +38,7 @@ from stages.exporting.metadata import describe
 from stages.exporting.onnx_file import CalibratedModel, to_onnx, write_onnx, write_variant
 from stages.exporting.rows import ExportRows
 from stages.modeling.card import TeacherCard
-from stages.modeling.teacher import Teacher
-from stages.modeling.weights import load_teacher, save_teacher
+from stages.modeling.teacher import Teacher, load_teacher, save_teacher
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file, write_bytes, write_json

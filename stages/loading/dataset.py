@@ -80,11 +80,12 @@ class FaceDataset(Dataset[Batch]):
         """
         pixels = self._memory.take(len(draws), self.size, self.size, 3, dtype=np.float32)
         square = np.empty((self.size, self.size, 3), np.uint8)
-        variations = self._variations(draws)
-        faces = zip(self._decoded(draws), variations, strict=True)
-        for slot, (face, variation) in enumerate(faces):
+        for slot, (face, variation) in enumerate(self._faces(draws)):
             vary_geometry(face, variation, out=square)
-            cv2.LUT(self._finished(square, variation), self._levels, dst=pixels[slot])
+            image = vary_colour(square, variation)
+            if (clahe := self.preprocess.clahe) is not None:
+                image = equalize(image, clip_limit=clahe.clip_limit, tiles=clahe.tiles)
+            cv2.LUT(image, self._levels, dst=pixels[slot])
         # The channels stay last in memory.
         return self._named(draws, image=torch.from_numpy(pixels).permute(0, 3, 1, 2))
 
@@ -95,34 +96,28 @@ class FaceDataset(Dataset[Batch]):
             UserError: naming the face, if its image cannot be decoded.
         """
         images = self._memory.take(len(draws), self.size, self.size, 3, dtype=np.uint8)
-        variations = self._variations(draws)
-        faces = zip(self._decoded(draws), variations, strict=True)
-        for slot, (face, variation) in enumerate(faces):
+        colours = []
+        for slot, (face, variation) in enumerate(self._faces(draws)):
             vary_geometry(face, variation, out=images[slot])
-        colour = torch.tensor([variation.colour for variation in variations], dtype=torch.float64)
+            colours.append(variation.colour)
+        colour = torch.tensor(colours, dtype=torch.float64).reshape(-1, 3)
         return self._named(draws, image=torch.from_numpy(images)) | {"colour": colour}
 
-    def _variations(self, draws: list[Draw]) -> list[Variation]:
+    def _faces(self, draws: list[Draw]) -> Iterator[tuple[Image, Variation]]:
+        """Yield decoded faces and their variations; a face is valid only until the next."""
         # All before the first face: in between, this code would leave the processor's cache.
         rngs = (generator(self._seed, "augmentation", d.epoch, d.position) for d in draws)
-        return [draw_variation(self._augmentation, rng=rng) for rng in rngs]
-
-    def _decoded(self, draws: list[Draw]) -> Iterator[Image]:
-        """Yield decoded faces; each is valid only until the next (shared buffer)."""
+        variations = [draw_variation(self._augmentation, rng=rng) for rng in rngs]
         positions = self._positions[[draw.row for draw in draws]]
+        images = self._store.images(positions)
         buffer = np.empty(_BUFFER_BYTES, np.uint8)
-        for position, image in zip(positions.tolist(), self._store.images(positions), strict=True):
+        faces = zip(positions.tolist(), images, variations, strict=True)
+        for position, image, variation in faces:
             try:
-                yield decode(image, buffer=buffer)
+                yield decode(image, buffer=buffer), variation
             except UnusableImageError as error:
                 shard, id_ = self._store.shard(position), self._store.id(position)
                 raise UserError(f"{shard}: damaged at {id_}: {error}; {REMEDY}") from None
-
-    def _finished(self, square: Image, variation: Variation) -> Image:
-        coloured = vary_colour(square, variation)
-        if (clahe := self.preprocess.clahe) is None:
-            return coloured
-        return equalize(coloured, clip_limit=clahe.clip_limit, tiles=clahe.tiles)
 
     def _named(self, draws: list[Draw], *, image: Tensor) -> Batch:
         rows = np.array([draw.row for draw in draws], np.int64)

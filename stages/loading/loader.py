@@ -232,12 +232,12 @@ def _unchanged(batch: Any) -> Any:
 def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
     with death_explained([]), child_signal_kept():
         batches = iter(loader)
-    return _explained(batches) if loader.num_workers else prefetched(_explained(batches))
 
+    def explained() -> Iterator[Batch]:
+        with death_explained(getattr(batches, "_workers", [])):
+            yield from batches
 
-def _explained(batches: Iterator[Batch]) -> Iterator[Batch]:
-    with death_explained(getattr(batches, "_workers", [])):
-        yield from batches
+    return explained() if loader.num_workers else prefetched(explained())
 
 
 def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -47,11 +47,23 @@ class EpochSampler:
         self.min_per_class = min_per_class
         self._rows_of_class = [np.flatnonzero(targets == c) for c in range(len(CLASSES))]
         counts = np.array([len(rows) for rows in self._rows_of_class])
-        _check(counts, batch_size=batch_size, min_per_class=min_per_class)
+        if not counts.any():
+            raise UserError("training rows: expected at least one, got none")
+        absent = [name for name, n in zip(CLASSES, counts, strict=True) if n == 0]
+        if min_per_class > 0 and absent:
+            raise UserError(
+                f"training rows: min_per_class needs rows of every class, none of {absent}"
+            )
+        if batch_size < (needed := len(CLASSES) * min_per_class):
+            raise UserError(
+                f"batch_size: expected at least {needed} for {min_per_class} of each of "
+                f"{len(CLASSES)} classes, got {batch_size}"
+            )
         self.num_batches = _fewest_batches(counts, batch_size, min_per_class)
         self.effective_counts: Rows = np.maximum(counts, self.num_batches * min_per_class)
         self.num_draws = int(self.effective_counts.sum())
-        self.sizes: list[int] = _even_sizes(self.num_draws, self.num_batches).tolist()
+        size, larger = divmod(self.num_draws, self.num_batches)
+        self.sizes = [size + 1] * larger + [size] * (self.num_batches - larger)
 
     def batches(self, epoch: int) -> list[Rows]:
         """The row numbers of each batch of an epoch."""
@@ -63,20 +75,18 @@ class EpochSampler:
         ]
         kept_free = rng.permutation(np.concatenate([stream[reserved:] for stream in streams]))
         rows = np.concatenate([*(stream[:reserved] for stream in streams), kept_free])
-        shuffled_within = np.lexsort((rng.random(len(rows)), self._batch_of_draw()))
+        # The reserved draws come class by class, then the free ones.
+        order = np.arange(self.num_batches)
+        free = np.array(self.sizes) - len(CLASSES) * self.min_per_class
+        batch_of_reserved = np.tile(np.repeat(order, self.min_per_class), len(CLASSES))
+        batch_of_draw = np.concatenate([batch_of_reserved, np.repeat(order, free)])
+        shuffled_within = np.lexsort((rng.random(len(rows)), batch_of_draw))
         return np.split(rows[shuffled_within], np.cumsum(self.sizes)[:-1])
 
     def share_seen(self, epoch: int) -> float:
         """Which share of all rows an epoch draws at least once."""
         num_rows = sum(len(rows) for rows in self._rows_of_class)
         return len(np.unique(np.concatenate(self.batches(epoch)))) / num_rows
-
-    def _batch_of_draw(self) -> Rows:
-        """Which batch each of the reserved draws, class by class, and of the free draws is for."""
-        order = np.arange(self.num_batches)
-        reserved = np.tile(np.repeat(order, self.min_per_class), len(CLASSES))
-        free = np.repeat(order, np.array(self.sizes) - len(CLASSES) * self.min_per_class)
-        return np.concatenate([reserved, free])
 
 
 class BatchOrder(Sampler[list[Draw]]):
@@ -97,6 +107,7 @@ class BatchOrder(Sampler[list[Draw]]):
         return self.sampler.num_batches - self.start_batch
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        # By a generator of its own, which keeps the epoch that it was made for.
         return self._batches(self.epoch, self.start_batch)
 
     def _batches(self, epoch: int, start_batch: int) -> Iterator[list[Draw]]:
@@ -135,20 +146,6 @@ class RowOrder(Sampler[list[Draw]]):
         return range(start, min(start + self.batch_size, self.num_rows))
 
 
-def _check(counts: Rows, *, batch_size: int, min_per_class: int) -> None:
-    if not counts.any():
-        raise UserError("training rows: expected at least one, got none")
-    if min_per_class == 0:
-        return
-    if absent := [name for name, n in zip(CLASSES, counts, strict=True) if n == 0]:
-        raise UserError(f"training rows: min_per_class needs rows of every class, none of {absent}")
-    if batch_size < (needed := len(CLASSES) * min_per_class):
-        raise UserError(
-            f"batch_size: expected at least {needed} for {min_per_class} of each of "
-            f"{len(CLASSES)} classes, got {batch_size}"
-        )
-
-
 def _fewest_batches(counts: Rows, batch_size: int, min_per_class: int) -> int:
     """The least number of batches that holds all its own draws: more batches need more repeats."""
     num_batches = 0
@@ -157,12 +154,6 @@ def _fewest_batches(counts: Rows, batch_size: int, min_per_class: int) -> int:
         if num_draws <= num_batches * batch_size:
             return num_batches
         num_batches = -(-num_draws // batch_size)
-
-
-def _even_sizes(total: int, parts: int) -> Rows:
-    sizes = np.full(parts, total // parts)
-    sizes[: total % parts] += 1
-    return sizes
 
 
 def _cycled(rows: Rows, num_draws: int, rng: np.random.Generator) -> Rows:

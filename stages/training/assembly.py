@@ -1,4 +1,4 @@
-"""A stage's section of params.yaml -> its training loop, with batches that fit model and GPU."""
+"""A session and its model -> the training loop, with batches that fit model and GPU."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from stages.computing.team import Team
-from stages.config import NUM_CLASSES, SamplerFill, Stage
-from stages.config import Teacher as TeacherParams
+from stages.config import NUM_CLASSES, SamplerFill
 from stages.loading.loader import TrainLoader
 from stages.modeling.arcface import margin_at
 from stages.modeling.teacher import Teacher
@@ -24,25 +23,20 @@ from stages.runtime.signals import StopRequest
 from stages.training.loop import CosineSchedule, Loop, Plan
 from stages.training.losses import build_loss
 from stages.training.progress import Scores
-from stages.training.step import CompilableEmbed, TrainingPath, TrainingStep, build_optimizer
+from stages.training.session import Session
+from stages.training.step import TrainingPath, TrainingStep, build_optimizer
 
 logger = logging.getLogger(__name__)
 
 
 def build_loop(
+    session: Session,
     model: Teacher,
     batches: TrainLoader,
     *,
-    stage_params: Stage,
-    teacher_params: TeacherParams,
-    seed: int,
     evaluate: Callable[[nn.Module], Scores],
-    checkpoint_minutes: float,
     folder: Path,
     stop: StopRequest,
-    device: torch.device,
-    dtype: torch.dtype,
-    team: Team,
 ) -> Loop:
     """Build the loop that trains a model, which is on its device already.
 
@@ -50,44 +44,47 @@ def build_loop(
     on CPUs, where torch has none that does, each process normalises by its own share, and the first
     one's running averages are kept.
     """
-    embed, scale = CompilableEmbed(model.embed), teacher_params.learning_rate_scale
-    path: nn.Module = TrainingPath(model, embed=embed, head_logits=model.head.training_logits)
+    stage_params, teacher_params, team = session.stage_params, session.teacher_params, session.team
+    scale, decay = teacher_params.learning_rate_scale, stage_params.ema_decay
+    path = TrainingPath(model, embed=model.embed, head_logits=model.head.training_logits)
+    shared: DistributedDataParallel | None = None
     # Before the optimizer is built: it may replace parameters.
     if team.size > 1:
-        if device.type == "cuda":
+        if session.device.type == "cuda":
             convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         elif team.leads and _has_batch_norm(model):
             logger.warning("each of %d processes on CPUs has batch norm of its own", team.size)
-        path = DistributedDataParallel(path)
-    # Rates follow the teacher's scale; weight decay a step stays what the stage says.
-    decay = stage_params.weight_decay / scale
+        shared = DistributedDataParallel(path)
     step = TrainingStep(
-        model=model,
-        embed=embed,
-        training_logits=path,
-        optimizer=build_optimizer(model, teacher_params.optimizer, weight_decay=decay),
-        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        path=path,
+        shared=shared,
+        # Rates follow the teacher's scale; weight decay a step stays what the stage says.
+        optimizer=build_optimizer(
+            model, teacher_params.optimizer, weight_decay=stage_params.weight_decay / scale
+        ),
+        scaler=torch.amp.GradScaler(session.device.type, enabled=session.dtype == torch.float16),
         loss=build_loss(
             stage_params.prior,
             counts=batches.effective_counts,
             label_smoothing=stage_params.label_smoothing,
-            device=device,
+            device=session.device,
         ),
-        average=_build_average(model, decay=stage_params.ema_decay),
+        # Of weights and buffers; its decay warms up for short runs.
+        average=None if decay is None else ModelEmaV3(model, decay=decay, use_warmup=True),
         max_grad_norm=stage_params.max_grad_norm,
-        device=device,
-        dtype=dtype,
+        device=session.device,
+        dtype=session.dtype,
         team=team,
     )
     # The batches that remain of an epoch make a step.
     steps_per_epoch = -(-len(batches.sizes) // stage_params.accumulate)
     plan = Plan(
-        seed=seed,
+        seed=session.seed,
         epochs=stage_params.epochs,
         accumulate=stage_params.accumulate,
         eval_every=stage_params.eval_every,
         select_by=stage_params.select_by,
-        checkpoint_seconds=60 * checkpoint_minutes,
+        checkpoint_seconds=60 * session.machine.checkpoint_minutes,
         schedule=CosineSchedule(
             peak=stage_params.learning_rate * scale,
             floor=stage_params.min_lr * scale,
@@ -97,11 +94,6 @@ def build_loop(
         margin_at=partial(margin_at, arcface=stage_params.arcface),
     )
     return Loop(step, plan, batches, evaluate=evaluate, folder=folder, stop=stop)
-
-
-def _build_average(model: nn.Module, *, decay: float | None) -> ModelEmaV3 | None:
-    """Average weights and buffers exponentially; the decay warms up for short runs."""
-    return None if decay is None else ModelEmaV3(model, decay=decay, use_warmup=True)
 
 
 def require_images(sizes: Sequence[int], *, model: nn.Module, key: str, team: Team) -> None:
@@ -118,7 +110,7 @@ def require_images(sizes: Sequence[int], *, model: nn.Module, key: str, team: Te
     needed = _needed(model, team)
     if (least := min(sizes)) >= needed:
         return
-    ways = f"use {least_batch_size(model, team=team)} or more"
+    ways = f"use {_least_batch_size(model, team)} or more"
     if needed > team.size:
         ways += ", or a backbone without batch norm, which needs 2 images at once in each process"
     if team.size > 1:
@@ -129,29 +121,20 @@ def require_images(sizes: Sequence[int], *, model: nn.Module, key: str, team: Te
     )
 
 
-def least_batch_size(model: nn.Module, *, team: Team) -> int:
-    """Return the smallest batch size that leaves every process enough images in any epoch."""
-    # Sizes differ by one at most: with twice the number, less one, the smallest is large enough.
-    return 2 * _needed(model, team) - 1
-
-
 @contextmanager
-def fit_explained(stage_params: Stage, *, key: str, least: int) -> Iterator[None]:
-    """Raise `too_large` if a GPU runs out of memory inside."""
+def fit_explained(session: Session, model: nn.Module) -> Iterator[None]:
+    """Say what to change in params.yaml if a GPU runs out of memory inside.
+
+    Raises:
+        UserError: in place of torch's error.
+    """
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        reason = str(error).split(". ")[0]
-        raise too_large(stage_params, key=key, least=least, reason=reason) from None
-
-
-def too_large(stage_params: Stage, *, key: str, least: int, reason: str) -> UserError:
-    """Make the error that names what to change in section `key` of params.yaml.
-
-    Args:
-        least: the smallest batch size that the model and the processes allow.
-    """
-    way = f"a smaller {key}.image_size"
+        reason, key, stage_params = str(error).split(". ")[0], session.stage, session.stage_params
+    else:
+        return
+    least, way = _least_batch_size(model, session.team), f"a smaller {key}.image_size"
     note = "batch norm then sees the smaller batches"
     if isinstance(stage_params.prior, SamplerFill):
         least = max(least, NUM_CLASSES * stage_params.prior.min_per_class)
@@ -161,10 +144,16 @@ def too_large(stage_params: Stage, *, key: str, least: int, reason: str) -> User
             f"a smaller batch_size, of {least} at least, with more {key}.accumulate takes steps of "
             f"as many images ({note}); else {way}"
         )
-    return UserError(
+    raise UserError(
         f"params.yaml: {key}.batch_size: {stage_params.batch_size} images of {key}.image_size "
         f"{stage_params.image_size} px do not fit the GPU: {reason}; {way}"
     )
+
+
+def _least_batch_size(model: nn.Module, team: Team) -> int:
+    """Return the smallest batch size that leaves every process enough images in any epoch."""
+    # Sizes differ by one at most: with twice the number, less one, the smallest is large enough.
+    return 2 * _needed(model, team) - 1
 
 
 def _needed(model: nn.Module, team: Team) -> int:

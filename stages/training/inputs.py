@@ -15,8 +15,7 @@ import torch
 from stages.config import CLASSES, Filter, Stage
 from stages.config import Teacher as TeacherParams
 from stages.modeling.card import StartedFrom, read_card
-from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import WEIGHTS_FILE, load_state
+from stages.modeling.teacher import WEIGHTS_FILE, Teacher, build_teacher, load_state
 from stages.records.folder import read_folder
 from stages.records.views import require_classes, select, size_table
 from stages.runtime.errors import UserError
@@ -45,7 +44,7 @@ class RunRows:
 
 
 def choose_rows(manifests: Path, *, rows: Filter, key: str) -> RunRows:
-    """Apply a stage's filter to the train and val rows of the manifest.
+    """Choose a stage's train and val rows by its filter.
 
     `max_per_class` thins training only. Logits are published for every val and test row and for
     every row of a gate view, whatever the filter says, so that stages meet on the same rows.

@@ -1,9 +1,10 @@
 """The loss of a step, and the losses of past steps, read from the device behind the steps."""
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -106,26 +107,30 @@ class Outcome:
 class NonFiniteError(UserError):
     """Loss or gradient of a step is not finite; nothing of it or of later steps is written.
 
-    `gradient_norm` is None where the loss was enough; `rows` are rows of the training set.
+    `rows` are rows of the training set; `record` is what nonfinite.json says of the step, with
+    numbers as text (JSON has none for inf and nan) and no gradient where the loss was enough.
     """
 
-    def __init__(
-        self, outcome: Outcome, *, loss: float, gradient_norm: float | None, rows: list[int]
-    ) -> None:
-        self.step, self.learning_rate, self.rows = outcome.number, outcome.learning_rate, rows
-        self.loss, self.gradient_norm = loss, gradient_norm
-        what = f"the loss of step {self.step} is {loss}"
-        if gradient_norm is not None:
-            what = f"the norm of the gradient of step {self.step} is {gradient_norm}"
-        self.what = f"{what} at learning rate {self.learning_rate:g}"
+    def __init__(self, outcome: Outcome, *, loss: float, norm: float, rows: list[int]) -> None:
+        is_loss = not math.isfinite(loss)
+        what = f"the loss of step {outcome.number} is {loss}"
+        if not is_loss:
+            what = f"the norm of the gradient of step {outcome.number} is {norm}"
+        self.what, self.rows = f"{what} at learning rate {outcome.learning_rate:g}", rows
+        self.record = {
+            "step": outcome.number,
+            "loss": str(loss),
+            "gradient_norm": None if is_loss else str(norm),
+            "learning_rate": outcome.learning_rate,
+        }
         super().__init__(f"{self.what}; rows of the training set in this step: {rows}")
 
 
-@dataclass(frozen=True)
 class Losses:
     """Outcomes of steps that are not read yet."""
 
-    _pending: deque[tuple[Outcome, Reading]] = field(default_factory=deque)
+    def __init__(self) -> None:
+        self._pending: deque[tuple[Outcome, Reading]] = deque()
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -150,12 +155,8 @@ class Losses:
             is_norm_bad = not outcome.may_overflow and not math.isfinite(norm)
             if not math.isfinite(loss) or is_norm_bad:
                 rows = [int(row) for batch in outcome.rows for row in batch]
-                raise NonFiniteError(
-                    outcome,
-                    loss=loss,
-                    gradient_norm=norm if math.isfinite(loss) else None,
-                    rows=[row for part in team.gather(rows) for row in part],
-                )
+                rows = list(itertools.chain(*team.gather(rows)))
+                raise NonFiniteError(outcome, loss=loss, norm=norm, rows=rows)
             yield loss, outcome.num_images
 
 
@@ -168,17 +169,8 @@ def explain_non_finite(error: NonFiniteError, *, run: Run, ids: Sequence[str]) -
     Raises:
         UserError: always, in place of `error`.
     """
-    norm = error.gradient_norm
-    # Numbers as text: JSON has none for inf and nan.
-    record = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "step": error.step,
-        "loss": str(error.loss),
-        "gradient_norm": None if norm is None else str(norm),
-        "learning_rate": error.learning_rate,
-        "ids": ids,
-    }
-    write_json(run.folder / NONFINITE_FILE, record)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(run.folder / NONFINITE_FILE, {"at": now, **error.record, "ids": ids})
     raise UserError(
         f"{error.what}; nothing of it is kept: {describe_kept(run.folder)}, and `dvc repro "
         f"{run.stage}@{run.teacher}` goes on with the same faces. Should it come back: "

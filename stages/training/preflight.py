@@ -7,28 +7,27 @@ is taken back: a run ends in the same bits with and without a preflight.
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from stages.computing.device import Memory, peak_memory, reset_peak
-from stages.config import Stage
+import torch
+
+from stages.computing.device import peak_memory, reset_peak
 from stages.loading.loader import EvalLoader
 from stages.modeling.predict import predict
 from stages.runtime.errors import InterruptedRunError, UserError
-from stages.training.assembly import fit_explained, least_batch_size, too_large
+from stages.training.assembly import fit_explained
 from stages.training.checkpoint import describe_kept, require_room
 from stages.training.loop import Loop
 from stages.training.losses import Losses
 from stages.training.progress import Progress, describe_duration
-from stages.training.step import Batch
+from stages.training.session import MODELS, Session
 from stages.training.tuning import (
     Left,
     Rates,
-    Wanted,
     compile_for_good,
     for_a_while,
     is_worth_trying,
@@ -48,25 +47,20 @@ logger = logging.getLogger(__name__)
 
 
 def preflight(
+    session: Session,
     loop: Loop,
     progress: Progress,
     *,
     val: EvalLoader,
     num_val: int,
     num_scored: int,
-    stage_params: Stage,
-    key: str,
-    models: Path,
-    max_hours: float | None,
-    compiling: Wanted,
 ) -> dict[str, Any]:
     """Try the run's next steps, forecast the rest from them, and leave the run as it was.
 
+    With `machine.compile` the steps are compiled from here on, or not.
+
     Args:
         val: batches of an evaluation of `num_val` rows; `num_scored` rows are scored at the end.
-        key: the stage's section in params.yaml, for messages.
-        models: the folder in which the teacher will be published.
-        compiling: `machine.compile`; from here on the steps are compiled, or not.
 
     Returns:
         The record that history.json keeps; `took_s` is empty until `settle_forecast`.
@@ -77,40 +71,57 @@ def preflight(
         NonFiniteError: if the loss or gradient of a step is not finite.
         InterruptedRunError: when a stop was requested.
     """
-    start, step = time.monotonic(), loop.step
-    left = _left(loop, progress, num_val=num_val, num_scored=num_scored)
+    start, step, plan = time.monotonic(), loop.step, loop.plan
+    evaluations = sum(map(plan.is_evaluated, range(progress.epoch + 1, plan.epochs + 1)))
+    left = Left(
+        steps=plan.schedule.total_steps - progress.step,
+        evaluations=evaluations,
+        rows_to_score=evaluations * num_val + num_scored,
+    )
     reset_peak(step.device)
-    least = least_batch_size(step.model, team=step.team)
-    with fit_explained(stage_params, key=key, least=least), step.rehearsal():
-        rates = _rehearse(loop, progress, val=val, num_val=num_val, left=left, compiling=compiling)
-        # Each process scores its share of the rows, all at the same time.
-        together = replace(rates, scoring_img_s=rates.scoring_img_s * step.team.size)
-        rates = step.team.lead(lambda: together)
-        memory = peak_memory(step.device)
-        room = partial(
-            require_room,
-            loop.folder,
-            models=models,
-            checkpoint_bytes=step.state_bytes(),
-            weights_bytes=step.weights_bytes(),
-            table_bytes=num_scored * _BYTES_OF_A_ROW,
-            kept=partial(describe_kept, loop.folder),
+    with fit_explained(session, step.model):
+        with step.rehearsal():
+            num_batches = len(val) * left.rows_to_score / num_val
+            rates = _rehearse(session, loop, progress, val=val, num_batches=num_batches, left=left)
+            memory = peak_memory(step.device)
+            room = partial(
+                require_room,
+                loop.folder,
+                models=MODELS,
+                checkpoint_bytes=step.state_bytes(),
+                weights_bytes=step.weights_bytes(),
+                table_bytes=num_scored * _BYTES_OF_A_ROW,
+                kept=partial(describe_kept, loop.folder),
+            )
+        step.team.lead(room)
+        forecast = rates.seconds(left)
+        logger.info(
+            "preflight of %d steps: %.0f img/s, data wait %.0f %%, %sscoring %.0f img/s; "
+            "%s to the end%s: %d steps, %d evaluations, %d rows to score",
+            rates.steps,
+            rates.img_s,
+            100 * rates.data_wait_share,
+            "" if memory is None else f"peak memory {memory}, ",
+            rates.scoring_img_s,
+            describe_duration(forecast),
+            "" if rates.steps >= ENOUGH_STEPS else " (a rough forecast, of so few steps)",
+            left.steps,
+            left.evaluations,
+            left.rows_to_score,
         )
-    step.team.lead(room)
-    forecast = rates.seconds(left)
-    _log(rates, left, memory, forecast)
-    if memory is not None and step.device.type == "cuda" and memory.peak > memory.total:
-        # Windows lends a GPU the machine's memory instead of failing, at a tenth of the speed.
-        raise too_large(stage_params, key=key, least=least, reason=f"it needs {memory}")
-    step.team.lead(lambda: _require_hours(forecast, max_hours=max_hours))
+        if memory is not None and step.device.type == "cuda" and memory.peak > memory.total:
+            # Windows lends a GPU the machine's memory instead of failing, at a tenth of the speed.
+            raise torch.cuda.OutOfMemoryError(f"it needs {memory}")
+    hours = session.machine.max_hours
+    step.team.lead(partial(_require_hours, forecast, max_hours=hours))
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "epoch": progress.epoch + 1,
         "step": progress.step,
         "seconds": round(time.monotonic() - start, 3),
         "tried": {name: round(value, 6) for name, value in asdict(rates).items()},
-        "compiled": step.embed.is_compiled,
-        "memory_bytes": None if memory is None else asdict(memory),
+        "compiled": step.path.is_compiled,
+        "memory_bytes": None if memory is None else memory._asdict(),
         "left": asdict(left),
         "forecast_s": round(forecast, 1),
         "took_s": None,
@@ -136,41 +147,39 @@ def quota(left: float) -> tuple[int, int]:
     return warmup, tried - warmup
 
 
-def _left(loop: Loop, progress: Progress, *, num_val: int, num_scored: int) -> Left:
-    plan = loop.plan
-    evaluations = sum(map(plan.is_evaluated, range(progress.epoch + 1, plan.epochs + 1)))
-    return Left(
-        steps=plan.schedule.total_steps - progress.step,
-        evaluations=evaluations,
-        rows_to_score=evaluations * num_val + num_scored,
-    )
-
-
 def _rehearse(
+    session: Session,
     loop: Loop,
     progress: Progress,
     *,
     val: EvalLoader,
-    num_val: int,
+    num_batches: float,
     left: Left,
-    compiling: Wanted,
 ) -> Rates:
-    """Measure the way that the run will compute: compiled, or as the model is."""
+    """Measure the way that the run will compute: compiled, or as the model is.
+
+    Args:
+        num_batches: that are left to score.
+    """
     # Losses of a trial that failed must not be taken for the run's.
     loop = replace(loop, losses=Losses())
-    _start_workers(loop.batches.epoch(progress.epoch, start_batch=progress.batch))
-    num_batches = len(val) * left.rows_to_score / num_val
+    step, compiling = loop.step, session.machine.compile
+    # Starting workers takes seconds, once, and is no part of the rate: wait for a first batch. With
+    # few val rows some process of a team has none.
+    next(iter(loop.batches.epoch(progress.epoch, start_batch=progress.batch)), None)
+    next(iter(val), None)
     scoring_img_s = _scoring_rate(loop, val, num_batches=num_batches)
     measure = partial(_step_rates, loop, progress, left=left, scoring_img_s=scoring_img_s)
     if compiling is True:
         # By a step that is not measured.
-        compile_for_good(loop.step.embed, call=partial(_take_step, loop, progress))
+        compile_for_good(step.path, call=partial(_take_step, loop, progress))
     rates = measure()
     seconds_left = left.steps * rates.step_seconds
-    device, team = loop.step.device, loop.step.team
-    if is_worth_trying(compiling, seconds_left=seconds_left, device=device, team=team):
-        rates = take_faster(loop.step.embed, eager=rates, measure=measure)
-    return rates
+    if is_worth_trying(compiling, seconds_left=seconds_left, device=step.device, team=step.team):
+        rates = take_faster(step.path, eager=rates, measure=measure)
+    # Each process scores its share of the rows, all at the same time.
+    together = replace(rates, scoring_img_s=rates.scoring_img_s * step.team.size)
+    return step.team.lead(lambda: together)
 
 
 def _step_rates(loop: Loop, progress: Progress, *, left: Left, scoring_img_s: float) -> Rates:
@@ -213,7 +222,6 @@ def _steps(loop: Loop, trial: Progress) -> Iterator[None]:
 
 def _scoring_rate(loop: Loop, val: EvalLoader, *, num_batches: float) -> float:
     """Measure images a second over a few of the batches that are left to score."""
-    _start_workers(val)
     step, batches = loop.step, iter(val)
     score = partial(
         predict, step.weights(), finish=val.finish, device=step.device, dtype=step.dtype
@@ -225,30 +233,6 @@ def _scoring_rate(loop: Loop, val: EvalLoader, *, num_batches: float) -> float:
     measured = itertools.islice(batches, limit)
     logits = score(for_a_while(measured, seconds=ENOUGH_SCORING_SECONDS))
     return len(logits) / (time.monotonic() - start)
-
-
-def _start_workers(batches: Iterable[Batch]) -> None:
-    """Wait for a first batch: starting workers takes seconds, once, and is no part of the rate."""
-    # With few val rows some process of a team has no batch.
-    next(iter(batches), None)
-
-
-def _log(rates: Rates, left: Left, memory: Memory | None, forecast: float) -> None:
-    rough = "" if rates.steps >= ENOUGH_STEPS else " (a rough forecast, of so few steps)"
-    logger.info(
-        "preflight of %d steps: %.0f img/s, data wait %.0f %%, %sscoring %.0f img/s; "
-        "%s to the end%s: %d steps, %d evaluations, %d rows to score",
-        rates.steps,
-        rates.img_s,
-        100 * rates.data_wait_share,
-        "" if memory is None else f"peak memory {memory}, ",
-        rates.scoring_img_s,
-        describe_duration(forecast),
-        rough,
-        left.steps,
-        left.evaluations,
-        left.rows_to_score,
-    )
 
 
 def _require_hours(forecast: float, *, max_hours: float | None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from timm.utils.model_ema import ModelEmaV3
@@ -19,59 +19,44 @@ _MOMENTUM = 0.9
 
 # image float32 (N, 3, H, W), target int64 (N,); index int64 (N,), the row of the training set
 Batch = Mapping[str, Tensor]
-Embed = Callable[[Tensor], Tensor]
 
 
-class MarginLogits(Protocol):
-    """Inputs (N, ...) and targets (N,) -> logits (N, 7) with a margin on the target."""
+class TrainingPath(nn.Module):
+    """Images (N, 3, S, S) and targets (N,) -> training logits (N, 7), with a margin on the target.
 
-    def __call__(self, inputs: Tensor, targets: Tensor, /, *, margin_rad: float) -> Tensor:  # noqa: D102
-        ...
-
-
-class CompilableEmbed:
-    """Images (N, 3, S, S) to embeddings (N, E): as the model computes them until `compile`.
-
-    The model itself is left alone, so its weights keep their names, and evaluation, average and
-    export stay eager. Batches of an epoch have two sizes at most, each compiled for itself.
+    `model` holds the parameters of `embed` and `head_logits`. Compiling leaves it alone, so its
+    weights keep their names, and evaluation, average and export stay eager. Batches of an epoch
+    have two sizes at most, each compiled for itself.
     """
 
-    def __init__(self, embed: Embed) -> None:
-        self._eager = self._used = embed
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        embed: Callable[[Tensor], Tensor],
+        head_logits: Callable[..., Tensor],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._head_logits = head_logits
+        self._eager = self._embed = embed
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Compute embeddings (N, E)."""
-        return self._used(images)
+    def forward(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
+        """Compute logits (N, 7)."""
+        return self._head_logits(self._embed(images), targets, margin_rad=margin_rad)
 
     @property
     def is_compiled(self) -> bool:
         """Whether embeddings are computed by torch.compile."""
-        return self._used is not self._eager
+        return self._embed is not self._eager
 
-    def compile(self) -> None:
-        """Compute by torch.compile from now on; it compiles at its first call."""
-        self._used = torch.compile(self._eager, dynamic=False)
+    def compile_embed(self) -> None:
+        """Compute embeddings by torch.compile from now on; it compiles at its first call."""
+        self._embed = torch.compile(self._eager, dynamic=False)
 
-    def undo(self) -> None:
-        """Compute as the model does."""
-        self._used = self._eager
-
-
-class TrainingPath(nn.Module):
-    """Images and targets -> training logits, as a module that DistributedDataParallel can wrap.
-
-    `model` holds the parameters of `embed` and `head_logits`.
-    """
-
-    def __init__(self, model: nn.Module, *, embed: Embed, head_logits: MarginLogits) -> None:
-        super().__init__()
-        self.model = model
-        self.embed = embed
-        self.head_logits = head_logits
-
-    def forward(self, images: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
-        """Compute logits (N, 7) with the margin on the target."""
-        return self.head_logits(self.embed(images), targets, margin_rad=margin_rad)
+    def undo_compile(self) -> None:
+        """Compute embeddings as the model does."""
+        self._embed = self._eager
 
 
 def build_optimizer(
@@ -97,12 +82,10 @@ class TrainingStep:
     """A model in training; `scaler` is idle unless the dtype is float16.
 
     `average` is an exponential moving average of weights and buffers. In a team each process has a
-    step over its share of every batch, and all models stay equal.
+    step over its share of every batch, `shared` wraps the path, and all models stay equal.
     """
 
-    model: nn.Module
-    embed: CompilableEmbed
-    training_logits: MarginLogits
+    path: TrainingPath
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     loss: Loss
@@ -111,6 +94,12 @@ class TrainingStep:
     device: torch.device
     dtype: torch.dtype
     team: Team = ALONE
+    shared: DistributedDataParallel | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that learns."""
+        return self.path.model
 
     def weights(self) -> nn.Module:
         """Return the model that is evaluated and published: the average if there is one."""
@@ -165,8 +154,8 @@ class TrainingStep:
         total = torch.zeros((), device=self.device)
         targets = [batch["target"] for batch in group]
         shares = self.loss.shares(targets, num_images=num_images, team=self.team)
-        path = self.training_logits
-        shared = path if isinstance(path, DistributedDataParallel) else None
+        shared = self.shared
+        path = self.path if shared is None else shared
         for number, (batch, share) in enumerate(zip(group, shares, strict=True), start=1):
             # Only the last batch of a group exchanges the gradients that have added up.
             is_kept_back = number < len(group)

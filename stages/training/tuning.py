@@ -5,20 +5,19 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 from stages.computing.team import Team
-from stages.computing.transfer import Batch
 from stages.loading.loader import EvalLoader
 from stages.modeling.predict import predict
 from stages.runtime.errors import InterruptedRunError, LostProcessError, UserError
 from stages.training.losses import NonFiniteError
-from stages.training.step import CompilableEmbed
+from stages.training.step import TrainingPath
 
 Wanted = bool | Literal["auto"]
 
@@ -79,7 +78,16 @@ def count_workers(
     # With few rows some process of a team has no batch to try.
     if not len(batches):
         return 1
-    made, scored = _making_rate(batches), _scoring_rate(batches, model, device=device, dtype=dtype)
+    start = time.monotonic()
+    num_made = sum(len(b["target"]) for b in for_a_while(batches, seconds=_MAKING_SECONDS))
+    made = num_made / (time.monotonic() - start)
+    # The device's rate if a batch is always ready.
+    batch = next(iter(batches))
+    score = partial(predict, model, finish=batches.finish, device=device, dtype=dtype)
+    score(itertools.repeat(batch, _WARMUP_BATCHES))
+    start = time.monotonic()
+    num_scored = len(score(for_a_while(itertools.repeat(batch), seconds=_SCORING_SECONDS)))
+    scored = num_scored / (time.monotonic() - start)
     workers = needed_workers(made_img_s=made, scored_img_s=scored, most=most)
     text = "machine.workers: auto: %d of %d: one makes %.0f img/s, the device scores %.0f"
     logger.info(text, workers, most, made, scored)
@@ -89,29 +97,6 @@ def count_workers(
 def needed_workers(*, made_img_s: float, scored_img_s: float, most: int) -> int:
     """Return the fewest workers that make, with a margin, what the device takes; at least one."""
     return max(1, min(most, math.ceil(_MARGIN * scored_img_s / made_img_s)))
-
-
-def _making_rate(batches: EvalLoader) -> float:
-    """Images a second that this process decodes."""
-    start = time.monotonic()
-    made = for_a_while(batches, seconds=_MAKING_SECONDS)
-    num_images = sum(len(batch["target"]) for batch in made)
-    return num_images / (time.monotonic() - start)
-
-
-def _scoring_rate(
-    batches: EvalLoader, model: nn.Module, *, device: torch.device, dtype: torch.dtype
-) -> float:
-    """Images a second that the device scores if a batch is always ready."""
-
-    def score(ready: Iterable[Batch]) -> int:
-        return len(predict(model, ready, finish=batches.finish, device=device, dtype=dtype))
-
-    batch = next(iter(batches))
-    score(itertools.repeat(batch, _WARMUP_BATCHES))
-    start = time.monotonic()
-    num_images = score(for_a_while(itertools.repeat(batch), seconds=_SCORING_SECONDS))
-    return num_images / (time.monotonic() - start)
 
 
 def is_worth_trying(
@@ -131,62 +116,50 @@ def is_worth_trying(
     )
 
 
-def compile_for_good(embed: CompilableEmbed, *, call: Callable[[], object]) -> None:
+def compile_for_good(path: TrainingPath, *, call: Callable[[], object]) -> None:
     """Compile, by a first call.
 
     Raises:
         UserError: if this machine cannot.
     """
-    embed.compile()
+    # Importing it takes seconds, which only a run that compiles should wait.
+    from torch._dynamo.exc import TorchDynamoException
+
+    path.compile_embed()
     try:
-        with _failure_named():
-            call()
-    except _CompilationError as error:
+        call()
+    except TorchDynamoException as error:
         raise UserError(
-            f"params.yaml: machine.compile: true, and torch.compile cannot do it here: {error}; "
-            "use auto or false"
+            "params.yaml: machine.compile: true, and torch.compile cannot do it here: "
+            f"{str(error).strip().splitlines()[0]}; use auto or false"
         ) from error
 
 
-def take_faster(embed: CompilableEmbed, *, eager: Rates, measure: Callable[[], Rates]) -> Rates:
+def take_faster(path: TrainingPath, *, eager: Rates, measure: Callable[[], Rates]) -> Rates:
     """Measure compiled steps, stay with the faster way, and return its rates.
 
     If compiled steps fail for any reason, out of memory included, fall back to eager steps, which
     have already run.
     """
-    embed.compile()
+    path.compile_embed()
     try:
-        with _failure_named():
-            compiled = measure()
+        compiled = measure()
     except (InterruptedRunError, LostProcessError):
         raise
-    except (_CompilationError, NonFiniteError, RuntimeError) as error:
-        embed.undo()
+    # Errors of the compiler and of a GPU's memory are RuntimeErrors.
+    except (NonFiniteError, RuntimeError) as error:
+        path.undo_compile()
         torch.cuda.empty_cache()
-        logger.warning("machine.compile: auto: not compiled: %s", str(error).splitlines()[0])
+        reason = str(error).strip().splitlines()[0]
+        logger.warning("machine.compile: auto: not compiled: %s", reason)
         return eager
     faster = min(eager, compiled, key=lambda measured: measured.step_seconds)
     if faster is eager:
-        embed.undo()
+        path.undo_compile()
     logger.info(
         "machine.compile: auto: %.1f ms a step compiled, %.1f ms not: %s",
         1e3 * compiled.step_seconds,
         1e3 * eager.step_seconds,
-        "compiled" if embed.is_compiled else "not compiled",
+        "compiled" if path.is_compiled else "not compiled",
     )
     return faster
-
-
-class _CompilationError(Exception):
-    """Why a model cannot be compiled on this machine, on one line."""
-
-
-@contextmanager
-def _failure_named() -> Iterator[None]:
-    # Importing it takes seconds, which only a run that compiles should wait.
-    from torch._dynamo.exc import TorchDynamoException
-
-    try:
-        yield
-    except TorchDynamoException as error:
-        raise _CompilationError(str(error).strip().splitlines()[0]) from error

@@ -1,6 +1,5 @@
 """A device that is asked for exists, or the run stops."""
 
-import ctypes
 import platform
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from stages.computing.device import (
     be_fast,
     choose_device,
     choose_dtype,
-    keep_freed_memory,
     peak_gpu_bytes,
     peak_memory,
 )
@@ -28,25 +26,18 @@ def test_a_cpu_computes_in_fp32_and_never_in_fp16() -> None:
         choose_dtype("fp16", CPU)
 
 
-def test_float32_of_the_head_stays_float32_while_convolutions_may_be_tf32(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_fast_is_tf32_for_convolutions_alone_and_deterministic_is_float32(monkeypatch) -> None:
+    cudnn = torch.backends.cudnn
     for name in ("benchmark", "allow_tf32"):
-        monkeypatch.setattr(torch.backends.cudnn, name, False)
-    be_fast()
-    assert torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.benchmark
-    assert torch.get_float32_matmul_precision() == "highest"
-
-
-def test_the_same_bits_every_time_are_bits_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+        monkeypatch.setattr(cudnn, name, False)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    be_fast()
+    assert (cudnn.allow_tf32, cudnn.benchmark) == (True, True)
+    # The cosine of the head is a matrix product.
+    assert torch.get_float32_matmul_precision() == "highest"
     try:
         be_deterministic()
-        assert not torch.backends.cudnn.allow_tf32
-        assert not torch.backends.cudnn.benchmark
+        assert (cudnn.allow_tf32, cudnn.benchmark) == (False, False)
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -80,12 +71,6 @@ def test_freed_memory_is_used_again() -> None:
         for first in ("", KEEP)
     )
     assert kept < 100 < without
-
-
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(ctypes, "CDLL", None)
-    keep_freed_memory()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak of a process is not told there")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.computing.launch import _config, is_to_be_launched, launch, worst
+from stages.computing.launch import is_to_be_launched, launch, worst
 from stages.computing.team import ALONE, join_team
 from stages.runtime.errors import UserError
 
@@ -55,21 +55,20 @@ def test_a_team_agrees_on_everything(probe: Probe, tmp_path: Path) -> None:
     assert first["weights"] == torch.nn.Conv2d(2, 3, 3).weight.flatten().tolist()
 
 
-def test_what_the_leader_fails_at_is_said_once(
-    probe: Probe, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("what", "code", "expected"),
+    [
+        ("fail_in_the_lead", 2, "error: the leader's message"),
+        ("lose_one", 1, "process 1 ended with SIGKILL"),
+    ],
+)
+def test_what_ends_a_process_is_said_once_and_ends_the_others(
+    probe: Probe, capfd, caplog, what: str, code: int, expected: str
 ) -> None:
-    assert probe("fail_in_the_lead") == 2
+    assert probe(what) == code
     printed = capfd.readouterr().err
-    assert printed.count("error: the leader's message") == 1
+    assert (printed + caplog.text).count(expected) == 1
     assert "Traceback" not in printed
-
-
-def test_a_lost_process_ends_the_others_with_a_message(
-    probe: Probe, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    assert probe("lose_one") == 1
-    assert "process 1 ended with SIGKILL" in caplog.text
-    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM that can be caught there")
@@ -101,24 +100,8 @@ def test_a_stop_signal_to_the_launcher_reaches_every_process_once(
     assert len(re.findall(r"interrupted by signal \d+; state saved", printed)) == 1
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no hang-up there")
-def test_a_hang_up_that_nohup_ignores_is_not_passed_on(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        handled = _config(2, logs=str(tmp_path)).signals_to_handle.split(",")
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    assert "SIGTERM" in handled
-    assert "SIGHUP" not in handled
-
-
-def test_the_code_that_says_most_is_the_teams() -> None:
-    assert worst([1, 2]) == 2
-    assert worst([-9, 1]) == 1
-    assert worst([-15, 3]) == 3
-
-
-def test_only_the_first_process_starts_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_first_process_starts_others_and_ends_with_what_says_most(monkeypatch) -> None:
+    assert [worst(codes) for codes in ([1, 2], [-9, 1], [-15, 3])] == [2, 1, 3]
     assert is_to_be_launched(2)
     assert not is_to_be_launched(1)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")

@@ -12,8 +12,7 @@ from stages.calibrating.calibration import Calibration
 from stages.config import CLASSES
 from stages.exporting.metadata import describe, describe_face
 from stages.modeling.card import TeacherCard
-from stages.modeling.teacher import Teacher, build_teacher
-from stages.modeling.weights import save_teacher
+from stages.modeling.teacher import Teacher, build_teacher, save_teacher
 
 SIZE = 32
 CALIBRATION = Calibration((1.0,), 1.7)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from shipped import shipped
-from small_faces import small_face
+from small_faces import small_face, write_faces
 
 from stages.config import CLASSES, Augmentation, Preprocess
 from stages.faces.decode import encode_png
-from stages.faces.shards import Face, ShardWriter, read_faces
+from stages.faces.shards import Face, read_faces
 from stages.faces.store import FaceStore
 from stages.loading.dataset import Batch, FaceDataset
 
@@ -21,18 +21,17 @@ NUM_FACES = {"beta": 30, "alpha": 40}
 
 @pytest.fixture(scope="session")
 def standardized(tmp_path_factory) -> Path:
-    """Two sources of noise faces of 30 to 60 px; `alpha` in several shards' worth of batches."""
+    """Two sources of noise faces of 30 to 60 px."""
     folder = tmp_path_factory.mktemp("data") / "standardized"
     rng = np.random.default_rng(7)
     for source, num_faces in NUM_FACES.items():
-        (folder / source).mkdir(parents=True)
-        with ShardWriter(folder / source, shard_mb=1) as writer:
-            for number in range(num_faces):
-                writer.add(draw_face(f"{source}/{number:03d}", rng=rng))
+        write_faces(
+            folder / source, [draw_face(f"{source}/{n:03d}", rng) for n in range(num_faces)]
+        )
     return folder
 
 
-def draw_face(id_: str, *, rng: np.random.Generator) -> Face:
+def draw_face(id_: str, rng: np.random.Generator) -> Face:
     height, width = (int(n) for n in rng.integers(30, 60, 2))
     noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return small_face(
@@ -40,9 +39,7 @@ def draw_face(id_: str, *, rng: np.random.Generator) -> Face:
         image=encode_png(cv2.blur(noise, (5, 5))),
         width=width,
         height=height,
-        native_px=min(width, height),
         label=CLASSES[int(rng.integers(7))],
-        split="train",
     )
 
 
@@ -75,6 +72,6 @@ def dataset(standardized: Path) -> FaceDataset:
 
 def assert_same(batches: list[Batch], expected: list[Batch]) -> None:
     assert len(batches) == len(expected) > 0
-    for one, other in zip(batches, expected, strict=True):
-        assert one.keys() == other.keys()
-        assert all(torch.equal(one[name], other[name]) for name in one)
+    for batch, other in zip(batches, expected, strict=True):
+        assert batch.keys() == other.keys()
+        assert all(torch.equal(batch[name], other[name]) for name in batch)

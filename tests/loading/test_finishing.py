@@ -8,17 +8,14 @@ import pytest
 import torch
 from shipped import shipped
 
-from stages.config import Clahe, Preprocess
+from stages.config import Augmentation, Clahe, Preprocess
 from stages.faces.clahe import equalize
-from stages.faces.decode import decode
-from stages.faces.model_input import to_model_input
-from stages.faces.shards import read_faces
 from stages.loading import finishing
 from stages.loading.augmentation import NO_AUGMENTATION, Variation, vary_colour
 from stages.loading.dataset import FaceDataset
 from stages.loading.finishing import Finish, equalize_batch, vary_colour_batch
-from stages.loading.loader import EvalLoader, TrainLoader
-from stages.loading.sampler import Draw, EpochSampler
+from stages.loading.loader import EvalLoader
+from stages.loading.sampler import Draw
 from tests.loading.conftest import assert_same
 
 PLAIN = shipped(Preprocess)
@@ -41,33 +38,20 @@ DRAWS = [Draw(1, position, position % 70) for position in range(0, 100, 7)]
 
 @devices
 @pytest.mark.parametrize("preprocess", [PLAIN, WITH_CLAHE])
-def test_evaluation_is_the_one_model_input_on_any_device(
-    make_dataset, standardized, preprocess, device
-) -> None:
-    dataset = make_dataset(augmentation=NO_AUGMENTATION, preprocess=preprocess)
-    finish = Finish(preprocess, device=torch.device(device))
-    images = read_faces(standardized, ["image"])["image"]
-    found = finish(dataset.unfinished([Draw(9, 4, row) for row in range(len(dataset))]))["image"]
-    for row, image in enumerate(images):
-        expected = to_model_input(decode(image), size=32, preprocess=preprocess)
-        assert np.array_equal(found[row].cpu().numpy(), expected)
-
-
-@devices
-@pytest.mark.parametrize("preprocess", [PLAIN, WITH_CLAHE])
-def test_the_device_finishes_training_faces_as_the_host_does(
+def test_evaluation_is_the_one_model_input_and_training_that_of_the_host_on_any_device(
     make_dataset, preprocess, device
 ) -> None:
-    dataset = make_dataset(preprocess=preprocess)
-    host = dataset[DRAWS]
-    found = Finish(preprocess, device=torch.device(device))(dataset.unfinished(DRAWS))
-    assert found["image"].is_contiguous(memory_format=torch.channels_last)
-    assert found["image"].device.type == found["target"].device.type == device
-    assert torch.equal(found["target"].cpu(), host["target"])
-    assert torch.equal(found["index"], host["index"])
-    std = torch.tensor(preprocess.std)[:, None, None]
-    levels = (found["image"].cpu() - host["image"]).abs() * std * 255
-    assert levels.mean() < 0.01
+    finish = Finish(preprocess, device=torch.device(device))
+    for augmentation, difference in ((NO_AUGMENTATION, 0.0), (shipped(Augmentation), 0.01)):
+        dataset = make_dataset(augmentation=augmentation, preprocess=preprocess)
+        host, finished = dataset[DRAWS], finish(dataset.unfinished(DRAWS))
+        assert finished["image"].is_contiguous(memory_format=torch.channels_last)
+        assert finished["image"].device.type == finished["target"].device.type == device
+        assert torch.equal(finished["target"].cpu(), host["target"])
+        assert torch.equal(finished["index"], host["index"])
+        std = torch.tensor(preprocess.std)[:, None, None]
+        levels = (finished["image"].cpu() - host["image"]).abs() * std * 255
+        assert levels.mean() <= difference
 
 
 @devices
@@ -99,13 +83,6 @@ def test_parts_of_a_batch_make_the_same_input(make_dataset, monkeypatch) -> None
     assert torch.equal(Finish(WITH_CLAHE, device=CPU)(batch)["image"], whole)
 
 
-def test_a_host_finished_batch_only_moves(make_dataset: MakeDataset) -> None:
-    batch = make_dataset()[DRAWS]
-    found = Finish(PLAIN, device=CPU)(batch)
-    assert found.keys() == batch.keys()
-    assert all(found[name] is batch[name] for name in batch)
-
-
 def test_finishing_never_waits_for_what_the_device_has_found(make_dataset: MakeDataset) -> None:
     batch = make_dataset(preprocess=WITH_CLAHE).unfinished(DRAWS)
     found = Finish(WITH_CLAHE, device=META)(batch)
@@ -130,36 +107,33 @@ def test_loaders_leave_batches_unfinished_for_every_device_but_the_cpu(
     make_dataset: MakeDataset,
 ) -> None:
     dataset = make_dataset()
-    sampler = EpochSampler(dataset.targets, batch_size=16, seed=5)
-    finished, unfinished = (
-        list(TrainLoader(dataset, sampler, workers=0, device=device).epoch(1))
-        for device in (CPU, META)
+    host, alone, spawned = (
+        list(EvalLoader(dataset, batch_size=16, workers=workers, device=device))
+        for workers, device in ((0, CPU), (0, META), (1, META))
     )
-    for one, other in zip(finished, unfinished, strict=True):
-        assert "colour" not in one
-        assert other.keys() == {"image", "colour", "target", "index"}
-        assert torch.equal(one["index"], other["index"])
-    alone, spawned = (
-        list(EvalLoader(dataset, batch_size=16, workers=workers, device=META)) for workers in (0, 1)
-    )
+    assert all("colour" not in batch for batch in host)
+    assert alone[0].keys() == {"image", "colour", "target", "index"}
     assert_same(spawned, alone)
 
 
-@pytest.mark.parametrize("size", [32, 48, 61, 100])
-@pytest.mark.parametrize("tiles", [1, 3, 8])
-@pytest.mark.parametrize("clip_limit", [0.01, 2.0, 3.3, 40.0])
-def test_pixels_are_those_of_opencv(size, tiles, clip_limit) -> None:
+@pytest.mark.parametrize(
+    ("size", "tiles", "clip_limit"),
+    # A grid finer than the picture mirrors it again and again.
+    [(32, 1, 2.0), (48, 3, 0.01), (61, 8, 3.3), (100, 3, 2.0), (100, 8, 40.0), (32, 33, 2.0)],
+)
+def test_pixels_are_those_of_opencv_whatever_the_batch(size, tiles, clip_limit) -> None:
     images = _pictures(size)
-    found = equalize_batch(torch.from_numpy(images), clip_limit=clip_limit, tiles=tiles)
-    expected = [equalize(image, clip_limit=clip_limit, tiles=tiles) for image in images]
-    _assert_same_pixels(found, np.stack(expected))
-
-
-def test_a_grid_finer_than_the_picture_mirrors_it_again_and_again() -> None:
-    images = _pictures(32)
-    found = equalize_batch(torch.from_numpy(images), clip_limit=2.0, tiles=33)
-    expected = [equalize(image, clip_limit=2.0, tiles=33) for image in images]
-    _assert_same_pixels(found, np.stack(expected))
+    options = {"clip_limit": clip_limit, "tiles": tiles}
+    equalized = equalize_batch(torch.from_numpy(images), **options)
+    differences = np.abs(
+        equalized.numpy().astype(int) - np.stack([equalize(image, **options) for image in images])
+    )
+    # Equal but for single pixels of another rounding, which another OpenCV might bring.
+    assert equalized.dtype == torch.uint8
+    assert differences.max() <= 1
+    assert differences.mean() < 1e-3
+    alone = [equalize_batch(torch.from_numpy(image[None]), **options)[0] for image in images]
+    assert torch.equal(equalized, torch.stack(alone))
 
 
 def test_every_colour_goes_to_luma_and_chroma_and_back_as_in_opencv(monkeypatch) -> None:
@@ -172,13 +146,6 @@ def test_every_colour_goes_to_luma_and_chroma_and_back_as_in_opencv(monkeypatch)
     assert np.array_equal(found.numpy(), expected.reshape(colours.shape))
 
 
-def test_a_face_does_not_depend_on_its_batch() -> None:
-    images = torch.from_numpy(_pictures(48))
-    together = equalize_batch(images, clip_limit=2.0, tiles=8)
-    alone = [equalize_batch(image[None], clip_limit=2.0, tiles=8)[0] for image in images]
-    assert torch.equal(together, torch.stack(alone))
-
-
 def _pictures(size: int) -> np.ndarray:
     """Smooth, noisy, flat, black, white and half black pictures, uint8 (N, size, size, 3)."""
     rng = np.random.default_rng(size)
@@ -188,11 +155,3 @@ def _pictures(size: int) -> np.ndarray:
     half = np.zeros((size, size, 3), np.uint8)
     half[: size // 2] = 200
     return np.stack([*smooth, noise[2], *flat, half])
-
-
-def _assert_same_pixels(found: torch.Tensor, expected: np.ndarray) -> None:
-    """Equal but for single pixels of another rounding, which another OpenCV might bring."""
-    differences = np.abs(found.numpy().astype(int) - expected)
-    assert found.dtype == torch.uint8
-    assert differences.max() <= 1
-    assert differences.mean() < 1e-3

@@ -1,8 +1,5 @@
 """Shared memory that is too small is said, before the workers start and when one meets it."""
 
-import multiprocessing
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -12,8 +9,7 @@ import torch
 from stages.computing.team import Team
 from stages.loading import worker_processes
 from stages.loading.dataset import FaceDataset
-from stages.loading.loader import EvalLoader, TrainLoader
-from stages.loading.sampler import EpochSampler
+from stages.loading.loader import EvalLoader
 from stages.loading.worker_processes import require_shared_memory
 from stages.runtime.errors import UserError
 from tests.loading.conftest import build_dataset
@@ -53,41 +49,29 @@ def test_reported_a_batch_that_shared_memory_has_no_room_for_ends_the_run(
     assert "Traceback" not in str(said.value)
 
 
-@posix
-def test_reported_a_worker_killed_by_a_bus_error_names_shared_memory(dataset: FaceDataset) -> None:
-    before = multiprocessing.active_children()
-    batches = iter(EvalLoader(dataset, batch_size=4, workers=1, device=CPU))
-    next(batches)
-    (worker,) = set(multiprocessing.active_children()) - set(before)
-    os.kill(worker.pid or 0, signal.SIGBUS)
-    with pytest.raises(UserError, match=r"bus error.*--shm-size"):
-        list(batches)
-
-
-def test_reported_shared_memory_is_asked_for_before_workers_start(
-    dataset: FaceDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batch = 16 * 32 * 32 * 3
-    monkeypatch.setattr(worker_processes, "_free_bytes", lambda: 5 * batch)
-    sampler = EpochSampler(dataset.targets, batch_size=16, seed=5)
-    TrainLoader(dataset, sampler, workers=2, device=GPU)
+@pytest.mark.parametrize(
+    ("workers", "device", "processes", "is_enough"),
     # Bytes for a GPU, float32 for a CPU.
-    for loader in (
-        lambda: TrainLoader(dataset, sampler, workers=2, device=CPU),
-        lambda: EvalLoader(dataset, batch_size=16, workers=2, device=CPU),
-        lambda: EvalLoader(dataset, batch_size=16, workers=2, device=GPU, team=Team(0, 2, 2)),
-    ):
-        with pytest.raises(UserError, match=r"2 workers need .*--shm-size"):
-            loader()
-    TrainLoader(dataset, sampler, workers=2, device=CPU, team=Team(0, 4, 1))
-    EvalLoader(dataset, batch_size=16, workers=0, device=CPU)
-    monkeypatch.setattr(worker_processes, "_free_bytes", lambda: None)
-    EvalLoader(dataset, batch_size=16, workers=2, device=CPU)
+    [(2, GPU, 1, True), (2, CPU, 1, False), (2, GPU, 2, False), (0, CPU, 1, True)],
+)
+def test_reported_shared_memory_is_asked_for_before_workers_start(
+    dataset: FaceDataset, monkeypatch, workers, device, processes, is_enough
+) -> None:
+    def build(free_bytes: int | None) -> None:
+        monkeypatch.setattr(worker_processes, "_free_bytes", lambda: free_bytes)
+        team = Team(0, processes, processes)
+        EvalLoader(dataset, batch_size=16, workers=workers, device=device, team=team)
+
+    build(None)
+    if is_enough:
+        build(5 * 16 * 32 * 32 * 3)
+        return
+    with pytest.raises(UserError, match=r"2 workers need .*--shm-size"):
+        build(5 * 16 * 32 * 32 * 3)
 
 
 def test_what_is_missing_is_said_with_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_processes, "_free_bytes", lambda: 67_000_000)
-    require_shared_memory(9_600_000, workers=2, processes=1)
     with pytest.raises(UserError) as said:
         require_shared_memory(38_500_000, workers=2, processes=1)
     assert str(said.value) == (

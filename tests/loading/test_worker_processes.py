@@ -19,7 +19,7 @@ import torch
 from small_project import ROOT, small_params, write_params
 
 from stages import train
-from stages.loading.dataset import FaceDataset
+from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader
 from stages.runtime.errors import UserError
 from stages.runtime.signals import STOP_SIGNALS
@@ -28,53 +28,68 @@ from tests.training.small_run import published
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither signal")
 Project = Callable[..., Path]
-# Any device but a CPU leaves batches unfinished; this one is everywhere.
-CPU, GPU = torch.device("cpu"), torch.device("meta")
+CPU = torch.device("cpu")
+
+
+Begun = tuple[EvalLoader, Iterator[Batch], multiprocessing.process.BaseProcess]
+
+
+@pytest.fixture
+def begun(dataset: FaceDataset) -> Begun:
+    """A loader with one worker, its batches, and that worker."""
+    loader = EvalLoader(dataset, batch_size=8, workers=1, device=CPU)
+    before = set(multiprocessing.active_children())
+    batches = iter(loader)
+    (worker,) = set(multiprocessing.active_children()) - before
+    return loader, batches, worker
 
 
 @posix
-def test_workers_take_no_stop_signal_from_their_first_moment_on(dataset: FaceDataset) -> None:
-    alone = EvalLoader(dataset, batch_size=16, workers=0, device=CPU)
-    spawned = EvalLoader(dataset, batch_size=16, workers=1, device=CPU)
-    before = multiprocessing.active_children()
-    batches = iter(spawned)
-    (worker,) = set(multiprocessing.active_children()) - set(before)
-    for number in STOP_SIGNALS:
-        os.kill(worker.pid or 0, number)
-    found = [next(batches)]
-    for number in STOP_SIGNALS:
-        os.kill(worker.pid or 0, number)
-    assert_same([*found, *batches], list(alone))
+def test_workers_take_no_stop_signal_from_their_first_moment_on(
+    dataset: FaceDataset, begun: Begun
+) -> None:
+    (_, batches, worker), taken = begun, []
+    for _ in range(2):
+        for number in STOP_SIGNALS:
+            os.kill(worker.pid or 0, number)
+        taken.append(next(batches))
+    alone = EvalLoader(dataset, batch_size=8, workers=0, device=CPU)
+    assert_same([*taken, *batches], list(alone))
     assert worker.is_alive()
 
 
 @posix
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("SIGKILL", r"machine\.workers: .*{pid}.* exited"),
+        pytest.param(
+            "SIGBUS",
+            r"bus error.*--shm-size",
+            id="test_reported_a_worker_killed_by_a_bus_error_names_shared_memory",
+        ),
+    ],
+)
 def test_the_death_of_a_worker_is_noticed_at_a_batch_and_nowhere_else(
-    dataset: FaceDataset,
+    begun: Begun, name: str, expected: str
 ) -> None:
-    spawned = EvalLoader(dataset, batch_size=8, workers=1, device=CPU)
-    before = multiprocessing.active_children()
-    batches = iter(spawned)
-    (worker,) = set(multiprocessing.active_children()) - set(before)
+    _, batches, worker = begun
     next(batches)
-    worker.kill()
+    os.kill(worker.pid or 0, signal.Signals[name])
     # Unlike `join` this leaves the dead worker for torch to find.
     os.waitid(os.P_PID, worker.pid or 0, os.WEXITED | os.WNOWAIT)
-    with pytest.raises(UserError, match=rf"machine\.workers: .*{worker.pid}.* exited"):
+    with pytest.raises(UserError, match=expected.format(pid=worker.pid)):
         list(batches)
 
 
 @posix
 def test_a_batch_cut_off_is_the_death_of_a_worker_though_torch_takes_it_for_alive(
-    dataset: FaceDataset, monkeypatch: pytest.MonkeyPatch
+    begun: Begun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spawned = EvalLoader(dataset, batch_size=8, workers=1, device=CPU)
-    before = multiprocessing.active_children()
-    batches = iter(spawned)
-    (worker,) = set(multiprocessing.active_children()) - set(before)
+    loader, batches, worker = begun
     next(batches)
     # A batch lies in the pipe, its memory still with the worker: without one torch would wait.
-    assert spawned._loader._iterator._worker_result_queue._reader.poll(60)
+    assert loader._loader._iterator._worker_result_queue._reader.poll(60)
     worker.kill()
     worker.join()
     with monkeypatch.context() as patch, pytest.raises(UserError, match="exited while it sent a"):
@@ -118,13 +133,10 @@ def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
 
 
 @posix
-@pytest.mark.parametrize("moment", ["workers start", "workers work"])
-def test_no_worker_outlives_a_trainer_that_was_killed(prepared: Project, moment: str) -> None:
+def test_no_worker_outlives_a_trainer_that_was_killed(prepared: Project) -> None:
     folder = prepared(stageA__epochs=6, machine__workers=2)
     with _trainer(folder) as trainer:
         workers = _workers(trainer, folder)
-        if moment == "workers work":
-            _wait(lambda: _checkpoint(folder) is not None, folder)
         trainer.kill()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []

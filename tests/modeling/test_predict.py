@@ -35,20 +35,13 @@ def _finish(batch):
 
 def test_logits_come_in_loader_order_and_eval_mode():
     model, (images, batches) = _Model(), _batches()
-    found = predict(model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.float32)
+    options = {"finish": _finish, "device": torch.device("cpu")}
+    logits = predict(model, batches, dtype=torch.float32, **options)
     expected = images.mean(dim=(2, 3)) @ model.linear.weight.T
-    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
-    assert found.dtype == np.float32
+    np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
     assert model.calls == [(False, False, True)] * 3
     assert model.training, "the model's mode is given back"
-
-
-def test_low_precision_is_autocast_and_comes_back_as_float32():
-    model, (_, batches) = _Model(), _batches()
-    exact = predict(model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.float32)
-    rough = predict(
-        model, batches, finish=_finish, device=torch.device("cpu"), dtype=torch.bfloat16
-    )
-    assert rough.dtype == np.float32
-    assert not np.array_equal(rough, exact)
-    np.testing.assert_allclose(rough, exact, atol=0.02)
+    rough = predict(model, batches, dtype=torch.bfloat16, **options)
+    assert logits.dtype == rough.dtype == np.float32
+    assert not np.array_equal(rough, logits)
+    np.testing.assert_allclose(rough, logits, atol=0.02)

@@ -9,14 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from safetensors.torch import save, save_file
-from shipped import shipped
 
-from stages.config import Teacher
-from stages.modeling.backbone import build_backbone
-from stages.modeling.weights_file import read_state
+from stages.modeling.backbone import read_state
 from stages.runtime.errors import UserError
 from tests.runtime.test_foreign import LFS, packed
 
@@ -126,16 +122,3 @@ def test_a_file_is_read_as_what_it_is_whatever_its_suffix(tmp_path: Path) -> Non
     saved(tmp_path / "b.safetensors", STATE)
     for name in ("a.pt", "b.safetensors"):
         assert read_state(tmp_path / name, source="w").keys() == STATE.keys()
-
-
-def test_reported_a_teacher_says_it_in_the_words_of_its_key(tmp_path: Path) -> None:
-    optimizer = torch.optim.AdamW(timm.create_model("test_resnet", num_classes=0).parameters())
-    path = saved(tmp_path / "w.pt", optimizer.state_dict())
-    with pytest.raises(
-        UserError, match=r"params\.yaml: teachers\.X\.weights: w\.pt: expected a st"
-    ):
-        build_backbone(
-            shipped(Teacher, backbone="test_resnet", weights=str(path)),
-            image_size=64,
-            key="teachers.X",
-        )

@@ -21,7 +21,7 @@ from stages.exporting import metadata
 from stages.faces.decode import decode
 from stages.faces.model_input import to_model_input
 from stages.modeling.card import read_card
-from stages.modeling.weights import save_teacher
+from stages.modeling.teacher import save_teacher
 from stages.records.schema import SHARE_COLUMNS, targets_of
 from stages.scoring.metrics import score, softmax
 from tests.calibrating.run_folder import build_run_folder, start_from_stage_a

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from shipped import PARAMS
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -15,17 +16,14 @@ from stages.runtime.signals import StopRequest
 from stages.training.checkpoint import load_checkpoint
 from stages.training.loop import CosineSchedule, Loop, Plan
 from stages.training.losses import build_loss
+from stages.training.preflight import preflight
 from stages.training.progress import CLOCK_KEYS, Progress
-from stages.training.step import (
-    Batch,
-    CompilableEmbed,
-    TrainingPath,
-    TrainingStep,
-    build_optimizer,
-)
+from stages.training.session import Session
+from stages.training.step import Batch, TrainingPath, TrainingStep, build_optimizer
 
 NUM_BATCHES, BATCH_SIZE, EPOCHS = 5, 6, 3
 CPU = torch.device("cpu")
+NONE = NoCorrection(kind="none")
 
 
 class Learner(nn.Module):
@@ -33,15 +31,8 @@ class Learner(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, 8, 3),
-            nn.BatchNorm2d(8),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(8, 7),
-        )
+        parts = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)
+        self.body = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 7))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.body(images)
@@ -89,6 +80,10 @@ class ValBatches(list[Batch]):
     finish = dict
 
 
+# An evaluation of 27 rows in 5 batches.
+VAL = ValBatches(SyntheticBatches(StopRequest()).epoch(9, start_batch=0))
+
+
 def evaluate(model: nn.Module) -> dict[str, float]:
     model.eval()
     with torch.inference_mode():
@@ -101,16 +96,11 @@ def build_loop(
 ) -> Loop:
     torch.manual_seed(0)
     model, stop = Learner(), StopRequest()
-    embed = CompilableEmbed(model.forward)
     step = TrainingStep(
-        model=model,
-        embed=embed,
-        training_logits=TrainingPath(model, embed=embed, head_logits=lower_target),
+        path=TrainingPath(model, embed=model.forward, head_logits=lower_target),
         optimizer=build_optimizer(model, "adamw", weight_decay=0.05),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
-        loss=build_loss(
-            NoCorrection(kind="none"), counts=torch.ones(7).numpy(), label_smoothing=0.0, device=CPU
-        ),
+        loss=build_loss(NONE, counts=torch.ones(7).numpy(), label_smoothing=0.0, device=CPU),
         average=ModelEmaV3(model, decay=0.9, use_warmup=True),
         max_grad_norm=5.0,
         device=CPU,
@@ -131,10 +121,37 @@ def build_loop(
     return Loop(step, Plan(**defaults | plan), batches, evaluate=evaluate, folder=folder, stop=stop)
 
 
+def still(model: nn.Module) -> None:
+    """Drop nothing at random."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
 def fit(loop: Loop) -> Progress:
     progress = loop.resume()
     loop.fit(progress)
     return progress
+
+
+def session(**machine: Any) -> Session:
+    """A session of the shipped params; of `machine` some are changed."""
+    machine = {"max_hours": None, "compile": "auto"} | machine
+    return Session(
+        "stageA",
+        "RN18",
+        stage_params=PARAMS.stageA,
+        teacher_params=PARAMS.teachers["RN18"],
+        preprocess=PARAMS.preprocess,
+        seed=7,
+        machine=PARAMS.machine.model_copy(update=machine),
+        device=CPU,
+    )
+
+
+def fly(loop: Loop, progress: Progress, *, val: Any = VAL, **machine: Any) -> dict[str, Any]:
+    """Take the preflight of a loop."""
+    return preflight(session(**machine), loop, progress, val=val, num_val=27, num_scored=54)
 
 
 def final_state(folder: Path) -> dict[str, Any]:

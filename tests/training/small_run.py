@@ -19,6 +19,7 @@ from stages.training.step import Batch, TrainingStep
 EPOCHS, STEPS = 4, 20
 PARAMS = {
     "teachers__RN18__backbone": "resnet10t",
+    "teachers__RN18__learning_rate_scale": 1.0,
     "stageA__epochs": EPOCHS,
     "stageA__batch_size": 8,
     # Small steps: larger ones amplify how a processor rounds to a hundredth of a loss.
@@ -40,6 +41,11 @@ Steps = dict[int, tuple[float, list[int]]]
 def write_run_params(folder: Path, **changes: Any) -> Path:
     write_params(folder, small_params(**PARAMS | changes))
     return folder
+
+
+def run_folder(folder: Path) -> Path:
+    (run,) = (folder / ".work" / "stageA" / "RN18").iterdir()
+    return run
 
 
 def record_steps(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,10 @@ import pytest
 from stages import train
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
-from stages.training import checkpoint, publish
+from stages.training import checkpoint, teacher
 from stages.training.loop import Loop
 from stages.training.progress import Progress
-from tests.training.small_loop import EPOCHS, assert_same, build_loop, final_state, fit
-from tests.training.test_preflight import fly
+from tests.training.small_loop import EPOCHS, assert_same, build_loop, final_state, fit, fly
 
 # A file that may not grow fails as on a full disk, in whatever writes it.
 posix = pytest.mark.skipif(sys.platform == "win32", reason="files there may grow")
@@ -96,7 +96,7 @@ def test_reported_a_publication_without_room_leaves_the_one_before_and_the_run(
     assert train.main(["stageA", "RN18"]) == 0
     before = {path.name: path.read_bytes() for path in published.iterdir()}
     rare(stageA__epochs=1, stageA__warmup_epochs=0)
-    save = publish.save_teacher
+    save = teacher.save_teacher
 
     def save_without_room(*args: Any) -> object:
         with no_room():
@@ -104,7 +104,7 @@ def test_reported_a_publication_without_room_leaves_the_one_before_and_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr("time.sleep", lambda _: None)
-        patch.setattr(publish, "save_teacher", save_without_room)
+        patch.setattr(teacher, "save_teacher", save_without_room)
         assert train.main(["stageA", "RN18"]) == 2
     message = capsys.readouterr().err
     assert "models/stageA/RN18: File too large: " in message
@@ -118,43 +118,37 @@ def test_reported_a_publication_without_room_leaves_the_one_before_and_the_run(
     assert len(read_json(published / "history.json")) == 1
 
 
-@pytest.mark.parametrize(("full", "expected"), [("run", "run: "), ("models", "models: ")])
+@pytest.mark.parametrize("full", ["run", "models"])
 def test_reported_room_is_asked_for_before_the_night(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str, expected: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
 ) -> None:
-    run, models = tmp_path / "run", tmp_path / "models"
+    run = tmp_path / "run"
     run.mkdir()
-    loop, asked = build_loop(run), set()
-
-    def usage(folder: Path) -> SimpleNamespace:
-        asked.add(folder.name)
-        return SimpleNamespace(free=100 if folder.name == full else 10**12)
-
-    models.mkdir()
-    monkeypatch.setattr(shutil, "disk_usage", usage)
-    with pytest.raises(
-        UserError, match=rf"{expected}.*MB needed, 0 MB free.*there is no checkpoint yet"
-    ):
-        fly(loop, Progress(), models=models)
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda folder: SimpleNamespace(free=100 if folder.name == full else 10**12),
+    )
+    expected = rf"{full}: .*MB needed, 0 MB free.*there is no checkpoint yet"
+    with pytest.raises(UserError, match=expected):
+        fly(build_loop(run), Progress())
     assert list(run.iterdir()) == []
 
 
 def test_what_a_run_holds_already_is_not_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1500))
-
-    def ask() -> None:
-        checkpoint.require_room(
-            tmp_path,
-            models=tmp_path / "no" / "models",
-            checkpoint_bytes=400,
-            weights_bytes=100,
-            table_bytes=10,
-            kept=lambda: "the checkpoint of step 7 is kept",
-        )
-
-    ask()
+    ask = partial(
+        checkpoint.require_room,
+        tmp_path,
+        models=tmp_path / "no" / "models",
+        checkpoint_bytes=400,
+        weights_bytes=100,
+        table_bytes=10,
+        kept=lambda: "the checkpoint of step 7 is kept",
+    )
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="the checkpoint of step 7 is kept; make room"):
         ask()

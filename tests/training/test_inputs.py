@@ -4,22 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from shipped import shipped
+from shipped import PARAMS, shipped
 
-from stages.config import NoCorrection, Stage, Teacher
+from stages.config import Teacher
 from stages.runtime.errors import UserError
 from stages.training.inputs import InitialWeights, find_initial_weights
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links need a right of their own there")
-STAGE = shipped(
-    Stage,
-    image_size=32,
-    epochs=1,
-    batch_size=8,
-    learning_rate=1e-3,
-    min_lr=1e-5,
-    prior=NoCorrection(kind="none"),
-)
 
 
 @pytest.fixture
@@ -34,7 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def start_from(weights: str) -> InitialWeights:
     teacher_params = shipped(Teacher, backbone="resnet18", weights=weights)
     return find_initial_weights(
-        Path("models"), stage_params=STAGE, teacher_params=teacher_params, teacher="B3"
+        Path("models"), stage_params=PARAMS.stageA, teacher_params=teacher_params, teacher="B3"
     )
 
 

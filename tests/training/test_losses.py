@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stages.computing.team import ALONE
 from stages.computing.transfer import RUN_AHEAD
-from stages.config import ClassWeights, LogitAdjustment, NoCorrection, Prior, SamplerFill
+from stages.config import ClassWeights, LogitAdjustment, Prior, SamplerFill
 from stages.training.checkpoint import load_checkpoint
 from stages.training.losses import Losses, NonFiniteError, Outcome, build_loss
 from stages.training.step import TrainingStep
-from tests.training.small_loop import CPU, EPOCHS, NUM_BATCHES, build_loop, final_state, fit
+from tests.training.small_loop import CPU, EPOCHS, NONE, NUM_BATCHES, build_loop, final_state, fit
 
 # What `float`, `bool` and `.item()` become: where a GPU would have to be waited for.
 READS = torch.ops.aten._local_scalar_dense.default
@@ -27,16 +28,17 @@ class NoReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def outcome(number: int, loss: float, *, norm: float = 1.0, may_overflow: bool = False) -> Outcome:
-    return Outcome(
-        number,
-        6,
-        0.1,
-        loss=torch.tensor(loss),
-        gradient_norm=torch.tensor(norm),
-        rows=[torch.tensor([number, 10 + number])],
-        may_overflow=may_overflow,
-    )
+def read_outcomes(*losses: float, norm: float = 1.0, may_overflow: bool = False, behind: int = 0):
+    """What is read after each of the steps with these losses."""
+    outcomes = Losses()
+    for number, loss in enumerate(losses):
+        values = {"loss": torch.tensor(loss), "gradient_norm": torch.tensor(norm)}
+        rows = [torch.tensor([number, 10 + number])]
+        outcomes.add(Outcome(number, 6, 0.1, **values, rows=rows, may_overflow=may_overflow))
+        if behind:
+            yield list(outcomes.read(ALONE, behind=behind))
+    yield list(outcomes.read(ALONE, behind=0))
+    assert len(outcomes) == 0
 
 
 def test_a_step_reads_nothing_from_the_device(
@@ -59,31 +61,24 @@ def test_a_step_reads_nothing_from_the_device(
 
 
 def test_outcomes_are_read_in_order_a_few_steps_behind() -> None:
-    outcomes = Losses()
-    read = []
-    for number in range(5):
-        outcomes.add(outcome(number, float(number)))
-        read.append(list(outcomes.read(ALONE)))
-    assert read == [[]] * RUN_AHEAD + [[(0.0, 6)], [(1.0, 6)], [(2.0, 6)]]
-    assert list(outcomes.read(ALONE, behind=0)) == [(3.0, 6), (4.0, 6)]
-    assert len(outcomes) == 0
+    *early, last = read_outcomes(0.0, 1.0, 2.0, 3.0, behind=RUN_AHEAD)
+    assert early == [[]] * RUN_AHEAD + [[(0.0, 6)], [(1.0, 6)]]
+    assert last == [(2.0, 6), (3.0, 6)]
 
 
 def test_the_first_step_that_is_not_finite_is_the_one_that_is_named() -> None:
-    outcomes = Losses()
-    for number, loss in enumerate([0.5, float("inf"), float("nan")]):
-        outcomes.add(outcome(number, loss))
     with pytest.raises(NonFiniteError, match=r"loss of step 1 is inf .*in this step: \[1, 11\]"):
-        list(outcomes.read(ALONE, behind=0))
-
-
-def test_an_infinite_gradient_is_an_error_unless_the_scaler_skips_it() -> None:
-    outcomes = Losses()
-    outcomes.add(outcome(0, 0.5, norm=float("inf"), may_overflow=True))
-    assert list(outcomes.read(ALONE, behind=0)) == [(0.5, 6)]
-    outcomes.add(outcome(1, 0.5, norm=float("inf")))
-    with pytest.raises(NonFiniteError, match="the norm of the gradient of step 1 is inf"):
-        list(outcomes.read(ALONE, behind=0))
+        list(read_outcomes(0.5, float("inf"), float("nan")))
+    # The scaler of float16 skips such a step.
+    assert list(read_outcomes(0.5, norm=float("inf"), may_overflow=True)) == [[(0.5, 6)]]
+    with pytest.raises(NonFiniteError, match="the norm of the gradient of step 0 is inf") as caught:
+        list(read_outcomes(0.5, norm=float("inf")))
+    assert caught.value.record == {
+        "step": 0,
+        "loss": "0.5",
+        "gradient_norm": "inf",
+        "learning_rate": 0.1,
+    }
 
 
 @pytest.mark.parametrize("poison", [1, 3, NUM_BATCHES])
@@ -103,48 +98,39 @@ def test_nothing_is_kept_of_a_loss_that_is_not_finite(tmp_path: Path, poison: in
 
 
 COUNTS = np.array([100, 10, 20, 800, 300, 200, 1000])
-
-
-@pytest.fixture
-def batch() -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(32, 7, generator=generator), torch.randint(7, (32,), generator=generator)
+# Near a beta of 1, weights are inverse frequencies.
+INVERSE = ClassWeights(kind="class_weights", beta=1 - 1e-9)
 
 
 @pytest.mark.parametrize(
     "prior",
     [
-        NoCorrection(kind="none"),
+        NONE,
         SamplerFill(kind="sampler_fill", min_per_class=2),
         LogitAdjustment(kind="logit_adjustment", tau=0.5),
         ClassWeights(kind="class_weights", beta=0.9),
-        # Near 1, weights are inverse frequencies.
-        ClassWeights(kind="class_weights", beta=1 - 1e-9),
+        INVERSE,
     ],
     ids=lambda prior: prior.kind,
 )
-def test_a_correction_is_what_its_paper_states(prior: Prior, batch) -> None:  # type: ignore[no-untyped-def]
-    logits, targets = batch
+def test_a_correction_is_what_its_paper_states(prior: Prior) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(32, 7, generator=generator)
+    targets = torch.randint(7, (32,), generator=generator)
+    loss = build_loss(prior, counts=COUNTS, label_smoothing=0.0, device=CPU)(logits, targets)
     weight = None
     if isinstance(prior, LogitAdjustment):
         logits = logits + 0.5 * torch.tensor(np.log(COUNTS / COUNTS.sum()), dtype=torch.float32)
     if isinstance(prior, ClassWeights):
-        by_hand = [(1 - prior.beta) / (1 - prior.beta**n) for n in COUNTS.tolist()]
-        if prior.beta > 0.99:
-            by_hand = [1 / n for n in COUNTS.tolist()]
-        weight = torch.tensor(by_hand) / np.mean(by_hand)
-    loss = build_loss(prior, counts=COUNTS, label_smoothing=0.0, device=CPU)
+        by_hand = 1 / COUNTS if prior is INVERSE else (1 - prior.beta) / (1 - prior.beta**COUNTS)
+        weight = torch.tensor(by_hand / by_hand.mean(), dtype=torch.float32)
     expected = F.cross_entropy(logits, targets, weight=weight)
-    torch.testing.assert_close(loss(*batch), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "prior",
-    [
-        LogitAdjustment(kind="logit_adjustment", tau=1.0),
-        ClassWeights(kind="class_weights", beta=1 - 1e-9),
-        NoCorrection(kind="none"),
-    ],
+    [LogitAdjustment(kind="logit_adjustment", tau=1.0), INVERSE, NONE],
     ids=lambda prior: prior.kind,
 )
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
@@ -160,18 +146,18 @@ def test_reported_smoothing_with_a_correction_favours_the_rarest_class(
     logits = torch.zeros(7, requires_grad=True)
     optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
 
-    def close() -> torch.Tensor:
+    def close() -> Tensor:
         optimizer.zero_grad()
         value = loss(logits.expand(len(targets), 7), targets)
         value.backward()
         return value
 
     optimizer.step(close)
-    found = logits.detach().softmax(0).numpy()
+    best = logits.detach().softmax(0).numpy()
     if prior.kind == "none":
-        assert found.argmax() == COUNTS.argmax()
+        assert best.argmax() == COUNTS.argmax()
     elif label_smoothing == 0:
-        np.testing.assert_allclose(found, np.full(7, 1 / 7), atol=2e-3)
+        np.testing.assert_allclose(best, np.full(7, 1 / 7), atol=2e-3)
     else:
-        assert found.argmax() == COUNTS.argmin()
-        assert found.max() > 0.25
+        assert best.argmax() == COUNTS.argmin()
+        assert best.max() > 0.25

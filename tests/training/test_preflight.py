@@ -10,96 +10,58 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.config import load_params
 from stages.runtime.errors import InterruptedRunError, UserError
-from stages.runtime.signals import StopRequest
 from stages.training import preflight as preflights
-from stages.training.loop import Loop
 from stages.training.losses import NonFiniteError
-from stages.training.preflight import preflight, quota, settle_forecast
+from stages.training.preflight import quota, settle_forecast
 from stages.training.progress import Progress
 from stages.training.step import Batch, TrainingStep
 from stages.training.tuning import Left, Rates
 from tests.training.small_loop import (
     EPOCHS,
-    SyntheticBatches,
+    VAL,
     ValBatches,
     assert_same,
     build_loop,
     final_state,
     fit,
+    fly,
 )
 
-STAGE = load_params(Path(__file__).parents[2] / "params.yaml").stageA
-# An evaluation of 27 rows in 5 batches.
-VAL = ValBatches(SyntheticBatches(StopRequest()).epoch(9, start_batch=0))
 
-
-def fly(loop: Loop, progress: Progress, **options: Any) -> dict[str, Any]:
-    defaults: dict[str, Any] = {
-        "val": VAL,
-        "num_val": 27,
-        "num_scored": 54,
-        "stage_params": STAGE,
-        "key": "stageA",
-        "models": Path("models"),
-        "max_hours": None,
-        "compiling": "auto",
-    }
-    return preflight(loop, progress, **defaults | options)
-
-
-def copied(loop: Loop) -> Any:
-    return copy.deepcopy(loop.step.state())
-
-
-@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(
+    ("share", "accumulate", "stop_after"), [(0.02, 1, -1), (0.5, 2, -1), (1.0, 1, -1), (1.0, 2, 7)]
+)
 def test_a_run_with_a_preflight_ends_in_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulate: int, share: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, accumulate: int, stop_after: int
 ) -> None:
     monkeypatch.setattr(preflights, "MAX_SHARE", share)
     fit(build_loop(tmp_path / "without", accumulate=accumulate))
+    if stop_after > 0:
+        with pytest.raises(InterruptedRunError):
+            fit(build_loop(tmp_path / "with", accumulate=accumulate, stop_after=stop_after))
     loop = build_loop(tmp_path / "with", accumulate=accumulate)
     progress = loop.resume()
+    assert (progress.batch > 0) == (stop_after > 0)
     progress.preflight = fly(loop, progress)
-    loop.fit(progress)
-    assert_same(final_state(tmp_path / "without"), final_state(tmp_path / "with"))
-
-
-def test_a_resumed_run_with_a_preflight_ends_in_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preflights, "MAX_SHARE", 1.0)
-    fit(build_loop(tmp_path / "without"))
-    with pytest.raises(InterruptedRunError):
-        fit(build_loop(tmp_path / "with", stop_after=7))
-    loop = build_loop(tmp_path / "with")
-    progress = loop.resume()
-    assert progress.batch > 0
-    fly(loop, progress)
     loop.fit(progress)
     assert_same(final_state(tmp_path / "without"), final_state(tmp_path / "with"))
 
 
 def test_the_steps_are_those_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflights, "MAX_SHARE", 1.0)
-    taken: dict[str, list[Any]] = {"preflight": [], "run": []}
+    taken: list[Any] = []
     take = TrainingStep.take
-    for name, numbers in taken.items():
 
-        def recorded(step: TrainingStep, group: list[Batch], *, numbers=numbers, **options: Any):
-            numbers.append((len(group), *options.values()))
-            return take(step, group, **options)
+    def recorded(step: TrainingStep, group: list[Batch], **options: Any):
+        taken.append((len(group), *options.values()))
+        return take(step, group, **options)
 
-        monkeypatch.setattr(TrainingStep, "take", recorded)
-        loop = build_loop(tmp_path / name)
-        if name == "preflight":
-            fly(loop, Progress())
-        else:
-            fit(loop)
-    assert taken["preflight"] == taken["run"]
-    assert len(taken["run"]) == EPOCHS * 3
+    monkeypatch.setattr(TrainingStep, "take", recorded)
+    fly(build_loop(tmp_path), Progress())
+    fit(build_loop(tmp_path))
+    assert taken[: EPOCHS * 3] == taken[EPOCHS * 3 :]
+    assert len(taken) == 2 * EPOCHS * 3
 
 
 @given(st.integers(min_value=1, max_value=10**7))
@@ -110,27 +72,21 @@ def test_the_preflight_of_a_short_run_is_short(left: int) -> None:
     assert warmup <= limit
 
 
-def test_the_forecast_counts_steps_evaluations_and_the_last_scoring(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("progress", "steps", "evaluations"),
+    [(Progress(), 9, 2), (Progress(epoch=2, batch=2, step=7), 2, 1)],
+)
+def test_the_forecast_counts_steps_evaluations_and_the_last_scoring(
+    tmp_path: Path, progress: Progress, steps: int, evaluations: int
+) -> None:
     rates = Rates(steps=12, step_seconds=0.5, img_s=128, data_wait_share=0.1, scoring_img_s=200)
     assert rates.seconds(Left(steps=100, evaluations=3, rows_to_score=3 * 400 + 800)) == 60
-    loop = build_loop(tmp_path, eval_every=2)
-    assert fly(loop, Progress())["left"] == {
-        "steps": 9,
-        "evaluations": 2,
-        "rows_to_score": 2 * 27 + 54,
+    left = fly(build_loop(tmp_path, eval_every=2), progress)["left"]
+    assert left == {
+        "steps": steps,
+        "evaluations": evaluations,
+        "rows_to_score": 27 * evaluations + 54,
     }
-    assert fly(loop, Progress(epoch=2, batch=2, step=7))["left"] == {
-        "steps": 2,
-        "evaluations": 1,
-        "rows_to_score": 27 + 54,
-    }
-
-
-def test_incident_T4_a_plan_over_max_hours_is_refused(tmp_path: Path) -> None:
-    loop = build_loop(tmp_path)
-    fly(loop, Progress(), max_hours=24)
-    with pytest.raises(UserError, match=r"machine\.max_hours: 1e-09 hours are allowed, the forec"):
-        fly(loop, Progress(), max_hours=1e-9)
 
 
 def test_incident_T4_a_batch_that_does_not_fit_the_gpu_names_what_to_change(tmp_path: Path) -> None:
@@ -139,22 +95,20 @@ def test_incident_T4_a_batch_that_does_not_fit_the_gpu_names_what_to_change(tmp_
     def out_of_memory(_gradient: torch.Tensor) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has")
 
-    before = copied(loop)
+    before = copy.deepcopy(loop.step.state())
     loop.step.model.body[0].weight.register_hook(out_of_memory)
-    with pytest.raises(
-        UserError,
-        match=r"stageA\.batch_size: 32 images of stageA\.image_size 48 px do not fit the GPU: CUDA out",
-    ):
+    expected = r"32 images of stageA\.image_size 48 px do not fit the GPU: CUDA out"
+    with pytest.raises(UserError, match=expected):
         fly(loop, Progress())
-    assert_same(copied(loop), before)
+    assert_same(loop.step.state(), before)
 
 
 def test_a_non_finite_first_loss_stops_before_the_first_epoch(tmp_path: Path) -> None:
     loop = build_loop(tmp_path, poison=2)  # the first batch only starts workers
-    before = copied(loop)
+    before = copy.deepcopy(loop.step.state())
     with pytest.raises(NonFiniteError, match="the loss of step 0 is nan"):
         fly(loop, Progress())
-    assert_same(copied(loop), before)
+    assert_same(loop.step.state(), before)
     assert not list(tmp_path.iterdir())
 
 
@@ -166,10 +120,8 @@ def test_a_stop_during_the_preflight_ends_it(tmp_path: Path) -> None:
 
 
 def test_a_single_batch_can_be_scored(tmp_path: Path) -> None:
-    found = fly(
-        build_loop(tmp_path), Progress(), val=ValBatches(VAL[:1]), num_val=6, num_scored=6000
-    )
-    assert found["tried"]["scoring_img_s"] > 0
+    record = fly(build_loop(tmp_path), Progress(), val=ValBatches(VAL[:1]))
+    assert record["tried"]["scoring_img_s"] > 0
 
 
 def test_what_the_run_took_stands_beside_the_last_forecast(

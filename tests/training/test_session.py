@@ -16,18 +16,13 @@ from stages.config import load_params
 from stages.loading.sampler import EpochSampler
 from stages.records.schema import targets_of
 from stages.runtime.files import read_json
-from stages.training import session
+from stages.training import teacher
 from stages.training.checkpoint import load_checkpoint
 from stages.training.inputs import choose_rows
-from stages.training.progress import CLOCK_KEYS
+from tests.training.small_run import published, run_folder
 
 Project = Callable[..., Path]
 TEACHER = Path("models/stageA/RN18")
-
-
-def run_folder(folder: Path) -> Path:
-    (run,) = (folder / ".work" / "stageA" / "RN18").iterdir()
-    return run
 
 
 def test_incident_T4_a_plan_over_max_hours_is_refused_before_it_begins(
@@ -37,31 +32,20 @@ def test_incident_T4_a_plan_over_max_hours_is_refused_before_it_begins(
     assert train.main(["stageA", "RN18"]) == 2
     assert "machine.max_hours: 1e-06 hours are allowed, the forecast is" in capsys.readouterr().err
     assert load_checkpoint(run_folder(folder)) is None
-    # It is no part of the run: with more time the same one goes on.
-    prepared(machine__max_hours=24)
-    assert train.main(["stageA", "RN18"]) == 0
-    assert run_folder(folder)
 
 
 def test_a_preflight_with_workers_changes_no_bit_of_a_run_without_either(
     prepared: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train_and_collect(**changes: Any) -> list[Any]:
+    def train_and_collect(**changes: Any) -> dict[str, Any]:
         folder = prepared(stageA__epochs=2, **changes)
         assert train.main(["stageA", "RN18"]) == 0
-        state = load_checkpoint(run_folder(folder))
-        assert state is not None
-        history = [
-            {key: value for key, value in record.items() if key not in CLOCK_KEYS}
-            for record in state["progress"]["history"]
-        ]
-        names = ("best.safetensors", "logits.parquet")
-        return [*((folder / TEACHER / name).read_bytes() for name in names), history]
+        return published(folder)
 
     monkeypatch.setattr("stages.training.preflight.MAX_SHARE", 0.3)
     with_both = train_and_collect(machine__workers=2)
     shutil.rmtree(".work")
-    monkeypatch.setattr("stages.training.session.preflight", lambda *_, **__: {"forecast_s": 1.0})
+    monkeypatch.setattr("stages.training.teacher.preflight", lambda *_, **__: {"forecast_s": 1.0})
     assert train_and_collect(machine__workers=0) == with_both
 
 
@@ -73,7 +57,7 @@ def at_forward(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """
 
     def arrange(number: int, event: Callable[[torch.nn.Module], object]) -> None:
-        build, numbers = session.build_model, count(1)
+        build, numbers = teacher.build_model, count(1)
 
         def hook(module: torch.nn.Module, _: object) -> None:
             if module.training and next(numbers) == number:
@@ -84,13 +68,9 @@ def at_forward(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             model.backbone.register_forward_pre_hook(hook)
             return model
 
-        monkeypatch.setattr(session, "build_model", build_with_hook)
+        monkeypatch.setattr(teacher, "build_model", build_with_hook)
 
     return arrange
-
-
-def interrupt(_: torch.nn.Module) -> None:
-    signal.raise_signal(signal.SIGTERM)
 
 
 def poison(backbone: torch.nn.Module) -> None:
@@ -120,29 +100,20 @@ def test_a_non_finite_loss_names_its_faces_and_the_run_goes_on_from_its_checkpoi
     sampler = EpochSampler(targets_of(rows), batch_size=stage_params.batch_size, seed=7)
     assert sampler.num_batches == 9
     assert written["ids"] == rows["id"].iloc[sampler.batches(1)[12 - 9]].tolist()
-    assert train.main(["stageA", "RN18"]) == 0
-    history = read_json(folder / TEACHER / "history.json")
-    assert [record["epoch"] for record in history] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("precision", ["auto", "bf16"])
 def test_another_precision_after_a_resume_is_warned_about_and_recorded(
     prepared: Project,
     at_forward: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
-    precision: str,
 ) -> None:
     folder = prepared(stageA__epochs=2)
-    at_forward(1 + 5, interrupt)
+    at_forward(1 + 5, lambda _: signal.raise_signal(signal.SIGTERM))
     assert train.main(["stageA", "RN18"]) == 128 + signal.SIGTERM
-    prepared(stageA__epochs=2, machine__precision=precision)
+    prepared(stageA__epochs=2, machine__precision="bf16")
     assert train.main(["stageA", "RN18"]) == 0
     recorded = read_json(folder / TEACHER / "environment.json")
     assert recorded["dtype"] == "torch.float32"
-    if precision == "auto":
-        assert "resumed on another machine" not in caplog.text
-        assert recorded["later_processes"] == []
-        return
     warned = "at step 5: dtype torch.float32 -> torch.bfloat16; bits and numbers may differ"
     assert warned in caplog.text
     (later,) = recorded["later_processes"]

@@ -1,0 +1,199 @@
+"""A session -> a teacher, trained or passed through, scored and published.
+
+In: a session, whose run is held. Out: models/<stage>/<teacher>/, written in one go.
+"""
+
+import logging
+import time
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from stages.computing.device import describe_device
+from stages.config import CLASSES
+from stages.loading.loader import EvalLoader, choose_workers, training_batches
+from stages.modeling.card import TeacherCard
+from stages.modeling.predict import predict
+from stages.modeling.teacher import Teacher, load_state, save_teacher
+from stages.records.schema import targets_of
+from stages.runtime.errors import UserError
+from stages.runtime.files import published_folder, read_json, sha256_file, write_json, write_with
+from stages.runtime.signals import StopRequest
+from stages.scoring.metrics import Ints, score, softmax
+from stages.training.assembly import build_loop, fit_explained, require_images
+from stages.training.checkpoint import save_with_retries
+from stages.training.inputs import alignment_report, build_model
+from stages.training.loop import Loop
+from stages.training.losses import NonFiniteError, explain_non_finite
+from stages.training.preflight import preflight, settle_forecast
+from stages.training.progress import Progress, Scores
+from stages.training.run import ENVIRONMENT_FILE, record_environment
+from stages.training.session import MODELS, Session
+from stages.training.tuning import count_workers
+
+VAL_METRICS: tuple[Literal["accuracy", "macro_f1", "nll"], ...] = ("accuracy", "macro_f1", "nll")
+_ECE_BINS = 15
+
+logger = logging.getLogger(__name__)
+
+
+def train_teacher(session: Session, *, stop: StopRequest) -> None:
+    """Train the model, or pass its initial weights through if epochs is 0; score and publish it."""
+    rows, stage_params, folder = session.rows, session.stage_params, session.run.folder
+    logger.info("%s, %s", describe_device(session.device), session.dtype)
+    model = build_model(
+        session.initial,
+        stage_params=stage_params,
+        teacher_params=session.teacher_params,
+        teacher=session.teacher,
+        seed=session.seed,
+    )
+    model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    workers = _choose_workers(session, model)
+    val = session.scoring_batches(rows.val, workers=workers)
+    evaluate = partial(_evaluate, session=session, val=val, targets=targets_of(rows.val))
+    start: float | None = None
+    if stage_params.epochs == 0:
+        _record_environment(session, step=0)
+        logger.info("epochs is 0: the weights of %s pass through unchanged", stage_params.init_from)
+        progress = Progress(best={"epoch": 0, "val": evaluate(model)})
+    else:
+        batches = training_batches(
+            session.store,
+            rows.train,
+            stage_params=stage_params,
+            preprocess=session.preprocess,
+            seed=session.seed,
+            workers=workers,
+            device=session.device,
+            team=session.team,
+        )
+        require_images(batches.sizes, model=model, key=session.stage, team=session.team)
+        loop = build_loop(session, model, batches, evaluate=evaluate, folder=folder, stop=stop)
+        progress = loop.resume()
+        if progress.epoch < stage_params.epochs:
+            _record_environment(session, step=progress.step)
+            start = _fit(session, loop, progress, val=val)
+        best = folder / progress.best["file"]
+        if not best.is_file() or sha256_file(best) != progress.best["sha256"]:
+            raise UserError(f"{best.name}: missing or changed since epoch {progress.best['epoch']}")
+        load_state(model, best)
+    logits = _predict_together(
+        model, session.scoring_batches(rows.scored, workers=workers), session=session
+    )
+    if start is not None:
+        settle_forecast(progress.history, took_s=time.monotonic() - start)
+    _publish(session, model, progress=progress, logits=logits)
+
+
+def _choose_workers(session: Session, model: Teacher) -> int:
+    """Choose how many workers make batches: as params.yaml says, or by trying for `auto`."""
+    wanted, device = session.machine.workers, session.device
+    most = choose_workers(wanted, device=device, team=session.team)
+    if wanted != "auto" or most < 2:
+        return most
+    with fit_explained(session, model):
+        trial = session.scoring_batches(session.rows.val, workers=0)
+        return count_workers(trial, model, most=most, device=device, dtype=session.dtype)
+
+
+def _evaluate(model: nn.Module, *, session: Session, val: EvalLoader, targets: Ints) -> Scores:
+    """Score a model on the val rows: n and `VAL_METRICS`."""
+    logits = _predict_together(model, val, session=session)
+    # By one process: what follows from the scores must be the same in all, to the last bit.
+    scores = session.team.lead(lambda: score(softmax(logits), targets, bins=_ECE_BINS))
+    return {"n": len(targets)} | {name: scores[name] for name in VAL_METRICS}
+
+
+def _predict_together(model: nn.Module, batches: EvalLoader, *, session: Session) -> np.ndarray:
+    """Predict logits (N, 7) of all rows, in order, in every process of the team.
+
+    Each process predicts its batches with the leader's weights and buffers.
+    """
+    session.team.align(model)
+    device, dtype = session.device, session.dtype
+    part = predict(model, batches, finish=batches.finish, device=device, dtype=dtype)
+    return batches.in_order(session.team.gather(part))
+
+
+def _fit(session: Session, loop: Loop, progress: Progress, *, val: EvalLoader) -> float:
+    """Take the preflight, then train to the end; returns when training began, on the clock."""
+    rows = session.rows
+    try:
+        progress.preflight = preflight(
+            session, loop, progress, val=val, num_val=len(rows.val), num_scored=len(rows.scored)
+        )
+        start = time.monotonic()
+        loop.fit(progress)
+    except NonFiniteError as error:
+        ids = rows.train["id"].iloc[error.rows].tolist()
+        session.team.lead(partial(explain_non_finite, error, run=session.run, ids=ids))
+    return start
+
+
+def _record_environment(session: Session, *, step: int) -> None:
+    computing = {
+        "device": describe_device(session.device),
+        "dtype": str(session.dtype),
+        "processes": session.team.size,
+        "deterministic": session.machine.deterministic,
+    }
+    folder = session.run.folder
+    session.team.lead(lambda: record_environment(folder, step=step, computing=computing))
+
+
+def _publish(session: Session, model: Teacher, *, progress: Progress, logits: np.ndarray) -> None:
+    """Publish all files of the teacher, in place of those of the run before.
+
+    Args:
+        logits: float32 (N, 7) of the session's scored rows.
+    """
+    run, stage_params, rows = session.run, session.stage_params, session.rows
+    card = TeacherCard(
+        teacher=session.teacher,
+        stage=session.stage,
+        backbone=session.teacher_params.backbone,
+        embedding_size=session.teacher_params.embedding_size,
+        dropout=session.teacher_params.dropout,
+        scale=stage_params.arcface.scale,
+        classes=CLASSES,
+        image_size=stage_params.image_size,
+        preprocess=session.preprocess.model_dump(mode="json"),
+        filter=stage_params.filter,
+        started_from=session.initial.started_from(),
+        epoch=progress.best["epoch"],
+        metric={"split": "val", "selected_by": stage_params.select_by, **progress.best["val"]},
+        fingerprint=run.fingerprint,
+        manifest_sha256=rows.manifest_sha256,
+        training_version=run.identity["recipe_version"],
+        weights_sha256="",
+    )
+    ids = rows.scored["id"]
+    columns = {f"logit_{name.lower()}": logits[:, k] for k, name in enumerate(CLASSES)}
+    # Whether training, of this run or of the one before, has seen the row or its group.
+    seen = rows.seen() | session.initial.seen(ids)
+    table = pd.DataFrame({"id": ids.to_numpy(), **columns, "seen": seen})
+    documents = {
+        "history.json": progress.history,
+        "alignmentreport.json": alignment_report(rows, chosen_by=stage_params.filter),
+        ENVIRONMENT_FILE: read_json(run.folder / ENVIRONMENT_FILE),
+    }
+    target = MODELS / session.stage / session.teacher
+    num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+    kept = f"the run is done and kept in {run.folder.as_posix()}, from which it is published"
+
+    def write() -> None:
+        with published_folder(target) as folder:
+            save_teacher(folder, model, card)
+            write_with(folder / "logits.parquet", lambda path: table.to_parquet(path, index=False))
+            for name, document in documents.items():
+                write_json(folder / name, document)
+
+    session.team.lead(
+        lambda: save_with_retries(write, path=target, num_bytes=num_bytes, kept=lambda: kept)
+    )
+    logger.info("published %s: epoch %d", target.as_posix(), progress.best["epoch"])
