@@ -14,11 +14,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from scipy.special import softmax
+from shipped import shipped
 
 from stages import export
 from stages.calibrating.calibration_schema import FittedFusion, FittedTeacher
 from stages.calibrating.schema import ModelNumbers
-from stages.config import Filter, Preprocess
+from stages.config import Clahe, Filter, Preprocess
 from stages.exporting import latency
 from stages.exporting.bundle import read_bundle
 from stages.exporting.schema import check_export_metrics
@@ -200,9 +201,8 @@ def test_the_ensemble_file_says_the_same_as_the_soft_labels(exported: Path) -> N
     faces = pd.read_feather(exported / "standardized" / "expw_hq" / "faces-00000.arrow")
     first = faces.set_index("id").loc["expw_hq/photo00#0", "image"]
     clahe = json.loads(meta["preprocess"])["clahe"]
-    block = Preprocess.model_validate_json(
-        json.dumps({"clahe": {"clip_limit": clahe["clip_limit"], "tiles": clahe["tiles"][0]}})
-    )
+    settings = Clahe(clip_limit=clahe["clip_limit"], tiles=clahe["tiles"][0])
+    block = shipped(Preprocess, clahe=settings)
     image = to_model_input(decode(first), size=32, preprocess=block)[None]
     found = session.run(["probabilities"], {"image": image})[0][0]
     np.testing.assert_allclose(found, expected_probabilities(exported)[0], atol=1e-4)

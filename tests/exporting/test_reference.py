@@ -17,9 +17,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from shipped import shipped
 
 from stages.calibrating.calibration import Calibration
-from stages.config import Preprocess
+from stages.config import Clahe, Preprocess
 from stages.exporting import reference
 from stages.exporting.calibrated import CalibratedTeacher
 from stages.exporting.metadata import Cut, describe
@@ -60,7 +61,7 @@ def boxes() -> st.SearchStrategy[tuple[int, ...]]:
 def write_model(
     path: Path, proto: onnx.ModelProto, *, clahe: dict[str, Any] | None = CLAHE, cut: Cut = CUT
 ) -> tuple[Expressions, Preprocess]:
-    preprocess = Preprocess.model_validate_json(json.dumps({"clahe": clahe}))
+    preprocess = shipped(Preprocess, clahe=clahe and Clahe(**clahe))
     card = make_card(preprocess=preprocess.model_dump())
     metadata = describe([card], calibration=Calibration((1.0,), 1.7), cut=cut, opset=18)
     write_onnx(path, proto, metadata=metadata)
@@ -106,7 +107,7 @@ def test_a_photo_and_a_box_give_what_standardize_and_training_make_of_them(
     along_axes: Expressions, model: CalibratedTeacher, box: tuple[int, int, int, int]
 ) -> None:
     stored = decode(read_picture(encode_png(PHOTO), box=BoxPx(*box), framing=FRAMING).image)
-    how = Preprocess.model_validate_json(json.dumps({"clahe": CLAHE}))
+    how = shipped(Preprocess, clahe=Clahe(**CLAHE))
     found = along_axes.probabilities([along_axes.cut(PHOTO, box=box)])
     np.testing.assert_allclose(found, expected(model, [stored], how), atol=1e-5)
 
@@ -172,7 +173,7 @@ def test_incident_X3_real_faces_give_the_probabilities_of_the_training_side(
     with zipfile.ZipFile(FERPLUS_ZIP) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".png"))[::97][:300]
         faces = [decode(archive.read(name)) for name in names]
-    how = Preprocess.model_validate_json(json.dumps({"clahe": CLAHE}))
+    how = shipped(Preprocess, clahe=Clahe(**CLAHE))
     wanted = expected(model, faces, how)
     np.testing.assert_allclose(along_axes.probabilities(faces), wanted, atol=1e-3)
     boxes = [(8, 6, 40, 44)] * len(faces)
