@@ -19,8 +19,7 @@ from stages.faces.shards import read_faces
 from stages.records.folder import INDEX_FILE, read_folder
 from stages.records.schema import COLUMNS, read_manifest
 from stages.runtime.errors import UserError, did_you_mean
-from stages.runtime.files import published_folder, read_json, sha256_file
-from stages.runtime.tables import write_csv
+from stages.runtime.files import published_folder, read_json, sha256_file, write_csv
 from stages.runtime.workers import with_progress
 
 INDEX = "index.csv"

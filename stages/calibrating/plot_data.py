@@ -9,7 +9,7 @@ from stages.calibrating.predictions import Predictions
 from stages.calibrating.published import STAGES, PublishedTeacher
 from stages.calibrating.score_table import DIGITS
 from stages.config import CLASSES
-from stages.runtime.tables import write_csv
+from stages.runtime.files import write_csv
 from stages.scoring.confidence import risk_coverage, wilson_interval
 from stages.scoring.metrics import reliability_table
 

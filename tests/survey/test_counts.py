@@ -3,7 +3,7 @@ import pytest
 from shipped import shipped
 
 from stages.config import CLASSES, Duplicates, Manifest
-from stages.runtime.tables import write_csv
+from stages.runtime.files import write_csv
 from stages.splitting.frozen import freeze
 from stages.survey.counts import (
     REASONS,
