@@ -58,12 +58,19 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
 
 
-def test_without_work_there_is_nothing_to_do(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_without_work_or_a_clear_choice_nothing_is_done(
+    tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     for options in ([], ["--finished"], ["stageA/RN18/0123"], ["--dry-run"]):
         assert clean.main(options) == 0
         assert capsys.readouterr().out == "nothing in .work\n"
     assert list(tmp_path.iterdir()) == []
+    two_ways = (["--finished", "--older-than", "3"], ["0123", "--finished"])
+    for options in (*two_ways, ["--older-than", "-1"], ["--older-than", "nan"]):
+        with pytest.raises(SystemExit) as ended:
+            clean.main(options)
+        assert ended.value.code == 2
 
 
 @pytest.mark.parametrize("option", ["--finished", "--older-than"])
@@ -80,6 +87,10 @@ def test_what_is_chosen_goes_and_nothing_else(
     assert re.match(of_run, lines[1])
     assert re.match(r"standardize +toy +[0-9a-f]{16} +finished +- ", lines[2])
     assert lines[3].startswith("2 in .work: ")
+    assert clean.main([run.name, "stageA/B3/0123"]) == 2
+    message = capsys.readouterr().err
+    assert "'stageA/B3/0123' fits nothing in .work; known: " in message
+    assert f"stageA/RN18/{run.name}" in message
     days_ago = time.time() - 10 * 86_400
     for path in run.iterdir():
         os.utime(path, (days_ago, days_ago))
@@ -92,41 +103,6 @@ def test_what_is_chosen_goes_and_nothing_else(
     assert f"removed stageA/RN18/{run.name}: " in capsys.readouterr().out
     gone = run.relative_to(trained).as_posix()
     assert files_below(trained) == {n: d for n, d in before.items() if not n.startswith(gone)}
-
-
-def test_an_unknown_name_is_exit_code_2_and_removes_nothing(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = run_folder(trained)
-    assert clean.main([run.name, "stageA/B3/0123"]) == 2
-    message = capsys.readouterr().err
-    assert "'stageA/B3/0123' fits nothing in .work; known: " in message
-    assert f"stageA/RN18/{run.name}" in message
-    two_ways = (["--finished", "--older-than", "3"], ["0123", "--finished"])
-    for options in (*two_ways, ["--older-than", "-1"], ["--older-than", "nan"]):
-        with pytest.raises(SystemExit) as ended:
-            clean.main(options)
-        assert ended.value.code == 2
-    assert run.exists()
-
-
-def test_what_killed_processes_left_goes_in_work_and_is_named_elsewhere(
-    trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    inside = run_folder(trained) / ".best.safetensors.tmp-0badcafe-1"
-    outside = trained / "models" / "stageA" / ".RN18.tmp-0badcafe-1"
-    inside.touch()
-    outside.mkdir()
-    name = inside.relative_to(trained).as_posix()
-    assert clean.main(["--dry-run"]) == 0
-    assert f"would remove half-written {name}" in capsys.readouterr().out
-    assert inside.exists()
-    assert clean.main([]) == 0
-    printed = capsys.readouterr().out
-    assert f"removed half-written {name}" in printed
-    assert "when its writer runs again: models/stageA/.RN18.tmp-0badcafe-1" in printed
-    assert not inside.exists()
-    assert outside.exists()
 
 
 def test_a_fresh_start_trains_anew_keeps_what_was_and_is_refused_in_use(

@@ -239,22 +239,12 @@ DEVICES = ["con", "NUL", "Aux", "prn", "com1", "LPT9", "con.2", "nul .x", "com²
 
 def test_a_plain_id_is_its_own_file_name_and_what_a_system_reserves_is_replaced() -> None:
     stems = {
-        "ferplus/fer0000000": "fer0000000",
-        "expw_hq/photo#0": "photo#0",
-        "r/ürün 1": "ürün 1",
-        "x/a.b": "a.b",
-        "s/train/sad/1": "train_sad_1",
-        's/a<b>c:d"e|f?g*h\\i': "a_b_c_d_e_f_g_h_i",
-        "s/.hidden": "hidden",
-        "s/dots...": "dots",
-        "s/space ": "space",
-        "s/...": "_",
-        "s": "_",
-        **{f"s/{name}": f"_{name}" for name in DEVICES},
-        "s/console": "console",
-        "s/com10": "com10",
-    }
-    for id_, stem in stems.items():
+        "ferplus/fer0000000": "fer0000000", "expw_hq/photo#0": "photo#0", "r/ürün 1": "ürün 1",
+        "x/a.b": "a.b", "s/train/sad/1": "train_sad_1", 's/a<b>c:d"e|f?g*h\\i': "a_b_c_d_e_f_g_h_i",
+        "s/.hidden": "hidden", "s/dots...": "dots", "s/space ": "space", "s/...": "_", "s": "_",
+        "s/console": "console", "s/com10": "com10",
+    }  # fmt: skip
+    for id_, stem in (stems | {f"s/{name}": f"_{name}" for name in DEVICES}).items():
         assert file_stems(placed(id_)) == [stem]
 
 
