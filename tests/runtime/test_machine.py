@@ -96,13 +96,9 @@ import sys
 from pathlib import Path
 from stages.runtime import machine
 from stages.runtime.door import run_door
-
-def work():
-    import torch
-    print(torch.get_num_threads())
-
 machine._affinity = lambda: 64
 machine._GROUPS = Path(sys.argv[1])
+def work(): import torch; print(torch.get_num_threads())
 run_door(work, '', [])
 """
 
@@ -125,13 +121,11 @@ def test_reported_cores_torch_in_a_door(tmp_path: Path) -> None:
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A function that writes a program into the only folder of programs."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("PATH", str(tmp_path))
 
     def write(name: str, *lines: str) -> None:
-        (folder / name).write_text("\n".join(["#!/bin/sh", *lines]), encoding="utf-8")
-        (folder / name).chmod(0o755)
+        (tmp_path / name).write_text("\n".join(["#!/bin/sh", *lines]), encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
 
     return write
 
@@ -161,11 +155,8 @@ def test_reported_git_that_refuses_is_warned_about_in_its_own_words(program, cap
         "git", "echo >&2 \"fatal: dubious ownership in '/data'\"", "echo >&2 '\ttry x'", "exit 128"
     )
     assert commit() is None
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage() == (
-        "the commit of this code is not recorded: fatal: dubious ownership in '/data' try x"
-    )
+    words = "the commit of this code is not recorded: fatal: dubious ownership in '/data' try x"
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", words)]
 
 
 def test_reported_no_git_and_no_repository_are_warned_about(tmp_path, monkeypatch, caplog) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -77,39 +77,31 @@ def test_a_slow_item_is_waited_for_and_no_more_than_the_window_is_begun(window: 
     assert max(ahead) <= window
 
 
-@dataclass(frozen=True)
-class Meeting:
+def meet(number: int, *, folder: Path) -> bool:
     """Waits until two processes have come, at most 20 s."""
-
-    folder: Path
-
-    def __call__(self, number: int) -> bool:
-        (self.folder / str(number)).touch()
-        deadline = time.monotonic() + 20
-        while (alone := len(list(self.folder.iterdir())) < 2) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        return not alone
+    (folder / str(number)).touch()
+    deadline = time.monotonic() + 20
+    while (alone := len(list(folder.iterdir())) < 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alone
 
 
 def test_several_processes_work_at_once(tmp_path: Path) -> None:
-    assert list(map_in_order(Meeting(tmp_path), range(2), workers=2, window=2)) == [True, True]
+    work = partial(meet, folder=tmp_path)
+    assert list(map_in_order(work, range(2), workers=2, window=2)) == [True, True]
 
 
-@dataclass(frozen=True)
-class Diary:
-    """Fails at the fourth item; each one begun leaves a file."""
-
-    folder: Path
-
-    def __call__(self, number: int) -> int:
-        (self.folder / str(number)).touch()
-        return 1 // (number - 3)
+def begin(number: int, *, folder: Path) -> int:
+    """Leaves a file, and fails at the fourth item."""
+    (folder / str(number)).touch()
+    return 1 // (number - 3)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_error_reaches_the_caller_and_ends_the_work(tmp_path: Path, num_workers: int) -> None:
+    work = partial(begin, folder=tmp_path)
     with pytest.raises(ZeroDivisionError):
-        list(map_in_order(Diary(tmp_path), range(1000), workers=num_workers, window=10))
+        list(map_in_order(work, range(1000), workers=num_workers, window=10))
     assert len(list(tmp_path.iterdir())) < 30
 
 
