@@ -2,6 +2,8 @@
 
 import copy
 from datetime import date
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,17 @@ def message(path: Path) -> str:
     return str(caught.value)
 
 
+def every_section(kind: Any) -> set[type[config.Section]]:
+    """Sections below a type, itself included."""
+    sections = set(config._sections(kind))
+    fields = [field.annotation for section in sections for field in section.model_fields.values()]
+    return sections.union(*map(every_section, fields))
+
+
+def keys_of(value: Any) -> Any:
+    return {key: keys_of(part) for key, part in value.items()} if isinstance(value, dict) else None
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_value_lives_in_the_recipe_and_nowhere_else(path: Path) -> None:
     """Else it could change between versions without a word, and `-S` would not find its key."""
@@ -47,17 +60,10 @@ def test_a_value_lives_in_the_recipe_and_nowhere_else(path: Path) -> None:
     assert effective["manifest"].pop("views")
     stated["manifest"].pop("views")
     assert keys_of(stated) == keys_of(effective)
-
-
-def every_section(kind: Any) -> set[type[config.Section]]:
-    """Sections below a type, itself included."""
-    sections = set(config._sections(kind))
-    fields = [field.annotation for section in sections for field in section.model_fields.values()]
-    return sections.union(*map(every_section, fields))
-
-
-def keys_of(value: Any) -> Any:
-    return {key: keys_of(part) for key, part in value.items()} if isinstance(value, dict) else None
+    assert set(effective["teachers"]) == {"RN18", "B3"}
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"].values()
+    for key in {key for stage in stages for key in stage["params"]} - {"teachers.${item.teacher}"}:
+        reduce(getitem, key.split("."), stated)  # a KeyError if DVC tracks what is not there
 
 
 @pytest.mark.parametrize(

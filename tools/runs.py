@@ -106,11 +106,7 @@ def named(kept: Sequence[Kept], *, names: Iterable[str]) -> list[Kept]:
 
 
 def remove_kept(run: Kept) -> None:
-    """Remove a run or a copy.
-
-    Raises:
-        LockHeldError: when a process works in it.
-    """
+    """Remove a run or a copy; a `LockHeldError` says that a process works in it."""
     if run.stage == COPIES:
         with run_lock(run.lock_folder):
             # Without its index it is no finished copy any more, should this be cut short.

@@ -60,7 +60,7 @@ def read_folder(folder: Path) -> ManifestFolder:
     files: Mapping[str, Mapping[str, object]] = index["files"]
     gates = [name for name, entry in sorted(files.items()) if entry["gate"]]
     for name in (MANIFEST_FILE, *gates):
-        _check_hash(folder / name, expected=files[name]["sha256"])
+        check_hash(folder / name, expected=files[name]["sha256"])
     return ManifestFolder(
         rows=read_manifest(folder / MANIFEST_FILE),
         sha256=str(files[MANIFEST_FILE]["sha256"]),
@@ -69,7 +69,8 @@ def read_folder(folder: Path) -> ManifestFolder:
     )
 
 
-def _check_hash(path: Path, *, expected: object) -> None:
+def check_hash(path: Path, *, expected: object) -> None:
+    """Refuse a file of manifests/ that is missing or was changed since it was written."""
     if not path.is_file():
         raise UserError(f"{path.parent.name}/{path.name}: no such file, and {INDEX_FILE} lists it")
     if (found := sha256_file(path)) != expected:
