@@ -6,7 +6,7 @@ In: the path of a params file. Out: `Params`, checked whole. Every problem of th
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -457,10 +457,10 @@ def _known_keys(place: Sequence[str | int]) -> list[str]:
             kind = sections[0].model_fields[str(part)].annotation
         else:
             # A union: the part is the `format` or `kind` by which a section is chosen.
-            tags = [section.model_fields.keys() & {"format", "kind"} for section in sections]
             kind = next(
                 section
-                for section, (tag,) in zip(sections, tags, strict=True)
+                for section in sections
+                for tag in section.model_fields.keys() & {"format", "kind"}
                 if part in get_args(section.model_fields[tag].annotation)
             )
     return sorted(_sections(kind)[0].model_fields)
@@ -515,7 +515,7 @@ def _contradictions(params: Params) -> Iterator[str]:
 
 
 def _shared_names(params: Params) -> Iterator[str]:
-    """Yield names that would stand for two things: sources in the manifest, groups, views."""
+    """Yield names of sources, groups, views and teachers that would stand for two things."""
     owner: dict[str, str] = {}
     for key, source in params.standardize.sources.items():
         names = [f"{key}_hq", f"{key}_lq"] if isinstance(source, ExpwSource) else [key]
@@ -532,20 +532,16 @@ def _shared_names(params: Params) -> Iterator[str]:
     places = {name: f"standardize.sources.{key}" for name, key in keys.items()}
     for group in params.manifest.source_groups:
         places.setdefault(group, f"manifest.source_groups.{group}")
-    yield from _alike(places)
-    yield from _alike({name: f"manifest.views.{name}" for name in params.manifest.views})
-    yield from _alike({name: f"teachers.{name}" for name in params.teachers})
-
-
-def _alike(places: Mapping[str, str]) -> Iterator[str]:
-    """Yield names that differ by letter case alone; `places` says where each stands."""
-    first: dict[str, str] = {}
-    for name, place in places.items():
-        if (other := first.setdefault(name.lower(), name)) != name:
-            yield (
-                f"{place}: {name!r} and {other!r} differ by letter case alone; on Windows and "
-                "macOS they would be one folder; choose another name"
-            )
+    views = {name: f"manifest.views.{name}" for name in params.manifest.views}
+    teachers = {name: f"teachers.{name}" for name in params.teachers}
+    for kind in (places, views, teachers):
+        first: dict[str, str] = {}
+        for name, place in kind.items():
+            if (other := first.setdefault(name.lower(), name)) != name:
+                yield (
+                    f"{place}: {name!r} and {other!r} differ by letter case alone; on Windows and "
+                    "macOS they would be one folder; choose another name"
+                )
 
 
 def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:
