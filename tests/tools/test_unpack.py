@@ -2,22 +2,17 @@
 
 import hashlib
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_project import small_params, write_params
+from small_project import IMAGES
 from torchvision.datasets import ImageFolder
 
-from stages import manifest, standardize
 from stages.config import CLASSES
 from stages.faces.shards import Face, ShardWriter, read_faces
 from stages.runtime.errors import UserError
@@ -25,56 +20,15 @@ from stages.runtime.files import read_json, write_json
 from tools import unpack as door
 from tools.unpacking import MAX_STEM_BYTES, file_stems, require_vacant, suffix_of, unpack
 
-IMAGES = {"train": 3, "val": 1, "test": 1}
-SOURCES = {
-    "toy": {"format": "folder7", "path": "toy"},
-    "expw": {"format": "expw", "path": "expw.zip", "hq_confidence": 60},
-}
-GROUPS = {"expw_full": ["expw_hq", "expw_lq"], "mixed": ["toy"]}
-TRAIN = {"include_sources": ["toy"], "splits": ["train"]}
-
-
-def picture(rng: np.random.Generator, *, suffix: str) -> bytes:
-    """Six by six blots, unlike those of any other picture."""
-    blots = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    done, data = cv2.imencode(suffix, cv2.resize(blots, (64, 64), interpolation=cv2.INTER_CUBIC))
-    assert done
-    return data.tobytes()
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project after standardize and manifest; no test writes into it."""
-    folder = tmp_path_factory.mktemp("project")
-    rng = np.random.default_rng(0)
-    for split, number in IMAGES.items():
-        for label in CLASSES:
-            (folder / "raw" / "toy" / split / label).mkdir(parents=True)
-            for k in range(number):
-                # A suffix that lies, as downloaded files have it.
-                path = folder / "raw" / "toy" / split / label / f"{label} {split} {k}.jpg"
-                path.write_bytes(picture(rng, suffix=".png" if k else ".jpg"))
-    with zipfile.ZipFile(folder / "raw" / "expw.zip", "w") as archive:
-        for n in range(6):
-            archive.writestr(f"origin/p{n}.jpg", picture(rng, suffix=".jpg"))
-        lines = [f"p{n}.jpg 0 10 10 50 50 {90 if n % 2 else 10} {n}" for n in range(6)]
-        archive.writestr("label.lst", "\n".join(lines))
-    params = small_params(standardize__sources=SOURCES, manifest__source_groups=GROUPS)
-    params["manifest"]["views"] = {"toy_train": TRAIN, "mixed": TRAIN}
-    write_params(folder, params)
-    with chdir(folder):
-        assert standardize.main([]) == 0
-        assert manifest.main([]) == 0
-    return folder
-
 
 @pytest.fixture
-def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the finished project as the current folder."""
-    for name in ("standardized", "manifests"):
-        shutil.copytree(finished / name, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def project(prepared: Callable[..., Path]) -> Path:
+    """The small project after manifest, with source groups, as the current folder."""
+    folder = prepared()
+    index = read_json(folder / "manifests" / "index.json")
+    index["source_groups"] = {"all": ["toy"], "lost": ["toy", "xx"]}
+    write_json(folder / "manifests" / "index.json", index)
+    return folder
 
 
 @pytest.fixture
@@ -90,29 +44,23 @@ def refusal(project: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str]
     return run
 
 
-def test_image_folder_reads_the_raw_bytes_of_every_row_in_seven_classes(
-    finished: Path, project: Path
-) -> None:
+def test_image_folder_reads_the_raw_bytes_of_every_row_in_seven_classes(project: Path) -> None:
     (project / "out").mkdir()
     assert door.main(["toy", "out"]) == 0
     for split, number in IMAGES.items():
         dataset = ImageFolder(str(project / "out" / split))
         assert dataset.classes == sorted(CLASSES)
         assert len(dataset) == number * len(CLASSES)
-        assert all(image.size == (64, 64) for image, _ in dataset)
         for label in CLASSES:
-            raw, out = finished / "raw" / "toy" / split / label, project / "out" / split / label
-            assert {p.read_bytes() for p in raw.iterdir()} == {
-                p.read_bytes() for p in out.iterdir()
-            }
-    # The suffix is the bytes', not that of the raw name.
-    assert (project / "out/train/Sad/train_Sad_Sad train 0.jpg").exists()
-    assert (project / "out/train/Sad/train_Sad_Sad train 1.png").exists()
+            folders = (project / "raw" / "toy", project / "out")
+            raw, out = (sorted((folder / split / label).iterdir()) for folder in folders)
+            assert [path.read_bytes() for path in raw] == [path.read_bytes() for path in out]
+    assert (project / "out/train/Sad/train_Sad_train0.png.png").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("expw_full", 6), ("expw_hq", 3), ("toy_train", 21), ("classification_manifest", 41)],
+    [("toy", 140), ("all", 140), ("toy_train", 70), ("classification_manifest", 140)],
 )
 def test_a_source_a_group_or_a_view(
     project: Path, name: str, count: int, caplog: pytest.LogCaptureFixture
@@ -136,18 +84,18 @@ def test_a_source_a_group_or_a_view(
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("expw_ful", "no source, source group or view 'expw_ful'; known: ["),
-        ("expw_ful", "did you mean 'expw_full'?"),
+        ("toy_trai", "no source, source group or view 'toy_trai'; known: ["),
+        ("toy_trai", "did you mean 'toy_train'?"),
         ("excluded", "no source, source group or view 'excluded'"),
-        ("lost", "source group 'lost': no rows of ['xx']; known: ['expw_hq', 'expw_lq', 'toy']"),
-        ("mixed", "'mixed' names 35 rows of toy and a view of 21, not the same"),
+        ("lost", "source group 'lost': no rows of ['xx']; known: ['toy']"),
+        ("toy_train", "'toy_train' names 140 rows of toy and a view of 70, not the same"),
     ],
 )
 def test_incident_D3_an_unknown_name_is_refused_with_the_known_ones(
     project: Path, refusal, name: str, expected: str
 ) -> None:
     index = read_json(project / "manifests" / "index.json")
-    index["source_groups"]["lost"] = ["toy", "xx"]
+    index["source_groups"]["toy_train"] = ["toy"]
     write_json(project / "manifests" / "index.json", index)
     assert expected in refusal(name)
 
@@ -171,13 +119,13 @@ def test_incident_D7_rows_without_their_image_are_one_error_before_anything_is_w
 ) -> None:
     rewrite(project)
     message = refusal("toy")
-    assert "7 of 35 manifest rows have no image: toy/test/Angry/Angry test 0, toy/" in message
+    assert "35 of 140 manifest rows have no image: toy/test/Angry/test0.png, toy/" in message
     assert message.count("toy/test/") == 5
 
 
 def test_pictures_or_tables_that_changed_since_the_manifest_are_refused(project, refusal) -> None:
     rewrite(project, sha256="0" * 64)
-    expected = "7 of 35 manifest rows have another picture than when the manifest was made"
+    expected = "35 of 140 manifest rows have another picture than when the manifest was made"
     assert expected in refusal("toy")
     view, rows = (
         project / "manifests" / f"{n}.csv" for n in ("toy_train", "classification_manifest")
