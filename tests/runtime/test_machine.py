@@ -164,13 +164,6 @@ def test_reported_no_git_and_no_repository_are_warned_about(tmp_path, monkeypatc
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert commit() is None
     assert "is not recorded: fatal: not a git repository" in caplog.text
-    monkeypatch.setenv("PATH", "")
-    assert commit() is None
-    assert "is not recorded: git does not run" in caplog.text
-
-
-def test_the_commit_is_that_of_the_current_folder(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
     identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     Path("a").write_text("1")
     for command in (["init", "-q"], ["add", "a"], [*identity, "commit", "-qm", "a"]):
@@ -179,3 +172,6 @@ def test_the_commit_is_that_of_the_current_folder(tmp_path: Path, monkeypatch) -
     assert len(name) == 40
     Path("a").write_text("2")
     assert commit() == f"{name}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert commit() is None
+    assert "is not recorded: git does not run" in caplog.text

@@ -5,9 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,66 +17,52 @@ from stages.runtime.signals import (
     stop_signals_held_back,
 )
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends no signals to itself")
 CHILD = "import time; print('up', flush=True); time.sleep(60)"
 
 
 @pytest.fixture
-def handle() -> Iterator[Callable[..., list[int]]]:
-    """A function that handles a signal until the test ends, and returns the signals heard."""
-    before: dict[signal.Signals, Any] = {}
-
-    def install(number: signal.Signals, handler: Any = None) -> list[int]:
-        heard: list[int] = []
-        note = handler or (lambda received, _frame: heard.append(received))
-        before[number] = signal.signal(number, note)
-        return heard
-
-    yield install
+def heard() -> Iterator[list[int]]:
+    """The stop signals that reach the handlers from before a block."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: received.append(number))
+        for number in STOP_SIGNALS
+    }
+    yield received
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [n for n in STOP_SIGNALS if n not in WARNINGS])
-def test_a_signal_is_noted_and_a_second_one_acts(number: signal.Signals, handle) -> None:
-    heard = handle(number)
+@pytest.mark.parametrize(
+    ("sent", "acts"),
+    [
+        *(([number, number], [number]) for number in STOP_SIGNALS if number not in WARNINGS),
+        *(
+            pytest.param([number] * 3, [], id=f"test_reported_a_schedulers_warning_is_noted_however_often_it_comes-{number.name}")
+            for number in WARNINGS
+        ),
+        pytest.param(
+            [signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1], [signal.SIGTERM],
+            id="test_reported_the_end_that_was_warned_of_is_noted_too_and_its_repeat_acts",
+        ),
+    ],
+)  # fmt: skip
+def test_a_signal_is_noted_and_a_second_one_acts(sent, acts, heard: list[int]) -> None:
     with stop_on_signals() as stop:
         assert not stop
-        os.kill(os.getpid(), number)
-        assert stop
-        assert (stop.signal_number, heard) == (number, [])
-        os.kill(os.getpid(), number)
-        assert heard == [number]
-
-
-@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU"])
-def test_reported_a_schedulers_warning_is_noted_however_often_it_comes(name: str, handle) -> None:
-    number = signal.Signals[name]
-    heard = handle(number)
-    with stop_on_signals() as stop:
-        for _ in range(3):
+        for number in sent:
             os.kill(os.getpid(), number)
-        assert (stop.signal_number, heard) == (number, [])
-    os.kill(os.getpid(), number)
-    assert heard == [number]
-
-
-def test_reported_the_end_that_was_warned_of_is_noted_too_and_its_repeat_acts(handle) -> None:
-    heard = handle(signal.SIGTERM)
-    with stop_on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert (stop.signal_number, heard) == (signal.SIGUSR1, [])
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
-        os.kill(os.getpid(), signal.SIGUSR1)  # would end the process
+        assert stop
+        assert (stop.signal_number, heard) == (sent[0], acts)
+    os.kill(os.getpid(), sent[0])
+    assert heard == [*acts, sent[0]]
 
 
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGHUP"])
-def test_an_ignored_warning_is_heeded_and_a_hang_up_that_nohup_ignores_is_not(name, handle) -> None:
+def test_an_ignored_warning_is_heeded_and_a_hang_up_that_nohup_ignores_is_not(name, heard) -> None:
     number = signal.Signals[name]
-    handle(number, signal.SIG_IGN)
+    signal.signal(number, signal.SIG_IGN)
     assert (number in heeded()) == (name == "SIGUSR1")
     with stop_on_signals() as stop:
         os.kill(os.getpid(), number)
