@@ -11,7 +11,6 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +57,9 @@ def limit_threads(*, processes: int = 1) -> None:
 
 def environment() -> dict[str, Any]:
     """Return Python, packages, CUDA, cuDNN, driver, processor and git commit; None if missing."""
-    # Not at the top: doors count cores before torch may be imported.
+    # Not at the top: doors count cores before torch may be imported, and answer at once.
+    from importlib.metadata import distributions
+
     import torch
 
     versions: dict[str, str] = {}
