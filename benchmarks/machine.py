@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from stages.runtime.cores import num_cores
+from stages.runtime.machine import num_cores
 
 _LIBRARIES = ("numpy", "pandas", "pyarrow", "scipy", "dvc")
 _GIB = 1 << 30

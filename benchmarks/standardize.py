@@ -53,8 +53,15 @@ def measure(faces: int) -> Figures:
         for name, kind in RAW_KINDS.items():
             path = Path(f"{name}.zip")
             kind.write(path, max(1, int(faces * kind.share)))
-            sources = {name: kind.params(path.name)}
-            figures[name] = _compare(name, path, Standardize.model_validate({"sources": sources}))
+            settings = {
+                "sources": {name: kind.params(path.name)},
+                "crop_margin": 0.3,
+                "face_detector": None,
+                "max_side_px": 512,
+                "max_reject_share": 0.05,
+                "shard_mb": 512,
+            }
+            figures[name] = _compare(name, path, Standardize.model_validate(settings))
             path.unlink()
     return figures
 

@@ -6,7 +6,7 @@ In: the path of a params file. Out: `Params`, checked whole. Every problem of th
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -404,11 +404,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping as DVC does: YAML 1.2 scalars, duplicate keys refused.
-
-    Raises:
-        ParamsError: with line and column.
-    """
+    """Read a YAML mapping as DVC does: YAML 1.2, duplicate keys are a `ParamsError`."""
     try:
         data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -457,11 +453,16 @@ def _known_keys(place: Sequence[str | int]) -> list[str]:
         sections = _sections(kind)
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
-        elif len(sections) > 1:
-            # A union: the part is the `format` or `kind` by which one section is chosen.
-            kind = next(section for section in sections if part in _tags(section))
-        else:
+        elif len(sections) == 1:
             kind = sections[0].model_fields[str(part)].annotation
+        else:
+            # A union: the part is the `format` or `kind` by which a section is chosen.
+            kind = next(
+                section
+                for section in sections
+                for tag in section.model_fields.keys() & {"format", "kind"}
+                if part in get_args(section.model_fields[tag].annotation)
+            )
     return sorted(_sections(kind)[0].model_fields)
 
 
@@ -469,12 +470,6 @@ def _sections(kind: Any) -> list[type[Section]]:
     if isinstance(kind, type):
         return [kind] if issubclass(kind, Section) else []
     return [section for part in get_args(kind) for section in _sections(part)]
-
-
-def _tags(section: type[Section]) -> tuple[str, ...]:
-    fields = section.model_fields
-    tagged = [fields[name].annotation for name in ("format", "kind") if name in fields]
-    return tuple(tag for annotation in tagged for tag in get_args(annotation))
 
 
 def _contradictions(params: Params) -> Iterator[str]:
@@ -485,8 +480,13 @@ def _contradictions(params: Params) -> Iterator[str]:
     duplicates = params.manifest.duplicates
     if duplicates.review_correlation > duplicates.near_correlation:
         yield "manifest.duplicates.review_correlation: is above near_correlation"
+    stages = {"stageA": params.stageA, "stageB": params.stageB}
+    filters: dict[str, Filter] = {f"{key}.filter": stage.filter for key, stage in stages.items()}
+    filters |= {f"manifest.views.{name}": view for name, view in params.manifest.views.items()}
+    for key, rows in filters.items():
+        if both := sorted(set(rows.include_sources) & set(rows.exclude_sources)):
+            yield f"{key}: {both} stand in include_sources and in exclude_sources"
     for name, view in params.manifest.views.items():
-        yield from _filter_contradictions(f"manifest.views.{name}", view)
         if not view.splits:
             yield f"manifest.views.{name}.splits: an empty list selects nothing"
     for name, teacher in params.teachers.items():
@@ -499,8 +499,8 @@ def _contradictions(params: Params) -> Iterator[str]:
                     f"teachers.{name}.weights: expected a file below weights/, which DVC watches, "
                     f"with /, got {teacher.weights!r}"
                 )
-    yield from _stage_contradictions("stageA", params.stageA)
-    yield from _stage_contradictions("stageB", params.stageB)
+    for key, stage in stages.items():
+        yield from _stage_contradictions(key, stage)
     if params.stageA.init_from is not None:
         yield "stageA.init_from: the first stage cannot start from itself; expected null"
     shares = params.calibrate.weights
@@ -515,13 +515,12 @@ def _contradictions(params: Params) -> Iterator[str]:
 
 
 def _shared_names(params: Params) -> Iterator[str]:
-    """Yield names that would stand for two things: sources in the manifest, groups, views."""
+    """Yield names of sources, groups, views and teachers that would stand for two things."""
     owner: dict[str, str] = {}
     for key, source in params.standardize.sources.items():
         names = [f"{key}_hq", f"{key}_lq"] if isinstance(source, ExpwSource) else [key]
         for name in names:
-            if name in owner:
-                other = owner[name]
+            if other := owner.get(name):
                 yield f"standardize.sources.{key}: its faces and those of {other} are {name!r}"
             owner[name] = key
     for group, members in params.manifest.source_groups.items():
@@ -529,28 +528,23 @@ def _shared_names(params: Params) -> Iterator[str]:
             yield f"manifest.source_groups.{group}: is the name of a source; choose another"
         if not members:
             yield f"manifest.source_groups.{group}: an empty list names no source"
-    places = {name: f"standardize.sources.{name}" for name in params.standardize.sources}
-    places |= {name: f"standardize.sources.{key}" for name, key in owner.items()}
+    keys = {key: key for key in params.standardize.sources} | owner
+    places = {name: f"standardize.sources.{key}" for name, key in keys.items()}
     for group in params.manifest.source_groups:
         places.setdefault(group, f"manifest.source_groups.{group}")
-    yield from _alike(places)
-    yield from _alike({name: f"manifest.views.{name}" for name in params.manifest.views})
-    yield from _alike({name: f"teachers.{name}" for name in params.teachers})
-
-
-def _alike(places: Mapping[str, str]) -> Iterator[str]:
-    """Yield names that differ by letter case alone; `places` says where each stands."""
-    first: dict[str, str] = {}
-    for name, place in places.items():
-        if (other := first.setdefault(name.lower(), name)) != name:
-            yield (
-                f"{place}: {name!r} and {other!r} differ by letter case alone; on Windows and "
-                "macOS they would be one folder; choose another name"
-            )
+    views = {name: f"manifest.views.{name}" for name in params.manifest.views}
+    teachers = {name: f"teachers.{name}" for name in params.teachers}
+    for kind in (places, views, teachers):
+        first: dict[str, str] = {}
+        for name, place in kind.items():
+            if (other := first.setdefault(name.lower(), name)) != name:
+                yield (
+                    f"{place}: {name!r} and {other!r} differ by letter case alone; on Windows and "
+                    "macOS they would be one folder; choose another name"
+                )
 
 
 def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:
-    yield from _filter_contradictions(f"{key}.filter", stage.filter)
     if stage.epochs == 0 and stage.init_from is None:
         yield f"{key}.epochs: 0 passes weights through, but init_from names none"
     if stage.epochs and stage.warmup_epochs >= stage.epochs:
@@ -576,8 +570,3 @@ def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:
             f"{key}.batch_size: {stage.batch_size} cannot hold {least} of each of {NUM_CLASSES} "
             f"classes; expected at least {needed}"
         )
-
-
-def _filter_contradictions(key: str, rows: Filter) -> Iterator[str]:
-    if both := sorted(set(rows.include_sources) & set(rows.exclude_sources)):
-        yield f"{key}: {both} stand in include_sources and in exclude_sources"

@@ -22,8 +22,7 @@ logger = logging.getLogger(__name__)
 def work() -> None:
     """Read faces, decide, publish, count, draw."""
     from stages.config import load_params
-    from stages.runtime.files import published_folder, write_json
-    from stages.runtime.tables import write_csv
+    from stages.runtime.files import published_folder, write_csv, write_json
     from stages.splitting.frozen import freeze, publish, read_all_faces
     from stages.survey.counts import count, plot_tables, stage_line, summarize
     from stages.survey.data_warnings import find_warnings

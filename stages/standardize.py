@@ -21,9 +21,9 @@ def work() -> None:
     """Standardize all sources of params.yaml and publish them together, in one go."""
     from stages.config import load_params
     from stages.intake.reuse import finished_source, read_framing
-    from stages.runtime.cores import num_threads
     from stages.runtime.files import published_folder, work_folder
     from stages.runtime.lock import run_lock
+    from stages.runtime.machine import num_threads
 
     params = load_params()
     raw, settings = Path(params.raw), params.standardize

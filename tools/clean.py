@@ -29,20 +29,24 @@ def work(runs: Sequence[str], finished: bool, older_than: float | None, dry_run:
     if not kept:
         print("nothing in .work")
         return
+    # The age of a copy of a source, which is written once, says nothing.
+    trained = [run for run in kept if run.stage != kept_runs.COPIES]
     if runs:
         chosen = kept_runs.named(kept, names=runs)
     elif finished:
-        chosen = kept_runs.finished(kept)
+        chosen = [run for run in trained if run.state == "finished"]
     elif older_than is not None:
-        chosen = kept_runs.older_than(kept, days=older_than)
+        chosen = [run for run in trained if run.age_days >= older_than]
     else:
         print(kept_runs.table(kept))
         return
-    dispose = kept_runs.require_free if dry_run else kept_runs.remove_kept
     refusal = None
     for run in chosen:
         try:
-            dispose(run)
+            if run.holder:
+                raise LockHeldError(run.folder, run.holder)
+            if not dry_run:
+                kept_runs.remove_kept(run)
             print(f"{verb} {run.name}: {kept_runs.readable_size(run.num_bytes)}")
         except LockHeldError as error:
             print(f"kept {run.name}: {error}")

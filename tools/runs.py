@@ -5,10 +5,9 @@ under the lock of what is chosen, so never from under a process that works in it
 """
 
 import contextlib
-import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
@@ -20,7 +19,6 @@ from stages.runtime.lock import HOLDER, LOCK, describe_holder, is_held, removal_
 from stages.training.run import IDENTITY, LAST, STATUS, kept_files
 
 COPIES = "standardize"
-_SECONDS_PER_DAY = 86_400
 # Digits of a fingerprint in a run's name.
 _DIGITS = 16
 _RUN = re.compile(r"[0-9a-f]{16}(\.old-\d{8}T\d{6}Z)?")
@@ -51,11 +49,11 @@ class Kept:
     @property
     def age_days(self) -> float:
         """Days since the last write."""
-        return max(time.time() - self.last_write, 0.0) / _SECONDS_PER_DAY
+        return max(time.time() - self.last_write, 0.0) / 86_400
 
     @property
     def name(self) -> str:
-        """Its name for `python -m tools.clean`."""
+        """Name of the run for `python -m tools.clean`."""
         return f"{self.stage}/{self.teacher}/{self.fingerprint}"
 
     @property
@@ -77,7 +75,7 @@ def find_kept(work: Path, *, models: Path) -> list[Kept]:
         else:
             fingerprint = folder.name
             state, epoch = _state_and_epoch(folder, card=models / stage / teacher / "teacher.json")
-        num_bytes, last_write = _size(folder), _last_write(folder)
+        num_bytes, last_write = _size_and_last_write(folder)
         run = Kept(stage, teacher, fingerprint, folder, state, epoch, num_bytes, last_write)
         if is_held(run.lock_folder):
             run = replace(run, state="running", holder=describe_holder(run.lock_folder))
@@ -107,32 +105,8 @@ def named(kept: Sequence[Kept], *, names: Iterable[str]) -> list[Kept]:
     return list(dict.fromkeys(chosen))
 
 
-def finished(kept: Sequence[Kept]) -> list[Kept]:
-    """Return the runs that made what models/ holds."""
-    return [run for run in kept if run.state == "finished" and run.stage != COPIES]
-
-
-def older_than(kept: Sequence[Kept], *, days: float) -> list[Kept]:
-    """Return the runs without a write for `days`; the age of a copy, written once, says nothing."""
-    return [run for run in kept if run.age_days >= days and run.stage != COPIES]
-
-
-def require_free(run: Kept) -> None:
-    """Check that a run or a copy could be removed.
-
-    Raises:
-        LockHeldError: when a process works in it.
-    """
-    if run.holder:
-        raise LockHeldError(run.folder, run.holder)
-
-
 def remove_kept(run: Kept) -> None:
-    """Remove a run or a copy.
-
-    Raises:
-        LockHeldError: when a process works in it.
-    """
+    """Remove a run or a copy; a `LockHeldError` says that a process works in it."""
     if run.stage == COPIES:
         with run_lock(run.lock_folder):
             # Without its index it is no finished copy any more, should this be cut short.
@@ -140,26 +114,35 @@ def remove_kept(run: Kept) -> None:
             remove(run.folder)
         return
     with removal_lock(run.folder):
-        if _last_write(run.folder) > run.last_write:
+        if _size_and_last_write(run.folder)[1] > run.last_write:
             raise LockHeldError(run.folder, "one that came and went since the list was made")
         for path in kept_files(run.folder):
             remove(path)
 
 
-def half_written(work: Path) -> list[Path]:
-    """Return what killed processes left in the folders of runs and copies that nobody works in."""
-    owned = [(path, _owner(path, work=work)) for path in leftovers(work)]
-    return [path for path, owner in owned if owner and not is_held(owner)]
+def half_written(work: Path) -> dict[Path, Path]:
+    """Return what killed processes left in runs and copies that nobody works in.
+
+    Each path comes with the folder whose lock guards it.
+    """
+    left = {}
+    for path in leftovers(work):
+        parts = path.relative_to(work).parts
+        if parts[0] == COPIES:
+            left[path] = work / COPIES
+        elif len(parts) > 3 and _RUN.fullmatch(parts[2]):
+            left[path] = work.joinpath(*parts[:3])
+    return {path: owner for path, owner in left.items() if not is_held(owner)}
 
 
 def remove_half_written(work: Path) -> list[Path]:
     """Remove it, unless a process begins to work there meanwhile; return what is gone."""
-    paths = half_written(work)
-    for owner in {owner for path in paths if (owner := _owner(path, work=work))}:
+    left = half_written(work)
+    for owner in set(left.values()):
         # Taking the lock removes what was left there.
         with contextlib.suppress(LockHeldError), run_lock(owner):
             pass
-    return [path for path in paths if not path.exists()]
+    return [path for path in left if not path.exists()]
 
 
 def half_written_outside(root: Path) -> list[Path]:
@@ -228,31 +211,16 @@ def _state_and_epoch(folder: Path, *, card: Path) -> tuple[str, str]:
     return state, done if epochs is None else f"{done} of {epochs}"
 
 
-def _owner(path: Path, *, work: Path) -> Path | None:
-    """Return the folder whose lock guards what lies half-written at `path`, if there is one."""
-    parts = path.relative_to(work).parts
-    if parts[0] == COPIES:
-        return work / COPIES
-    if len(parts) > 3 and _RUN.fullmatch(parts[2]):
-        return work.joinpath(*parts[:3])
-    return None
-
-
-def _size(folder: Path) -> int:
-    return sum(stat.st_size for stat in _stats(folder))
-
-
-def _last_write(folder: Path) -> float:
-    return max((stat.st_mtime for stat in _stats(folder)), default=folder.stat().st_mtime)
-
-
-def _stats(folder: Path) -> Iterator[os.stat_result]:
+def _size_and_last_write(folder: Path) -> tuple[int, float]:
+    num_bytes, last_write = 0, 0.0
     for file in folder.rglob("*"):
         # A process at work may replace it meanwhile.
         with contextlib.suppress(FileNotFoundError):
             stat = file.stat()
             if S_ISREG(stat.st_mode) and file.name not in (LOCK, HOLDER):
-                yield stat
+                num_bytes += stat.st_size
+                last_write = max(last_write, stat.st_mtime)
+    return num_bytes, last_write or folder.stat().st_mtime
 
 
 def _read_object(path: Path) -> dict[str, Any]:

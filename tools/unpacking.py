@@ -16,11 +16,10 @@ import pandas as pd
 
 from stages.config import CLASSES
 from stages.faces.shards import read_faces
-from stages.records.folder import INDEX_FILE, read_folder
+from stages.records.folder import INDEX_FILE, check_hash, read_folder
 from stages.records.schema import COLUMNS, read_manifest
 from stages.runtime.errors import UserError, did_you_mean
-from stages.runtime.files import published_folder, read_json, sha256_file
-from stages.runtime.tables import write_csv
+from stages.runtime.files import published_folder, read_json, write_csv
 from stages.runtime.workers import with_progress
 
 INDEX = "index.csv"
@@ -28,17 +27,9 @@ INDEX_COLUMNS = ("file", "id", "source", "split", "label", "sha256")
 MAX_STEM_BYTES = 100
 
 _SUFFIXES = {
-    b"\xff\xd8\xff": ".jpg",
-    b"\x89PNG\r\n\x1a\n": ".png",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"II*\0": ".tif",
-    b"MM\0*": ".tif",
-    b"P2": ".pgm",
-    b"P5": ".pgm",
-    b"P3": ".ppm",
-    b"P6": ".ppm",
-}
+    b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"GIF8": ".gif", b"BM": ".bmp",
+    b"II*\0": ".tif", b"MM\0*": ".tif", b"P2": ".pgm", b"P5": ".pgm", b"P3": ".ppm", b"P6": ".ppm",
+}  # fmt: skip
 _OTHER_SUFFIX = ".image"
 # Suffixes that torchvision's ImageFolder passes over without a word.
 _PASSED_OVER = (".gif", _OTHER_SUFFIX)
@@ -74,7 +65,8 @@ def rows_named(folder: Path, name: str) -> pd.DataFrame:
     of_sources = manifest.rows[manifest.rows["source"].isin(sources)]
     if name not in views:
         return of_sources
-    rows = _read_view(folder / f"{name}.csv", expected=views[name])
+    check_hash(folder / f"{name}.csv", expected=views[name])
+    rows = read_manifest(folder / f"{name}.csv")
     if sources and set(of_sources["id"]) != set(rows["id"]):
         raise UserError(
             f"{name!r} names {len(of_sources)} rows of {' + '.join(sources)} and a view of "
@@ -84,11 +76,7 @@ def rows_named(folder: Path, name: str) -> pd.DataFrame:
 
 
 def require_vacant(out: Path) -> None:
-    """Refuse a place that is taken.
-
-    Raises:
-        UserError: if `out` is anything but absent or an empty folder.
-    """
+    """Refuse with a `UserError` a place that is neither absent nor an empty folder."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise UserError(f"{out}: expected a new or an empty folder, got something else")
     if out.is_dir() and (first := next(out.iterdir(), None)) is not None:
@@ -96,11 +84,7 @@ def require_vacant(out: Path) -> None:
 
 
 def require_same_pictures(rows: pd.DataFrame, *, standardized: Path) -> None:
-    """Refuse rows whose picture has changed since the manifest was made.
-
-    Raises:
-        UserError: for all such rows at once, counted, with the first ids.
-    """
+    """Refuse in one `UserError` all rows whose picture has changed since the manifest was made."""
     pixels = read_faces(standardized, ("id", "sha256")).set_index("id")["sha256"]
     changed = rows.loc[rows["id"].map(pixels) != rows["sha256"], "id"]
     if len(changed):
@@ -114,8 +98,7 @@ def require_same_pictures(rows: pd.DataFrame, *, standardized: Path) -> None:
 def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> None:
     """Write the encoded image of each row, and `index.csv`; `out` appears whole or not at all.
 
-    Every split has a folder for each of the seven classes, so that all number them alike. `sha256`
-    of the index is that of the file.
+    Every split has a folder for each of the seven classes, so that all number them alike.
 
     Raises:
         UserError: if `out` is not vacant.
@@ -176,16 +159,6 @@ def _view_files(folder: Path) -> dict[str, str]:
                     continue
         hashes[path.stem] = entry["sha256"]
     return hashes
-
-
-def _read_view(path: Path, *, expected: str) -> pd.DataFrame:
-    rows = read_manifest(path)
-    if (sha256 := sha256_file(path)) != expected:
-        raise UserError(
-            f"{path.parent.name}/{path.name}: changed since it was written: expected SHA-256 "
-            f"{expected}, got {sha256}; `dvc repro manifest` makes it again"
-        )
-    return rows
 
 
 def _safe(text: str) -> str:

@@ -12,7 +12,7 @@ import pandera.pandas as pa
 
 from stages.config import CLASSES
 from stages.runtime.errors import UserError
-from stages.runtime.tables import write_csv
+from stages.runtime.files import write_csv
 from stages.scoring.bootstrap import METRICS
 
 COLUMNS = (

@@ -13,7 +13,7 @@ from stages.calibrating.published import STAGES, Mask, PublishedTeacher
 from stages.calibrating.score_table import CHOOSING, DIGITS
 from stages.config import CLASSES
 from stages.records.schema import shares_of
-from stages.runtime.tables import write_csv
+from stages.runtime.files import write_csv
 from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates, kl_estimate
 from stages.scoring.confidence import ece_floor, risk_coverage, wilson_interval
 from stages.scoring.metrics import Floats, reliability_table

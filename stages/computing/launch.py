@@ -14,8 +14,8 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from stages.runtime.cores import limit_threads
 from stages.runtime.errors import UserError
+from stages.runtime.machine import limit_threads
 from stages.runtime.signals import heeded
 
 logger = logging.getLogger(__name__)

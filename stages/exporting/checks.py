@@ -17,8 +17,8 @@ from stages.exporting.onnx_file import open_session, run_session
 from stages.exporting.reference import Expressions
 from stages.faces.decode import Image
 from stages.records.schema import targets_of
-from stages.runtime.cores import num_threads
 from stages.runtime.errors import UserError
+from stages.runtime.machine import num_threads
 from stages.runtime.seed import generator
 from stages.scoring.bootstrap import mean_interval, resample
 from stages.scoring.metrics import Floats, row_nll

@@ -19,7 +19,7 @@ from stages.intake.rejects import SHEET as REJECTS_SHEET
 from stages.intake.rows import PlacedRow, RowReader, batches
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_bytes
-from stages.runtime.tables import FairDraw
+from stages.runtime.seed import FairDraw
 from stages.runtime.workers import map_in_order, one_opencv_thread, with_progress
 from stages.sources.face import FAULTS, Candidate, Reject
 from stages.sources.formats import read_source

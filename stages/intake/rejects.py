@@ -12,8 +12,8 @@ from stages.faces.decode import Image, decode
 from stages.faces.errors import UnusableImageError
 from stages.faces.sheet import contact_sheet, draw_box, fit
 from stages.intake.crop import in_pixels
-from stages.runtime.files import write_bytes, write_text
-from stages.runtime.tables import FairDraw, inert
+from stages.runtime.files import inert, write_bytes, write_text
+from stages.runtime.seed import FairDraw
 from stages.sources.face import Reject
 from stages.sources.members import UnreadableMemberError
 from stages.sources.tree import RawTree

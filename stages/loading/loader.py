@@ -29,7 +29,7 @@ from stages.loading.worker_processes import (
     start_worker,
 )
 from stages.records.schema import targets_of
-from stages.runtime.cores import num_cores
+from stages.runtime.machine import num_cores
 
 _MAX_WORKERS = 16
 

@@ -17,7 +17,7 @@ import pyarrow.csv
 
 from stages.config import CLASSES
 from stages.runtime.errors import UserError
-from stages.runtime.tables import write_csv
+from stages.runtime.files import write_csv
 
 SPLITS = ("train", "val", "test")
 SHARE_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASSES)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 
-from stages.runtime.cores import limit_threads
 from stages.runtime.errors import (
     InterruptedRunError,
     LockHeldError,
@@ -21,6 +20,7 @@ from stages.runtime.errors import (
     UserError,
     disk_full_error,
 )
+from stages.runtime.machine import limit_threads
 
 DONE = 0
 
@@ -68,18 +68,19 @@ def run_door(
     limit_threads()
     try:
         return work(**values) or DONE
-    except (UserError, LockHeldError, LostProcessError) as error:
-        return _fail(error, error.exit_code)
-    except InterruptedRunError as error:
-        return error.exit_code if rank else _fail(error, error.exit_code)
-    except ImportError as error:
-        if (message := not_installed(error)) is None:
+    except (UserError, LockHeldError, LostProcessError, InterruptedRunError) as error:
+        message, exit_code = str(error), error.exit_code
+        if rank and isinstance(error, InterruptedRunError):
+            return exit_code
+    except (ImportError, OSError, RuntimeError) as error:
+        known = not_installed(error) if isinstance(error, ImportError) else disk_full_error(error)
+        if known is None:
             raise
-        return _fail(message, UserError.exit_code)
-    except (OSError, RuntimeError) as error:
-        if (disk_full := disk_full_error(error)) is None:
-            raise
-        return _fail(disk_full, disk_full.exit_code)
+        message, exit_code = str(known), UserError.exit_code
+    # The log may be a file on the disk that is full.
+    with suppress(OSError):
+        print(f"error: {printable(message)}", file=sys.stderr)
+    return exit_code
 
 
 def printable(text: str) -> str:
@@ -108,10 +109,3 @@ class _PrintableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-def _fail(error: Exception | str, exit_code: int) -> int:
-    # The log may be a file on the disk that is full.
-    with suppress(OSError):
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-    return exit_code

@@ -12,17 +12,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil  # type: ignore[import-untyped]
 
 from stages.runtime.errors import UserError, is_disk_full
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _TRIES = 20
 _COPIES = (".dvc", "tmp", "exps")
-_TEMPORARY = "**/.*.tmp-*"
 _ASIDE = ".old~"
 _OWN_TEMPORARY = re.compile(r"\..+\.tmp-(?P<home>[0-9a-f]{8})-(?P<pid>\d+)")
+# Beginnings that make a spreadsheet take a cell for a formula, some only in their wide form.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def project_root() -> Path:
@@ -75,17 +79,31 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, _json_lines(value, margin="") + "\n")
 
 
+def write_csv(path: Path, frame: "pd.DataFrame") -> str:
+    r"""Write a frame without its index atomically and return the SHA-256 of the file.
+
+    UTF-8, `\n` line ends on every system, missing values empty, numbers in the shortest form that
+    reads back as the same number.
+    """
+    data = frame.to_csv(index=False, lineterminator="\n").encode("utf-8")
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def inert(text: str) -> str:
+    """Return a stranger's text with an apostrophe in front if a spreadsheet would run it.
+
+    Not for keys: an id begins with the name of its source, which is inert.
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def write_with(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_for(path)
-    try:
-        with _full_disk_named(path, temporary=temporary):
-            write(temporary)
-            sync(temporary)
-            replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _temporary_for(path) as temporary:
+        write(temporary)
+        sync(temporary)
+        replace(temporary, path)
 
 
 @contextmanager
@@ -96,21 +114,23 @@ def published_folder(target: Path) -> Iterator[Path]:
     one move: cut short between two, the old one lies beside its place until the end of the next
     call, which replaces it or brings it back.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_for(target)
-    try:
-        with _full_disk_named(target, temporary=temporary):
+    with _temporary_for(target) as temporary:
+        try:
             temporary.mkdir()
             yield temporary
             for path in temporary.rglob("*"):
                 if path.is_file():
                     sync(path)
             if target.exists():
-                replace(target, _aside(target))
+                replace(target, _beside(target, target.name + _ASIDE))
             replace(temporary, target)
-    finally:
-        _settle(target)
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            # A folder that was moved aside comes back if it has no successor.
+            for old in _strays(target, target.name + _ASIDE):
+                if target.exists():
+                    _discard(old)
+                else:
+                    replace(old, target)
 
 
 def sync(path: Path) -> None:
@@ -129,12 +149,17 @@ def remove(path: Path) -> None:
     _patiently(lambda: _remove_once(path))
 
 
-def leftovers(folder: Path, *, pattern: str = _TEMPORARY) -> list[Path]:
+def leftovers(folder: Path, *, pattern: str = "**/.*.tmp-*") -> list[Path]:
     """Return what lies half-written or replaced in `folder`, except what a process here writes."""
+
+    def is_only_copy(path: Path) -> bool:
+        name, aside, _ = path.name[1:].rpartition(f"{_ASIDE}.tmp-")
+        return bool(aside) and not path.with_name(name).exists()
+
     paths = sorted(folder.glob(pattern))
     # What lies in a half-written folder goes with it.
     outermost = [path for path in paths if not set(path.parents) & set(paths)]
-    return [path for path in outermost if not (_writer_runs(path) or _lacks_successor(path))]
+    return [path for path in outermost if not (_writer_runs(path) or is_only_copy(path))]
 
 
 def read_json(path: Path) -> Any:
@@ -154,21 +179,6 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-@contextmanager
-def _full_disk_named(path: Path, *, temporary: Path) -> Iterator[None]:
-    """Let the error of a full disk name the file that was being written, not its temporary."""
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            # The system names no file for a write, and both files for a copy.
-            named = Path(error.filename2 or error.filename or temporary)
-            if named.is_relative_to(temporary):
-                named = path / named.relative_to(temporary)
-            error.filename, error.filename2 = str(named), None
-        raise
-
-
 def pid_space() -> str:
     """Return a hash of the machine and container in which this process's pid is valid."""
     names = [socket.gethostname()]
@@ -186,20 +196,20 @@ def _git_root(folder: Path) -> Path:
 
 
 def _json_lines(value: Any, *, margin: str) -> str:
-    if not value or not isinstance(value, (dict, list)):
-        return _json_line(value)
+    """Return JSON with a line for each key, and for each entry of a list that has inner parts."""
     inner = margin + "  "
-    if isinstance(value, list):
-        opening, closing = "[]"
-        entries = [_json_line(entry) for entry in value]
-        if not any(isinstance(entry, (dict, list)) for entry in value):
-            return f"[{', '.join(entries)}]"
-    else:
-        opening, closing = "{}"
+    if isinstance(value, dict) and value:
+        # A key that is no text becomes text.
         entries = [
             f"{_json_line(str(key))}: {_json_lines(entry, margin=inner)}"
             for key, entry in value.items()
         ]
+        opening, closing = "{}"
+    elif isinstance(value, list) and any(isinstance(entry, (dict, list)) for entry in value):
+        entries = [_json_line(entry) for entry in value]
+        opening, closing = "[]"
+    else:
+        return _json_line(value)
     return f"{opening}\n{inner}" + f",\n{inner}".join(entries) + f"\n{margin}{closing}"
 
 
@@ -207,44 +217,47 @@ def _json_line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _temporary_for(path: Path) -> Path:
-    """Return a name beside `path` that only this process takes; remove those of dead processes.
+@contextmanager
+def _temporary_for(path: Path) -> Iterator[Path]:
+    """Yield a name beside `path` that only this process takes; remove those of dead processes.
 
-    The name says who writes, so that neither a process that still runs nor one on another machine
-    that shares the folder loses its work.
+    The error of a full disk names the file that was being written, not its temporary.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stray in _strays(path, path.name):
+        _discard(stray)
     temporary = _beside(path, path.name)
-    start = f".{path.name}.tmp-"
-    for other in path.parent.iterdir():
-        if other.name.startswith(start) and (other == temporary or _writer_runs(other) is False):
-            _discard(other)
-    return temporary
+    try:
+        yield temporary
+    except OSError as error:
+        if is_disk_full(error):
+            # The system names no file for a write, and both files for a copy.
+            named = Path(error.filename2 or error.filename or temporary)
+            if named.is_relative_to(temporary):
+                named = path / named.relative_to(temporary)
+            error.filename, error.filename2 = str(named), None
+        raise
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def _beside(path: Path, name: str) -> Path:
+    """Return the temporary place of this process for a name beside `path`.
+
+    It says who writes, so that neither a process that still runs nor one on another machine that
+    shares the folder loses its work.
+    """
     return path.with_name(f".{name}.tmp-{pid_space()}-{os.getpid()}")
 
 
-def _aside(target: Path) -> Path:
-    """Return where the folder at `target` lies while its successor takes its place."""
-    return _beside(target, target.name + _ASIDE)
-
-
-def _settle(target: Path) -> None:
-    """Bring back a folder that was moved aside and has no successor; remove it if it has one."""
-    start = f".{target.name}{_ASIDE}.tmp-"
-    for old in sorted(target.parent.iterdir()):
-        if old.name.startswith(start) and (old == _aside(target) or _writer_runs(old) is False):
-            if target.exists():
-                _discard(old)
-            else:
-                replace(old, target)
-
-
-def _lacks_successor(path: Path) -> bool:
-    """Return whether this moved-aside folder is the only remaining copy."""
-    name, aside, _ = path.name[1:].rpartition(f"{_ASIDE}.tmp-")
-    return bool(aside) and not path.with_name(name).exists()
+def _strays(path: Path, name: str) -> list[Path]:
+    """Return the temporary places for a name beside `path` of this process and of dead ones."""
+    start, beside = f".{name}.tmp-", _beside(path, name)
+    others = sorted(other for other in path.parent.iterdir() if other.name.startswith(start))
+    return [other for other in others if other == beside or _writer_runs(other) is False]
 
 
 def _discard(path: Path) -> None:

@@ -43,10 +43,7 @@ class Holder(BaseModel):
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold `.run.lock` in `folder`. The system drops it when the process dies: it is never stale.
-
-    What killed processes left half-written in the folder is removed first: only one process writes
-    here.
+    """Hold `.run.lock` in `folder`, and remove what killed processes left half-written there.
 
     Raises:
         LockHeldError: within seconds, naming the holder, when another process has it or may have.
@@ -74,14 +71,16 @@ def removal_lock(folder: Path) -> Iterator[None]:
     try:
         yield
         remove(folder / HOLDER)
-        if sys.platform != "win32":
-            # Still held: a process that waits for it then finds that its file has no name.
-            _remove_empty(folder)
+        if sys.platform == "win32":
+            # Windows keeps a file that any process has open, so one that goes is nobody's lock.
+            lock.release()
+        # Elsewhere still held: a process that waits for it then finds that its file has no name.
+        with contextlib.suppress(OSError):
+            # Fails where a new run has begun already.
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
     finally:
         lock.release()
-    if sys.platform == "win32":
-        # Windows keeps a file that any process has open, so one that goes is nobody's lock.
-        _remove_empty(folder)
 
 
 def is_held(folder: Path) -> bool:
@@ -133,10 +132,11 @@ def _take(folder: Path) -> FileLock:
                 f"for good, remove {(folder / HOLDER).as_posix()} and start again",
             )
         host = socket.gethostname()
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         holder = Holder(
             pid=os.getpid(),
             host=host,
-            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            command=command,
             start=datetime.now(UTC).replace(microsecond=0),
             pid_space=pid_space(),
             kernel=_kernel(host),
@@ -164,13 +164,6 @@ def _plain_errors(folder: Path) -> Iterator[None]:
             f"{folder.as_posix()}: cannot be locked: {error}; "
             "`.work` must lie on a file system that can be written and has locks"
         ) from error
-
-
-def _remove_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        # Fails where a new run has begun already.
-        (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
 
 
 def _read_holder(folder: Path) -> Holder | None:

@@ -23,8 +23,7 @@ STOP_SIGNALS = (*_known("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"), *WARNINGS)
 class StopRequest:
     """The first signal that asked this process to stop; 0 and false before."""
 
-    def __init__(self) -> None:
-        self.signal_number = 0
+    signal_number = 0
 
     def __bool__(self) -> bool:
         return self.signal_number != 0

@@ -29,10 +29,23 @@ def check_watched(
     """
     on_disk = _spelling_on_disk(dep)
     seen = set(_seen_by_dvc(on_disk(path), dep=dep))
+    # Before Python 3.12 nothing tells a junction of Windows from a folder, and DVC enters it.
+    is_junction = getattr(os.path, "isjunction", lambda _path: False)
     for file in files:
-        if _absolute(file) not in seen and _absolute(on_disk(file)) not in seen:
-            why = _why(Path(on_disk(file)), dep=dep, instead=instead)
-            raise UserError(f"params.yaml: {key}: {why}")
+        if _absolute(file) in seen or _absolute(on_disk(file)) in seen:
+            continue
+        name = Path(on_disk(file))
+        for folder in [dep / above for above in reversed(name.relative_to(dep).parents)][1:]:
+            if folder.is_symlink() or is_junction(folder):
+                raise UserError(
+                    f"params.yaml: {key}: {folder.as_posix()} is a linked folder, and DVC does not "
+                    f"look behind it: a file that changes there would go unseen; {instead}"
+                )
+        raise UserError(
+            f"params.yaml: {key}: DVC does not see {name.as_posix()}: .dvcignore names it, or it "
+            "lies in a folder that is a DVC project of its own; a change of it would go unseen; "
+            "change .dvcignore, or move the file"
+        )
 
 
 def _spelling_on_disk(dep: Path) -> Callable[[str | Path], str]:
@@ -48,27 +61,22 @@ def _spelling_on_disk(dep: Path) -> Callable[[str | Path], str]:
         except OSError:  # a zip with a folder inside, or a folder that DVC cannot list either
             return frozenset()
 
-    @functools.cache
-    def child(folder: str, part: str) -> str:
-        names = listing(folder)
-        name = part if part in names else _listed_as(part, Path(folder), names)
-        return os.path.join(folder, name)  # noqa: PTH118 - for speed
-
-    return lambda path: functools.reduce(child, Path(path).relative_to(dep).parts, str(dep))
-
-
-def _listed_as(part: str, folder: Path, names: frozenset[str]) -> str:
-    """Return the name in `folder` of the file that `part` opens; `part` itself if there is none."""
-
     def folded(name: str) -> str:
         return unicodedata.normalize("NFC", name).casefold()
 
-    # Names that look like it come first: a hard link is the same file too.
-    for name in sorted(names, key=lambda name: (folded(name) != folded(part), name)):
-        with contextlib.suppress(OSError):
-            if os.path.samestat((folder / name).lstat(), (folder / part).lstat()):
-                return name
-    return part
+    @functools.cache
+    def child(folder: str, part: str) -> str:
+        """Return the path of the file that `part` opens in `folder`, as it is listed there."""
+        if part not in (names := listing(folder)):
+            # Names that look like it come first: a hard link is the same file too.
+            for name in sorted(names, key=lambda name: (folded(name) != folded(part), name)):
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(Path(folder, name).lstat(), Path(folder, part).lstat()):
+                        part = name
+                        break
+        return os.path.join(folder, part)  # noqa: PTH118 - for speed
+
+    return lambda path: functools.reduce(child, Path(path).relative_to(dep).parts, str(dep))
 
 
 def _seen_by_dvc(path: str, *, dep: Path) -> Iterator[str]:
@@ -91,20 +99,3 @@ def _seen_by_dvc(path: str, *, dep: Path) -> Iterator[str]:
 def _absolute(path: str | Path) -> str:
     """Return the path as DVC spells it: links keep their own names."""
     return os.path.abspath(path)  # noqa: PTH100 - `resolve` would follow them
-
-
-def _why(file: Path, *, dep: Path, instead: str) -> str:
-    below = file.relative_to(dep)
-    for folder in reversed([dep / above for above in below.parents if above != Path()]):
-        # Before Python 3.12 nothing tells a junction of Windows from a folder, and DVC enters it.
-        is_junction = getattr(os.path, "isjunction", lambda _path: False)
-        if folder.is_symlink() or is_junction(folder):
-            return (
-                f"{folder.as_posix()} is a linked folder, and DVC does not look behind it: a file "
-                f"that changes there would go unseen; {instead}"
-            )
-    return (
-        f"DVC does not see {file.as_posix()}: .dvcignore names it, or it lies in a folder that is "
-        "a DVC project of its own; a change of it would go unseen; change .dvcignore, or move the "
-        "file"
-    )

@@ -12,8 +12,7 @@ from stages.faces.shards import read_faces, read_index, source_folders
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, source_of, write_manifest
 from stages.records.views import require_classes, select
 from stages.runtime.errors import UserError
-from stages.runtime.files import published_folder, write_json
-from stages.runtime.tables import write_csv
+from stages.runtime.files import published_folder, write_csv, write_json
 from stages.splitting.duplicates import (
     edges_within_readings,
     find_duplicates,

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
 from stages.faces.fingerprint import THUMBNAIL_SIDE
-from stages.runtime.cores import num_cores
 from stages.runtime.errors import UserError
+from stages.runtime.machine import num_cores
 
 Thumbnails = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]

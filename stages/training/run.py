@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from stages.config import ClassWeights, Stage
 from stages.runtime.files import read_json, replace, sha256_json, work_folder, write_json
 from stages.runtime.lock import HOLDER, LOCK, run_lock
-from stages.runtime.provenance import environment
+from stages.runtime.machine import environment
 
 # Files of a run's folder, besides the best weights and its lock.
 IDENTITY, STATUS, ENVIRONMENT_FILE = "identity.json", "status.json", "environment.json"

@@ -29,7 +29,9 @@ SPLITS = ("train", "val", "test")
 
 PARAMS = read_yaml(Path(__file__).parents[2] / "params.yaml")
 PARAMS["raw"] = "raw"
-PARAMS["standardize"]["sources"] = {"ferplus": PARAMS["standardize"]["sources"]["ferplus"]}
+PARAMS["standardize"]["sources"] = {
+    "ferplus": {"format": "ferplus", "path": "ferplus", "label_rule": "majority"}
+}
 PARAMS["manifest"] |= {
     "source_groups": {},
     "views": {"gate": {"include_sources": ["expw_lq"], "gate": True}},

@@ -1,5 +1,6 @@
 """A file is the old one or the new one, never a part."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -7,18 +8,19 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.runtime import files
-from stages.runtime.errors import UserError
 from stages.runtime.files import (
+    inert,
     leftovers,
     published_folder,
     read_json,
     sha256_json,
-    work_folder,
+    write_csv,
     write_json,
 )
 
@@ -44,14 +46,30 @@ def test_what_is_written_as_json_comes_back(tmp_path_factory, value) -> None:
     assert sha256_json(value) == sha256_json(read_json(path))
 
 
-def test_a_row_of_a_table_is_a_line(tmp_path: Path) -> None:
+def test_json_has_a_line_for_each_row_and_a_hash_that_ignores_the_order_of_keys(tmp_path) -> None:
     write_json(tmp_path / "t.json", {"n": 2, "rows": [{"f1_95": [0.1, 0.2]}, {}], 3: (4, 5)})
-    assert (tmp_path / "t.json").read_text("utf-8").splitlines() == [
-        "{", '  "n": 2,', '  "rows": [', '    {"f1_95": [0.1, 0.2]},', "    {}", "  ],",
-        '  "3": [4, 5]', "}",
-    ]  # fmt: skip
+    assert (tmp_path / "t.json").read_text("utf-8") == (
+        '{\n  "n": 2,\n  "rows": [\n    {"f1_95": [0.1, 0.2]},\n    {}\n  ],\n  "3": [4, 5]\n}\n'
+    )
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "t.json", {"nll": float("nan")})
+    value, backwards = {"b": 1, "a": {"d": 2, "c": None}}, {"a": {"c": None, "d": 2}, "b": 1}
+    assert sha256_json(value) == sha256_json(backwards) != sha256_json({"b": 1})
+
+
+def test_bytes_of_a_table_depend_on_its_rows_alone(tmp_path: Path) -> None:
+    values = {"a": ["x,y", 'q"', None], "b": [0.1, float("nan"), 1e-7]}
+    digest = write_csv(tmp_path / "t.csv", pd.DataFrame(values, index=[5, 3, 1]))
+    data = (tmp_path / "t.csv").read_bytes()
+    assert data == b'a,b\n"x,y",0.1\n"q""",\n,1e-07\n'
+    assert digest == hashlib.sha256(data).hexdigest()
+
+
+def test_reported_a_formula_gets_an_apostrophe() -> None:
+    for text in ("=1+1", "+1", "-1", "@cmd", "\t=1", "\r=1", "\n=1", "\uff1d1"):
+        assert inert(text) == f"'{text}"
+    for text in ("", "a=1", "train/=1+1/x.png", "'=1", "label.csv:12", "1e-4"):
+        assert inert(text) == text
 
 
 # Dies, as by SIGKILL, before the n-th thing that `act` does to the disk; says what that was.
@@ -122,6 +140,9 @@ def test_a_folder_is_the_old_or_the_new_one_wherever_its_publisher_dies(
                 (parent / "models" / name).write_text(text)
             yield parent
 
+    def read_folder(folder: Path) -> dict[str, str]:
+        return {path.name: path.read_text("utf-8") for path in folder.iterdir()}
+
     steps, new = [], {"a": "new", "b": "new"}
     for parent, step in kills_at_each_step(PUBLISH_AGAIN, parents()):
         steps.append(step)
@@ -130,59 +151,33 @@ def test_a_folder_is_the_old_or_the_new_one_wherever_its_publisher_dies(
         assert not (parent / "models").exists() or read_folder(parent / "models") in (old, new)
         with pytest.raises(CrashError), published_folder(parent / "models"):
             raise CrashError
-        found = {path.name: read_folder(path) for path in parent.iterdir()}
-        assert found in ({"models": old}, {"models": new}, {} if old == {} else None)
-    assert found == {"models": new}
+        left = {path.name: read_folder(path) for path in parent.iterdir()}
+        assert left in ({"models": old}, {"models": new}, {} if old == {} else None)
+    assert left == {"models": new}
     assert steps.count("os.rename") == (2 if old else 1)
-    assert steps.count("os.remove") == len(old)
-
-
-def read_folder(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text("utf-8") for path in folder.iterdir()}
 
 
 def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, move = tmp_path / "models", Path.replace
+    target, move, synced = tmp_path / "models", Path.replace, []
 
     def refuse(source: Path, to: Path) -> Path:
-        if to == target and (source / "new").exists():
+        if to == target and (source / "sub" / "new").exists():
+            # It is on the disk before it takes its place.
+            assert synced == ["new"]
             raise OSError("in use")
         return move(source, to)
 
     with published_folder(target) as folder:
         (folder / "old").touch()
     monkeypatch.setattr("stages.runtime.files.Path.replace", refuse)
+    monkeypatch.setattr(files, "sync", lambda path: synced.append(path.name))
     with pytest.raises(OSError, match="in use"), published_folder(target) as folder:
-        (folder / "new").touch()
+        (folder / "sub").mkdir()
+        (folder / "sub" / "new").touch()
     assert [p.name for p in target.iterdir()] == ["old"]
     assert [p.name for p in tmp_path.iterdir()] == ["models"]
-
-
-def test_what_a_live_process_has_moved_aside_stays(tmp_path: Path) -> None:
-    aside = files._aside(tmp_path / "models")
-    aside = aside.with_name(aside.name.replace(f"-{os.getpid()}", f"-{os.getppid()}"))
-    aside.mkdir()
-    assert leftovers(tmp_path) == []
-    with pytest.raises(CrashError), published_folder(tmp_path / "models"):
-        raise CrashError
-    assert [path.name for path in tmp_path.iterdir()] == [aside.name]
-
-
-def test_hash_of_json_ignores_the_order_of_keys() -> None:
-    value = {"b": 1, "a": {"d": 2, "c": None}}
-    backwards = {"a": {"c": None, "d": 2}, "b": 1}
-    assert sha256_json(value) == sha256_json(backwards) != sha256_json({"b": 1})
-
-
-def test_a_folder_that_cannot_be_made_is_said_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".work").touch()
-    with pytest.raises(UserError, match=r"\.work/stageA: cannot be made: "):
-        work_folder("stageA")
 
 
 WRITE = """
@@ -194,64 +189,40 @@ WRITE_FILE = WRITE + "files.write_with(path, wait)"
 WRITE_FOLDER = WRITE + "with files.published_folder(path) as folder: wait(folder / 'faces')"
 
 
-@pytest.fixture(params=[WRITE_FILE, WRITE_FOLDER], ids=["file", "folder"])
-def writer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that is half through writing `tmp_path / "out"`."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", request.param, str(tmp_path / "out")],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
-    assert process.stdout is not None
-    assert process.stdout.readline()
-    yield process
-    process.kill()
-    process.wait()
-
-
-def test_what_a_killed_process_left_goes_when_the_same_is_written_again(
-    writer: subprocess.Popen[str], tmp_path: Path
+@pytest.mark.parametrize("code", [WRITE_FILE, WRITE_FOLDER], ids=["file", "folder"])
+def test_what_a_live_process_writes_stays_and_what_a_killed_one_left_goes(
+    tmp_path: Path, code: str
 ) -> None:
-    writer.kill()
-    writer.wait()
-    (half,) = leftovers(tmp_path)
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline()
+        (half,) = tmp_path.iterdir()
+        assert leftovers(tmp_path) == []
+        with pytest.raises(CrashError), published_folder(tmp_path / "out"):
+            raise CrashError
+        assert half.exists()
+        writer.kill()
+    assert leftovers(tmp_path) == [half]
     alike = half.rename(tmp_path / half.name.replace(".out.", ".out.json."))
+    half.touch()
     write_json(tmp_path / "out", {})
     assert leftovers(tmp_path) == [alike]
     write_json(tmp_path / "out.json", {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.json"]
 
 
-def test_what_a_live_process_is_writing_stays(
-    writer: subprocess.Popen[str], tmp_path: Path
-) -> None:
-    (half,) = tmp_path.iterdir()
-    assert leftovers(tmp_path) == []
-    with pytest.raises(CrashError), published_folder(tmp_path / "out"):
+def test_what_a_live_process_has_moved_aside_or_another_machine_may_write_stays(tmp_path) -> None:
+    (tmp_path / "models").mkdir()
+    aside = tmp_path / f".models.old~.tmp-{files.pid_space()}-{os.getppid()}"
+    halves = [tmp_path / f".models.tmp-{name}" for name in ("0badcafe-1", "99999999", "mine")]
+    for path in (aside, *halves):
+        path.mkdir()
+    (halves[0] / ".weights.tmp-0badcafe-1").touch()  # goes with its folder
+    assert leftovers(tmp_path) == sorted(halves)
+    assert leftovers(tmp_path, pattern=".other.tmp-*") == []
+    with pytest.raises(CrashError), published_folder(tmp_path / "models"):
         raise CrashError
-    assert half.exists()
-    writer.communicate("")
-    assert writer.returncode == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("name", [".out.tmp-0badcafe-{dead}", ".out.tmp-{dead}", ".out.tmp-mine"])
-def test_what_another_machine_may_be_writing_stays(tmp_path: Path, name: str) -> None:
-    half = tmp_path / name.format(dead=dead_pid())
-    half.touch()
-    write_json(tmp_path / "out", {})
-    assert half.exists()
-    assert leftovers(tmp_path) == [half]
-
-
-def dead_pid() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-def test_a_half_written_folder_counts_once(tmp_path: Path) -> None:
-    half = tmp_path / "RN18" / ".best.tmp-0badcafe-1"
-    half.mkdir(parents=True)
-    (half / ".weights.tmp-0badcafe-1").touch()
-    assert leftovers(tmp_path) == [half]
-    assert leftovers(tmp_path, pattern=".*.tmp-*") == []
+    assert set(tmp_path.iterdir()) == {aside, *halves, tmp_path / "models"}

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -18,13 +17,6 @@ def packed(*names: str) -> bytes:
     with zipfile.ZipFile(data, "w") as archive:
         for name in names:
             archive.writestr(name, b"x" * 100)
-    return data.getvalue()
-
-
-def tarred() -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w") as archive:
-        archive.addfile(tarfile.TarInfo("a"), io.BytesIO())
     return data.getvalue()
 
 
@@ -48,7 +40,7 @@ def tensors(num_bytes: int, *, of: int) -> bytes:
         (tensors(10, of=10), "a safetensors file"),
         (tensors(9, of=10), "a safetensors file that is cut off after 79 of 80 bytes"),
         (tensors(0, of=10)[:30], "a safetensors file whose header is cut off or damaged"),
-        (tarred(), "a tar archive; unpack it"),
+        (bytes(257) + b"ustar\x0000", "a tar archive; unpack it"),
         (b"\x1f\x8b\x08abc", "a gzip archive"),
         (b"\x80\x04\x95\x0b", "a pickle of Python objects"),
         (b"\x08\x0a\x12\x07pytorch\x3a\xff\xff", "an ONNX file"),
@@ -61,9 +53,7 @@ def tensors(num_bytes: int, *, of: int) -> bytes:
 )  # fmt: skip
 def test_a_file_is_called_what_it_is(tmp_path: Path, data: bytes, expected: str) -> None:
     (tmp_path / "file").write_bytes(data)
-    found = describe_file(tmp_path / "file")
-    assert found.startswith(expected)
-    assert describe(io.BytesIO(data)) == found
+    assert describe_file(tmp_path / "file").startswith(expected)
 
 
 def test_no_first_bytes_stop_it() -> None:

@@ -5,9 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,70 +17,52 @@ from stages.runtime.signals import (
     stop_signals_held_back,
 )
 
-ROOT = Path(__file__).parents[2]
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no signals to itself")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends no signals to itself")
 CHILD = "import time; print('up', flush=True); time.sleep(60)"
 
 
 @pytest.fixture
-def handle() -> Iterator[Callable[..., list[int]]]:
-    """A function that handles a signal until the test ends, and returns the signals heard."""
-    before: dict[signal.Signals, Any] = {}
-
-    def install(number: signal.Signals, handler: Any = None) -> list[int]:
-        heard: list[int] = []
-        note = handler or (lambda received, _frame: heard.append(received))
-        before[number] = signal.signal(number, note)
-        return heard
-
-    yield install
+def heard() -> Iterator[list[int]]:
+    """The stop signals that reach the handlers from before a block."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: received.append(number))
+        for number in STOP_SIGNALS
+    }
+    yield received
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-@posix
-@pytest.mark.parametrize("number", [n for n in STOP_SIGNALS if n not in WARNINGS])
-def test_a_signal_is_noted_and_a_second_one_acts(number: signal.Signals, handle) -> None:
-    heard = handle(number)
+@pytest.mark.parametrize(
+    ("sent", "acts"),
+    [
+        *(([number, number], [number]) for number in STOP_SIGNALS if number not in WARNINGS),
+        *(
+            pytest.param([number] * 3, [], id=f"test_reported_a_schedulers_warning_is_noted_however_often_it_comes-{number.name}")
+            for number in WARNINGS
+        ),
+        pytest.param(
+            [signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1], [signal.SIGTERM],
+            id="test_reported_the_end_that_was_warned_of_is_noted_too_and_its_repeat_acts",
+        ),
+    ],
+)  # fmt: skip
+def test_a_signal_is_noted_and_a_second_one_acts(sent, acts, heard: list[int]) -> None:
     with stop_on_signals() as stop:
         assert not stop
-        os.kill(os.getpid(), number)
-        assert stop
-        assert (stop.signal_number, heard) == (number, [])
-        os.kill(os.getpid(), number)
-        assert heard == [number]
-
-
-@posix
-@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGXCPU"])
-def test_reported_a_schedulers_warning_is_noted_however_often_it_comes(name: str, handle) -> None:
-    number = signal.Signals[name]
-    heard = handle(number)
-    with stop_on_signals() as stop:
-        for _ in range(3):
+        for number in sent:
             os.kill(os.getpid(), number)
-        assert (stop.signal_number, heard) == (number, [])
-    os.kill(os.getpid(), number)
-    assert heard == [number]
+        assert stop
+        assert (stop.signal_number, heard) == (sent[0], acts)
+    os.kill(os.getpid(), sent[0])
+    assert heard == [*acts, sent[0]]
 
 
-@posix
-def test_reported_the_end_that_was_warned_of_is_noted_too_and_its_repeat_acts(handle) -> None:
-    heard = handle(signal.SIGTERM)
-    with stop_on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert (stop.signal_number, heard) == (signal.SIGUSR1, [])
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert heard == [signal.SIGTERM]
-        os.kill(os.getpid(), signal.SIGUSR1)  # would end the process
-
-
-@posix
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGHUP"])
-def test_an_ignored_warning_is_heeded_and_a_hang_up_that_nohup_ignores_is_not(name, handle) -> None:
+def test_an_ignored_warning_is_heeded_and_a_hang_up_that_nohup_ignores_is_not(name, heard) -> None:
     number = signal.Signals[name]
-    handle(number, signal.SIG_IGN)
+    signal.signal(number, signal.SIG_IGN)
     assert (number in heeded()) == (name == "SIGUSR1")
     with stop_on_signals() as stop:
         os.kill(os.getpid(), number)
@@ -90,11 +70,12 @@ def test_an_ignored_warning_is_heeded_and_a_hang_up_that_nohup_ignores_is_not(na
     assert signal.getsignal(number) == signal.SIG_IGN
 
 
-@posix
-def test_a_signal_that_is_held_back_arrives_when_the_block_ends() -> None:
+def test_signals_are_held_back_until_the_block_ends_or_as_long_as_they_were_before() -> None:
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     with stop_on_signals() as stop:
         with stop_signals_held_back():
+            with stop_signals_held_back():
+                pass
             # To this thread: another one, as libraries start them, would take it at once.
             signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
             assert not stop
@@ -102,7 +83,6 @@ def test_a_signal_that_is_held_back_arrives_when_the_block_ends() -> None:
     assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
 
-@posix
 def test_a_process_started_while_signals_are_held_back_never_gets_one() -> None:
     with stop_signals_held_back():
         child = subprocess.Popen([sys.executable, "-c", CHILD], stdout=subprocess.PIPE)
@@ -115,24 +95,3 @@ def test_a_process_started_while_signals_are_held_back_never_gets_one() -> None:
         assert child.poll() is None
         child.kill()
     assert child.returncode == -signal.SIGKILL
-
-
-@posix
-def test_signals_that_were_held_back_before_stay_so() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    try:
-        with stop_signals_held_back():
-            pass
-        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == {signal.SIGTERM}
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-
-
-def test_no_stop_signal_ends_a_process_that_ignores_them() -> None:
-    code = (
-        "import signal; from stages.runtime.signals import *; ignore_stop_signals()\n"
-        "for number in STOP_SIGNALS: signal.raise_signal(number)\n"
-        "print('alive')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (0, "alive\n")

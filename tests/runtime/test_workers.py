@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -61,14 +61,8 @@ def test_without_workers_this_process_works_in_the_order_of_the_items(numbers, w
     assert {pid for _, pid, _ in done} <= {os.getpid()}
 
 
-@pytest.mark.parametrize("window", [1, 4, 40])
-def test_an_early_item_that_is_slow_is_waited_for_and_opencv_has_one_thread(window: int) -> None:
-    done = list(map_in_order(work, range(30), workers=2, window=window))
-    assert [number for number, _, _ in done] == list(range(30))
-    assert {threads for _, _, threads in done} == {1}
-
-
-def test_no_more_than_the_window_is_begun_before_the_first_is_taken() -> None:
+@pytest.mark.parametrize("window", [1, 5])
+def test_a_slow_item_is_waited_for_and_no_more_than_the_window_is_begun(window: int) -> None:
     num_taken, ahead = 0, []
 
     def items():
@@ -76,46 +70,38 @@ def test_no_more_than_the_window_is_begun_before_the_first_is_taken() -> None:
             ahead.append(number - num_taken)
             yield number
 
-    for _ in map_in_order(work, items(), workers=2, window=5):
+    for number, _, threads in map_in_order(work, items(), workers=2, window=window):
+        assert (number, threads) == (num_taken, 1)
         num_taken += 1
-    assert max(ahead) <= 5
+    assert num_taken == 50
+    assert max(ahead) <= window
 
 
-@dataclass(frozen=True)
-class Meeting:
+def meet(number: int, *, folder: Path) -> bool:
     """Waits until two processes have come, at most 20 s."""
-
-    folder: Path
-
-    def __call__(self, number: int) -> int:
-        (self.folder / str(number)).touch()
-        for _ in range(400):
-            if len(list(self.folder.iterdir())) >= 2:
-                return os.getpid()
-            time.sleep(0.05)
-        raise TimeoutError
+    (folder / str(number)).touch()
+    deadline = time.monotonic() + 20
+    while (alone := len(list(folder.iterdir())) < 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alone
 
 
 def test_several_processes_work_at_once(tmp_path: Path) -> None:
-    processes = set(map_in_order(Meeting(tmp_path), range(2), workers=2, window=2))
-    assert len(processes - {os.getpid()}) == 2
+    work = partial(meet, folder=tmp_path)
+    assert list(map_in_order(work, range(2), workers=2, window=2)) == [True, True]
 
 
-@dataclass(frozen=True)
-class Diary:
-    """Fails at the fourth item; each one begun leaves a file."""
-
-    folder: Path
-
-    def __call__(self, number: int) -> int:
-        (self.folder / str(number)).touch()
-        return 1 // (number - 3)
+def begin(number: int, *, folder: Path) -> int:
+    """Leaves a file, and fails at the fourth item."""
+    (folder / str(number)).touch()
+    return 1 // (number - 3)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_an_error_reaches_the_caller_and_ends_the_work(tmp_path: Path, num_workers: int) -> None:
+    work = partial(begin, folder=tmp_path)
     with pytest.raises(ZeroDivisionError):
-        list(map_in_order(Diary(tmp_path), range(1000), workers=num_workers, window=10))
+        list(map_in_order(work, range(1000), workers=num_workers, window=10))
     assert len(list(tmp_path.iterdir())) < 30
 
 
@@ -146,14 +132,10 @@ def test_a_worker_that_dies_is_an_error_that_names_the_params_key(dies) -> None:
 
 def test_opencv_has_its_threads_back_afterwards() -> None:
     before = cv2.getNumThreads()
-    cv2.setNumThreads(3)
-    try:
-        with pytest.raises(RuntimeError), one_opencv_thread():
-            assert cv2.getNumThreads() == 1
-            raise RuntimeError
-        assert cv2.getNumThreads() == 3
-    finally:
-        cv2.setNumThreads(before)
+    with pytest.raises(RuntimeError), one_opencv_thread():
+        assert cv2.getNumThreads() == 1
+        raise RuntimeError
+    assert cv2.getNumThreads() == before
 
 
 def test_workers_end_with_a_parent_that_is_killed_idle_or_not(tmp_path: Path) -> None:
@@ -189,22 +171,18 @@ def test_reported_no_stop_signal_ends_the_process_that_counts_semaphores() -> No
     assert (done.returncode, done.stdout) == (0, "(0, 0)\n"), done.stderr
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize(
-    ("stream", "every_seconds", "num_lines"), [(Terminal, 0, 0), (io.StringIO, 0, 3), (io.StringIO, 1000, 0)]
-)  # fmt: skip
+    ("is_terminal", "every_seconds", "num_lines"), [(True, 0, 0), (False, 0, 3), (False, 1000, 0)]
+)
 def test_a_terminal_shows_a_bar_and_a_log_a_line_now_and_then(
-    monkeypatch, caplog, stream, every_seconds: float, num_lines: int
+    monkeypatch, caplog, is_terminal: bool, every_seconds: float, num_lines: int
 ) -> None:
+    stream = io.StringIO()
+    stream.isatty = lambda: is_terminal
     monkeypatch.setattr(workers, "LINE_EVERY_SECONDS", every_seconds)
-    monkeypatch.setattr(sys, "stderr", stream())
+    monkeypatch.setattr(sys, "stderr", stream)
     with caplog.at_level(logging.INFO):
         assert list(with_progress(iter("abc"), name="expw")) == ["a", "b", "c"]
-    assert ("expw" in sys.stderr.getvalue()) == (stream is Terminal)
+    assert ("expw" in stream.getvalue()) == is_terminal
     assert len(caplog.messages) == num_lines
-    assert all(message.startswith("expw: ") for message in caplog.messages)
     assert num_lines == 0 or caplog.messages[-1].startswith("expw: 3 rows, ")

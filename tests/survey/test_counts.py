@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from stages.config import CLASSES
-from stages.runtime.tables import write_csv
+from stages.runtime.files import write_csv
 from stages.survey.counts import count, plot_tables, summarize
 from tests.survey.surveys import frozen_of, index_of, specs, survey_of
 

@@ -11,21 +11,18 @@ from stages.runtime.errors import LockHeldError, UserError
 from stages.runtime.files import write_json
 from stages.runtime.lock import run_lock
 from stages.training.run import IDENTITY, LAST, PREVIOUS, STATUS, kept_files
+from tools import clean
 from tools.runs import (
     Kept,
     find_kept,
-    finished,
-    half_written,
-    half_written_outside,
     named,
-    older_than,
     readable_size,
-    remove_half_written,
     remove_kept,
     table,
 )
 
 FIRST, SECOND = "0123456789abcdef", "0123ffff00000000"
+ASIDE = f"{FIRST}.old-20260131T235959Z"
 COPY = "ab" * 32
 CARD = "models/stageA/RN18/teacher.json"
 
@@ -50,8 +47,8 @@ def make_copy(root: Path) -> Path:
     return folder
 
 
-def publish(root: Path, fingerprint: str = FIRST) -> None:
-    write_json(root / CARD, {"fingerprint": fingerprint + 48 * "0"})
+def set_time(path: Path, *, days_ago: float) -> None:
+    os.utime(path, (time.time() - days_ago * 86_400,) * 2)
 
 
 def kept_in(root: Path) -> list[Kept]:
@@ -63,130 +60,105 @@ def only(root: Path) -> Kept:
     return run
 
 
-def test_runs_and_copies_are_found_and_other_folders_are_not(tmp_path: Path) -> None:
-    make_run(tmp_path)
-    make_run(tmp_path, f"{FIRST}.old-20260131T235959Z")
-    make_copy(tmp_path)
-    for other in (
-        "stageA/RN18/notes",
-        "stageA/RN18/0123",
-        f"queue/tasks/{COPY}",
-        "standardize/a/b",
-    ):
-        (tmp_path / ".work" / other).mkdir(parents=True)
-    assert [run.name for run in kept_in(tmp_path)] == [
-        f"stageA/RN18/{FIRST}",
-        f"stageA/RN18/{FIRST}.old-20260131T235959Z",
-        f"standardize/toy/{COPY[:16]}",
-    ]
-
-
 @pytest.mark.parametrize(
-    ("epoch", "published", "state"),
+    ("epoch", "batch", "card", "state", "shown"),
     [
-        (3, "", "interrupted"),
-        (3, FIRST, "interrupted"),
-        (4, "", "trained"),
-        (4, SECOND, "trained"),
-        (4, FIRST, "finished"),
-        (None, "", "interrupted"),
-        (None, FIRST, "finished"),
+        (0, 0, "", "interrupted", "0 of 4"),
+        (3, 6, FIRST, "interrupted", "3.8 of 4"),
+        (4, 0, "", "trained", "4 of 4"),
+        (4, 0, SECOND, "trained", "4 of 4"),
+        (4, 0, FIRST, "finished", "4 of 4"),
+        (4, 0, None, "trained", "4 of 4"),  # a broken card
+        (None, 0, "", "interrupted", "unknown"),
+        (None, 0, FIRST, "finished", "unknown"),
     ],
 )
 def test_a_run_is_finished_when_models_holds_what_it_made(
-    tmp_path: Path, epoch: int | None, published: str, state: str
-) -> None:
-    make_run(tmp_path, epoch=epoch)
-    publish(tmp_path, published)
-    assert only(tmp_path).state == state
-    assert (finished(kept_in(tmp_path)) == kept_in(tmp_path)) == (state == "finished")
-
-
-def test_a_broken_card_publishes_nothing(tmp_path: Path) -> None:
-    make_run(tmp_path, epoch=4)
-    publish(tmp_path)
-    (tmp_path / CARD).write_text('{"fingerpr')
-    assert only(tmp_path).state == "trained"
-
-
-@pytest.mark.parametrize(
-    ("epoch", "batch", "expected"),
-    [
-        (0, 0, "0 of 4"),
-        (3, 0, "3 of 4"),
-        (3, 6, "3.8 of 4"),
-        (4, 0, "4 of 4"),
-        (None, 0, "unknown"),
-    ],
-)
-def test_the_epoch_counts_what_is_done_unless_the_checkpoint_is_newer(
-    tmp_path: Path, epoch: int | None, batch: int, expected: str
+    tmp_path: Path, epoch: int | None, batch: int, card: str | None, state: str, shown: str
 ) -> None:
     folder = make_run(tmp_path, epoch=epoch, batch=batch)
-    assert only(tmp_path).epoch == expected
-    later = time.time() + 1
-    os.utime(folder / LAST, (later, later))
-    assert only(tmp_path).epoch == "unknown"
-
-
-def test_age_is_that_of_the_last_write_whoever_looks(tmp_path: Path) -> None:
-    folder = make_run(tmp_path)
+    write_json(tmp_path / CARD, {"fingerprint": f"{card}{48 * '0'}"})
+    if card is None:
+        (tmp_path / CARD).write_text(f'{{"fingerprint": "{FIRST}')
+    assert (only(tmp_path).state, only(tmp_path).epoch) == (state, shown)
+    # A checkpoint that is newer than the status hides the epoch.
+    set_time(folder / LAST, days_ago=-0.01)
+    assert (only(tmp_path).state, only(tmp_path).epoch) == (state, "unknown")
+    # The age is that of the last write, whoever looks.
     with run_lock(folder):
         pass
-    days_ago = time.time() - 3 * 86_400
     for path in set(folder.iterdir()) - {folder / ".run.lock"}:
-        os.utime(path, (days_ago, days_ago))
+        set_time(path, days_ago=3)
     assert only(tmp_path).age_days == pytest.approx(3, abs=0.01)
-    make_copy(tmp_path)
-    assert [run.name for run in older_than(kept_in(tmp_path), days=2.9)] == [f"stageA/RN18/{FIRST}"]
-    assert older_than(kept_in(tmp_path), days=3.1) == []
-    assert [run.stage for run in older_than(kept_in(tmp_path), days=0)] == ["stageA"]
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        (f"stageA/RN18/{FIRST}", FIRST),
         (f".work/stageA/RN18/{FIRST}/", FIRST),
         (f".work\\stageA\\RN18\\{FIRST}", FIRST),
-        ("stageA/RN18/01234", FIRST),
+        ("stageA/RN18/0123f", SECOND),
         ("0123f", SECOND),
-        (FIRST, FIRST),
+        (FIRST, FIRST),  # not the run that was set aside
         ("abab", COPY[:16]),
+        ("0123", f"'0123' fits several: .*stageA/RN18/{FIRST}'"),
+        *(
+            (name, f"fits nothing in .work; known: .*stageA/RN18/{FIRST}")
+            for name in ("", "/", "9", "stageA", "stageA/RN18", "stageB/RN18/0123", "..")
+        ),
     ],
 )
 def test_a_run_is_meant_by_its_name_or_by_enough_of_it(
     tmp_path: Path, name: str, expected: str
 ) -> None:
-    make_run(tmp_path)
-    make_run(tmp_path, SECOND)
+    for fingerprint in (FIRST, ASIDE, SECOND):
+        make_run(tmp_path, fingerprint)
     make_copy(tmp_path)
-    assert [run.fingerprint for run in named(kept_in(tmp_path), names=[name, name])] == [expected]
+    for other in ("stageA/RN18/notes", f"queue/tasks/{COPY}", "standardize/a/b"):
+        (tmp_path / ".work" / other).mkdir(parents=True)
+    kept = kept_in(tmp_path)
+    assert [run.fingerprint for run in kept] == [FIRST, ASIDE, SECOND, COPY[:16]]
+    if " " in expected:
+        with pytest.raises(UserError, match=expected):
+            named(kept, names=[name])
+    else:
+        assert [run.fingerprint for run in named(kept, names=[name, name])] == [expected]
 
 
-def test_what_fits_several_is_refused_but_a_whole_fingerprint_means_its_run(tmp_path: Path) -> None:
-    make_run(tmp_path)
-    make_run(tmp_path, f"{FIRST}.old-20260131T235959Z")
-    with pytest.raises(UserError, match=f"'0123' fits several: .*stageA/RN18/{FIRST}'"):
-        named(kept_in(tmp_path), names=["0123"])
-    assert [run.fingerprint for run in named(kept_in(tmp_path), names=[FIRST])] == [FIRST]
-
-
-@pytest.mark.parametrize("name", ["", "/", "9", "stageA", "stageA/RN18", "stageB/RN18/0123", ".."])
-def test_a_name_that_fits_nothing_names_those_that_are_known(tmp_path: Path, name: str) -> None:
-    make_run(tmp_path)
-    with pytest.raises(UserError, match=f"fits nothing in .work; known: .*stageA/RN18/{FIRST}"):
-        named(kept_in(tmp_path), names=[name])
-
-
-def test_what_is_removed_is_gone_with_its_folder_and_nothing_else(tmp_path: Path) -> None:
-    make_run(tmp_path)
-    other, copy = make_run(tmp_path, SECOND), make_copy(tmp_path)
-    before = sorted(other.iterdir())
-    remove_kept(named(kept_in(tmp_path), names=[FIRST])[0])
-    assert [run.fingerprint for run in kept_in(tmp_path)] == [SECOND, COPY[:16]]
-    assert [path for path in other.iterdir() if path.name != ".run.lock"] == before
-    remove_kept(named(kept_in(tmp_path), names=["abab"])[0])
+def test_incident_R3_a_run_in_use_is_refused_and_its_holder_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    held, free, copy = make_run(tmp_path), make_run(tmp_path, SECOND), make_copy(tmp_path)
+    with run_lock(held), run_lock(tmp_path / ".work" / "standardize"):
+        kept = kept_in(tmp_path)
+        head, line, *_ = table(kept).splitlines()
+        assert line.index(f"pid {os.getpid()} on ") == head.index("held by")
+        assert [run.state for run in kept] == ["running", "interrupted", "running"]
+        for run in (kept[0], kept[2]):
+            with pytest.raises(LockHeldError, match=f"pid {os.getpid()} on "):
+                remove_kept(run)
+        for options in (["--older-than", "0"], ["--finished"]):
+            assert clean.main([*options, "--dry-run"]) == 0
+            assert clean.main(options) == 0
+        assert clean.main([held.name]) == 3
+    printed = capsys.readouterr()
+    assert f"another run holds the lock: pid {os.getpid()} on " in printed.err
+    assert f"kept stageA/RN18/{held.name}: " in printed.out
+    assert [path.exists() for path in (held / LAST, free, copy / "index.json")] == [
+        True,
+        False,
+        True,
+    ]
+    # A run that came and went since the list was made is kept too.
+    run = kept_in(tmp_path)[0]
+    assert run.holder == ""
+    set_time(held / LAST, days_ago=-0.01)
+    with pytest.raises(LockHeldError, match="came and went"):
+        remove_kept(run)
+    assert (held / LAST).exists()
+    assert clean.main([held.name, "abab"]) == 0
+    assert not held.exists()
     assert not copy.exists()
 
 
@@ -198,44 +170,10 @@ def test_nothing_behind_a_link_is_removed(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     (folder / "link").symlink_to(elsewhere)
     folder.with_name(SECOND).symlink_to(elsewhere)
-    assert [run.fingerprint for run in kept_in(tmp_path)] == [FIRST]
+    assert only(tmp_path).fingerprint == FIRST
     remove_kept(only(tmp_path))
     assert not folder.exists()
     assert (elsewhere / "faces").exists()
-
-
-def test_a_held_run_is_kept_and_the_others_go(tmp_path: Path) -> None:
-    held = make_run(tmp_path)
-    make_run(tmp_path, SECOND)
-    make_copy(tmp_path)
-    with run_lock(held):
-        kept = kept_in(tmp_path)
-        assert [run.state for run in kept] == ["running", "interrupted", "finished"]
-        remove_kept(kept[1])
-        with pytest.raises(LockHeldError, match=f"pid {os.getpid()} on "):
-            remove_kept(kept[0])
-    assert (held / LAST).exists()
-
-
-def test_copies_are_held_by_a_standardize_that_works(tmp_path: Path) -> None:
-    copy = make_copy(tmp_path)
-    with run_lock(tmp_path / ".work" / "standardize"):
-        run = only(tmp_path)
-        assert run.state == "running"
-        with pytest.raises(LockHeldError):
-            remove_kept(run)
-    assert copy.exists()
-    assert only(tmp_path).holder == ""
-
-
-def test_a_run_that_worked_since_it_was_listed_is_kept(tmp_path: Path) -> None:
-    folder = make_run(tmp_path)
-    run = only(tmp_path)
-    later = time.time() + 1
-    os.utime(folder / LAST, (later, later))
-    with pytest.raises(LockHeldError, match="came and went"):
-        remove_kept(run)
-    assert (folder / LAST).exists()
 
 
 def test_a_removal_that_is_cut_short_leaves_a_run_that_goes_on_or_starts(tmp_path: Path) -> None:
@@ -247,52 +185,35 @@ def test_a_removal_that_is_cut_short_leaves_a_run_that_goes_on_or_starts(tmp_pat
     assert sorted(order) == sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_half_written_is_removed_where_no_process_works(tmp_path: Path) -> None:
-    work = tmp_path / ".work"
-    free, held = make_run(tmp_path), make_run(tmp_path, SECOND)
-    halves = [
-        free / ".best.tmp-0badcafe-1",
-        held / ".best.tmp-0badcafe-1",
+def test_what_is_half_written_is_removed_where_no_process_works_and_named_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    work, (free, held) = Path(".work"), (make_run(tmp_path), make_run(tmp_path, SECOND))
+    inside = [
+        work / "stageA" / "RN18" / FIRST / ".best.tmp-0badcafe-1",
         work / "standardize" / "toy" / f".{COPY}.tmp-0badcafe-1",
-        work / ".notes.tmp-0badcafe-1",
     ]
-    for path in halves:
+    outside = [
+        Path(".manifests.tmp-0badcafe-1"),
+        Path("metrics/.teachers.json.tmp-0badcafe-1"),
+        Path("models/stageA/.RN18.tmp-0badcafe-1"),
+    ]
+    stay = [held / ".best.tmp-0badcafe-1", work / ".notes.tmp-0-1", Path("raw/.a.tmp-0-1")]
+    for path in [*inside, *outside, stay[1], stay[2]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    named_outside = "half-written, goes when its writer runs again: "
     with run_lock(held):
-        halves[1].touch()
-        assert half_written(work) == [halves[0], halves[2]]
-        assert remove_half_written(work) == [halves[0], halves[2]]
-    assert [path.exists() for path in halves] == [False, True, False, True]
-    assert (free / LAST).exists()
-
-
-def test_what_is_half_written_beside_the_outs_is_found_and_stays(tmp_path: Path) -> None:
-    halves = [
-        tmp_path / ".manifests.tmp-0badcafe-1",
-        tmp_path / "metrics" / ".teachers.json.tmp-0badcafe-1",
-        tmp_path / "models" / "stageA" / ".RN18.tmp-0badcafe-1",
-    ]
-    for path in [*halves, tmp_path / ".cache.tmp-1", tmp_path / "raw" / ".a.tmp-0badcafe-1"]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert sorted(half_written_outside(tmp_path)) == halves
-    assert all(path.exists() for path in halves)
-
-
-def test_the_table_is_aligned_and_ends_with_the_sum(tmp_path: Path) -> None:
-    folder = make_run(tmp_path)
-    make_copy(tmp_path)
-    with run_lock(folder):
-        lines = table(kept_in(tmp_path)).splitlines()
-    head, run, copy, total = lines
-    for column in ("teacher", "fingerprint", "state", "epoch", "held by"):
-        assert run[head.index(column) - 1] == " "
-        assert run[head.index(column)] != " "
-    assert run.split()[:4] == ["stageA", "RN18", FIRST, "running"]
-    assert f"pid {os.getpid()} on " in run
-    assert copy.split()[4] == "-"
-    assert total == f"2 in .work: {readable_size(sum(run.num_bytes for run in kept_in(tmp_path)))}"
+        stay[0].touch()
+        for options, verb in ((["--dry-run"], "would remove"), ([], "removed")):
+            assert clean.main(options) == 0
+            lines = [line for line in capsys.readouterr().out.splitlines() if "half-" in line]
+            expected = [f"{named_outside}{path.as_posix()}" for path in outside]
+            expected += [f"{verb} half-written {path.as_posix()}" for path in inside]
+            assert sorted(lines) == sorted(expected)
+            assert all(path.exists() == (options != []) for path in inside)
+            assert all(path.exists() for path in [*outside, *stay, free / LAST])
 
 
 def test_sizes_are_readable() -> None:

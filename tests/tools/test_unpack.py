@@ -1,211 +1,235 @@
-"""The unpack door behind the real standardize and manifest doors."""
+"""The unpack door behind the real doors, and names of files that every system takes."""
 
+import hashlib
 import shutil
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 import pytest
-from small_project import small_params, write_params
+from hypothesis import given
+from hypothesis import strategies as st
+from small_project import IMAGES
 from torchvision.datasets import ImageFolder
 
-from stages import manifest, standardize
 from stages.config import CLASSES
 from stages.faces.shards import Face, ShardWriter, read_faces
-from tools import unpack
-
-IMAGES = {"train": 3, "val": 1, "test": 1}
-SOURCES = {
-    "toy": {"format": "folder7", "path": "toy"},
-    "expw": {"format": "expw", "path": "expw.zip", "hq_confidence": 60},
-}
+from stages.runtime.errors import UserError
+from stages.runtime.files import read_json, write_json
+from tools import unpack as door
+from tools.unpacking import MAX_STEM_BYTES, file_stems, require_vacant, suffix_of, unpack
 
 
-def picture(rng: np.random.Generator, *, suffix: str) -> bytes:
-    """Six by six blots, unlike those of any other picture."""
-    blots = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    done, data = cv2.imencode(suffix, cv2.resize(blots, (64, 64), interpolation=cv2.INTER_CUBIC))
-    assert done
-    return data.tobytes()
-
-
-def write_raw(raw: Path) -> None:
-    rng = np.random.default_rng(0)
-    for split, number in IMAGES.items():
-        for label in CLASSES:
-            (raw / "toy" / split / label).mkdir(parents=True)
-            for k in range(number):
-                # A suffix that lies, as downloaded files have it.
-                path = raw / "toy" / split / label / f"{label} {split} {k}.jpg"
-                path.write_bytes(picture(rng, suffix=".png" if k else ".jpg"))
-    with zipfile.ZipFile(raw / "expw.zip", "w") as archive:
-        for n in range(6):
-            archive.writestr(f"origin/p{n}.jpg", picture(rng, suffix=".jpg"))
-        lines = [f"p{n}.jpg 0 10 10 50 50 {90 if n % 2 else 10} {n}" for n in range(6)]
-        archive.writestr("label.lst", "\n".join(lines))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project after standardize and manifest; no test writes into it."""
-    folder = tmp_path_factory.mktemp("project")
-    write_raw(folder / "raw")
-    params = small_params()
-    params["standardize"]["sources"] = SOURCES
-    params["manifest"] |= {
-        "source_groups": {"expw_full": ["expw_hq", "expw_lq"]},
-        "views": {"toy_train": {"include_sources": ["toy"], "splits": ["train"]}},
-    }
-    write_params(folder, params)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert standardize.main([]) == 0
-        assert manifest.main([]) == 0
+@pytest.fixture
+def project(prepared: Callable[..., Path]) -> Path:
+    """The small project after manifest, with source groups, as the current folder."""
+    folder = prepared()
+    index = read_json(folder / "manifests" / "index.json")
+    index["source_groups"] = {"all": ["toy"], "lost": ["toy", "xx"]}
+    write_json(folder / "manifests" / "index.json", index)
     return folder
 
 
 @pytest.fixture
-def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the finished project as the current folder."""
-    for name in ("standardized", "manifests"):
-        shutil.copytree(finished / name, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def refusal(project: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """A function that unpacks in vain and returns the message; no file is written."""
+
+    def run(name: str) -> str:
+        before = sorted(project.rglob("*"))
+        assert door.main([name, "out"]) == 2
+        assert sorted(project.rglob("*")) == before
+        return capsys.readouterr().err
+
+    return run
 
 
-def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_image_folder_reads_seven_classes_and_every_row(project: Path) -> None:
-    assert unpack.main(["toy", "out"]) == 0
+def test_image_folder_reads_the_raw_bytes_of_every_row_in_seven_classes(project: Path) -> None:
+    (project / "out").mkdir()
+    assert door.main(["toy", "out"]) == 0
     for split, number in IMAGES.items():
         dataset = ImageFolder(str(project / "out" / split))
         assert dataset.classes == sorted(CLASSES)
         assert len(dataset) == number * len(CLASSES)
-        assert all(image.size == (64, 64) for image, _ in dataset)
-
-
-def test_files_hold_the_raw_bytes_under_the_split_and_class_of_the_raw_file(
-    finished: Path, project: Path
-) -> None:
-    assert unpack.main(["toy", "out"]) == 0
-    raw = {
-        f"{path.parts[-3]}/{path.parts[-2]}": {
-            p.read_bytes() for p in path.parent.iterdir()
-        }
-        for path in (finished / "raw" / "toy").glob("*/*/*")
-    }  # fmt: skip
-    out = project / "out"
-    for place, contents in raw.items():
-        assert {path.read_bytes() for path in (out / place).iterdir()} == contents
-    assert len(raw) == 21
-    assert files(out) - {"index.csv"} == set(pd.read_csv(out / "index.csv")["file"])
-    # The suffix is the bytes', not that of the raw name.
-    assert (out / "train/Sad/train_Sad_Sad train 0.jpg").exists()
-    assert (out / "train/Sad/train_Sad_Sad train 1.png").exists()
+        for label in CLASSES:
+            folders = (project / "raw" / "toy", project / "out")
+            raw, out = (sorted((folder / split / label).iterdir()) for folder in folders)
+            assert [path.read_bytes() for path in raw] == [path.read_bytes() for path in out]
+    assert (project / "out/train/Sad/train_Sad_train0.png.png").exists()
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("expw_full", 6), ("expw_hq", 3), ("toy_train", 21), ("toy", 35)]
+    ("name", "count"),
+    [("toy", 140), ("all", 140), ("toy_train", 70), ("classification_manifest", 140)],
 )
 def test_a_source_a_group_or_a_view(
     project: Path, name: str, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    assert unpack.main([name, "out"]) == 0
+    assert door.main([name, "out"]) == 0
+    assert f"out: {count} images of {name}: " in caplog.text
     index = pd.read_csv(project / "out" / "index.csv")
+    assert index.columns.tolist() == ["file", "id", "source", "split", "label", "sha256"]
     rows = pd.read_csv(project / "manifests" / "classification_manifest.csv").set_index("id")
-    assert len(index) == count
-    assert index["file"].map(lambda file: (project / "out" / file).is_file()).all()
     kept = index.set_index("id")[["source", "split", "label"]]
     pd.testing.assert_frame_equal(kept, rows.loc[kept.index, ["source", "split", "label"]])
-    assert f"out: {count} images of {name}: " in caplog.text
-
-
-def test_crops_are_what_the_shards_hold(project: Path) -> None:
-    assert unpack.main(["expw_full", "out"]) == 0
     images = read_faces(project / "standardized", ("id", "image")).set_index("id")["image"]
-    index = pd.read_csv(project / "out" / "index.csv").set_index("id")["file"]
-    for id_, file in index.items():
-        assert (project / "out" / file).read_bytes() == images[id_]
+    assert len(index) == len(list((project / "out").glob("*/*/*"))) == count
+    for row in index.itertuples():
+        data = (project / "out" / row.file).read_bytes()
+        assert data == images[row.id]
+        assert hashlib.sha256(data).hexdigest() == row.sha256
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "expected"),
     [
-        ("expw_ful", "no source, source group or view 'expw_ful'; known: ["),
-        ("expw_ful", "did you mean 'expw_full'?"),
+        ("toy_trai", "no source, source group or view 'toy_trai'; known: ["),
+        ("toy_trai", "did you mean 'toy_train'?"),
         ("excluded", "no source, source group or view 'excluded'"),
+        ("lost", "source group 'lost': no rows of ['xx']; known: ['toy']"),
+        ("toy_train", "'toy_train' names 140 rows of toy and a view of 70, not the same"),
     ],
 )
 def test_incident_D3_an_unknown_name_is_refused_with_the_known_ones(
-    project: Path, name: str, message: str, capsys: pytest.CaptureFixture[str]
+    project: Path, refusal, name: str, expected: str
 ) -> None:
-    assert unpack.main([name, "out"]) == 2
-    assert message in capsys.readouterr().err
-    assert not (project / "out").exists()
+    index = read_json(project / "manifests" / "index.json")
+    index["source_groups"]["toy_train"] = ["toy"]
+    write_json(project / "manifests" / "index.json", index)
+    assert expected in refusal(name)
 
 
-def rewrite(project: Path, change: Callable[[Face], Face | None]) -> None:
-    """Write the shards of `toy` again, each face changed or left out."""
+def rewrite(project: Path, **changes: Any) -> None:
+    """Write the shards of `toy` again, its test faces changed, or left out without changes."""
     folder = project / "standardized" / "toy"
     table = pd.read_feather(folder / "faces-00000.arrow")
     shutil.rmtree(folder)
     folder.mkdir()
     with ShardWriter(folder, shard_mb=1) as writer:
         for row in table.to_dict("records"):
-            if (face := change(Face(**row))) is not None:
-                writer.add(face)
+            if "/test/" not in row["id"]:
+                writer.add(Face(**row))
+            elif changes:
+                writer.add(Face(**row | changes))
 
 
 def test_incident_D7_rows_without_their_image_are_one_error_before_anything_is_written(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, refusal
 ) -> None:
-    rewrite(project, lambda face: None if "/test/" in face.id else face)
-    before = files(project)
-    assert unpack.main(["toy", "out"]) == 2
-    message = capsys.readouterr().err
-    assert "7 of 35 manifest rows have no image: toy/test/Angry/Angry test 0, toy/" in message
+    rewrite(project)
+    message = refusal("toy")
+    assert "35 of 140 manifest rows have no image: toy/test/Angry/test0.png, toy/" in message
     assert message.count("toy/test/") == 5
-    assert files(project) == before
-    assert not (project / "out").exists()
 
 
-def test_pictures_that_changed_since_the_manifest_are_refused(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def change(face: Face) -> Face:
-        return Face(**{**vars(face), "sha256": "0" * 64}) if "/test/" in face.id else face
-
-    rewrite(project, change)
-    assert unpack.main(["toy", "out"]) == 2
-    message = capsys.readouterr().err
-    assert "7 of 35 manifest rows have another picture than when the manifest was made" in message
-    assert not (project / "out").exists()
-    assert unpack.main(["expw_full", "out"]) == 0
-
-
-def test_out_may_be_empty_but_not_filled(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / "out").mkdir()
-    assert unpack.main(["expw_hq", "out"]) == 0
-    before = files(project)
-    assert unpack.main(["toy", "out"]) == 2
-    assert "error: out: expected a new or an empty folder, found " in capsys.readouterr().err
-    assert files(project) == before
-
-
-def test_a_changed_or_missing_manifest_is_refused(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = project / "manifests" / "classification_manifest.csv"
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-    assert unpack.main(["toy", "out"]) == 2
-    assert "classification_manifest.csv: changed since" in capsys.readouterr().err
+def test_pictures_or_tables_that_changed_since_the_manifest_are_refused(project, refusal) -> None:
+    rewrite(project, sha256="0" * 64)
+    expected = "35 of 140 manifest rows have another picture than when the manifest was made"
+    assert expected in refusal("toy")
+    view, rows = (
+        project / "manifests" / f"{n}.csv" for n in ("toy_train", "classification_manifest")
+    )
+    for path, name in ((view, "toy_train"), (rows, "toy")):
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+        assert f"manifests/{path.name}: changed since" in refusal(name)
+        path.unlink()
+        assert f"{path.name}: no such file" in refusal(name)
     shutil.rmtree(project / "manifests")
-    assert unpack.main(["toy", "out"]) == 2
-    assert "dvc repro manifest" in capsys.readouterr().err
-    assert not (project / "out").exists()
+    assert "dvc repro manifest" in refusal("toy")
+
+
+def test_only_a_new_or_an_empty_folder_is_vacant(project: Path, refusal) -> None:
+    require_vacant(project / "new" / "deep")
+    (project / "out").touch()
+    assert "error: out: expected a new or an empty folder, got something else" in refusal("toy")
+    (project / "out").unlink()
+    (project / "out" / "mine").mkdir(parents=True)
+    assert "error: out: expected a new or an empty folder, found mine" in refusal("toy")
+
+
+# --- folders and names, without a project --------------------------------------------------------
+
+
+def placed(*ids: str) -> pd.DataFrame:
+    """Rows that all go into one folder."""
+    return pd.DataFrame({"id": ids, "split": "train", "label": "Sad", "source": "s"})
+
+
+def test_what_image_folder_refuses_or_passes_over_is_told(tmp_path: Path, caplog) -> None:
+    images = [memoryview(b"GIF89a"), memoryview(b"????"), memoryview(b"GIF87a")]
+    unpack(tmp_path / "out", placed("s/1", "s/2", "s/3"), images=images)
+    assert "passes over files of these suffixes: {'.gif': 2, '.image': 1}" in caplog.text
+    assert "train: no images of Angry, Disgust, Fear, Happy, Surprise, Neutral;" in caplog.text
+    assert len(list((tmp_path / "out" / "train").iterdir())) == 7
+
+
+def test_an_error_on_the_way_leaves_what_lay_there(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def images(*, fails: bool) -> Iterator[memoryview]:
+        yield memoryview(b"BM1")
+        if fails:
+            raise OSError("disk full")
+        out.mkdir()
+        (out / "mine.txt").write_text("precious")
+
+    with pytest.raises(OSError, match="disk full"):
+        unpack(out, placed("s/1"), images=images(fails=True))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match=r"expected a new or an empty folder, found mine\.txt"):
+        unpack(out, placed("s/1"), images=images(fails=False))
+    assert list(tmp_path.rglob("*")) == [out, out / "mine.txt"]
+
+
+DEVICES = ["con", "NUL", "Aux", "prn", "com1", "LPT9", "con.2", "nul .x", "com²"]
+
+
+def test_a_plain_id_is_its_own_file_name_and_what_a_system_reserves_is_replaced() -> None:
+    stems = {
+        "ferplus/fer0000000": "fer0000000", "expw_hq/photo#0": "photo#0", "r/ürün 1": "ürün 1",
+        "x/a.b": "a.b", "s/train/sad/1": "train_sad_1", 's/a<b>c:d"e|f?g*h\\i': "a_b_c_d_e_f_g_h_i",
+        "s/.hidden": "hidden", "s/dots...": "dots", "s/space ": "space", "s/...": "_", "s": "_",
+        "s/console": "console", "s/com10": "com10",
+    }  # fmt: skip
+    for id_, stem in (stems | {f"s/{name}": f"_{name}" for name in DEVICES}).items():
+        assert file_stems(placed(id_)) == [stem]
+
+
+def test_names_that_would_be_equal_or_are_too_long_get_a_hash_of_their_id() -> None:
+    ids = ["s/a/b", "s/a_b", "s/A_B", *(f"s/{'ä' * 80}{n}" for n in range(2))]
+    digests = [hashlib.sha256(id_.encode()).hexdigest()[:8] for id_ in ids]
+    stems = file_stems(placed(*ids, "s/other"))
+    assert stems[:3] == [f"a_b-{digests[0]}", f"a_b-{digests[1]}", f"A_B-{digests[2]}"]
+    assert [stem.split("-")[1] for stem in stems[3:5]] == digests[3:]
+    assert all(len(stem.encode()) <= MAX_STEM_BYTES for stem in stems)
+    assert file_stems(placed("s/other", *ids[::-1])) == stems[::-1]
+    # In two folders they stay as they are.
+    assert file_stems(placed("a/1", "b/1").assign(label=["Sad", "Happy"])) == ["1", "1"]
+
+
+letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+texts = st.text(letters, max_size=60) | st.sampled_from(DEVICES) | st.text('aA_/.:* -é\u0301e"')
+
+
+@given(st.lists(texts, unique=True, max_size=8))
+def test_names_hold_on_every_system_and_differ(texts: list[str]) -> None:
+    stems = file_stems(placed(*(f"s/{text}" for text in texts)))
+    assert len({stem.casefold() for stem in stems}) == len(texts)
+    for stem in stems:
+        assert stem
+        assert not set(stem) & {*'<>:"/\\|?*', *map(chr, range(32))}
+        assert stem == stem.strip(" .")
+        assert len(stem.encode()) <= 255
+        devices = {"con", "prn", "aux", "nul", "com1", "lpt9"}
+        assert stem.split(".")[0].rstrip().lower() not in devices
+
+
+def test_the_suffix_is_what_the_bytes_say() -> None:
+    heads = {
+        ".jpg": b"\xff\xd8\xff\xe0", ".png": b"\x89PNG\r\n\x1a\n", ".webp": b"RIFF\x10\0\0\0WEBPVP8 ",
+        ".image": b"RIFF\x10\0\0\0WAVEfmt ", ".gif": b"GIF89a", ".bmp": b"BM\x10", ".tif": b"MM\0*",
+        ".pgm": b"P5 2 2", ".ppm": b"P6 2 2",
+    }  # fmt: skip
+    assert {suffix_of(memoryview(head)): head for head in heads.values()} == heads
+    assert (suffix_of(b""), suffix_of(b"II*\0")) == (".image", ".tif")

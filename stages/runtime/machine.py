@@ -1,15 +1,18 @@
-"""How many cores this process may use, and how many threads libraries may start.
+"""This machine: how many cores this process may use, and what a result was computed with.
 
-In: the affinity of the process and the quotas of its cgroups. Out: one number for everything that
-asks.
+In: the affinity of the process, the quotas of its cgroups, its packages, the driver and git. Out:
+one number of cores for everything that asks, and versions for a result. No path is recorded.
 """
 
 import logging
 import math
 import os
+import platform
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # OpenMP, and so torch, reads the first; BLAS and pyarrow too.
 _VARIABLES = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "TORCHINDUCTOR_COMPILE_THREADS")
@@ -52,6 +55,52 @@ def limit_threads(*, processes: int = 1) -> None:
             os.environ[name] = _set_here[name] = str(max(1, cores // processes))
 
 
+def environment() -> dict[str, Any]:
+    """Return Python, packages, CUDA, cuDNN, driver, processor and git commit; None if missing."""
+    # Not at the top: doors count cores before torch may be imported, and answer at once.
+    from importlib.metadata import distributions
+
+    import torch
+
+    versions: dict[str, str] = {}
+    for distribution in distributions():
+        # A half-removed package has no name. If two have the same, Python imports the first.
+        if name := distribution.metadata["Name"]:
+            name = name.lower().replace("_", "-")
+            versions.setdefault(name, distribution.metadata["Version"])
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "packages": dict(sorted(versions.items())),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "driver": driver(),
+        "commit": commit(),
+    }
+
+
+def driver() -> str | None:
+    """Return the version of NVIDIA's driver, or None if its tool is missing or does not answer."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    done = _run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    return done.stdout.partition("\n")[0].strip() if done and not done.returncode else None
+
+
+def commit() -> str | None:
+    """Return the commit of the working tree, with `-dirty` when tracked files differ.
+
+    If git names no commit, warn in git's own words and return None.
+    """
+    done = _run("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    if done is not None and done.returncode == 0:
+        return done.stdout.strip()
+    why = "git does not run" if done is None else " ".join(done.stderr.split())
+    logger.warning("the commit of this code is not recorded: %s", why)
+    return None
+
+
 def _affinity() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -85,3 +134,12 @@ def _read(path: Path) -> str:
         return path.read_text("utf-8")
     except OSError:
         return ""
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
