@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from stages.reporting import facts, tables, wording
+from stages.reporting import tables, wording
 from stages.reporting.finished import Finished
 from stages.reporting.pictures import Picture, most_frequent_mistake
 from stages.scoring.confidence import FLOOR_MEANS
@@ -24,14 +24,9 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    names = ("number", "counted", "short", "estimate", "difference", "temperature", "reasons")
+    environment.filters |= {name: getattr(wording, name) for name in names}
     environment.filters |= {
-        "number": wording.number,
-        "counted": wording.counted,
-        "short": wording.short,
-        "estimate": wording.estimate,
-        "difference": wording.difference,
-        "temperature": wording.temperature,
-        "reasons": wording.reasons,
         "words": lambda metric: wording.METRIC_WORDS.get(metric, metric),
         "spelt": wording.stages_spelt,
         "place": wording.place_words,
@@ -43,7 +38,6 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         recipe=recipe,
         recipe_text=yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True),
         tables=tables,
-        facts=facts,
         stage_words=wording.STAGE_WORDS,
         floor_means=FLOOR_MEANS,
         mistake=most_frequent_mistake,
