@@ -41,8 +41,8 @@ def work(all_commits: bool, out: Path | None) -> None:
         )
     print(table(summaries))
     if out:
-        entries = {"summaries": summaries, "left_out": unused}
-        write_json(out, {name: [asdict(entry) for entry in entries[name]] for name in entries})
+        left_out, values = map(asdict, unused), map(asdict, summaries)
+        write_json(out, {"summaries": list(values), "left_out": list(left_out)})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

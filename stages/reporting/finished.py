@@ -106,7 +106,7 @@ class Finished:
 
     def fit(self, model: str = "", *, stage: str = "") -> ModelCalibration:
         """Return what was fitted for a model; by default for the exported one."""
-        stages: Mapping[str, StageModels] = self.calibration.stages
+        stages: Mapping[Any, StageModels] = self.calibration.stages
         return stages[stage or self.stage].models[model or self.model]
 
     def place(self, **columns: str) -> dict[str, str]:
@@ -133,8 +133,8 @@ class Finished:
         """Return how many rows do not count at a place, by reason."""
         columns = self.place(by="left_out", **columns)
         del columns["part"], columns["probabilities"]
-        counts = pick(self.scores, **columns).set_index("part")["value"]
-        return counts[counts > 0].astype(int).to_dict()
+        counts = pick(self.scores, **columns)[["part", "value"]].itertuples(index=False)
+        return {reason: int(value) for reason, value in counts if value}
 
     def change(self, metric: str, **columns: str) -> Score:
         """Return a paired difference; by default stage B minus stage A of the exported model."""
@@ -194,28 +194,23 @@ def read_finished(root: Path) -> Finished:
 
 def _check_one_run(run: Finished, *, manifest: Mapping[str, Any]) -> None:
     """Refuse files of different runs: their numbers side by side would be believed."""
-    expected = run.calibration.manifest_sha256
+    sha256 = run.calibration.manifest_sha256
+    made_of = manifest["sha256"]["classification_manifest"]
     # File, key, what the file says, what is expected, and where that stands.
     claims = [
         (_HASHES, "stage", run.hashes["stage"], run.stage, _CALIBRATION),
         (_PARITY, "stage", run.parity["stage"], run.stage, _CALIBRATION),
+        (_MANIFEST, "manifest_sha256", made_of, sha256, _CALIBRATION),
+        (_HASHES, "manifest_sha256", run.hashes["manifest_sha256"], sha256, _CALIBRATION),
     ]
-    manifests = {
-        _MANIFEST: manifest["sha256"]["classification_manifest"],
-        _HASHES: run.hashes["manifest_sha256"],
-    }
     for (stage, teacher), card in run.cards.items():
         path, key = f"models/{stage}/{teacher}/teacher.json", f"{stage} {teacher}: weights_sha256"
-        manifests[path] = card.manifest_sha256
+        claims.append((path, "manifest_sha256", card.manifest_sha256, sha256, _CALIBRATION))
         fitted = run.fit(stage=stage).members[teacher].weights_sha256
         claims.append((_CALIBRATION, key, fitted, card.weights_sha256, path))
         if stage == run.hashes["stage"]:
             exported = run.hashes["teachers"].get(teacher, {}).get("weights_sha256", "none")
             claims.append((_HASHES, key, exported, card.weights_sha256, path))
-    claims += [
-        (path, "manifest_sha256", sha256, expected, _CALIBRATION)
-        for path, sha256 in manifests.items()
-    ]
     problems = [
         f"{path}: {key}: expected {expected[:12]} ({source}), got {got[:12]}"
         for path, key, got, expected, source in claims

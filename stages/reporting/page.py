@@ -1,7 +1,7 @@
 """A finished run and its pictures -> one HTML page that needs no other file and no network."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         keep_trailing_newline=True,
     )
     names = ("number", "counted", "short", "estimate", "difference", "temperature", "reasons")
-    environment.filters |= {name: getattr(wording, name) for name in names}
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {name: getattr(wording, name) for name in names}
+    environment.filters |= filters | {
         "words": lambda metric: wording.METRIC_WORDS.get(metric, metric),
         "spelt": wording.stages_spelt,
         "place": wording.place_words,
-        "base64": lambda png: b64encode(png).decode("ascii"),
+        "base64": _base64,
     }
     return environment.get_template("page.html.j2").render(
         run=run,
@@ -42,3 +42,7 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         floor_means=FLOOR_MEANS,
         mistake=most_frequent_mistake,
     )
+
+
+def _base64(png: bytes) -> str:
+    return b64encode(png).decode("ascii")
