@@ -21,7 +21,7 @@ from stages.calibrating.score_table import (
     read_paired,
     read_scores,
 )
-from stages.modeling.card import TeacherCard, read_card
+from stages.modeling.card import CARD_FILE, TeacherCard, read_card
 from stages.reporting.wording import STAGE_WORDS
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
@@ -180,7 +180,12 @@ def read_finished(root: Path) -> Finished:
         calibration=calibration,
         scores=read_scores(root / "models/calibrated/scores.csv"),
         paired=read_paired(root / "models/calibrated/paired.csv"),
-        cards={key: read_card(root / folder) for key, folder in folders.items()},
+        cards={
+            (stage, teacher): read_card(
+                _existing(root, f"{folder}/{CARD_FILE}", made_by=stage).parent
+            )
+            for (stage, teacher), folder in folders.items()
+        },
         environments=read_each("environment"),
         histories=read_each("history"),
         hashes=_read_json(root, _HASHES, made_by="export"),

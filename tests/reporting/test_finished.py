@@ -39,7 +39,7 @@ def test_a_run_is_read_by_its_verdict(run):
         ("models/calibrated/scores.csv", "calibrate"),
         ("metrics/manifest.json", "manifest"),
         ("models/export/parity.json", "export"),
-        ("models/stageB/B3/teacher.json", "the training stage"),
+        ("models/stageB/B3/teacher.json", "the stageB stage makes it"),
         ("models/stageA/RN18/environment.json", "stageA"),
     ],
 )
