@@ -22,8 +22,8 @@ def work() -> None:
     from stages.config import load_params
     from stages.reporting.finished import read_finished
     from stages.reporting.page import render_page
-    from stages.reporting.pictures import draw_pictures, write_pictures
-    from stages.runtime.files import published_folder, write_text
+    from stages.reporting.pictures import draw_pictures
+    from stages.runtime.files import published_folder, write_bytes, write_text
 
     params = load_params()
     sections = {
@@ -43,7 +43,8 @@ def work() -> None:
     pictures = draw_pictures(run, standardized=Path("standardized"))
     page = render_page(run, pictures=pictures, recipe={"seed": params.seed} | recipe)
     with published_folder(Path("plots/figures")) as folder:
-        write_pictures(folder, pictures)
+        for picture in pictures:
+            write_bytes(folder / picture.file_name, picture.png)
     write_text(Path("plots/report.html"), page)
     logger.info("plots/report.html: %d pictures, %.1f MB", len(pictures), len(page) / 1e6)
 

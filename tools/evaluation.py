@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from stages.calibrating.predictions import (
     single,
 )
 from stages.calibrating.published import StageRows, find_past, mark_known, read_teacher, rows_of
-from stages.calibrating.score_table import COLUMNS, DIGITS, score_table
+from stages.calibrating.score_table import DIGITS, score_table
 from stages.calibrating.study import model_rows
 from stages.calibrating.tables import score_rows
 from stages.computing.device import choose_device, choose_dtype
@@ -33,8 +33,9 @@ from stages.loading.loader import EvalLoader, choose_workers
 from stages.modeling.predict import predict
 from stages.modeling.teacher import load_teacher
 from stages.records.folder import read_folder
-from stages.records.schema import SHARE_COLUMNS, read_manifest, targets_of
+from stages.records.schema import read_manifest, targets_of
 from stages.runtime.errors import UserError
+from stages.runtime.files import sha256_file
 from stages.scoring.metrics import softmax
 from tools.onnx_model import predict_onnx, read_onnx
 
@@ -45,34 +46,34 @@ _BATCH = 64
 logger = logging.getLogger(__name__)
 
 
-class Known(BaseModel):
-    """How many of the rows of a file the weights were trained on; None if unknown, and why."""
+class _Checked(BaseModel):
+    """Exactly these keys; numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Known(_Checked):
+    """How many of the rows of a file the weights were trained on; None if unknown, and why."""
 
     rows: int
     trained_on: int | None
     unknown: str
 
 
-class ExportedFile(BaseModel):
+class ExportedFile(_Checked):
     """An exported file, by its own hash: its teachers' hashes are those of every variant."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     sha256: Sha256
     precision: str
 
 
-class Evaluation(BaseModel):
+class Evaluation(_Checked):
     """What is known of a model and its scores; `scores` are rows of the score table.
 
     `fit` is None for a file, which carries its calibration; `known` is None for the teacher's own
     rows.
     """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     stage: str
     model: str
@@ -91,8 +92,7 @@ def evaluate_own_rows(folder: Path, *, params: Params) -> Evaluation:
     fitted, rows = _fit_teacher(folder, params=params)
     resampling = Resampling(params.calibrate, params.seed)
     reported = report_model(fitted, rows=rows, resampling=resampling)
-    scores = model_rows(fitted, reported, rows=rows, resampling=resampling)
-    return _evaluation(fitted, scores)
+    return _of_teacher(fitted, model_rows(fitted, reported, rows=rows, resampling=resampling))
 
 
 def evaluate_teacher(
@@ -103,47 +103,37 @@ def evaluate_teacher(
     rows = read_rows(rows_file)
     model, card = load_teacher(folder)
     preprocess = Preprocess.model_validate_json(json.dumps(card.preprocess))
+    store = FaceStore(standardized)
+    faces = _faces_of(rows, store, size=card.image_size, preprocess=preprocess, params=params)
     device = choose_device(params.machine.device)
-    faces = _faces_of(
-        rows,
-        standardized=standardized,
-        image_size=card.image_size,
-        preprocess=preprocess,
-        params=params,
-    )
     dtype = choose_dtype(params.machine.precision, device)
     logits = predict(model.to(device), faces, finish=faces.finish, device=device, dtype=dtype)
     probabilities = fitted.fit.calibration.apply(softmax(logits)[None])
-    scores, known = _score_file(
-        rows, probabilities, rows_file, weights=fitted.model.weights_sha256, params=params
+    weights = fitted.model.weights_sha256
+    return _of_teacher(
+        fitted, *_score_file(rows, probabilities, rows_file, weights=weights, params=params)
     )
-    return _evaluation(fitted, scores, known=known)
 
 
 def evaluate_onnx(path: Path, rows_file: Path, *, standardized: Path, params: Params) -> Evaluation:
     """Score an exported file, with the calibration that it carries, on the rows of a file."""
     model, rows = read_onnx(path), read_rows(rows_file)
-    faces = _faces_of(
-        rows,
-        standardized=standardized,
-        image_size=model.image_size,
-        preprocess=model.preprocess,
-        params=params,
+    preprocess, store = model.preprocess, FaceStore(standardized)
+    faces = _faces_of(rows, store, size=model.image_size, preprocess=preprocess, params=params)
+    probabilities = predict_onnx(
+        model, (faces.finish(batch)["image"].cpu().numpy() for batch in faces)
     )
-    images = (faces.finish(batch)["image"].cpu().numpy() for batch in faces)
-    probabilities = predict_onnx(model, images)
-    weights = "+".join(model.weights_sha256)
+    weights = "+".join(model.metadata["weights_sha256"].values())
     scores, known = _score_file(rows, probabilities, rows_file, weights=weights, params=params)
-    about = {"stage": model.metadata["stage"], "model": path.stem, "weights_sha256": weights}
-    return Evaluation(
-        manifest_sha256=read_folder(Path("manifests")).sha256,
-        file=ExportedFile(**model.about()),
+    precision, sha256 = str(model.metadata["precision"]), sha256_file(path)
+    return _evaluation(
+        scores,
+        about={"stage": model.metadata["stage"], "model": path.stem, "weights_sha256": weights},
+        file=ExportedFile(name=path.name, sha256=sha256, precision=precision),
         temperature=model.metadata["temperature"],
         temperature_no_fit=model.metadata.get("temperature_no_fit"),
         fit=None,
         known=known,
-        scores=_records(about | row for row in scores),
-        **about,
     )
 
 
@@ -151,16 +141,8 @@ def read_rows(path: Path) -> pd.DataFrame:
     """Read the rows of a manifest or a view.
 
     Raises:
-        UserError: if its class order is another, it is missing, malformed or empty.
+        UserError: if it is missing, malformed or empty, or its classes are in another order.
     """
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace") as file:
-            columns = file.readline().strip().split(",")
-        order = [name for name in columns if name in SHARE_COLUMNS]
-        if order and order != list(SHARE_COLUMNS):
-            raise UserError(
-                f"{path.name}: class order: expected {list(SHARE_COLUMNS)}, got {order}"
-            )
     rows = read_manifest(path)
     if rows.empty:
         raise UserError(f"{path.name}: expected rows, got none")
@@ -176,21 +158,15 @@ def _fit_teacher(folder: Path, *, params: Params) -> tuple[FittedModel, StageRow
 
 
 def _faces_of(
-    rows: pd.DataFrame,
-    *,
-    standardized: Path,
-    image_size: int,
-    preprocess: Preprocess,
-    params: Params,
+    rows: pd.DataFrame, store: FaceStore, *, size: int, preprocess: Preprocess, params: Params
 ) -> EvalLoader:
     """Load the faces of the rows in batches, in their order, as a model wants them."""
     device = choose_device(params.machine.device)
-    store = FaceStore(standardized)
     dataset = FaceDataset(
         store,
         positions=store.locate(rows["id"].tolist()),
         targets=targets_of(rows),
-        image_size=image_size,
+        image_size=size,
         preprocess=preprocess,
         augmentation=NO_AUGMENTATION,
         seed=0,
@@ -224,30 +200,31 @@ def _score_file(
         known=np.asarray(trained | chosen_by),
         left_out=left_out,
     )
-    resampling = Resampling(params.calibrate, params.seed)
-    trained_on = None if past.unknown else int(trained.sum())
-    known = Known(rows=len(rows), trained_on=trained_on, unknown=past.unknown)
-    return score_rows(predictions, resampling=resampling), known
+    scores = score_rows(predictions, resampling=Resampling(params.calibrate, params.seed))
+    trained_on = left_out.get(TRAINED_ON)
+    return scores, Known(rows=len(rows), trained_on=trained_on, unknown=past.unknown)
 
 
-def _evaluation(
-    fitted: FittedModel, scores: Iterable[dict[str, Any]], *, known: Known | None = None
+def _of_teacher(
+    fitted: FittedModel, scores: Iterable[dict[str, Any]], known: Known | None = None
 ) -> Evaluation:
-    model, calibration = fitted.model, fitted.fit
-    about = {"stage": model.stage, "model": model.name, "weights_sha256": model.weights_sha256}
-    return Evaluation(
-        manifest_sha256=read_folder(Path("manifests")).sha256,
+    model, fit = fitted.model, fitted.fit
+    return _evaluation(
+        scores,
+        about={"stage": model.stage, "model": model.name, "weights_sha256": model.weights_sha256},
         file=None,
-        temperature=calibration.temperature,
-        temperature_no_fit=calibration.temperature_no_fit,
-        fit=fitted.fit,
+        temperature=fit.temperature,
+        temperature_no_fit=fit.temperature_no_fit,
+        fit=fit,
         known=known,
-        scores=_records(about | row for row in scores),
-        **about,
     )
 
 
-def _records(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    table = score_table(rows).round(DIGITS).astype(object)
-    cells = table.where(table.notna(), None).to_numpy().tolist()
-    return [dict(zip(COLUMNS, row, strict=True)) for row in cells]
+def _evaluation(
+    scores: Iterable[dict[str, Any]], *, about: Mapping[str, str], **values: Any
+) -> Evaluation:
+    """Make an evaluation; rows of scores are rounded as in scores.csv, with None for NaN."""
+    table = score_table({**about, **row} for row in scores).round(DIGITS).astype(object)
+    manifest_sha256 = read_folder(Path("manifests")).sha256
+    records = table.where(table.notna(), None).to_dict("records")
+    return Evaluation(manifest_sha256=manifest_sha256, scores=records, **about, **values)

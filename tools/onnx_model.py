@@ -15,9 +15,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 from stages.calibrating.calibration import Probabilities
 from stages.config import CLASSES, Preprocess
 from stages.runtime.errors import UserError
-from stages.runtime.files import sha256_file
 from stages.runtime.foreign import describe_file
-from stages.scoring.metrics import Floats, softmax
+from stages.scoring.metrics import softmax
 
 # The one form of metadata that is understood, as in `reference.py` of an export.
 METADATA_VERSION = 1
@@ -47,22 +46,10 @@ class OnnxModel:
     @property
     def preprocess(self) -> Preprocess:
         """Return the preprocess section that the file carries."""
-        block = self.metadata["preprocess"]
-        clahe = block["clahe"]
-        if clahe is not None:
-            clahe = {"clip_limit": clahe["clip_limit"], "tiles": clahe["tiles"][0]}
-        values = {"clahe": clahe, "mean": block["mean"], "std": block["std"]}
+        values = {key: self.metadata["preprocess"][key] for key in ("clahe", "mean", "std")}
+        if clahe := values["clahe"]:
+            values["clahe"] = {"clip_limit": clahe["clip_limit"], "tiles": clahe["tiles"][0]}
         return Preprocess.model_validate_json(json.dumps(values))
-
-    @property
-    def weights_sha256(self) -> tuple[str, ...]:
-        """Return the hashes of the teachers inside."""
-        return tuple(self.metadata["weights_sha256"].values())
-
-    def about(self) -> dict[str, str]:
-        """Return what tells this file from others of the same teachers."""
-        precision = str(self.metadata["precision"])
-        return {"name": self.path.name, "sha256": sha256_file(self.path), "precision": precision}
 
 
 def read_onnx(path: Path) -> OnnxModel:
@@ -86,12 +73,9 @@ def read_onnx(path: Path) -> OnnxModel:
     if missing := [key for key in _METADATA if key not in texts]:
         raise UserError(f"{path.name}: metadata: {missing} missing; was it exported here?")
     metadata = {key: json.loads(text) for key, text in texts.items()}
-    if metadata.get("metadata_version") != METADATA_VERSION:
-        got = metadata.get("metadata_version")
-        raise UserError(f"{path.name}: metadata_version: expected {METADATA_VERSION}, got {got}")
-    if tuple(metadata["class_order"]) != CLASSES:
-        got = metadata["class_order"]
-        raise UserError(f"{path.name}: class_order: expected {list(CLASSES)}, got {got}")
+    for key, expected in (("metadata_version", METADATA_VERSION), ("class_order", list(CLASSES))):
+        if (got := metadata.get(key)) != expected:
+            raise UserError(f"{path.name}: {key}: expected {expected}, got {got}")
     return OnnxModel(path, metadata)
 
 
@@ -103,8 +87,7 @@ def predict_onnx(model: OnnxModel, batches: Iterable[npt.NDArray[np.float32]]) -
         for images in batches
     ]
     logits, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
-    raw = softmax(logits)
-    calibrated: Floats = probabilities.astype(np.float64)
+    raw, calibrated = softmax(logits), probabilities.astype(np.float64)
     calibrated /= calibrated.sum(axis=1, keepdims=True)
     return Probabilities(raw, calibrated, np.full_like(raw, np.nan))
 

@@ -8,13 +8,8 @@ from stages.calibrating.score_table import CHOOSING, FLOORS
 from stages.scoring.confidence import floor_cell
 from tools.evaluation import Evaluation
 
-_TITLES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro-F1",
-    "nll": "NLL",
-    "brier": "Brier",
-    "ece": "ECE",
-}
+_TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "nll": "NLL"}
+_TITLES |= {"brier": "Brier", "ece": "ECE"}
 _WIDTH, _TITLE_WIDTH = 20, 34
 
 ScoreRow = Mapping[str, Any]
@@ -38,20 +33,17 @@ def _head_lines(evaluation: Evaluation) -> Iterator[str]:
     if known := evaluation.known:
         count = f"unknown: {known.unknown}" if known.unknown else known.trained_on
         yield f"of {known.rows} rows, trained on (they or copies of them): {count}"
-    fit = evaluation.fit
+    fit, no_fit = evaluation.fit, evaluation.temperature_no_fit
     if fit is None:
-        no_fit = evaluation.temperature_no_fit
-        yield f"temperature {evaluation.temperature:.4f}, as the file says" + (
-            f": no fit, {no_fit}" if no_fit else ""
-        )
+        reason = f": no fit, {no_fit}" if no_fit else ""
+        yield f"temperature {evaluation.temperature:.4f}, as the file says{reason}"
         return
     about = f"fitted on {fit.fitted_rows} val rows"
-    words = _temperature(fit.temperature, fit.temperature_95, fit.temperature_no_fit, about)
-    yield f"temperature {words}"
+    yield f"temperature {_temperature(fit.temperature, fit.temperature_95, no_fit, about)}"
     if (votes := fit.votes_temperature) is not None:
+        ends, no_fit = fit.votes_temperature_95, fit.votes_temperature_no_fit
         about = f"fitted on {fit.votes_n} rows with votes"
-        words = _temperature(votes, fit.votes_temperature_95, fit.votes_temperature_no_fit, about)
-        yield f"temperature for votes {words}"
+        yield f"temperature for votes {_temperature(votes, ends, no_fit, about)}"
     if fit.folds_no_fit:
         yield f"val by folds: {fit.folds_no_fit}"
     word = "adopted" if fit.refinement.adopted else "not adopted"
@@ -94,11 +86,8 @@ def _place_lines(title: str, rows: Sequence[ScoreRow]) -> Iterator[str]:
         elif rule == "votes":
             kl = scores["kl"]
             yield f"  votes, {probabilities:<{_TITLE_WIDTH - 7}}KL {_interval(kl)}, n {kl['n']}"
-    classes = [row for row in rows if row["by"] == "class"]
-    yield "  F1: " + ", ".join(
-        f"{row['part']} {row['value']:.3f}" if row["n"] else f"{row['part']} no rows"
-        for row in classes
-    )
+    f1 = ((row, f"{row['value']:.3f}" if row["n"] else "no rows") for row in rows)
+    yield "  F1: " + ", ".join(f"{row['part']} {word}" for row, word in f1 if row["by"] == "class")
 
 
 def _columns(cells: Mapping[str, str]) -> str:

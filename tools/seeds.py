@@ -6,6 +6,7 @@ or raw data. What their own stages made differs with the seed and does not count
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import mean, stdev
 from typing import Any
 
@@ -61,13 +62,14 @@ def read_experiments(shown: Sequence[Node]) -> tuple[list[SeedRun], list[UnusedR
     """
     runs: dict[tuple[str, int, str], SeedRun] = {}
     unused = []
-    for node in _nodes(shown):
-        run = _read(node)
-        if isinstance(run, UnusedRun):
-            unused.append(run)
-        else:
-            numbers = sha256_json(dict(run.metrics))
-            runs.setdefault((run.recipe, run.seed, numbers), run)
+    for commit in shown:
+        groups = commit.get("experiments") or []
+        for node in (commit, *(node for group in groups for node in group["revs"])):
+            run = _read(node)
+            if isinstance(run, UnusedRun):
+                unused.append(run)
+            else:
+                runs.setdefault((run.recipe, run.seed, sha256_json(dict(run.metrics))), run)
     return list(runs.values()), unused
 
 
@@ -80,8 +82,8 @@ def summarize(runs: Sequence[SeedRun]) -> tuple[list[Summary], list[UnusedRun]]:
     unused: list[UnusedRun] = []
     for recipe in dict.fromkeys(run.recipe for run in runs):
         alike = [run for run in runs if run.recipe == recipe]
-        names = ", ".join(run.name for run in alike)
-        if len({run.seed for run in alike}) < len(alike):
+        names, seeds = ", ".join(run.name for run in alike), {run.seed for run in alike}
+        if len(seeds) < len(alike):
             unused.append(UnusedRun(names, "one seed has several results"))
         elif len(alike) == 1:
             unused.append(UnusedRun(names, f"the only run of its recipe, seed {alike[0].seed}"))
@@ -94,10 +96,10 @@ def table(summaries: Sequence[Summary]) -> str:
     """Show a line for each metric under the line of its recipe."""
     lines = []
     width = max((len(summary.metric) for summary in summaries), default=0)
-    for recipe in dict.fromkeys(summary.recipe for summary in summaries):
-        alike = [summary for summary in summaries if summary.recipe == recipe]
-        seeds = ", ".join(map(str, alike[0].values))
-        lines.append(f"recipe {recipe[:12]}: {len(alike[0].values)} seeds ({seeds})")
+    for (recipe, seeds), alike in groupby(
+        summaries, key=lambda entry: (entry.recipe, list(entry.values))
+    ):
+        lines.append(f"recipe {recipe[:12]}: {len(seeds)} seeds ({', '.join(map(str, seeds))})")
         for summary in alike:
             low, high = summary.interval
             lines.append(
@@ -107,39 +109,24 @@ def table(summaries: Sequence[Summary]) -> str:
     return "\n".join(lines)
 
 
-def _nodes(shown: Sequence[Node]) -> Iterator[Node]:
-    for node in shown:
-        yield node
-        for group in node.get("experiments") or []:
-            yield from group["revs"]
-
-
 def _read(node: Node) -> SeedRun | UnusedRun:
     is_workspace = node["rev"] == "workspace"
     name = str(node["name"] or ("workspace" if is_workspace else node["rev"][:7]))
     if node.get("error"):
         return UnusedRun(name, node["error"]["msg"])
-    data = node.get("data") or {}
-    params = _content(data.get("params", {}), PARAMS_FILE)
-    metrics = _content(data.get("metrics", {}), METRICS_FILE)
-    if params is None or metrics is None:
-        return UnusedRun(name, f"no {PARAMS_FILE if params is None else METRICS_FILE}")
-    made = _made(data)
+    data, contents = node.get("data") or {}, []
+    for kind, file in (("params", PARAMS_FILE), ("metrics", METRICS_FILE)):
+        content = data.get(kind, {}).get(file, {}).get("data")
+        if content is None:
+            return UnusedRun(name, f"no {file}")
+        contents.append(content)
+    params, metrics = contents
+    # An out of `dvc add` is a data source and no stage made it.
+    made = {path for path, out in data["outs"].items() if not out["is_data_source"]}
+    made |= data["metrics"].keys()
     given = {path: dep["hash"] for path, dep in data["deps"].items() if path not in made}
     shared = {key: value for key, value in params.items() if key not in ("seed", "machine")}
-    recipe = sha256_json([shared, given])
-    return SeedRun(name, params["seed"], recipe, dict(_results(metrics)))
-
-
-def _made(data: Node) -> set[str]:
-    """Name what the stages made: outs and metrics. An out of `dvc add` is a data source: given."""
-    outs = {path for path, out in data["outs"].items() if not out["is_data_source"]}
-    return outs | set(data["metrics"])
-
-
-def _content(files: Node, path: str) -> Any:
-    """Return what a file held; None if it was not there or could not be read."""
-    return files.get(path, {}).get("data")
+    return SeedRun(name, params["seed"], sha256_json([shared, given]), dict(_results(metrics)))
 
 
 def _results(metrics: Node, path: tuple[str, ...] = ()) -> Iterator[tuple[str, float]]:
@@ -151,10 +138,10 @@ def _results(metrics: Node, path: tuple[str, ...] = ()) -> Iterator[tuple[str, f
 
 
 def _summaries(recipe: str, runs: Sequence[SeedRun]) -> Iterator[Summary]:
-    shared = [key for key in runs[0].metrics if all(key in run.metrics for run in runs)]
-    for metric in shared:
-        values = {run.seed: run.metrics[metric] for run in runs}
-        centre, deviation = mean(values.values()), stdev(values.values())
-        half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
-        interval = (centre - half, centre + half)
-        yield Summary(recipe, metric, values, centre, deviation, interval)
+    for metric in runs[0].metrics:
+        if all(metric in run.metrics for run in runs):
+            values = {run.seed: run.metrics[metric] for run in runs}
+            centre, deviation = mean(values.values()), stdev(values.values())
+            half = float(t.ppf(0.975, len(values) - 1)) * deviation / len(values) ** 0.5
+            interval = (centre - half, centre + half)
+            yield Summary(recipe, metric, values, centre, deviation, interval)

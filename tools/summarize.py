@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,10 +24,14 @@ def work(all_commits: bool, out: Path | None) -> None:
     from stages.runtime.files import write_json
     from tools.seeds import read_experiments, summarize, table
 
-    options = ["--all-commits"] if all_commits else []
-    runs, failed = read_experiments(json.loads(_show(options)))
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
+    command += ["--all-commits"] if all_commits else []
+    shown = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if shown.returncode:
+        raise UserError(f"dvc exp show: {shown.stderr.strip()}")
+    runs, failed = read_experiments(json.loads(shown.stdout))
     summaries, alone = summarize(runs)
-    unused = (*failed, *alone)
+    unused = [*failed, *alone]
     for run in unused:
         print(f"left out: {run.name}: {run.reason}")
     if not summaries:
@@ -38,19 +41,8 @@ def work(all_commits: bool, out: Path | None) -> None:
         )
     print(table(summaries))
     if out:
-        left_out = [asdict(run) for run in unused]
-        values = [asdict(summary) for summary in summaries]
-        write_json(out, {"summaries": values, "left_out": left_out})
-
-
-def _show(options: Sequence[str]) -> str:
-    from stages.runtime.errors import UserError
-
-    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", *options]
-    found = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    if found.returncode:
-        raise UserError(f"dvc exp show: {found.stderr.strip()}")
-    return found.stdout
+        left_out, values = map(asdict, unused), map(asdict, summaries)
+        write_json(out, {"summaries": list(values), "left_out": list(left_out)})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

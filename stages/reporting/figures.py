@@ -101,18 +101,13 @@ def bars_figure(
 ) -> bytes:
     """Draw a bar for each model at each place, with its interval; n beside the place's name.
 
-    Args:
-        table: `model, place, n, value, low, high`.
-        colours: the models, in the order of their bars.
-        limits: ends of the axis; a line is drawn at 0.
-        xlabel: what the values are.
+    `table` has `model, place, n, value, low, high`; the bars come in the order of `colours`.
     """
     places = list(dict.fromkeys(table["place"]))
     models = [name for name in colours if name in set(table["model"])]
     thick = 1 / (len(models) + 0.8)
-    figure = Figure(
-        figsize=(_WIDTH, 0.9 + _LINE_INCHES * len(places) / thick), layout="constrained"
-    )
+    height = 0.9 + _LINE_INCHES * len(places) / thick
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axis = figure.subplots()
     for number, model in enumerate(models):
         bars = table[table["model"] == model].set_index("place").reindex(places)
@@ -141,13 +136,9 @@ def bars_figure(
 def training_figure(
     curves: Mapping[tuple[str, str], pd.DataFrame], *, column: str, ylabel: str, colours: Colours
 ) -> bytes:
-    """Draw a measure over the epochs of every teacher; dashed for the first stage.
+    """Draw a column of `curves`, by stage and teacher; dashed for the stage that comes first.
 
-    Args:
-        curves: by stage and teacher; the first stage's come first.
-        column: the measure; an epoch without it is left out.
-        ylabel: what the measure is called.
-        colours: of each teacher.
+    An epoch without a value is left out.
     """
     first = next(iter(curves))[0]
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")

@@ -7,7 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from stages.calibrating.calibration_file import CalibrationFile, ModelCalibration, read_calibration
+from stages.calibrating.calibration_file import (
+    CalibrationFile,
+    ModelCalibration,
+    StageModels,
+    read_calibration,
+)
 from stages.calibrating.score_table import (
     STAGE_GAIN,
     Score,
@@ -28,15 +33,17 @@ _FUSION_WORDS = {
     "fused_searched_logits": "searched weights, of logits",
 }
 
+_CALIBRATION = "models/calibrated/calibration.json"
+_HASHES = "models/export/hash_manifest.json"
+_PARITY = "models/export/parity.json"
+_MANIFEST = "metrics/manifest.json"
+
 Teacher = tuple[str, str]  # stage and name
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run: its tables of scores, its teachers' files, its exports and its data.
-
-    `root` is where the plots/ lie.
-    """
+    """A run: its tables of scores, its teachers' files, its exports, and plots/ below `root`."""
 
     root: Path
     calibration: CalibrationFile
@@ -99,33 +106,18 @@ class Finished:
 
     def fit(self, model: str = "", *, stage: str = "") -> ModelCalibration:
         """Return what was fitted for a model; by default for the exported one."""
-        fits: dict[tuple[str, str], ModelCalibration] = {
-            (name, key): fit
-            for name, fitted in self.calibration.stages.items()
-            for key, fit in fitted.models.items()
-        }
-        return fits[stage or self.stage, model or self.model]
+        stages: Mapping[Any, StageModels] = self.calibration.stages
+        return stages[stage or self.stage].models[model or self.model]
 
     def place(self, **columns: str) -> dict[str, str]:
         """Return the columns of scores.csv that name a place; the headline's where not given."""
-        headline = {
-            "stage": self.stage,
-            "model": self.model,
-            "rows": self.rows,
-            "by": "all",
-            "part": "",
-            "label_rule": "majority",
-            "probabilities": "calibrated",
-        }
-        return headline | columns
+        headline = {"stage": self.stage, "model": self.model, "rows": self.rows, "by": "all"}
+        rule = {"part": "", "label_rule": "majority", "probabilities": "calibrated"}
+        return headline | rule | columns
 
     def score(self, metric: str, **columns: str) -> Score:
-        """Return a number of scores.csv at a place.
-
-        Raises:
-            UserError: if the table lacks it.
-        """
-        return _number(self.scores, "scores", metric, self.place(**columns))
+        """Return a number of scores.csv at a place."""
+        return self._number("scores", metric, **self.place(**columns))
 
     def num_rows(self, **columns: str) -> int:
         """Return the number of rows behind the scores at a place; 0 where it has no score."""
@@ -141,27 +133,27 @@ class Finished:
         """Return how many rows do not count at a place, by reason."""
         columns = self.place(by="left_out", **columns)
         del columns["part"], columns["probabilities"]
-        table = pick(self.scores, **columns)
-        reasons = zip(table["part"], table["value"], strict=True)
-        return {reason: int(value) for reason, value in reasons if value}
+        counts = pick(self.scores, **columns)[["part", "value"]].itertuples(index=False)
+        return {reason: int(value) for reason, value in counts if value}
 
     def change(self, metric: str, **columns: str) -> Score:
-        """Return a paired difference; by default stage B minus stage A of the exported model.
-
-        Raises:
-            UserError: if the table lacks it.
-        """
+        """Return a paired difference; by default stage B minus stage A of the exported model."""
         gain = {"what": STAGE_GAIN, "model": self.model, "by": "all", "part": ""}
-        return _number(self.paired, "paired", metric, gain | columns)
+        return self._number("paired", metric, **gain | columns)
+
+    def _number(self, name: str, metric: str, **columns: str) -> Score:
+        """Raise a UserError if the table lacks the number."""
+        try:
+            return number(self.paired if name == "paired" else self.scores, metric, **columns)
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"models/calibrated/{name}.csv: {error.args[0]}; run the calibrate stage"
+            ) from None
 
     def plotted(self, stage: str, name: str) -> pd.DataFrame:
-        """Return a table of plots/data/, such as `teachers`, `confusion/stageA_RN18`.
-
-        Raises:
-            UserError: if it is missing.
-        """
+        """Return a table of plots/data/, such as `teachers`, `confusion/stageA_RN18`."""
         made_by = "manifest" if stage == "manifest" else "calibrate"
-        return _csv(self.root, f"plots/data/{stage}/{name}.csv", made_by=made_by)
+        return _read_csv(self.root, f"plots/data/{stage}/{name}.csv", made_by=made_by)
 
 
 def read_finished(root: Path) -> Finished:
@@ -170,97 +162,74 @@ def read_finished(root: Path) -> Finished:
     Raises:
         UserError: if a file is missing or old, or two of them are not of the same run.
     """
-    calibrated = {
-        name: _existing(root, f"models/calibrated/{name}", made_by="calibrate")
-        for name in ("calibration.json", "scores.csv", "paired.csv")
-    }
     calibration = read_calibration(root / "models/calibrated")
-
     folders: dict[Teacher, str] = {
         (stage, teacher): f"models/{stage}/{teacher}"
         for stage, fitted in calibration.stages.items()
         for teacher in fitted.models[calibration.fused_model].members
     }
-    for (stage, _), folder in folders.items():
-        _existing(root, f"{folder}/{CARD_FILE}", made_by=stage)
 
     def read_each(name: str) -> dict[Teacher, Any]:
         return {
-            key: _json(root, f"{folder}/{name}.json", made_by=key[0])
-            for key, folder in folders.items()
+            (stage, teacher): _read_json(root, f"{folder}/{name}.json", made_by=stage)
+            for (stage, teacher), folder in folders.items()
         }
 
     run = Finished(
         root=root,
         calibration=calibration,
-        scores=read_scores(calibrated["scores.csv"]),
-        paired=read_paired(calibrated["paired.csv"]),
-        cards={key: read_card(root / folder) for key, folder in folders.items()},
+        scores=read_scores(root / "models/calibrated/scores.csv"),
+        paired=read_paired(root / "models/calibrated/paired.csv"),
+        cards={
+            (stage, teacher): read_card(
+                _existing(root, f"{folder}/{CARD_FILE}", made_by=stage).parent
+            )
+            for (stage, teacher), folder in folders.items()
+        },
         environments=read_each("environment"),
         histories=read_each("history"),
-        hashes=_json(root, "models/export/hash_manifest.json", made_by="export"),
-        parity=_json(root, "models/export/parity.json", made_by="export"),
-        latency=_json(root, "models/export/latency.json", made_by="export"),
-        warnings=_csv(root, "manifests/warnings.csv", made_by="manifest"),
+        hashes=_read_json(root, _HASHES, made_by="export"),
+        parity=_read_json(root, _PARITY, made_by="export"),
+        latency=_read_json(root, "models/export/latency.json", made_by="export"),
+        warnings=_read_csv(root, "manifests/warnings.csv", made_by="manifest"),
     )
-    manifest = _json(root, "metrics/manifest.json", made_by="manifest")["manifest"]
-    _check_one_run(run, manifest_sha256=manifest["sha256"]["classification_manifest"])
+    _check_one_run(run, manifest=_read_json(root, _MANIFEST, made_by="manifest")["manifest"])
     return run
 
 
-def _check_one_run(run: Finished, *, manifest_sha256: str) -> None:
+def _check_one_run(run: Finished, *, manifest: Mapping[str, Any]) -> None:
     """Refuse files of different runs: their numbers side by side would be believed."""
-    source = "models/calibrated/calibration.json"
-    export = "models/export/hash_manifest.json"
-    for path, stage in (
-        (export, run.hashes["stage"]),
-        ("models/export/parity.json", run.parity["stage"]),
-    ):
-        if stage != run.stage:
-            raise UserError(
-                f"{path}: stage: expected {run.stage}, which {source} takes, got {stage}; run the "
-                "export stage"
-            )
-    expected = run.calibration.manifest_sha256
-    manifests = {"metrics/manifest.json": manifest_sha256, export: run.hashes["manifest_sha256"]}
-    manifests |= {
-        f"models/{stage}/{teacher}/teacher.json": card.manifest_sha256
-        for (stage, teacher), card in run.cards.items()
-    }
-    problems = [
-        f"{path}: manifest_sha256: expected {expected[:12]} ({source}), got {got[:12]}"
-        for path, got in manifests.items()
-        if got != expected
+    sha256 = run.calibration.manifest_sha256
+    made_of = manifest["sha256"]["classification_manifest"]
+    # File, key, what the file says, what is expected, and where that stands.
+    claims = [
+        (_HASHES, "stage", run.hashes["stage"], run.stage, _CALIBRATION),
+        (_PARITY, "stage", run.parity["stage"], run.stage, _CALIBRATION),
+        (_MANIFEST, "manifest_sha256", made_of, sha256, _CALIBRATION),
+        (_HASHES, "manifest_sha256", run.hashes["manifest_sha256"], sha256, _CALIBRATION),
     ]
     for (stage, teacher), card in run.cards.items():
-        weights = {source: run.fit(stage=stage).members[teacher].weights_sha256}
-        if stage == run.stage:
-            exported = run.hashes["teachers"].get(teacher, {"weights_sha256": "none"})
-            weights[export] = exported["weights_sha256"]
-        problems += [
-            f"{path}: {stage} {teacher}: weights_sha256: expected {card.weights_sha256[:12]} "
-            f"(models/{stage}/{teacher}/teacher.json), got {got[:12]}"
-            for path, got in weights.items()
-            if got != card.weights_sha256
-        ]
+        path, key = f"models/{stage}/{teacher}/teacher.json", f"{stage} {teacher}: weights_sha256"
+        claims.append((path, "manifest_sha256", card.manifest_sha256, sha256, _CALIBRATION))
+        fitted = run.fit(stage=stage).members[teacher].weights_sha256
+        claims.append((_CALIBRATION, key, fitted, card.weights_sha256, path))
+        if stage == run.hashes["stage"]:
+            exported = run.hashes["teachers"].get(teacher, {}).get("weights_sha256", "none")
+            claims.append((_HASHES, key, exported, card.weights_sha256, path))
+    problems = [
+        f"{path}: {key}: expected {expected[:12]} ({source}), got {got[:12]}"
+        for path, key, got, expected, source in claims
+        if got != expected
+    ]
     if problems:
         raise UserError("\n".join([*problems, "run `dvc repro`"]))
 
 
-def _number(table: pd.DataFrame, name: str, metric: str, columns: Mapping[str, str]) -> Score:
-    try:
-        return number(table, metric, **columns)
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"models/calibrated/{name}.csv: {error.args[0]}; run the calibrate stage"
-        ) from None
-
-
-def _json(root: Path, path: str, *, made_by: str) -> Any:
+def _read_json(root: Path, path: str, *, made_by: str) -> Any:
     return read_json(_existing(root, path, made_by=made_by))
 
 
-def _csv(root: Path, path: str, *, made_by: str) -> pd.DataFrame:
+def _read_csv(root: Path, path: str, *, made_by: str) -> pd.DataFrame:
     file = _existing(root, path, made_by=made_by)
     return pd.read_csv(file, keep_default_na=False, na_values=["nan"])
 

@@ -1,14 +1,14 @@
 """A finished run and its pictures -> one HTML page that needs no other file and no network."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from stages.reporting import facts, tables, wording
+from stages.reporting import tables, wording
 from stages.reporting.finished import Finished
 from stages.reporting.pictures import Picture, most_frequent_mistake
 from stages.scoring.confidence import FLOOR_MEANS
@@ -24,18 +24,13 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "number": wording.number,
-        "counted": wording.counted,
-        "short": wording.short,
-        "estimate": wording.estimate,
-        "difference": wording.difference,
-        "temperature": wording.temperature,
-        "reasons": wording.reasons,
+    names = ("number", "counted", "short", "estimate", "difference", "temperature", "reasons")
+    filters: dict[str, Callable[..., str]] = {name: getattr(wording, name) for name in names}
+    environment.filters |= filters | {
         "words": lambda metric: wording.METRIC_WORDS.get(metric, metric),
         "spelt": wording.stages_spelt,
         "place": wording.place_words,
-        "base64": lambda png: b64encode(png).decode("ascii"),
+        "base64": _base64,
     }
     return environment.get_template("page.html.j2").render(
         run=run,
@@ -43,8 +38,11 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         recipe=recipe,
         recipe_text=yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True),
         tables=tables,
-        facts=facts,
         stage_words=wording.STAGE_WORDS,
         floor_means=FLOOR_MEANS,
         mistake=most_frequent_mistake,
     )
+
+
+def _base64(png: bytes) -> str:
+    return b64encode(png).decode("ascii")

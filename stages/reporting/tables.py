@@ -1,14 +1,15 @@
-"""A finished run's scores -> the rows of the page's tables, in the order that a reader wants.
+"""A finished run and its recipe -> the rows of the page's tables, in the order a reader wants."""
 
-`choices` are columns of scores.csv, each with one value or with several that make rows; a column
-that is not chosen has the value of the headline.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from statistics import median
+from typing import Any
 
-from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, pick
+from markupsafe import Markup
+
+from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, Score, pick
+from stages.records.schema import SPLITS
 from stages.reporting.finished import Finished
 from stages.reporting.wording import (
     STAGE_WORDS,
@@ -17,7 +18,9 @@ from stages.reporting.wording import (
     estimate,
     number,
     place_words,
+    reasons,
     short,
+    signed,
     stages_spelt,
     temperature,
     wrapped,
@@ -33,12 +36,26 @@ _WORDS = {
     "duplicate_free": "duplicate-free",
     "official_duplicate_free": "official, duplicate-free",
 }
+_FORMS = {"torch": "torch", "onnx": "onnx, fp32", "fp16": "fp16", "int8": "int8"}
+# What decides over numbers; environment.json of each run names all packages.
+_PACKAGES = (
+    *("Python", "torch", "torchvision", "timm", "numpy", "pandas", "pyarrow"),
+    *("opencv-python", "opencv-python-headless", "simplejpeg", "scikit-learn", "scipy"),
+    *("onnx", "onnxruntime", "dvc"),
+)
+_COMPUTING = {"cuda": "CUDA", "cudnn": "cuDNN", "driver": "driver"}
 
 Rows = Iterator[Sequence[object]]
+Recipe = Mapping[str, Any]
 
 
 def scores(run: Finished, metrics: Sequence[str], **choices: str | Sequence[str]) -> Rows:
-    """Yield a row for each place: its words, n, and the metrics with their intervals."""
+    """Yield a row for each place: its words, n, and the metrics with their intervals.
+
+    Args:
+        choices: columns of scores.csv, each with one value or with several that make rows; a
+            column that is not chosen has the value of the headline.
+    """
     varied = [column for column, values in choices.items() if not isinstance(values, str)]
     lists = [[values] if isinstance(values, str) else values for values in choices.values()]
     for values in product(*lists):
@@ -99,33 +116,23 @@ def additions(run: Finished) -> Rows:
 def members(run: Finished) -> Rows:
     """Yield the teachers in the exported model."""
     for teacher, member in run.fit().members.items():
-        weights = (short(member.weights_sha256), number(member.weight))
-        yield (teacher, *weights, temperature(run.fit(teacher)))
+        weight = number(member.weight)
+        yield (teacher, short(member.weights_sha256), weight, temperature(run.fit(teacher)))
 
 
 def fits(run: Finished) -> Rows:
     """Yield what was fitted for each model of both stages."""
     for stage, model in product(run.stages, run.shown):
-        fit = run.fit(model, stage=stage)
-        votes: object = "no such fit"
-        if fit.votes_temperature is not None:
-            votes = temperature(fit, "votes_")
-        columns = {"what": BIAS_GAIN, "stage": stage, "model": model}
+        fit, columns = run.fit(model, stage=stage), {"stage": stage, "model": model}
+        votes = "no such fit" if fit.votes_temperature is None else temperature(fit, "votes_")
         changes: list[object] = ["not tried", "not tried"]
-        if not pick(run.paired, **columns).empty:
+        if not pick(run.paired, what=BIAS_GAIN, **columns).empty:
             metrics = ("accuracy", "macro_f1")
-            changes = [difference(run.change(metric, **columns)) for metric in metrics]
+            changes = [difference(run.change(m, what=BIAS_GAIN, **columns)) for m in metrics]
         adopted = "adopted" if fit.refinement.adopted else "not adopted"
-        yield (
-            STAGE_WORDS[stage],
-            run.called(model),
-            counted(fit.fitted_rows),
-            temperature(fit),
-            counted(fit.votes_n),
-            votes,
-            *changes,
-            wrapped(f"{adopted}: {fit.refinement.reason}"),
-        )
+        reason = wrapped(f"{adopted}: {fit.refinement.reason}")
+        fitted = (counted(fit.fitted_rows), temperature(fit), counted(fit.votes_n), votes)
+        yield (STAGE_WORDS[stage], run.called(model), *fitted, *changes, reason)
 
 
 def costs(run: Finished) -> Rows:
@@ -134,6 +141,103 @@ def costs(run: Finished) -> Rows:
         seconds = [epoch["seconds"] + epoch["eval_seconds"] for epoch in history]
         times = (f"{median(seconds or [0.0]):.1f}", f"{sum(seconds) / 60:.1f}")
         yield (STAGE_WORDS[stage], teacher, counted(len(seconds)), *times)
+
+
+def manifest_rows(run: Finished) -> Rows:
+    """Yield the rows of the manifest by source and split: all, then each class."""
+    table = run.plotted("manifest", "rows").pivot_table(
+        index=["source", "split"], columns="label", values="rows", aggfunc="sum", fill_value=0
+    )
+    for source in table.index.unique("source"):
+        for split in (name for name in SPLITS if (source, name) in table.index):
+            counts = table.loc[(source, split)].reindex(list(run.calibration.classes), fill_value=0)
+            yield (source, split, counted(counts.sum()), *map(counted, counts))
+
+
+def manifest_counts(run: Finished) -> dict[str, dict[str, dict[str, int]]]:
+    """Return the counts of duplicates and leaks, by subject, part and name."""
+    counts: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    table = run.plotted("manifest", "counts")[["subject", "part", "count", "value"]]
+    for subject, part, name, value in table.itertuples(index=False):
+        counts[subject][part][name] = int(value)
+    return counts
+
+
+def datasets(run: Finished, recipe: Recipe) -> Rows:
+    """Yield each dataset with its licence, faces and rejects."""
+    rejects = run.plotted("manifest", "rejects")
+    for row in run.plotted("manifest", "standardized").to_dict("records"):
+        name, source = row["source"], recipe["standardize"]["sources"][row["source"]]
+        why = reasons(rejects[rejects["source"] == name].set_index("reason")["rows"]) or "none"
+        counts = (counted(row["faces"]), counted(row["rejects"]))
+        yield (name, source["format"], source["licence"] or "not declared", why, *counts)
+
+
+def files(run: Finished) -> Rows:
+    """Yield each exported file with its size and accuracy, and what a variant loses."""
+    for model, checks in run.parity["models"].items():
+        held = checks["held_out"]
+        for form, check in ({"": checks["parity"]} | checks["variants"]).items():
+            file = f"{model}.{form}.onnx" if form else f"{model}.onnx"
+            losses: list[object] = [_with_ends(held, "accuracy"), "", ""]
+            if form:
+                accuracy = number(held["accuracy"] - check["accuracy_loss"])
+                loss = _with_ends(check, "accuracy_loss")
+                losses = [accuracy, loss, signed(check["nll_increase"])]
+            size, n = run.hashes["bytes"][file] / 1e6, check["n"] if form else check["rows"]
+            changes = (f"{check['max_abs_diff']:.1e}", counted(n), counted(check["label_changes"]))
+            yield (file, f"{size:.1f}", *losses, *changes)
+
+
+def speeds(run: Finished) -> Rows:
+    """Yield milliseconds and images a second of each form of each model, beside torch's."""
+    for model, speed in run.latency["models"].items():
+        times, rates = speed["milliseconds"], speed["images_per_s"]
+        for form, called in _FORMS.items():
+            if f"{form}_batch_1" not in times:
+                continue
+            cells = []
+            for batch in ("batch_1", "batch_32"):
+                time = times[f"{form}_{batch}"]
+                cells += [f"{time:.2f}", f"{time / times[f'torch_{batch}']:.2f}"]
+            cells += [f"{rates[f'{form}_{batch}']:,.0f}" for batch in ("batch_1", "batch_32")]
+            yield (model, called, *cells)
+
+
+def weights(run: Finished) -> Rows:
+    """Yield what names the weights of each teacher."""
+    for (stage, teacher), card in run.cards.items():
+        hashes = (short(card.weights_sha256), short(card.fingerprint))
+        how = (card.epoch, f"{card.image_size} px", card.training_version)
+        yield (STAGE_WORDS[stage], teacher, card.backbone, *hashes, *how)
+
+
+def machines(run: Finished) -> Rows:
+    """Yield code, machine and packages of each training run."""
+    for (stage, teacher), environment in run.environments.items():
+        system = f"{environment['system']} {environment['machine']}"
+        place = [system, environment["device"], environment["dtype"]]
+        if environment["device"] != "cpu":
+            place += [f"{w} {environment[k]}" for k, w in _COMPUTING.items() if environment.get(k)]
+        versions = {"Python": environment["python"]} | environment["packages"]
+        packages = [f"{name} {versions[name]}" for name in _PACKAGES if versions.get(name)]
+        commit = environment["commit"] or "not known"
+        yield (STAGE_WORDS[stage], teacher, commit, ", ".join(place), ", ".join(packages))
+
+
+def scarce_classes(run: Finished, *, few: int) -> dict[str, int]:
+    """Return the classes with fewer than `few` in-domain rows behind their numbers."""
+    n = {name: run.score("f1", by="class", part=name).n for name in run.parts("class")}
+    return {name: count for name, count in n.items() if count < few}
+
+
+def uncommitted(run: Finished) -> list[str]:
+    """Return the teachers that were trained with code that no commit holds."""
+    return sorted(
+        f"{STAGE_WORDS[stage]} {teacher}"
+        for (stage, teacher), environment in run.environments.items()
+        if not environment["commit"] or environment["commit"].endswith("-dirty")
+    )
 
 
 def _words(run: Finished, column: str, value: str) -> str:
@@ -167,3 +271,8 @@ def _changes(run: Finished, **columns: str) -> tuple[object, ...]:
     macro_f1, nll = (run.change(metric, **columns) for metric in ("macro_f1", "nll"))
     changes = (difference(macro_f1), difference(nll)) if macro_f1.n else ("no rows", "no rows")
     return (counted(macro_f1.n), *changes)
+
+
+def _with_ends(check: Mapping[str, Any], name: str) -> Markup:
+    low, high = check[f"{name}_95"]
+    return estimate(Score(check[name], low, high, check["n"]))

@@ -26,9 +26,7 @@ _PAIR = Markup('{} <span class="interval">[{}, {}]</span>')
 
 def stages_spelt(text: str) -> str:
     """Replace the codes of the stages in a text by their words."""
-    for code, words in STAGE_WORDS.items():
-        text = text.replace(code, words)
-    return text
+    return text.replace("stageA", "Stage A").replace("stageB", "Stage B")
 
 
 def number(value: float) -> str:
@@ -72,19 +70,16 @@ def difference(score: Score) -> Markup:
 
 
 def temperature(fit: Any, prefix: str = "") -> Markup:
-    """Write a fitted temperature and its 95 % interval, open where it ends at a bound; or no fit.
+    """Write a model's temperature and its 95 % interval, open where it ends at a bound; or no fit.
 
-    Args:
-        fit: a model of calibration.json.
-        prefix: `votes_` for the temperature that was fitted to votes.
+    With the prefix `votes_` it is the temperature that was fitted to votes.
     """
     value = getattr(fit, f"{prefix}temperature")
     if (reason := getattr(fit, f"{prefix}temperature_no_fit")) is not None:
         return wrapped(f"{value:g}: no fit, {reason}")
-    low, high = getattr(fit, f"{prefix}temperature_95")
-    return _PAIR.format(
-        number(value), *("open" if end in (LOWEST, HIGHEST) else number(end) for end in (low, high))
-    )
+    ends = getattr(fit, f"{prefix}temperature_95")
+    words = ["open" if end in (LOWEST, HIGHEST) else number(end) for end in ends]
+    return _PAIR.format(number(value), *words)
 
 
 def reasons(counts: Mapping[str, int]) -> str:

@@ -20,5 +20,6 @@ def run(root: Path) -> Finished:
 
 @pytest.fixture(scope="session")
 def recipe(root: Path) -> dict:
-    params = load_params(root / "params.yaml")
-    return {"standardize": params.standardize.model_dump(mode="json")}
+    standardize = load_params(root / "params.yaml").standardize.model_dump(mode="json")
+    standardize["sources"]["ferplus"]["licence"] = None
+    return {"standardize": standardize}

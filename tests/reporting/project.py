@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from small_faces import small_face, write_faces
 
 from stages import calibrate
 from stages.faces.decode import encode_png
 from stages.records.schema import read_manifest
-from tests.calibrating.run_folder import build_run_folder
+from tests.calibrating.run_folder import build_run_folder, set_calibrate
 
 WARNING = "fewer than 30 rows of a class: <Disgust> & 8"
 COUNTS = {
@@ -37,37 +36,24 @@ COUNTS = {
 def make_finished(root: Path) -> Path:
     """Fill `root` with everything that the report door reads."""
     build_run_folder(root, per_split=80)
-    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    params["calibrate"]["bootstrap_samples"] = 30
-    (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    set_calibrate(root, bootstrap_samples=30)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         assert calibrate.main([]) == 0
-    environment = {
-        "python": "3.11.7",
-        "system": "Linux",
-        "machine": "x86_64",
-        "device": "cpu",
-        "dtype": "torch.float32",
-        "commit": "a" * 40 + "-dirty",
-        "packages": {"torch": "2.11.0", "opencv-python": None},
-    }
+    machine = {"system": "Linux", "machine": "x86_64", "device": "cpu", "dtype": "torch.float32"}
+    packages = {"torch": "2.11.0", "opencv-python": None}
+    code = {"python": "3.11.7", "commit": "a" * 40 + "-dirty", "packages": packages}
     for folder in (root / "models").glob("stage*/*"):
-        write_json(folder / "environment.json", environment)
+        write_json(folder / "environment.json", machine | code)
         card = read_json(folder / "teacher.json") | {"metric": {"split": "val", "n": 160}}
         write_json(folder / "teacher.json", card)
     rows = read_manifest(root / "manifests" / "classification_manifest.csv")
     _write_data(root, rows)
-    random = np.random.default_rng(0)
-    shown = [np.full((24, 24, 3), random.integers(0, 256, 3), np.uint8) for _ in range(4)]
-    images = [encode_png(picture) for picture in shown]
-    faces = rows[rows["split"] != "train"].to_dict("records")
+    image = encode_png(np.full((24, 24, 3), 99, np.uint8))
+    faces = rows.loc[rows["split"] != "train", ["id", "label"]].itertuples(index=False)
     write_faces(
-        root / "standardized" / "ferplus",
-        [
-            small_face(row["id"], image=images[number % 4], label=row["label"])
-            for number, row in enumerate(faces)
-        ],
+        root / "standardized/ferplus",
+        [small_face(id_, image=image, label=label) for id_, label in faces],
     )
     _write_export(root)
     return root
@@ -84,24 +70,21 @@ def write_json(path: Path, value: Any) -> None:
 
 def _write_data(root: Path, rows: pd.DataFrame) -> None:
     sha256 = read_json(root / "models/stageA/RN18/teacher.json")["manifest_sha256"]
-    write_json(
-        root / "metrics/manifest.json",
-        {"manifest": {"sha256": {"classification_manifest": sha256}}},
-    )
+    manifest = {"sha256": {"classification_manifest": sha256}}
+    write_json(root / "metrics/manifest.json", {"manifest": manifest})
     counts = [
-        {"subject": subject, "part": part, "count": name, "value": value}
+        (subject, part, name, value)
         for subject, parts in COUNTS.items()
         for part, values in parts.items()
         for name, value in values.items()
     ]
+    stages = {"kind": "stage", "name": ["stageA", "stageB"], "rows": [160, 80]}
     tables = {
         "rows": rows.groupby(["source", "split", "label"]).size().rename("rows").reset_index(),
-        "counts": pd.DataFrame(counts),
+        "counts": pd.DataFrame(counts, columns=["subject", "part", "count", "value"]),
         "standardized": pd.DataFrame({"source": ["ferplus"], "faces": [240], "rejects": [25]}),
         "rejects": pd.DataFrame({"source": ["ferplus"], "reason": ["no_majority"], "rows": [25]}),
-        "selections": pd.DataFrame(
-            {"kind": "stage", "name": ["stageA", "stageB"], "rows": [160, 80]}
-        ),
+        "selections": pd.DataFrame(stages),
     }
     folder = root / "plots/data/manifest"
     folder.mkdir(parents=True)
@@ -127,26 +110,17 @@ def _write_export(root: Path) -> None:
         "variants": {"int8": {"n": 160, **loss, **changes}},
     }
     forms = [f"{form}_batch_{size}" for form in ("onnx", "int8", "torch") for size in (1, 32)]
-    speed = {
-        "threads": 2,
-        "repeats": {"1": 25, "32": 7},
-        "milliseconds": {form: 2.0 * (1 + at) for at, form in enumerate(forms)},
-        "images_per_s": {form: 1000.0 / (1 + at) for at, form in enumerate(forms)},
-    }
+    times = {form: 2.0 * (1 + at) for at, form in enumerate(forms)}
+    speed = {"threads": 2, "repeats": {"1": 25, "32": 7}}
+    speed |= {"milliseconds": times, "images_per_s": times}
+    soft_labels = {"view": "gate", "n": 80, "label_agreement": 0.8, "nearly_one_hot": False}
+    soft_labels |= {"mean_top_probability": 0.7, "mean_top_probability_distilled": 0.5}
     hashes = {
         "stage": stage,
         "manifest_sha256": cards["RN18"]["manifest_sha256"],
         "calibration_sha256": hashlib.sha256(calibration).hexdigest(),
         "teachers": {n: {"weights_sha256": card["weights_sha256"]} for n, card in cards.items()},
-        "soft_labels": {
-            "view": "gate",
-            "n": 80,
-            "label_agreement": 0.8,
-            "mean_top_probability": 0.7,
-            "nearly_one_hot": False,
-            "distillation_temperature": 2.0,
-            "mean_top_probability_distilled": 0.5,
-        },
+        "soft_labels": soft_labels | {"distillation_temperature": 2.0},
         "bytes": {f"{name}{form}.onnx": 300_000 for name in names for form in ("", ".int8")},
     }
     export = root / "models/export"
