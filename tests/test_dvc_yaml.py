@@ -9,6 +9,8 @@ import grimp
 import pytest
 import yaml
 
+from stages.runtime.files import read_json
+
 ROOT = Path(__file__).parents[1]
 PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))[
     "stages"
@@ -46,9 +48,7 @@ def test_dvc_yaml_reads_in_a_minute_and_dvc_ignores_what_python_leaves_in_a_room
     # Else a folder of code would look changed after a run.
     ignored = (ROOT / ".dvcignore").read_text("utf-8").splitlines()
     assert {"__pycache__/", ".*.tmp-*"} <= set(ignored)
-
-
-def test_packages_hold_no_code_that_the_closure_would_miss() -> None:
+    # Else the imports of a room would not be all that it runs.
     assert all(path.read_bytes() == b"" for path in ROOT.glob("stages/**/__init__.py"))
 
 
@@ -81,15 +81,20 @@ def test_each_teacher_of_the_recipe_is_read_where_teachers_meet() -> None:
         assert {dep for dep in deps if dep.startswith("models/stage")} == expected, stage
 
 
-def test_no_out_persists_and_no_dep_is_a_parent_of_outs() -> None:
+def test_no_dep_is_a_parent_of_outs_and_git_ignores_every_out_ahead_of_any_run() -> None:
     outs = [out for stage in PIPELINE.values() for out in stage["outs"]]
     deps = [dep for stage in PIPELINE.values() for dep in stage["deps"]]
-    assert all(isinstance(out, str) for out in outs)
     assert not [dep for dep in deps if any(out.startswith(f"{dep}/") for out in outs)]
-
-
-def test_outs_are_ignored_by_git_ahead_of_any_run() -> None:
     ignored = {line.strip("/") for line in (ROOT / ".gitignore").read_text("utf-8").splitlines()}
-    for stage in PIPELINE.values():
-        for out in stage["outs"]:
-            assert out in ignored or out.split("/")[0] in ignored, out
+    assert [out for out in outs if not {out, out.split("/")[0]} & ignored] == []
+
+
+def test_committed_metrics_are_at_most_a_hundred_numbers() -> None:
+    def count(value: Any) -> int:
+        if isinstance(value, dict | list):
+            return sum(map(count, value.values() if isinstance(value, dict) else value))
+        return isinstance(value, int | float)
+
+    files = sorted((ROOT / "metrics").glob("*.json"))
+    assert [path.stem for path in files] == ["export", "manifest", "teachers"]
+    assert 50 < sum(count(read_json(path)) for path in files) <= 100
