@@ -14,7 +14,7 @@ from small_project import ROOT
 from benchmarks import calibrate, machine, noop, standardize
 from benchmarks.command import in_child, show
 from benchmarks.shards import write_standardized
-from benchmarks.synthetic import draw_thumbnails, plant_copies
+from benchmarks.synthetic import draw_thumbnails
 from stages.config import CLASSES
 from stages.faces.shards import read_faces
 
@@ -111,23 +111,6 @@ def test_unrelated_thumbnails_are_as_unlike_as_real_ones() -> None:
     assert correlation.mean() == pytest.approx(0.06, abs=0.03)
     assert correlation.std() == pytest.approx(0.25, abs=0.02)
     assert correlation.max() < 0.9
-
-
-def test_copies_are_exact_near_and_mirrored() -> None:
-    thumbnails = draw_thumbnails(1000)
-    origin = plant_copies(thumbnails)
-    copies = np.flatnonzero(origin != np.arange(1000))
-    assert len(copies) == 70
-    # An original is never a copy itself.
-    assert (origin[origin[copies]] == origin[copies]).all()
-    assert (thumbnails[copies] == thumbnails[origin[copies]]).all(1).sum() == 50
-    mirrored = thumbnails.reshape(-1, 24, 24)[:, :, ::-1].reshape(-1, 576)
-    straight, turned = (
-        np.array([np.corrcoef(thumbnails[c], of[origin[c]])[0, 1] for c in copies])
-        for of in (thumbnails, mirrored)
-    )
-    assert np.maximum(straight, turned).min() > 0.93
-    assert (turned > straight).sum() == 10
 
 
 def test_shards_are_the_same_each_time_and_like_the_real_mixture(tmp_path: Path) -> None:

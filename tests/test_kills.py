@@ -31,16 +31,6 @@ def test_a_project_that_is_killed_again_and_again_ends_in_the_same_files() -> No
     assert figures["files_compared"] > 20
 
 
-def test_moments_fall_on_every_stage_by_its_length() -> None:
-    campaign = Campaign()
-    campaign.starts, campaign.seconds = {"start of dvc": 0.0, "short": 1.0, "long": 2.0}, 10.0
-    moments = campaign.draw_moments(1000)
-    drawn = [stage for stage, _ in moments]
-    assert drawn == sorted(drawn, key=["start of dvc", "short", "long"].index)
-    assert 750 < drawn.count("long") < 850
-    assert all(after_s <= (8 if stage == "long" else 1) for stage, after_s in moments)
-
-
 def test_a_changed_missing_or_needless_file_is_a_difference_and_the_clock_is_none(
     tmp_path: Path,
 ) -> None:
