@@ -21,12 +21,11 @@ from tools.sample.crowd import (
     ANSWERS,
     Mood,
     crowd_shares,
-    draw_clear_votes,
     draw_mood,
     draw_votes,
     name_class,
 )
-from tools.sample.expressions import FORMS, blend
+from tools.sample.expressions import FORMS
 from tools.sample.face import draw_face
 from tools.sample.identity import BEARDS, STYLES, draw_identity
 from tools.sample.layouts import EXPW_CODES, FERPLUS_COLUMNS, RAFDB_CODES
@@ -64,20 +63,6 @@ def test_any_two_classes_differ_clearly():
         assert differing.sum() > 1500, (first, second)
 
 
-@given(
-    st.sampled_from(sorted(FORMS)),
-    st.sampled_from(sorted(FORMS)),
-    st.floats(0, 0.5),
-    st.floats(0, 1),
-    st.integers(0, 99),
-)
-def test_strengths_stay_within_0_and_1(main, other, share, intensity, seed):
-    rng = generator(seed, "test")
-    strengths = astuple(blend(main, other, share=share, intensity=intensity, rng=rng))
-    assert min(strengths) >= 0
-    assert max(strengths) <= 1
-
-
 def test_hair_and_beard_leave_the_eyes_free():
     """The expression must be seen on everybody (brows are drawn over the hair)."""
     eyes = slice(150 - 42, 150), slice(150 - 62, 150 + 62)
@@ -109,13 +94,6 @@ def test_shares_follow_the_mood_and_votes_follow_the_shares():
     assert weak[ANSWERS.index("Neutral")] > strong[ANSWERS.index("Neutral")] + 0.1
     votes = draw_votes(weak, voters=200_000, rng=generator(3, "votes"))
     np.testing.assert_allclose(votes / 200_000, weak, atol=0.005)
-
-
-@given(st.sampled_from(ANSWERS), st.integers(0, 30))
-def test_clear_votes_have_their_winner(winner, seed):
-    votes = draw_clear_votes(winner, rng=generator(seed, "clear"))
-    assert votes.sum() == 10
-    assert votes[ANSWERS.index(winner)] >= 7
 
 
 def test_many_people_name_a_clear_face_rightly_and_few_err_on_a_torn_one():

@@ -108,13 +108,6 @@ def test_every_split_has_every_class(rows):
         assert counts["val", name] >= 20
         assert counts["test", name] >= 20
         assert counts[None, name] >= 15
-    assert {row.id.split("/")[0] for row in rows if isinstance(row, Candidate)} == {
-        "ferplus",
-        "rafdb_basic",
-        "affectnet_full_balanced",
-        "expw_hq",
-        "expw_lq",
-    }
 
 
 def test_votes_spread_as_a_crowd_s_do(rows):
@@ -139,12 +132,8 @@ def test_pictures_are_as_in_the_real_datasets(pattern, shape):
 
 def test_planted_copies_are_copies_of_the_pixels():
     copies = [fault for fault in PLANTED if fault["kind"].startswith("copy")]
-    assert {fault["kind"] for fault in copies} == {
-        "copy_same_label",
-        "copy_other_label",
-        "copy_across_splits",
-        "copy_across_sources",
-    }
+    kinds = ("same_label", "other_label", "across_splits", "across_sources")
+    assert {fault["kind"] for fault in copies} == {f"copy_{kind}" for kind in kinds}
     for fault in copies:
         assert np.array_equal(pixels(fault["at"]), pixels(fault["of"])), fault
 
@@ -194,5 +183,5 @@ def test_undecodable_pictures_and_outside_boxes_are_unusable(rows):
             try:
                 crop_square(image, box=box, margin=0.3)
             except UnusableImageError:
-                outside.append(row.row)
-    assert [f"expw/{row}" for row in outside] == [f["at"] for f in planted("box_outside")]
+                outside.append(f"expw/{row.row}")
+    assert outside == [fault["at"] for fault in planted("box_outside")]
