@@ -23,11 +23,11 @@ def fill(folder: Path) -> None:
 
 def test_a_project_that_is_killed_again_and_again_ends_in_the_same_files() -> None:
     campaign = Campaign(targets=["stageA@RN18"], seed=749)
-    figures = kills.measure(campaign, fill, kills=4, environment=ONE_THREAD)
+    figures = kills.measure(campaign, fill, kills=3, environment=ONE_THREAD)
     assert campaign.differences == campaign.left_processes == campaign.left_temporaries == []
     # A kill may fall into the moment in which DVC writes a file of its own.
     assert campaign.repairs.keys() <= {"dvc.lock", "rwlock"}, figures
-    assert figures["kills"] == campaign.stages.total() == 4
+    assert figures["kills"] == campaign.stages.total() == 3
     assert figures["files_compared"] > 20
 
 
@@ -161,8 +161,8 @@ def test_a_dvc_killed_while_it_commits_a_stage_ends_in_the_same_files(
     time.sleep(0.02)
     assert repro.kill("dvc") == "dvc"
     campaign.disturb(clean)
-    # A dvc.lock that was cut in the middle is the one thing that may want a hand.
-    assert campaign.repairs.keys() <= {"dvc.lock"}
+    # What DVC was writing itself may be cut in the middle.
+    assert campaign.repairs.keys() <= {"dvc.lock", "rwlock"}
     made = hash_published(clean.folder)
     assert f"manifests/{view}.csv" in made
     clean.run("dvc", "repro", "--force", *campaign.targets)

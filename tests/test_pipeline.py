@@ -16,6 +16,7 @@ from stages.runtime.files import read_json
 pytestmark = pytest.mark.pipeline
 
 PARAMS: dict[str, Any] = {
+    "raw": "raw/small",
     "stageA__epochs": 2,
     "stageB__epochs": 1,
     "export__variants": [],
@@ -41,7 +42,7 @@ class SmallRepository(Repository):
     def __init__(self, folder: Path) -> None:
         # DVC's tables get the width that they ask for.
         environment = ONE_THREAD | {"COLUMNS": "2000"}
-        super().__init__(folder, fill=lambda f: fill_small(f, **PARAMS), environment=environment)
+        super().__init__(folder, fill=_fill, environment=environment)
         self.make(**PREPARED, **trainings("RN18", "B3"))
         self._add_teacher()
         self.first_output = self.run("dvc", "repro")
@@ -76,6 +77,12 @@ class SmallRepository(Repository):
             for stage, reasons in changed.items()
             if any(isinstance(reason, dict) and "changed deps" in reason for reason in reasons)
         }
+
+
+def _fill(folder: Path) -> None:
+    fill_small(folder, **PARAMS)
+    (folder / "raw" / "small").mkdir()
+    (folder / "raw" / "toy").rename(folder / "raw" / "small" / "toy")
 
 
 def trainings(*teachers: str) -> dict[str, str]:
