@@ -8,29 +8,21 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
+from small_project import ROOT, change
 
 from stages import config
 from stages.config import Folder7Source, ParamsError, load_params, read_yaml
 
-ROOT = Path(__file__).parents[1]
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def edited(tmp_path: Path, **changes: Any) -> Path:
-    """The sample recipe with dotted keys replaced; the value `...` removes the key."""
-    data = copy.deepcopy(SHIPPED)
-    for dotted, value in changes.items():
-        *parents, last = dotted.split("__")
-        section = data
-        for part in parents:
-            section = section[part]
-        if value is ...:
-            del section[last]
-        else:
-            section[last] = value
+    """The sample recipe with keys replaced, as `stageA__epochs`; a section of `...` is left out."""
+    data = change(copy.deepcopy(SHIPPED), **changes)
+    kept = {name: section for name, section in data.items() if section is not ...}
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(data).replace("e-05", ".0e-5"), encoding="utf-8")
+    path.write_text(yaml.safe_dump(kept).replace("e-05", ".0e-5"), encoding="utf-8")
     return path
 
 

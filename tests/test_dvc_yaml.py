@@ -2,16 +2,15 @@
 
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import grimp
 import pytest
 import yaml
+from small_project import ROOT
 
 from stages.runtime.files import read_json
 
-ROOT = Path(__file__).parents[1]
 PIPELINE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "dvc.yaml").read_text("utf-8"))[
     "stages"
 ]

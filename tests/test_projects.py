@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from small_project import ROOT
 
 from stages.runtime.files import work_folder
 
-ROOT = Path(__file__).parents[1]
 # A door in small: it leaves its param in `.work`.
 DOOR = """\
 from pathlib import Path

@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from small_project import ROOT
 
 from stages.config import CLASSES, ExpwSource, Filter, Params, load_params, read_yaml
 from stages.records.views import select, select_view
 
-ROOT = Path(__file__).parents[1]
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 recipes = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 
