@@ -113,7 +113,11 @@ def hide_a_detector(raw: Path) -> None:
 PATH, DETECTOR = "sources.toy.path: expected a ", "standardize.face_detector: "
 FAULTS: dict[str, tuple[Any, dict[str, str], str]] = {
     "missing": (None, {"path": "gone"}, f"params.yaml: standardize.{PATH}folder"),
-    "incident_D8": (misspell_train, {}, "source toy: trian/Angry/train0.png: expected a folder"),
+    "incident_D8_a_misspelt_split_folder": (
+        misspell_train,
+        {},
+        "source toy: trian/Angry/train0.png: expected a folder",
+    ),
     "incident_D9_above": (None, {"path": "../elsewhere"}, f"{PATH}path below `raw`"),
     "incident_D9_absolute": (None, {"path": "/data/toy"}, f"{PATH}path below `raw`"),
     "incident_D9_drive": (None, {"path": "C:/data"}, f"{PATH}path below `raw`"),
