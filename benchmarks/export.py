@@ -16,8 +16,13 @@ from stages import config
 from stages.calibrating.calibration import Calibration
 from stages.exporting.checks import measure_latency
 from stages.exporting.export_files import BATCHES
-from stages.exporting.onnx_file import CalibratedModel, to_onnx, write_onnx
-from stages.exporting.variants import VARIANTS
+from stages.exporting.onnx_file import (
+    VARIANTS,
+    CalibratedModel,
+    to_onnx,
+    write_onnx,
+    write_variant,
+)
 from stages.modeling.teacher import build_teacher
 
 _OPSET = 18
@@ -77,11 +82,10 @@ def measure(backbone: str, *, size: int) -> Figures:
 
 def _export(folder: Path, model: CalibratedModel, *, size: int) -> dict[str, Path]:
     proto = to_onnx(model, image_size=size, opset=_OPSET)
-    files = {name: folder / f"{name}.onnx" for name in ("onnx", *VARIANTS)}
-    write_onnx(files["onnx"], proto, metadata={})
-    for name, make in VARIANTS.items():
-        write_onnx(files[name], make(proto), metadata={})
-    return files
+    full = folder / "teacher.onnx"
+    write_onnx(full, proto, metadata={})
+    variants = {name: write_variant(name, proto, full=full, metadata={}) for name in VARIANTS}
+    return {"onnx": full} | variants
 
 
 if __name__ == "__main__":

@@ -23,14 +23,12 @@ def work() -> None:
     """Load, export, check, label, publish; nothing is published unless all of it holds."""
     from stages.calibrating.score_table import read_scores
     from stages.config import load_params
-    from stages.exporting import reference
     from stages.exporting.bundle import export_bundle, label_rows, read_bundle, write_hash_manifest
-    from stages.exporting.export_files import LATENCY_FILE, PARITY_FILE
-    from stages.exporting.metadata import read_cut
+    from stages.exporting.metadata import describe_face
     from stages.exporting.model_card import scores_of, training_rows, write_model_card
     from stages.exporting.rows import FaceReader, choose_rows
     from stages.exporting.soft_labels import write_soft_labels
-    from stages.runtime.files import published_folder, write_bytes, write_json
+    from stages.runtime.files import published_folder, write_json
 
     params = load_params()
     settings, cutting = params.export, params.standardize
@@ -38,17 +36,13 @@ def work() -> None:
     bundle = read_bundle(MODELS)
     scores = scores_of(read_scores(MODELS / "calibrated" / "scores.csv"), bundle)
     learnt = training_rows(MODELS, bundle.card)
-    cut = read_cut(STANDARDIZED, margin=cutting.crop_margin, max_side_px=cutting.max_side_px)
+    face = describe_face(STANDARDIZED, margin=cutting.crop_margin, max_side_px=cutting.max_side_px)
     reader = FaceReader(STANDARDIZED, bundle.card, params.machine)
     rows = choose_rows(view, MODELS, bundle.ensemble.cards, reader=reader, settings=settings)
     with published_folder(MODELS / "export") as folder:
-        parity, latency = export_bundle(folder, bundle, rows, cut=cut, settings=settings)
-        write_json(folder / PARITY_FILE, parity.model_dump(mode="json"))
-        write_json(folder / LATENCY_FILE, latency.model_dump(mode="json"))
-        write_bytes(folder / "reference.py", Path(reference.__file__).read_bytes())
-        probabilities = label_rows(bundle, rows)
+        parity = export_bundle(folder, bundle, rows, face=face, settings=settings)
         labels = write_soft_labels(
-            folder, rows.labelled, probabilities, seen=rows.seen, settings=settings
+            folder, rows.labelled, label_rows(bundle, rows), seen=rows.seen, settings=settings
         )
         write_model_card(
             folder,

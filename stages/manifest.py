@@ -27,8 +27,7 @@ def work() -> None:
     from stages.splitting.frozen import freeze, publish, read_all_faces
     from stages.survey.counts import count, plot_tables, stage_line, summarize
     from stages.survey.data_warnings import find_warnings
-    from stages.survey.figures import write_figures
-    from stages.survey.sheets import write_pair_sheets
+    from stages.survey.pictures import write_figures, write_pair_sheets
     from stages.survey.survey import read_indexes, require_rows_to_report_on, take_survey
 
     params = load_params()

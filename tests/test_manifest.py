@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,15 @@ from stages.manifest import main
 from stages.records.schema import read_manifest
 
 ROOT = Path(__file__).parents[1]
+VIEWS = {"v": {"splits": ["test"], "gate": True}, "full": {"include_sources": ["expw_full"]}}
+GROUPS = {"expw_full": ["expw_hq", "expw_lq"]}
 
 
-def two_sources() -> dict[str, list[Face]]:
-    """`fp` with official splits, votes and a copy in test; `expw` without splits, faces by photo."""
+def two_sources(*, machine: str = "linux") -> dict[str, list[Face]]:
+    """`fp` with official splits, votes and a copy in test; `expw` without splits, faces by photo.
+
+    Of expw there is a photo that repeats a face. The faces come in the order of the machine.
+    """
     fp = [
         small_face(f"fp/{split}{i:03d}", split=split, votes=(1.0, 0, 0, 4, 0, 5, 0))
         for split, count in [("train", 60), ("val", 12), ("test", 12)]
@@ -38,20 +44,27 @@ def two_sources() -> dict[str, list[Face]]:
         for photo in range(60)
         for number, (quality, confidence) in enumerate([("hq", 80.5), ("hq", 60.0), ("lq", 20.25)])
     ]
+    copy = {"sha256": expw[0].sha256, "label": expw[0].label, "confidence": 60.0}
+    expw.append(small_face("expw_hq/copy#0", photo="expw/copy", **copy))
+    for faces in (fp, expw):
+        random.Random(machine).shuffle(faces)
     return {"fp": fp, "expw": expw}
 
 
-def lay_out(folder: Path, sources: dict[str, Iterable[Face]], **manifest: Any) -> None:
-    """`params.yaml` and `standardized/` as the stage before leaves them."""
+def run(folder: Path, sources: dict[str, Iterable[Face]], **manifest: Any) -> int:
+    """Lay out what the stage before leaves, with these params, and run the door; its exit code."""
     folder.mkdir(exist_ok=True)
     params = read_yaml(ROOT / "params.yaml")
     params["export"]["soft_labels_view"] = "v"
-    for stage in ("stageA", "stageB"):
-        params[stage]["filter"] |= {"include_sources": [], "min_native_px": 0}
+    for stage, least in {"stageA": 0, "stageB": manifest.pop("stage_b_px", 0)}.items():
+        params[stage]["filter"] |= {"include_sources": [], "min_native_px": least}
     params["manifest"] |= {"source_groups": {}, "views": {"v": {}}} | manifest
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    shutil.rmtree(folder / "standardized", ignore_errors=True)
     for name, faces in sources.items():
         write_faces(folder / "standardized" / name, faces)
+    with chdir(folder):
+        return main([])
 
 
 def published(folder: Path) -> dict[str, bytes]:
@@ -60,55 +73,77 @@ def published(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def manifest(folder: Path) -> pd.DataFrame:
+def rows_of(folder: Path) -> pd.DataFrame:
     return read_manifest(folder / "manifests" / "classification_manifest.csv")
+
+
+def table(folder: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(folder / f"{name}.csv")
 
 
 def counts(folder: Path) -> dict[str, int]:
     """The numbers of counts.csv, such as `rows official test`."""
-    table = pd.read_csv(folder / "plots/data/manifest/counts.csv")
-    return {" ".join(keys): value for *keys, value in table.to_numpy().tolist()}
+    numbers = table(folder, "plots/data/manifest/counts").to_numpy().tolist()
+    return {" ".join(keys): value for *keys, value in numbers}
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of both sources; tests only read it."""
+    folder = tmp_path_factory.mktemp("linux")
+    assert run(folder, two_sources(), views=VIEWS, source_groups=GROUPS) == 0
+    return folder
 
 
-def test_the_door(here: Path) -> None:
-    views = {"v": {"splits": ["test"], "gate": True}, "full": {"include_sources": ["expw_full"]}}
-    groups = {"expw_full": ["expw_hq", "expw_lq"]}
-    lay_out(here, two_sources(), views=views, source_groups=groups)
-    assert main([]) == 0
-    rows = manifest(here)
-    assert len(rows) == 60 + 12 + 12 + 180
+def test_the_door(finished: Path) -> None:
+    rows = rows_of(finished)
+    assert len(rows) == 60 + 12 + 12 + 181
     assert rows["p_surprise"].notna().sum() == 84
     assert rows.loc[rows["source"] == "expw_hq", "confidence"].isin([80.5, 60.0]).all()
     # The faces of a photo stay together, whichever source they count to.
     assert (rows[rows["source"] != "fp"].groupby("photo")["split"].nunique() == 1).all()
     assert set(rows.loc[rows["source"] == "expw_lq", "split"]) == {"train", "val", "test"}
-    full = read_manifest(here / "manifests/full.csv")
-    assert set(full["source"]) == {"expw_hq", "expw_lq"}
-    found = counts(here)
-    official = {"train": 61, "val": 12, "test": 12, "unsplit": 180}
-    assert {split: found[f"rows official {split}"] for split in official} == official
-    assert found["leaks excluded twin_in_test"] == 1
-    index = json.loads((here / "manifests/index.json").read_text())
+    assert set(read_manifest(finished / "manifests/full.csv")["source"]) == {"expw_hq", "expw_lq"}
+    official = {"train": 61, "val": 12, "test": 12, "unsplit": 181}
+    counted = counts(finished)
+    assert {split: counted[f"rows official {split}"] for split in official} == official
+    index = json.loads((finished / "manifests/index.json").read_text())
     assert index["files"]["v.csv"]["gate"]
-    metrics = json.loads((here / "metrics/manifest.json").read_text())["manifest"]
+    metrics = json.loads((finished / "metrics/manifest.json").read_text())["manifest"]
     assert metrics.pop("sha256")["v"] == index["files"]["v.csv"]["sha256"]
-    groups = [part if isinstance(part, dict) else {name: part} for name, part in metrics.items()]
-    numbers = [number for group in groups for number in group.values()]
+    parts = [part if isinstance(part, dict) else {name: part} for name, part in metrics.items()]
+    numbers = [number for part in parts for number in part.values()]
     assert all(isinstance(number, int) for number in numbers)
     # Few enough to be read: 14, and one for each source.
     assert len(numbers) == 14 + len({"fp", "expw_hq", "expw_lq"})
-    first = published(here)
-    for name, data in first.items():
-        assert str(here).encode() not in data, name
+    for name, data in published(finished).items():
+        assert str(finished).encode() not in data, name
         assert b"\r" not in data, name
-    assert main([]) == 0
-    assert published(here) == first
+
+
+def test_incident_D6_splits_know_no_listing_order_and_tear_no_photo(finished, tmp_path) -> None:
+    """Splits were drawn per face from an unsorted listing: another val set on another machine."""
+    windows = two_sources(machine="windows")
+    assert run(tmp_path, windows, views=VIEWS, source_groups=GROUPS) == 0
+    assert published(tmp_path) == published(finished)
+    rows = rows_of(finished)
+    assert (rows.groupby("group")["split"].nunique() == 1).all()
+    shares = rows[rows["source"] != "fp"].groupby("split").size() / 181
+    assert shares[["val", "test"]].between(0.05, 0.3).all()
+
+
+def test_incident_D5_faces_of_one_photo_are_not_copies(finished: Path) -> None:
+    """Dropping repeated image paths deleted 23,697 different faces of the same photos."""
+    rows = rows_of(finished)
+    # Each photo has three faces and keeps them; even the true copy stays, on its twin's side.
+    sizes = rows[rows["source"] != "fp"].groupby("photo").size()
+    assert sizes.to_dict() == {f"expw/{n:03d}": 3 for n in range(60)} | {"expw/copy": 1}
+    pairs = table(finished, "manifests/duplicates").set_index("id_b")
+    assert pairs.loc["expw_hq/copy#0", "id_a"] == "expw_hq/000#0"
+    # What did leave has its row, and left for its pixels.
+    excluded = table(finished, "manifests/excluded")[["id", "reason", "detail"]]
+    assert excluded.to_numpy().tolist() == [["fp/train999", "twin_in_test", "fp/test011"]]
+    assert counts(finished)["leaks excluded twin_in_test"] == 1
 
 
 def test_the_door_opens_without_heavy_imports() -> None:
@@ -117,168 +152,95 @@ def test_the_door_opens_without_heavy_imports() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_a_source_that_is_added_changes_no_split(here: Path) -> None:
-    """Not even one that sorts first and shares pictures: rows may leave for its test, none moves."""
-    sources = two_sources()
-    lay_out(here, sources)
-    assert main([]) == 0
-    before = manifest(here).set_index("id")
-    old = [*sources["expw"][:30], *sources["fp"][:10]]
-    added = [
-        small_face(f"added/{n:02d}", sha256=each.sha256, split=("train", "test")[n % 2])
-        for n, each in enumerate(old)
-    ]
-    write_faces(here / "standardized/added", added)
-    assert main([]) == 0
-    after = manifest(here).set_index("id")
-    stayed = before.index.intersection(after.index)
-    assert after.loc[stayed, "split"].equals(before.loc[stayed, "split"])
-    excluded = pd.read_csv(here / "manifests/excluded.csv").set_index("id")
-    gone = before.index.difference(after.index)
-    assert len(gone) >= 5
-    assert excluded.loc[gone, "reason"].str.fullmatch("(twin|group)_in_(val|test)").all()
-
-
 def test_bad_input_is_one_message_and_leaves_what_was(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lay_out(here, {})
-    assert main([]) == 2
+    here = tmp_path / "here"
+    assert run(here, {}) == 2
     assert "standardize" in capsys.readouterr().err
     assert not (here / "manifests").exists()
-    sources = two_sources()
-    lay_out(here, sources)
-    assert main([]) == 0
-    first = published(here)
-    shutil.rmtree(here / "standardized")
-    write_faces(here / "standardized/fp", [f for f in sources["fp"] if f.label != "Fear"])
-    capsys.readouterr()
-    assert main([]) == 2
+    shutil.copytree(finished, here, dirs_exist_ok=True)
+    fearless = [face for face in two_sources()["fp"] if face.label != "Fear"]
+    assert run(here, {"fp": fearless}) == 2
     message = capsys.readouterr().err
     expected = "manifest: expected train rows of every class, got none of ['Fear']"
     assert f"error: params.yaml: {expected}" in message
     assert "Traceback" not in message
-    assert published(here) == first
+    assert published(here) == published(finished)
 
 
 def test_incident_D3_a_name_without_rows_is_an_error(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`expw_hq` stood in a filter for two months while the data said `expw` only."""
     sources = two_sources()
     sources["expw"] = [each for each in sources["expw"] if each.id.startswith("expw_lq/")]
     views = {"v": {}, "hq_train": {"include_sources": ["fp", "expw_hq"], "splits": ["train"]}}
-    lay_out(here, sources, views=views)
-    assert main([]) == 2
+    assert run(tmp_path, sources, views=views) == 2
     assert (
         "error: params.yaml: manifest.views.hq_train.include_sources: "
         "no rows of source 'expw_hq'; known: ['expw_lq', 'fp']; did you mean 'expw_lq'?"
     ) in capsys.readouterr().err
-    assert not (here / "manifests").exists()
-
-
-def test_incident_D5_faces_of_one_photo_are_not_copies(here: Path) -> None:
-    """Dropping repeated image paths deleted 23,697 different faces of the same photos."""
-    sources = two_sources()
-    repeated = sources["expw"][0]
-    copy = small_face(
-        "expw_hq/copy#0", photo="expw/copy", sha256=repeated.sha256, label=repeated.label
-    )
-    sources["expw"].append(copy)
-    lay_out(here, sources)
-    assert main([]) == 0
-    rows = manifest(here)
-    ids = {each.id for each in sources["expw"]}
-    # Each photo has three faces and keeps them; even the true copy stays, on its twin's side.
-    assert ids <= set(rows["id"])
-    assert (rows[rows["photo"].str.match(r"expw/\d")].groupby("photo").size() == 3).all()
-    pairs = pd.read_csv(here / "manifests/duplicates.csv").set_index("id_b")
-    assert pairs.loc[copy.id, "id_a"] == repeated.id
-    # What did leave has its row, and left for its pixels.
-    excluded = pd.read_csv(here / "manifests/excluded.csv")
-    everyone = {each.id for faces in sources.values() for each in faces}
-    assert everyone - set(rows["id"]) == set(excluded["id"]) == {"fp/train999"}
-    assert excluded["reason"].to_list() == ["twin_in_test"]
-    assert excluded["detail"].to_list() == ["fp/test011"]
-
-
-def test_incident_D6_splits_know_no_listing_order_and_tear_no_photo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Splits were drawn per face from an unsorted listing: another val set on another machine."""
-    results = []
-    for machine in ("linux", "windows"):
-        sources = two_sources()
-        for faces in sources.values():
-            random.Random(machine).shuffle(faces)
-        lay_out(tmp_path / machine, sources)
-        monkeypatch.chdir(tmp_path / machine)
-        assert main([]) == 0
-        results.append(published(tmp_path / machine))
-    assert results[0] == results[1]
-    rows = manifest(tmp_path / "linux")
-    assert (rows.groupby("group")["split"].nunique() == 1).all()
-    shares = rows[rows["source"] != "fp"].groupby("split").size() / 180
-    assert np.all((shares[["val", "test"]] > 0.05) & (shares[["val", "test"]] < 0.3))
+    assert not (tmp_path / "manifests").exists()
 
 
 def test_incident_D1_a_source_listed_twice_is_found_before_any_training(
-    here: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The cleaner linked every file again under a hashed name: 175,145 copies, unseen for months."""
-    sources = two_sources()
+    fp = two_sources()["fp"]
     again = [
         small_face(f"fp/3f9a_{each.id[3:]}", sha256=each.sha256, split=each.split, label=each.label)
-        for each in sources["fp"]
+        for each in fp
     ]
-    lay_out(here, {"fp": [*sources["fp"], *again]})
-    assert main([]) == 0
-    assert counts(here)["duplicates exact redundant_rows"] == 86
+    assert run(tmp_path, {"fp": [*fp, *again]}) == 0
+    assert counts(tmp_path)["duplicates exact redundant_rows"] == 86
     assert "all_copies: fp: 100.0% (170 of 170) of its rows have a duplicate" in caplog.text
-    rows = manifest(here)
-    assert (rows.groupby("sha256")["group"].nunique() == 1).all()
-    assert (rows.groupby("sha256").size() == 2).all()
+    assert "copied_source" not in caplog.text
+    pictures = rows_of(tmp_path).groupby("sha256")["group"].agg(["nunique", "size"])
+    assert (pictures == [1, 2]).all(axis=None)
 
 
-def test_incident_D4_native_size_leaves_out_upscaled_sources(here: Path) -> None:
+def test_incident_D4_native_size_leaves_out_upscaled_sources(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Leaving out `ferplus` by name let 112,000 rows of 48 px through under another name."""
-    sharp = [small_face(f"sharp/{n:03d}", native_px=200, split="train") for n in range(60)]
-    upscaled = [
-        small_face(f"uniform/{n:03d}", native_px=48, width=224, height=224, split="train")
-        for n in range(60)
+    caplog.set_level("INFO")
+    names = [*(f"{n:03d}" for n in range(60)), "val", "test"]
+    sharp = [
+        small_face(f"sharp/{name}", native_px=200, split=name if name in names[60:] else "train")
+        for name in names
     ]
-    sharp += [small_face(f"sharp/{s}", native_px=200, split=s) for s in ("val", "test")]
-    lay_out(here, {"sharp": sharp, "uniform": upscaled}, val_share=0.0, test_share=0.0)
-    params = read_yaml(here / "params.yaml")
-    params["stageB"]["filter"]["min_native_px"] = 64
-    (here / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    assert main([]) == 0
-    sizes = pd.read_csv(here / "plots/data/manifest/native_px.csv")
-    small = sizes[sizes["bucket"] == "48_63"].groupby("selection")["rows"].sum()
-    assert sizes.groupby("selection")["rows"].sum()[["stageA", "stageB"]].to_list() == [120, 60]
-    assert small[["stageA", "stageB"]].to_list() == [60, 0]
+    size = {"native_px": 48, "width": 224, "height": 224}
+    upscaled = [small_face(f"uniform/{name}", **size, split="train") for name in names[:60]]
+    sources = {"sharp": sharp, "uniform": upscaled}
+    assert run(tmp_path, sources, val_share=0.0, test_share=0.0, stage_b_px=64) == 0
+    sizes = table(tmp_path, "plots/data/manifest/native_px").query("rows > 0")
+    by_stage = sizes[sizes["selection"] != "manifest"].to_numpy().tolist()
+    assert by_stage == [
+        ["stageA", "sharp", "192_255", 60],
+        ["stageA", "uniform", "48_63", 60],
+        ["stageB", "sharp", "192_255", 60],
+    ]
+    assert "stageA: 120 train rows; native size 48_63 px 60, 192_255 px 60" in caplog.text
 
 
 def test_incident_D10_altered_copies_stay_on_one_side_and_even_classes_are_warned_of(
-    here: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Val and test were filled up, to the row, with mirrored and brightened copies."""
     originals = [small_face(f"s/{n:04d}", label=CLASSES[n % 7]) for n in range(700)]
     copies = []
     for n, each in enumerate(originals[:70]):
         pixels = np.frombuffer(each.thumbnail, np.uint8).reshape(24, 24)
-        altered = pixels[:, ::-1] if n % 2 else pixels // 2 + 60
+        altered = (pixels[:, ::-1] if n % 2 else pixels // 2 + 60).tobytes()
         copies.append(
-            small_face(f"s/{n:04d}_aug", label=each.label, thumbnail=altered.tobytes(), split="val")
+            small_face(f"{each.id}_aug", label=each.label, thumbnail=altered, split="val")
         )
-    lay_out(here, {"s": [*originals, *copies]}, val_share=0.2, test_share=0.2)
-    assert main([]) == 0
-    rows = manifest(here)
-    assert (rows.groupby("group")["split"].nunique() == 1).all()
-    pairs = pd.read_csv(here / "manifests/duplicates.csv")
-    assert len(pairs) == 70
-    assert pairs["mirrored"].sum() == 35
-    excluded = pd.read_csv(here / "manifests/excluded.csv")
+    assert run(tmp_path, {"s": [*originals, *copies]}, val_share=0.2, test_share=0.2) == 0
+    assert (rows_of(tmp_path).groupby("group")["split"].nunique() == 1).all()
+    assert table(tmp_path, "manifests/duplicates")["mirrored"].value_counts().to_list() == [35, 35]
+    excluded = table(tmp_path, "manifests/excluded")
     assert excluded["reason"].str.fullmatch("near_twin_in_(val|test)").all()
     assert len(excluded) == 70
     assert "exact_balance: s val: 10 rows of each class" in caplog.text

@@ -9,7 +9,7 @@ import yaml
 from small_project import ROOT
 
 from stages.config import CLASSES, ExpwSource, Filter, Params, load_params, read_yaml
-from stages.records.views import select, select_view
+from stages.records.views import select
 
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 recipes = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -48,7 +48,9 @@ def trained_on(params: Params, rows: Filter) -> set[str]:
 
 def in_view(params: Params, name: str) -> set[str]:
     view, groups = params.manifest.views[name], params.manifest.source_groups
-    return set(select_view(every_kind_of_row(params), view, key=name, source_groups=groups)["id"])
+    rows = every_kind_of_row(params)
+    chosen = select(rows, view, key=name, source_groups=groups, splits=view.splits)
+    return set(chosen["id"])
 
 
 @recipes

@@ -27,11 +27,10 @@ from stages.calibrating.refinement import Trial
 from stages.calibrating.stage_rows import KeptRows, StageRows
 from stages.config import CLASSES
 from stages.records.folder import MANIFEST_FILE
-from stages.records.schema import targets_of
+from stages.records.schema import shares_of, targets_of
 from stages.runtime.errors import UserError
 from stages.scoring.bootstrap import Interval
 from stages.scoring.metrics import Floats, Ints, softmax
-from stages.scoring.votes import shares_of
 
 # `calibrate.fusion` -> the name of the model.
 FUSED_NAMES = {

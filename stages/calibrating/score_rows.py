@@ -11,10 +11,10 @@ from stages.calibrating.predictions import Predictions
 from stages.calibrating.published import Mask
 from stages.calibrating.score_table import CHOOSING
 from stages.config import CLASSES
-from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates
+from stages.records.schema import shares_of
+from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates, kl_estimate
 from stages.scoring.confidence import ece_floor
 from stages.scoring.metrics import Floats
-from stages.scoring.votes import kl_estimate, shares_of
 
 NATIVE_PX_EDGES = (0, 48, 96, 192)
 

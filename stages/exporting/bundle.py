@@ -5,9 +5,9 @@ for torch; hash_manifest.json.
 """
 
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch
 from stages.calibrating.calibration import Calibration, no_fits
 from stages.calibrating.calibration_file import CalibrationFile, read_calibration
 from stages.config import Export
+from stages.exporting import reference
 from stages.exporting.checks import (
     ParityError,
     check_parity,
@@ -22,34 +23,30 @@ from stages.exporting.checks import (
     mean_with_interval,
     measure_latency,
     measure_loss,
-    require_small_loss,
 )
 from stages.exporting.export_files import (
     ENSEMBLE,
     LATENCY_FILE,
     HeldOutAccuracy,
     LatencyFile,
+    ModelLatency,
     ModelParity,
     ParityFile,
     SoftLabels,
 )
-from stages.exporting.metadata import Cut, describe
-from stages.exporting.onnx_file import CalibratedModel, to_onnx, write_onnx
+from stages.exporting.metadata import describe
+from stages.exporting.onnx_file import CalibratedModel, to_onnx, write_onnx, write_variant
 from stages.exporting.rows import ExportRows
-from stages.exporting.variants import VARIANTS, require_smaller
 from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher
 from stages.modeling.weights import load_teacher, save_teacher
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
-from stages.runtime.files import sha256_file, write_json
+from stages.runtime.files import sha256_file, write_bytes, write_json
 from stages.scoring.metrics import Floats, softmax
 
 # A file can say these only once, so its teachers must not differ in them.
-_SHARED = (
-    *("stage", "classes", "image_size", "preprocess"),
-    *("manifest_sha256", "training_version"),
-)
+_SHARED = ["stage", "classes", "image_size", "preprocess", "manifest_sha256", "training_version"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +124,11 @@ def read_bundle(models: Path) -> Bundle:
 
 
 def export_bundle(
-    folder: Path, bundle: Bundle, rows: ExportRows, *, cut: Cut, settings: Export
-) -> tuple[ParityFile, LatencyFile]:
-    """Write all models of a bundle for onnxruntime, and its teachers for torch.
+    folder: Path, bundle: Bundle, rows: ExportRows, *, face: dict[str, Any], settings: Export
+) -> ParityFile:
+    """Write all models of a bundle for onnxruntime, its teachers for torch, and what was checked.
+
+    `face` says how faces were cut, as `describe_face` does.
 
     Raises:
         ParityError: if a file does not say what torch says, or a teacher does not load back.
@@ -138,11 +137,8 @@ def export_bundle(
     """
     parity, latency = {}, {}
     for name, model in (bundle.teachers | {ENSEMBLE: bundle.ensemble}).items():
-        module = CalibratedModel(model.teachers, calibration=model.calibration).eval()
-        files, parity[name] = _export(
-            folder / f"{name}.onnx", model, module, rows, cut=cut, settings=settings
-        )
-        latency[name] = measure_latency(files, module, rows.images)
+        path = folder / f"{name}.onnx"
+        parity[name], latency[name] = _export_model(path, model, rows, face=face, settings=settings)
     for name, model in bundle.teachers.items():
         (teacher,), (card,) = model.teachers, model.cards
         save_teacher(folder / "teachers" / name, teacher, card)
@@ -152,57 +148,49 @@ def export_bundle(
         if not same or loaded_card != card:
             raise ParityError(f"teachers/{name}: does not load back as it was saved")
     stage = bundle.fitted.stage
-    return ParityFile(stage=stage, models=parity), LatencyFile(stage=stage, models=latency)
+    checks, times = ParityFile(stage=stage, models=parity), LatencyFile(stage=stage, models=latency)
+    write_json(folder / "parity.json", checks.model_dump(mode="json"))
+    write_json(folder / LATENCY_FILE, times.model_dump(mode="json"))
+    write_bytes(folder / "reference.py", Path(reference.__file__).read_bytes())
+    return checks
 
 
-def _export(
-    path: Path,
-    model: ExportedModel,
-    module: CalibratedModel,
-    rows: ExportRows,
-    *,
-    cut: Cut,
-    settings: Export,
-) -> tuple[dict[str, Path], ModelParity]:
-    """Write one model as fp32 and as variants, and check them; the files by name."""
-    start = time.perf_counter()
-    metadata = describe(model.cards, calibration=model.calibration, cut=cut, opset=settings.opset)
+def _export_model(
+    path: Path, model: ExportedModel, rows: ExportRows, *, face: dict[str, Any], settings: Export
+) -> tuple[ModelParity, ModelLatency]:
+    """Write a model as fp32 and as variants, check and time them."""
+    module = CalibratedModel(model.teachers, calibration=model.calibration).eval()
+    metadata = describe(model.cards, model.calibration, face=face, opset=settings.opset)
     proto = to_onnx(module, image_size=rows.images.shape[-1], opset=settings.opset)
     write_onnx(path, proto, metadata=metadata | {"precision": "fp32"})
-    seconds = time.perf_counter() - start
     tolerance = settings.parity_tolerance
     parity = check_parity(path, module, rows.images, faces=rows.pictures, tolerance=tolerance)
-    logger.info(
-        "%s: written in %.1f s, differs from torch by at most %.2g on %d rows",
-        *(path.name, seconds, parity.max_abs_diff, parity.rows),
-    )
-    full = file_probabilities(path, rows.held_out_batches())
-    files, losses = {"onnx": path}, {}
-    for variant in settings.variants:
-        files[variant] = small = path.with_suffix(f".{variant}.onnx")
-        write_onnx(small, VARIANTS[variant](proto), metadata=metadata | {"precision": variant})
-        require_smaller(variant, small, full=path)
-        smaller = file_probabilities(small, rows.held_out_batches())
-        losses[variant] = loss = measure_loss(full, smaller, rows.held_out)
-        require_small_loss(small.name, loss, allowed=settings.max_accuracy_loss)
-        logger.info(
-            "%s: %.1f MB, loses %.4f of the accuracy on %d %s rows",
-            *(small.name, small.stat().st_size / 1e6, loss.accuracy_loss, loss.n, rows.split),
-        )
-    no_fit = no_fits([model.calibration])
+    logger.info("%s: differs from torch by at most %.2g", path.name, parity.max_abs_diff)
+    full = file_probabilities(path, rows.reader.batches(rows.held_out))
     hits = full.argmax(axis=1) == targets_of(rows.held_out)
     accuracy, interval = mean_with_interval(hits.astype(float), rows.held_out)
+    no_fit = no_fits([model.calibration])
     held_out = HeldOutAccuracy(
         split=rows.split,
         n=len(hits),
         accuracy=accuracy,
         accuracy_95=interval,
         mean_top_probability=float(full.max(axis=1).mean()),
-        label_rule="majority",
         fitted_on=f"val ({no_fit})" if no_fit else "val",
         weights_sha256=metadata["weights_sha256"],
     )
-    return files, ModelParity(parity=parity, held_out=held_out, variants=losses)
+    files, losses = {"onnx": path}, {}
+    for variant in settings.variants:
+        files[variant] = small = write_variant(variant, proto, full=path, metadata=metadata)
+        losses[variant] = measure_loss(
+            small.name,
+            file_probabilities(small, rows.reader.batches(rows.held_out)),
+            full=full,
+            rows=rows.held_out,
+            allowed=settings.max_accuracy_loss,
+        )
+    checks = ModelParity(parity=parity, held_out=held_out, variants=losses)
+    return checks, measure_latency(files, module, rows.images)
 
 
 def label_rows(bundle: Bundle, rows: ExportRows) -> Floats:
@@ -226,45 +214,45 @@ def write_hash_manifest(
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != LATENCY_FILE
     }
-    write_json(
-        folder / "hash_manifest.json",
-        {
-            "stage": bundle.fitted.stage,
-            "recipe_version": card.training_version,
-            "manifest_sha256": card.manifest_sha256,
-            "calibration_sha256": bundle.calibration_sha256,
-            "fusion": bundle.fitted.fusion,
-            "calibration": {
-                "temperature": calibration.temperature,
-                "temperature_no_fit": calibration.temperature_no_fit,
-                "class_bias": list(calibration.class_bias),
-                "mixture_of": calibration.space,
-            },
-            "teachers": {
-                name: {
-                    "backbone": teacher.cards[0].backbone,
-                    "weight": bundle.ensemble.weights[name],
-                    "temperature": teacher.calibration.temperature,
-                    "temperature_no_fit": teacher.calibration.temperature_no_fit,
-                    "weights_sha256": teacher.cards[0].weights_sha256,
-                }
-                for name, teacher in sorted(bundle.teachers.items())
-            },
-            "soft_labels": {
-                "view": view.stem,
-                "view_sha256": sha256_file(view),
-                "meaning": "softmax(logits) is the calibrated probability of the ensemble: "
-                "calibration_temperature is applied already. distillation_temperature is not: a "
-                "student divides these logits and its own by it in the KD and DKD terms. "
-                "votes_temperature is what the crowd's votes would have asked for instead of "
-                "calibration_temperature; null where too few rows have votes. A temperature "
-                "that is no fit is 1, and its no_fit says why",
-                "calibration_temperature": calibration.temperature,
-                "votes_temperature": calibration.votes_temperature,
-                "votes_temperature_no_fit": calibration.votes_temperature_no_fit,
-                **soft_labels.model_dump(),
-            },
-            "files": {name: sha256_file(path) for name, path in files.items()},
-            "bytes": {name: path.stat().st_size for name, path in files.items()},
-        },
+    meaning = (
+        "softmax(logits) is the calibrated probability of the ensemble: calibration_temperature "
+        "is applied already. distillation_temperature is not: a student divides these logits and "
+        "its own by it in the KD and DKD terms. votes_temperature is what the crowd's votes would "
+        "have asked for instead of calibration_temperature; null where too few rows have votes. "
+        "A temperature that is no fit is 1, and its no_fit says why"
     )
+    manifest = {
+        "stage": bundle.fitted.stage,
+        "recipe_version": card.training_version,
+        "manifest_sha256": card.manifest_sha256,
+        "calibration_sha256": bundle.calibration_sha256,
+        "fusion": bundle.fitted.fusion,
+        "calibration": {
+            "temperature": calibration.temperature,
+            "temperature_no_fit": calibration.temperature_no_fit,
+            "class_bias": list(calibration.class_bias),
+            "mixture_of": calibration.space,
+        },
+        "teachers": {
+            name: {
+                "backbone": teacher.cards[0].backbone,
+                "weight": bundle.ensemble.weights[name],
+                "temperature": teacher.calibration.temperature,
+                "temperature_no_fit": teacher.calibration.temperature_no_fit,
+                "weights_sha256": teacher.cards[0].weights_sha256,
+            }
+            for name, teacher in sorted(bundle.teachers.items())
+        },
+        "soft_labels": {
+            "view": view.stem,
+            "view_sha256": sha256_file(view),
+            "meaning": meaning,
+            "calibration_temperature": calibration.temperature,
+            "votes_temperature": calibration.votes_temperature,
+            "votes_temperature_no_fit": calibration.votes_temperature_no_fit,
+            **soft_labels.model_dump(),
+        },
+        "files": {name: sha256_file(path) for name, path in files.items()},
+        "bytes": {name: path.stat().st_size for name, path in files.items()},
+    }
+    write_json(folder / "hash_manifest.json", manifest)

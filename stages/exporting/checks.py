@@ -1,10 +1,10 @@
 """ONNX files and a torch module -> do they agree, what do smaller files lose, how fast are they."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
-from statistics import median
+from timeit import timeit
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.exporting.export_files import BATCHES, ModelLatency, Parity, VariantLoss
-from stages.exporting.onnx_file import OUTPUTS, open_session, run_session
+from stages.exporting.onnx_file import open_session, run_session
 from stages.exporting.reference import Expressions
 from stages.faces.decode import Image
 from stages.records.schema import targets_of
@@ -57,15 +57,14 @@ def check_parity(
     expected = torch_probabilities(model, images)
     session = open_session(path, threads=torch.get_num_threads())
     actual = np.concatenate([run_session(session, batch.numpy()) for batch in _batches(images)])
-    max_abs_diff = float(np.abs(expected - actual).max())
+    scripted = Expressions(path, threads=torch.get_num_threads()).probabilities(faces)
+    max_abs_diff, reference_diff = (float(np.abs(expected - p).max()) for p in (actual, scripted))
     # Not `>`: a NaN on either side must fail as well.
     if not max_abs_diff <= tolerance:
         raise ParityError(
             f"{path.name}: probabilities of onnxruntime and torch differ by {max_abs_diff:.3g} on "
             f"{len(images)} rows; expected at most export.parity_tolerance = {tolerance:g}"
         )
-    scripted = Expressions(path, threads=torch.get_num_threads()).probabilities(faces)
-    reference_diff = float(np.abs(expected - scripted).max())
     if not reference_diff <= REFERENCE_TOLERANCE:
         raise ParityError(
             f"{path.name}: probabilities of reference.py, by the file's metadata, and of torch "
@@ -83,9 +82,7 @@ def check_parity(
 def torch_probabilities(model: nn.Module, images: Tensor) -> npt.NDArray[np.float32]:
     """Compute the probabilities (N, 7) of a module, batch by batch."""
     with torch.inference_mode():
-        parts = [model(batch)[OUTPUTS.index("probabilities")] for batch in _batches(images)]
-    probabilities: npt.NDArray[np.float32] = torch.cat(parts).numpy()
-    return probabilities
+        return torch.cat([model(batch)[1] for batch in _batches(images)]).numpy()
 
 
 def file_probabilities(path: Path, batches: Iterable[Tensor]) -> Floats:
@@ -109,35 +106,32 @@ def mean_with_interval(values: Floats, rows: pd.DataFrame) -> tuple[float, tuple
     return float(values.mean()), mean_interval(values, resamples=draws)
 
 
-def measure_loss(full: Floats, smaller: Floats, rows: pd.DataFrame) -> VariantLoss:
-    """Measure what a smaller file loses on the same rows, each (N, 7), in pairs."""
+def measure_loss(
+    name: str, smaller: Floats, *, full: Floats, rows: pd.DataFrame, allowed: float
+) -> VariantLoss:
+    """Measure what a smaller file loses: probabilities (N, 7) of both on the same rows, in pairs.
+
+    Raises:
+        LossError: if it loses more accuracy than `allowed`, naming the keys that mend it.
+    """
     targets = targets_of(rows)
     labels, smaller_labels = full.argmax(axis=1), smaller.argmax(axis=1)
     losses = (labels == targets).astype(np.float64) - (smaller_labels == targets)
-    loss, interval = mean_with_interval(losses, rows)
+    loss, (low, high) = mean_with_interval(losses, rows)
+    if loss > allowed:
+        raise LossError(
+            f"{name}: loses {loss:.4f} [{low:.4f}, {high:.4f}] of the accuracy "
+            f"on {len(rows)} rows; expected at most export.max_accuracy_loss = {allowed:g}; "
+            "raise it or take the variant out of export.variants"
+        )
     return VariantLoss(
         n=len(targets),
         accuracy_loss=loss,
-        accuracy_loss_95=interval,
+        accuracy_loss_95=(low, high),
         nll_increase=float((row_nll(smaller, targets) - row_nll(full, targets)).mean()),
         max_abs_diff=float(np.abs(full - smaller).max()),
         label_changes=int((labels != smaller_labels).sum()),
     )
-
-
-def require_small_loss(name: str, loss: VariantLoss, *, allowed: float) -> None:
-    """Refuse a smaller file that loses more accuracy than `allowed`.
-
-    Raises:
-        LossError: naming the keys that mend it.
-    """
-    if loss.accuracy_loss > allowed:
-        low, high = loss.accuracy_loss_95
-        raise LossError(
-            f"{name}: loses {loss.accuracy_loss:.4f} [{low:.4f}, {high:.4f}] of the accuracy "
-            f"on {loss.n} rows; expected at most export.max_accuracy_loss = {allowed:g}; "
-            "raise it or take the variant out of export.variants"
-        )
 
 
 def measure_latency(files: Mapping[str, Path], model: nn.Module, images: Tensor) -> ModelLatency:
@@ -146,9 +140,7 @@ def measure_latency(files: Mapping[str, Path], model: nn.Module, images: Tensor)
     All are called in turns, so that other work of the machine slows them alike.
     """
     sessions = {name: open_session(path, threads=THREADS) for name, path in files.items()}
-    milliseconds: dict[str, float] = {}
-    images_per_s: dict[str, float] = {}
-    repeats: dict[int, int] = {}
+    milliseconds, images_per_s, repeats = {}, {}, {}
     torch_threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
@@ -159,10 +151,14 @@ def measure_latency(files: Mapping[str, Path], model: nn.Module, images: Tensor)
                 for name, session in sessions.items()
             }
             calls["torch"] = partial(torch_probabilities, model, batch)
-            for name, seconds in _time_in_turns(calls).items():
-                milliseconds[f"{name}_batch_{size}"] = round(1000 * median(seconds), 3)
-                images_per_s[f"{name}_batch_{size}"] = round(size / median(seconds), 1)
-                repeats[size] = len(seconds)
+            # Most of a first call is preparation: the second tells how many fit into the budget.
+            _, warm_up = (sum(timeit(call, number=1) for call in calls.values()) for _ in range(2))
+            repeats[size] = int(np.clip(_BUDGET_S / warm_up, _MIN_REPEATS, _MAX_REPEATS))
+            turns = range(repeats[size])
+            seconds = [[timeit(call, number=1) for call in calls.values()] for _ in turns]
+            for name, median in zip(calls, np.median(seconds, axis=0).tolist(), strict=True):
+                milliseconds[f"{name}_batch_{size}"] = round(1000 * median, 3)
+                images_per_s[f"{name}_batch_{size}"] = round(size / median, 1)
     finally:
         torch.set_num_threads(torch_threads)
     return ModelLatency(
@@ -170,25 +166,10 @@ def measure_latency(files: Mapping[str, Path], model: nn.Module, images: Tensor)
     )
 
 
-def _time_in_turns(calls: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Seconds of each call of some functions, called alternately after two calls to warm up."""
-
-    def seconds(call: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-
-    # Most of a first call is preparation: the second one tells how many fit into the budget.
-    _, warm_up = (sum(seconds(call) for call in calls.values()) for _ in range(2))
-    repeats = int(np.clip(_BUDGET_S / warm_up, _MIN_REPEATS, _MAX_REPEATS))
-    rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(repeats)]
-    return {name: [each[name] for each in rounds] for name in calls}
-
-
 def _batches(images: Tensor) -> Iterator[Tensor]:
+    sizes = chain(_FIRST_BATCHES, repeat(_BATCH))
     start = 0
-    sizes = iter(_FIRST_BATCHES)
     while start < len(images):
-        size = next(sizes, _BATCH)
+        size = next(sizes)
         yield images[start : start + size]
         start += size

@@ -5,7 +5,6 @@ writes each as JSON, and reference.py follows them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +16,32 @@ from stages.modeling.card import TeacherCard
 # Raised when a reader of the old form would do something wrong with the new one.
 METADATA_VERSION = 1
 
-
-@dataclass(frozen=True)
-class Cut:
-    """How the faces that teachers learnt from were cut; `crops` counts them by kind."""
-
-    margin: float
-    max_side_px: int
-    crops: dict[str, int]
-
-
-def read_cut(standardized: Path, *, margin: float, max_side_px: int) -> Cut:
-    """Read the cut of all sources: what the recipe says, and how many faces were cut which way.
-
-    Raises:
-        UserError: if no source is there.
-    """
-    counts = [read_index(folder)["crops"] for folder in source_folders(standardized)]
-    crops = {kind: sum(each[kind] for each in counts) for kind in ("none", "box", "aligned")}
-    return Cut(margin, max_side_px, crops)
+_MIXTURES = {
+    "probabilities": "log of the weighted mean of the teachers' softmax",
+    "logits": "weighted mean of the teachers' log softmax",
+}
 
 
 def describe(
-    cards: Sequence[TeacherCard], *, calibration: Calibration, cut: Cut, opset: int
+    cards: Sequence[TeacherCard], calibration: Calibration, *, face: dict[str, Any], opset: int
 ) -> dict[str, Any]:
-    """Describe a file that holds the teachers of `cards`, fused as `calibration` says.
+    """Describe a file that holds the teachers of `cards`, fused as the calibration says.
 
     Values that all cards share are taken from the first; `bundle.py` checked that they agree.
     """
-    card = cards[0]
+    card, size = cards[0], cards[0].image_size
     mixture = "" if len(cards) == 1 else f": {_MIXTURES[calibration.space]}"
     return {
         "metadata_version": METADATA_VERSION,
         "class_order": list(card.classes),
-        "preprocess": _preprocess_block(card, cut=cut),
+        "preprocess": _preprocess_block(card, face=face),
         "temperature": calibration.temperature,
         "temperature_no_fit": calibration.temperature_no_fit,
         "class_bias": list(calibration.class_bias),
         "weights": {c.teacher: w for c, w in zip(cards, calibration.weights, strict=True)},
         "mixture": {"of": calibration.space},
         "opset": opset,
-        "input": {
-            "image": f"float32 (N, 3, {card.image_size}, {card.image_size}), any N, preprocessed"
-        },
+        "input": {"image": f"float32 (N, 3, {size}, {size}), any N, preprocessed"},
         "outputs": {
             "logits": f"float32 (N, 7) in class_order, before the temperature{mixture}",
             "probabilities": "float32 (N, 7) in class_order, calibrated: "
@@ -73,41 +55,43 @@ def describe(
     }
 
 
-_MIXTURES = {
-    "probabilities": "log of the weighted mean of the teachers' softmax",
-    "logits": "weighted mean of the teachers' log softmax",
-}
+def describe_face(standardized: Path, *, margin: float, max_side_px: int) -> dict[str, Any]:
+    """Describe the step from a photo and a box to a face, and count how faces of training were cut.
 
-
-def _preprocess_block(card: TeacherCard, *, cut: Cut) -> dict[str, Any]:
-    """Describe the steps from a photo or a face (uint8 RGB) to the model's input for OpenCV."""
-    size, clahe = card.image_size, card.preprocess["clahe"]
-    equalized = levelled = None
-    if clahe is not None:
-        equalized = {
-            "channel": "Y of YCrCb",
-            "clip_limit": clahe["clip_limit"],
-            "tiles": [clahe["tiles"], clahe["tiles"]],
-        }
-    if cut.crops["aligned"] > 0:
-        levelled = {
-            "by": "angle of the line from the subject's right eye to the left, to 0.1 degrees",
-            "max_angle": MAX_ANGLE,
-            "beyond_or_without_eyes": "cut along the axes",
-            "about": "(side - 1) / 2 of the square",
-            "interpolation": "INTER_CUBIC",
-        }
-    face = {
+    Raises:
+        UserError: if no source is there.
+    """
+    counts = [read_index(folder)["crops"] for folder in source_folders(standardized)]
+    crops = {kind: sum(each[kind] for each in counts) for kind in ("none", "box", "aligned")}
+    levelled = {
+        "by": "angle of the line from the subject's right eye to the left, to 0.1 degrees",
+        "max_angle": MAX_ANGLE,
+        "beyond_or_without_eyes": "cut along the axes",
+        "about": "(side - 1) / 2 of the square",
+        "interpolation": "INTER_CUBIC",
+    }
+    return {
         "box": "px: left and top inclusive, right and bottom exclusive",
-        "crop_margin": cut.margin,
+        "crop_margin": margin,
         "side": "max(1, round(max(width, height) * (1 + 2 * crop_margin))) of the box",
         "left": "(left + right - side) // 2",
         "top": "(top + bottom - side) // 2",
         "border": "BORDER_REPLICATE",
-        "levelled": levelled,
-        "max_side_px": cut.max_side_px,
+        # Faces that were never levelled are not to be levelled.
+        "levelled": levelled if crops["aligned"] > 0 else None,
+        "max_side_px": max_side_px,
         "shrink": "INTER_AREA",
-        "faces_by_crop": cut.crops,
+        "faces_by_crop": crops,
+    }
+
+
+def _preprocess_block(card: TeacherCard, *, face: dict[str, Any]) -> dict[str, Any]:
+    """Describe the steps from a photo or a face (uint8 RGB) to the model's input for OpenCV."""
+    size, clahe = card.image_size, card.preprocess["clahe"]
+    equalized = clahe and {
+        "channel": "Y of YCrCb",
+        "clip_limit": clahe["clip_limit"],
+        "tiles": [clahe["tiles"], clahe["tiles"]],
     }
     return {
         "steps": [

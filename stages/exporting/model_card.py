@@ -5,14 +5,13 @@ exports have equal cards. The text is in model_card.md.j2.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
 import pandas as pd
 
-from stages.calibrating.calibration import Calibration
-from stages.calibrating.score_table import number, pick
+from stages.calibrating.score_table import FLOORS, Score, number, pick
 from stages.config import CLASSES, ExpwSource, Source
 from stages.exporting.bundle import Bundle
 from stages.exporting.export_files import ENSEMBLE, ParityFile, SoftLabels
@@ -24,9 +23,8 @@ from stages.scoring.confidence import FLOOR_MEANS
 
 CARD_FILE = "model_card.md"
 
-_REPORT_FILE = "alignmentreport.json"
 _MARKS = re.compile(r"[\\`\[\]<>|&]")
-_METRICS = ("accuracy", "macro_f1", "nll", "ece")
+_METRICS = ("accuracy", "macro_f1", "nll", "ece", *FLOORS)
 
 
 def write_model_card(
@@ -55,35 +53,37 @@ def write_model_card(
     )
     headline = bundle.fitted.headline_rows
     ensemble = pick(scores, model=bundle.fitted.fused_model, label_rule="majority")
-    in_domain = pick(ensemble, rows=headline, probabilities="calibrated")
-    classes = [(name, number(in_domain, "f1", by="class", part=name)) for name in CLASSES]
+    reported = pick(ensemble, rows=headline, probabilities="calibrated")
+    whole = pick(ensemble, by="all", probabilities="calibrated")
     text = environment.get_template(f"{CARD_FILE}.j2").render(
         bundle=bundle,
-        data=[
-            (name, source.format, [_rows_of(name, source, rows[stage]) for stage in rows], source)
-            for name, source in sources.items()
-        ],
+        sources=sources,
+        counts={name: _row_counts(name, source, rows) for name, source in sources.items()},
         stages=list(rows),
         headline=headline,
-        whole=number(in_domain, "classes", by="all"),
-        fitted_on=in_domain["fitted_on"].iloc[0],
+        num_rows=number(reported, "classes", by="all").n,
+        fitted_on=reported["fitted_on"].iloc[0],
         floor_means=FLOOR_MEANS,
         numbers=[
-            (name, probabilities, *_cells(pick(scores, model=model), headline, probabilities))
+            (name, probabilities, _metrics(pick(scores, model=model), headline, probabilities))
             for name, model in exported_names(bundle).items()
             for probabilities in ("raw", "calibrated")
         ],
-        classes=classes,
-        scarce=min(classes, key=lambda entry: entry[1].n),
-        gates=list(_gates(pick(ensemble, by="all", probabilities="calibrated"))),
+        classes={name: number(reported, "f1", by="class", part=name) for name in CLASSES},
+        gates={
+            place.removeprefix("gate:"): (
+                in_domain := number(whole, "in_domain", rows=place),
+                in_domain.n and _metrics(ensemble, place, "calibrated"),
+            )
+            for place in whole["rows"].unique()
+            if place.startswith("gate:")
+        },
         opset=opset,
         ir_version=lowest_ir_version(opset),
         parity=parity.models,
         ensemble=ENSEMBLE,
         megabytes=lambda file: f"{(folder / file).stat().st_size / 1e6:.1f}",
         labels=labels,
-        temperature=_temperature,
-        interval=_interval,
         plain=_plain,
     )
     write_text(folder / CARD_FILE, text)
@@ -121,48 +121,25 @@ def training_rows(models: Path, card: TeacherCard) -> dict[str, dict[str, int]]:
     earlier = [] if card.started_from is None else [card.started_from.stage]
     rows = {}
     for stage in (*earlier, card.stage):
-        path = models / stage / card.teacher / _REPORT_FILE
+        path = models / stage / card.teacher / "alignmentreport.json"
         if not path.is_file():
-            raise UserError(
-                f"models/{stage}/{card.teacher}/{_REPORT_FILE}: missing; "
-                f"`dvc repro {stage}@{card.teacher}` makes it"
-            )
+            shown = "/".join(path.parts[-3:])
+            raise UserError(f"models/{shown}: missing; `dvc repro {stage}@{card.teacher}` makes it")
         rows[stage] = read_json(path)["train"]["after"]["by_source"]
     return rows
 
 
-def _rows_of(name: str, source: Source, rows: Mapping[str, int]) -> int:
-    names = (f"{name}_hq", f"{name}_lq") if isinstance(source, ExpwSource) else (name,)
-    return sum(rows.get(each, 0) for each in names)
+def _row_counts(name: str, source: Source, rows: Mapping[str, Mapping[str, int]]) -> list[int]:
+    parts = (f"{name}_hq", f"{name}_lq") if isinstance(source, ExpwSource) else (name,)
+    return [sum(by_source.get(part, 0) for part in parts) for by_source in rows.values()]
 
 
-def _gates(ensemble: pd.DataFrame) -> Iterator[tuple[str, int, int, list[str]]]:
-    """Yield name, rows, rows in domain and cells of each gate."""
-    for place in ensemble["rows"].unique():
-        if place.startswith("gate:"):
-            in_domain = number(ensemble, "in_domain", rows=place)
-            cells = _cells(ensemble, place, "calibrated") if in_domain.n else [""] * 5
-            yield place.removeprefix("gate:"), in_domain.n, int(in_domain.value), cells
-
-
-def _cells(scores: pd.DataFrame, rows: str, probabilities: str) -> list[str]:
-    """Format the metrics of some rows and the floor of their ECE."""
+def _metrics(scores: pd.DataFrame, rows: str, probabilities: str) -> dict[str, Score]:
+    """Select what the card shows of some rows; without rows there are no numbers."""
     chosen = pick(scores, rows=rows, by="all", label_rule="majority", probabilities=probabilities)
-    floor, percentile_95 = (number(chosen, name).value for name in ("ece_floor", "ece_floor_95"))
-    cells = [_interval(*number(chosen, metric)[:3]) for metric in _METRICS]
-    return [*cells, f"{floor:.3f} ({percentile_95:.3f})"]
+    return {metric: number(chosen, metric) for metric in _METRICS}
 
 
 def _plain(text: str | None) -> str:
     """Make text from elsewhere a table's cell: one line in which no cell, link or HTML begins."""
     return _MARKS.sub(lambda mark: f"&#{ord(mark[0])};", " ".join((text or "").split()))
-
-
-def _temperature(calibration: Calibration) -> str:
-    if calibration.temperature_no_fit:
-        return f"{calibration.temperature:g}, no fit"
-    return f"{calibration.temperature:.3f}"
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"

@@ -1,14 +1,17 @@
-"""Teachers and their calibration -> one ONNX file with weights and metadata, and its sessions.
+"""Teachers and their calibration -> one ONNX file with weights and metadata, and smaller variants.
 
 In: modules from images (N, 3, S, S) to `(logits, probabilities)`, each (N, 7) float32, with
 `probabilities == softmax(logits / temperature + class_bias)`. Out: a checked file whose metadata
-(string to JSON string) onnxruntime hands out as `custom_metadata_map`.
+(string to JSON string) onnxruntime hands out as `custom_metadata_map`; variants in fp16 and dynamic
+int8 with the same input and outputs.
 """
 
 import ast
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.onnx_model import ONNXModel
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from stages.calibrating.calibration import Calibration
@@ -29,8 +35,11 @@ INPUT = "image"
 OUTPUTS = ("logits", "probabilities")
 # Prefix for the names of nodes that are no teacher's features: the heads and what uses them.
 HEAD = "head/"
+# The largest size of a variant as a share of the fp32 file. Measured on twelve backbones: fp16 .50
+# to .52; int8 .25 to .31, and .99 for three that compute their weights anew in each run (NFNet,
+# ResNetV2-BiT), where the quantizer finds none. An int8 file above half is no match for fp16.
+LARGEST = {"fp16": 0.75, "int8": 0.5}
 
-_CLASSES = "pkg.torch.onnx.class_hierarchy"
 # A protobuf message ends at 2 GiB; the graph beside the weights needs little.
 _MAX_WEIGHT_BYTES = 2**31 - 2**24
 
@@ -39,8 +48,12 @@ for _name in ("onnxscript", "onnx_ir"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
+class SizeError(UserError):
+    """A variant that is hardly smaller than the fp32 file."""
+
+
 class CalibratedModel(nn.Module):
-    """Teachers fused first and scaled then, as one module.
+    """Teachers that are fused first and scaled then, as one module.
 
     The logits of one teacher are its own; of several they are the logarithm of the mixture. Of
     probabilities that is z = log sum_k w_k softmax(z_k), taken as a logsumexp so that no class
@@ -65,9 +78,8 @@ class CalibratedModel(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Compute logits and calibrated probabilities."""
         members = [teacher(image) for teacher in self.teachers]
-        if not self.is_mixture:
-            (logits,) = members
-        else:
+        logits = members[0]
+        if self.is_mixture:
             logs = torch.log_softmax(torch.stack(members, dim=1), dim=2)
             if self.mixes_logits:
                 logits = (logs * self.weights).sum(dim=1)
@@ -105,7 +117,14 @@ def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto
     assert program is not None
     proto = program.model_proto
     graph = proto.graph
-    _name_heads(graph)
+    head, teacher = (f"{kind.__module__}.{kind.__qualname__}" for kind in (ArcfaceHead, Teacher))
+    for node in graph.node:
+        # The exporter notes the classes of the modules that a node comes from. Operations do not
+        # tell: a backbone may divide by lengths of its own, and two heads may share a node.
+        notes = {entry.key: entry.value for entry in node.metadata_props}
+        classes = ast.literal_eval(notes.get("pkg.torch.onnx.class_hierarchy", "[]"))
+        if teacher not in classes or head in classes:
+            node.name = HEAD + node.name
     # Drop the exporter's notes: the stack traces among them hold paths of this machine.
     values = (*graph.value_info, *graph.input, *graph.output, *graph.initializer)
     for part in (graph, *graph.node, *values):
@@ -125,8 +144,73 @@ def write_onnx(path: Path, proto: onnx.ModelProto, *, metadata: Mapping[str, Any
 
 def lowest_ir_version(opset: int) -> int:
     """Look up the oldest form of an ONNX file that may hold an opset."""
-    version: int = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
-    return version
+    return int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
+
+
+def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert weights and features to half precision; input and outputs stay float32.
+
+    The head stays in float32, as in training under autocast: half precision would round a cosine
+    of 0.99 by 4e-3, which its scale makes a tenth of, and squares of an embedding can overflow.
+    """
+    heads = {node.name for node in proto.graph.node if node.name.startswith(HEAD)}
+    assert heads, "to_onnx names the nodes of the heads"
+    # Lengths keep float32 as under torch's autocast.
+    lengths = {node.name for node in proto.graph.node if node.op_type == "ReduceL2"}
+    converted: onnx.ModelProto = convert_float_to_float16(
+        deepcopy(proto), keep_io_types=True, node_block_list=sorted(heads | lengths)
+    )
+    _join_casts(converted.graph, originals={t.name: t for t in proto.graph.initializer})
+    # It appends its casts at the end, where ONNX wants nodes in the order of computation.
+    ONNXModel(converted).topological_sort()
+    onnx.checker.check_model(converted)
+    return converted
+
+
+def to_int8(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert to 8-bit weights, one scale a channel; features are quantised at run time."""
+    prepared = deepcopy(proto)
+    # The exporter has simplified it and inferred its shapes; unsaid, each run warns of that.
+    onnx.helper.set_model_props(prepared, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    # The quantizer tells the root logger of every tensor that it leaves as it is.
+    disabled = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "int8.onnx")
+            # Unsigned: onnxruntime's CPU kernels of ConvInteger take no other weights.
+            quantize_dynamic(prepared, path, weight_type=QuantType.QUInt8, per_channel=True)
+            quantised = onnx.load(path)
+    finally:
+        logging.disable(disabled)
+    onnx.checker.check_model(quantised)
+    return quantised
+
+
+VARIANTS: Mapping[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
+    "fp16": to_fp16,
+    "int8": to_int8,
+}
+
+
+def write_variant(
+    variant: str, proto: onnx.ModelProto, *, full: Path, metadata: dict[str, Any]
+) -> Path:
+    """Write `<name>.<variant>.onnx` of a model beside its fp32 file `full`.
+
+    Raises:
+        SizeError: if it is hardly smaller than `full`, naming the key that mends it.
+    """
+    path = full.with_suffix(f".{variant}.onnx")
+    write_onnx(path, VARIANTS[variant](proto), metadata=metadata | {"precision": variant})
+    size, whole = path.stat().st_size, full.stat().st_size
+    if size > LARGEST[variant] * whole:
+        raise SizeError(
+            f"{path.name}: {size / 1e6:.2f} MB are {size / whole:.2f} of {full.name} "
+            f"({whole / 1e6:.2f} MB); expected at most {LARGEST[variant]:g}: most weights did not "
+            f"become {variant}; take {variant} out of export.variants"
+        )
+    return path
 
 
 def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
@@ -142,19 +226,29 @@ def run_session(
     session: onnxruntime.InferenceSession, images: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Compute probabilities (N, 7) of images (N, 3, S, S)."""
-    probabilities: npt.NDArray[np.float32] = session.run(["probabilities"], {INPUT: images})[0]
-    return probabilities
+    return np.asarray(session.run(["probabilities"], {INPUT: images})[0])
 
 
-def _name_heads(graph: onnx.GraphProto) -> None:
-    """Begin the names of nodes outside the teachers' features with `HEAD`.
+def _join_casts(graph: onnx.GraphProto, *, originals: Mapping[str, onnx.TensorProto]) -> None:
+    """Replace each pair of casts, to half precision and back, by the original value.
 
-    The exporter notes the classes of the modules that a node comes from. Operations do not tell: a
-    backbone may divide by lengths of its own, and two heads may share a node.
+    The converter narrows all between any two nodes: each result within the head would be rounded to
+    half precision, and its weights.
     """
-    head, teacher = (f"{kind.__module__}.{kind.__qualname__}" for kind in (ArcfaceHead, Teacher))
-    for node in graph.node:
-        notes = {entry.key: entry.value for entry in node.metadata_props}
-        classes = ast.literal_eval(notes.get(_CLASSES, "[]"))
-        if teacher not in classes or head in classes:
-            node.name = HEAD + node.name
+    casts = [(node, node.attribute[0].i) for node in graph.node if node.op_type == "Cast"]
+    narrowed = {n.output[0]: n.input[0] for n, kind in casts if kind == onnx.TensorProto.FLOAT16}
+    widened = [node for node, kind in casts if kind == onnx.TensorProto.FLOAT]
+    narrow_uses = {name for node in graph.node if node not in widened for name in node.input}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in widened:
+        (name,) = node.input
+        if name in weights and name not in narrow_uses:
+            weights[name].CopyFrom(originals[name])
+        if name in narrowed or (name in weights and name not in narrow_uses):
+            node.op_type, node.input[0] = "Identity", narrowed.get(name, name)
+            del node.attribute[:]
+    used = {name for node in graph.node for name in node.input}
+    used |= {value.name for value in graph.output}
+    kept = [node for node in graph.node if used & set(node.output)]
+    del graph.node[:]
+    graph.node.extend(kept)

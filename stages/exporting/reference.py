@@ -51,9 +51,9 @@ class Expressions:
         )
         texts = self._session.get_modelmeta().custom_metadata_map
         self.metadata: dict[str, Any] = {key: json.loads(text) for key, text in texts.items()}
-        found = self.metadata.get("metadata_version")
-        if found != _METADATA_VERSION:
-            raise ValueError(f"metadata_version: expected {_METADATA_VERSION}, got {found}")
+        version = self.metadata.get("metadata_version")
+        if version != _METADATA_VERSION:
+            raise ValueError(f"metadata_version: expected {_METADATA_VERSION}, got {version}")
         self.classes: list[str] = self.metadata["class_order"]
 
     def probabilities(self, faces: Sequence[Image]) -> NDArray[np.float32]:
@@ -65,8 +65,7 @@ class Expressions:
         if not len(faces):
             raise ValueError("faces: expected at least one face, got none")
         batch = np.stack([self.prepare(face) for face in faces])
-        found: NDArray[np.float32] = self._session.run(["probabilities"], {"image": batch})[0]
-        return found
+        return np.asarray(self._session.run(["probabilities"], {"image": batch})[0])
 
     def cut(
         self, photo: Image, *, box: Box, eyes: Sequence[tuple[float, float]] | None = None
@@ -86,12 +85,16 @@ class Expressions:
         _check_box(photo, box)
         angle = None if eyes is None else _angle(rules["levelled"], eyes)
         left, top, right, bottom = box
-        margin = rules["crop_margin"]
-        side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
-        corner = ((left + right - side) // 2, (top + bottom - side) // 2)
-        if angle is None:
-            return _square(photo, corner=corner, side=side)
-        return _turned(photo, corner=corner, side=side, angle=angle)
+        side = max(1, round(max(right - left, bottom - top) * (1 + 2 * rules["crop_margin"])))
+        x, y = (left + right - side) // 2, (top + bottom - side) // 2
+        if angle is not None:
+            return _turned(photo, x, y, side=side, angle=angle)
+        height, width = photo.shape[:2]
+        inside = photo[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
+        above, below = max(-y, 0), max(y + side - height, 0)
+        before, behind = max(-x, 0), max(x + side - width, 0)
+        square = cv2.copyMakeBorder(inside, above, below, before, behind, cv2.BORDER_REPLICATE)
+        return np.asarray(square, np.uint8)
 
     def prepare(self, face: Image) -> NDArray[np.float32]:
         """The model's input (3, S, S) of a face, uint8 RGB (H, W, 3), as the metadata says.
@@ -101,13 +104,21 @@ class Expressions:
         """
         rules = self.metadata["preprocess"]
         _check_image(face, name="face")
-        face = _limited(face, max_side_px=rules["face"]["max_side_px"])
+        height, width = face.shape[:2]
+        scale = rules["face"]["max_side_px"] / max(height, width)
+        if scale < 1:
+            limited = max(1, round(width * scale)), max(1, round(height * scale))
+            face = _resized(face, limited, way="INTER_AREA")
         size, resize = rules["size"], rules["resize"]
         if face.shape[:2] != (size, size):
             way = resize["shrink"] if min(face.shape[:2]) > size else resize["enlarge"]
             face = _resized(face, (size, size), way=way)
-        if rules["clahe"] is not None:
-            face = _equalized(face, rules["clahe"])
+        clahe = rules["clahe"]
+        if clahe is not None:
+            planes = cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb)
+            equalizer = cv2.createCLAHE(clahe["clip_limit"], tuple(clahe["tiles"]))
+            planes[:, :, 0] = equalizer.apply(np.ascontiguousarray(planes[:, :, 0]))
+            face = np.asarray(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB), np.uint8)
         mean, std = np.array(rules["mean"], np.float32), np.array(rules["std"], np.float32)
         values = (face.astype(np.float32) / 255 - mean) / std
         return np.ascontiguousarray(values.transpose(2, 0, 1))
@@ -154,8 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             face = model.cut(face, box=arguments.box, eyes=eyes)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    found = model.probabilities([face])[0].tolist()
-    print(json.dumps({name: found[k] for k, name in enumerate(model.classes)}, indent=2))
+    values = model.probabilities([face])[0].tolist()
+    print(json.dumps({name: values[k] for k, name in enumerate(model.classes)}, indent=2))
     return 0
 
 
@@ -184,14 +195,13 @@ def _say_if_turned(path: str | Path, shown: Image) -> None:
 
 
 def _check_image(image: Image, *, name: str) -> None:
+    got = type(image).__name__
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
             return
-        found = f"{image.dtype} {image.shape}"
-    else:
-        found = type(image).__name__
+        got = f"{image.dtype} {image.shape}"
     raise ValueError(
-        f"{name}: expected RGB of 0 to 255 as a uint8 array (height, width, 3), got {found}; scale "
+        f"{name}: expected RGB of 0 to 255 as a uint8 array (height, width, 3), got {got}; scale "
         "and round other numbers first, repeat a grey channel three times"
     )
 
@@ -219,23 +229,8 @@ def _angle(levelled: dict[str, Any] | None, eyes: Sequence[tuple[float, float]])
     return angle if abs(angle) <= levelled["max_angle"] else None
 
 
-def _square(photo: Image, *, corner: tuple[int, int], side: int) -> Image:
-    (x, y), (height, width) = corner, photo.shape[:2]
-    inside = photo[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
-    filled = cv2.copyMakeBorder(
-        inside,
-        max(-y, 0),
-        max(y + side - height, 0),
-        max(-x, 0),
-        max(x + side - width, 0),
-        cv2.BORDER_REPLICATE,
-    )
-    return np.asarray(filled, np.uint8)
-
-
-def _turned(photo: Image, *, corner: tuple[int, int], side: int, angle: float) -> Image:
-    """The square, turned about its centre so that a line at `angle` is level."""
-    x, y = corner
+def _turned(photo: Image, x: int, y: int, *, side: int, angle: float) -> Image:
+    """The square at (x, y), turned about its centre so that a line at `angle` is level."""
     # Only what the turned square can reach: OpenCV's warps take no photo above 32,767 px.
     reach = side // 4 + 2
     left, top = max(x - reach, 0), max(y - reach, 0)
@@ -243,32 +238,14 @@ def _turned(photo: Image, *, corner: tuple[int, int], side: int, angle: float) -
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     turn = np.array([[cosine, -sine], [sine, cosine]])
     centre = np.full(2, (side - 1) / 2)
-    shift = centre - turn @ centre + (x - left, y - top)
+    matrix = np.column_stack([turn, centre - turn @ centre + (x - left, y - top)])
     flags, border = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
-    matrix = np.column_stack([turn, shift])
-    return np.asarray(
-        cv2.warpAffine(region, matrix, (side, side), flags=flags, borderMode=border), np.uint8
-    )
-
-
-def _limited(face: Image, *, max_side_px: int) -> Image:
-    height, width = face.shape[:2]
-    scale = max_side_px / max(height, width)
-    if scale >= 1:
-        return face
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return _resized(face, size, way="INTER_AREA")
+    turned = cv2.warpAffine(region, matrix, (side, side), flags=flags, borderMode=border)
+    return np.asarray(turned, np.uint8)
 
 
 def _resized(face: Image, size: tuple[int, int], *, way: str) -> Image:
     return np.asarray(cv2.resize(face, size, interpolation=getattr(cv2, way)), np.uint8)
-
-
-def _equalized(face: Image, clahe: dict[str, Any]) -> Image:
-    planes = cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb)
-    equalizer = cv2.createCLAHE(clahe["clip_limit"], tuple(clahe["tiles"]))
-    planes[:, :, 0] = equalizer.apply(np.ascontiguousarray(planes[:, :, 0]))
-    return np.asarray(cv2.cvtColor(planes, cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
 if __name__ == "__main__":

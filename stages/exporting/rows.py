@@ -4,10 +4,10 @@ Faces are prepared as the card of the first teacher says, and by nothing else.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from stages.config import Export, Machine, Preprocess
 from stages.faces.decode import Image, decode
 from stages.faces.store import FaceStore
 from stages.loading.dataset import Batch
-from stages.loading.loader import EvalLoader, choose_workers, scoring_batches
+from stages.loading.loader import choose_workers, scoring_batches
 from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
 from stages.records.folder import MANIFEST_FILE, ManifestFolder, read_folder
@@ -35,36 +35,28 @@ class FaceReader:
     """Faces of manifest rows, in the order of the rows, as a teacher's card wants them."""
 
     def __init__(self, standardized: Path, card: TeacherCard, machine: Machine) -> None:
-        self._store = FaceStore(standardized)
-        self._image_size = card.image_size
-        self._preprocess = Preprocess.model_validate_json(json.dumps(card.preprocess))
+        self.store = FaceStore(standardized)
         self._device = choose_device(machine.device)
-        self._workers = choose_workers(machine.workers, device=self._device)
-
-    def require(self, rows: pd.DataFrame) -> None:
-        """Refuse rows without an image.
-
-        Raises:
-            UserError: for all of them at once.
-        """
-        self._store.locate(rows["id"].tolist())
+        self._load = partial(
+            scoring_batches,
+            self.store,
+            image_size=card.image_size,
+            preprocess=Preprocess.model_validate_json(json.dumps(card.preprocess)),
+            workers=choose_workers(machine.workers, device=self._device),
+            device=self._device,
+        )
 
     def batches(self, rows: pd.DataFrame) -> Iterator[Tensor]:
         """Read model input (n, 3, S, S)."""
-        loader = self._loader(rows)
+        loader = self._load(rows)
         return (loader.finish(batch)["image"].cpu().contiguous() for batch in loader)
-
-    def pictures(self, rows: pd.DataFrame) -> list[Image]:
-        """Read the stored faces, RGB (H, W, 3)."""
-        positions = self._store.locate(rows["id"].tolist())
-        return [decode(image) for image in self._store.images(positions)]
 
     def logits(self, rows: pd.DataFrame, model: nn.Module) -> Floats:
         """Compute a model's logits (N, 7) float64, joined to the rows by id.
 
         In float32 whatever `machine.precision` says: labels outlive the machine.
         """
-        loader = self._loader(rows)
+        loader = self._load(rows)
         indices: list[int] = []
 
         def noted() -> Iterator[Batch]:
@@ -77,20 +69,8 @@ class FaceReader:
             model, noted(), finish=loader.finish, device=self._device, dtype=torch.float32
         )
         model.cpu()
-        # The store's ids, not the rows': they name the images that were really looked at.
-        positions = self._store.locate(rows["id"].tolist())[indices]
-        ids = [self._store.id(position) for position in positions.tolist()]
-        return join_by_id(logits.astype(np.float64), ids=ids, wanted=rows["id"].tolist())
-
-    def _loader(self, rows: pd.DataFrame) -> EvalLoader:
-        return scoring_batches(
-            self._store,
-            rows,
-            image_size=self._image_size,
-            preprocess=self._preprocess,
-            workers=self._workers,
-            device=self._device,
-        )
+        ids = rows["id"].tolist()
+        return join_by_id(logits.astype(np.float64), ids=[ids[i] for i in indices], wanted=ids)
 
 
 @dataclass(frozen=True)
@@ -110,10 +90,6 @@ class ExportRows:
     images: Tensor
     pictures: list[Image]
 
-    def held_out_batches(self) -> Iterator[Tensor]:
-        """Read model input (n, 3, S, S) of the rows held out."""
-        return self.reader.batches(self.held_out)
-
 
 def choose_rows(
     view: Path, models: Path, cards: Sequence[TeacherCard], *, reader: FaceReader, settings: Export
@@ -127,7 +103,8 @@ def choose_rows(
     labelled = read_manifest(view)
     if labelled.empty:
         raise UserError(f"manifests/{view.name}: export.soft_labels_view: expected rows, got none")
-    reader.require(labelled)
+    # A missing image is said now, not after minutes of export.
+    reader.store.locate(labelled["id"].tolist())
     manifest = read_folder(view.parent)
     if manifest.sha256 != cards[0].manifest_sha256:
         raise UserError(
@@ -138,6 +115,7 @@ def choose_rows(
     seen = seen_ids(models, cards, manifest=manifest)
     split, rows = held_out_rows(manifest.rows, seen=seen)
     checked = spread(rows, settings.parity_rows)
+    positions = reader.store.locate(checked["id"].tolist())
     return ExportRows(
         reader=reader,
         labelled=labelled,
@@ -145,7 +123,7 @@ def choose_rows(
         split=split,
         held_out=spread(rows, settings.accuracy_rows),
         images=torch.cat(list(reader.batches(checked))),
-        pictures=reader.pictures(checked),
+        pictures=[decode(image) for image in reader.store.images(positions)],
     )
 
 
@@ -181,10 +159,10 @@ def held_out_rows(
         UserError: if there are neither.
     """
     unseen = manifest[~manifest["id"].isin(seen)]
-    splits: tuple[Literal["test", "val"], ...] = ("test", "val")
-    for split in splits:
-        if len(rows := unseen[unseen["split"] == split]):
-            return split, rows
+    if len(test := unseen[unseen["split"] == "test"]):
+        return "test", test
+    if len(val := unseen[unseen["split"] == "val"]):
+        return "val", val
     raise UserError(f"manifests/{MANIFEST_FILE}: expected test or val rows to check with, got none")
 
 
@@ -194,23 +172,20 @@ def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
 
 
 def join_by_id(predictions: Floats, *, ids: Sequence[str], wanted: Sequence[str]) -> Floats:
-    """Put the rows of `predictions` (one for each of `ids`) into the order of `wanted`.
+    """Put the rows of `predictions`, which belong to `ids`, into the order of `wanted`.
 
     Raises:
         UserError: if an id occurs twice on either side, or on one side only.
     """
-
-    def listed(names: Sequence[str], shown: int = 5) -> str:
-        more = f" and {len(names) - shown} more" if len(names) > shown else ""
-        return f"{len(names)} ids ({', '.join(names[:shown])}{more})"
-
-    for place, names in (("view", wanted), ("predictions", ids)):
-        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
-            raise UserError(f"soft labels: {listed(twice)} stand more than once in the {place}")
-    if missing := sorted(set(wanted) - set(ids)):
-        raise UserError(f"soft labels: {listed(missing)} of the view have no prediction")
-    if strange := sorted(set(ids) - set(wanted)):
-        raise UserError(f"soft labels: {listed(strange)} are predicted but not in the view")
-    position = {name: row for row, name in enumerate(ids)}
-    joined: Floats = predictions[[position[name] for name in wanted]]
-    return joined
+    view, predicted = (pd.Index(np.array(names, dtype=object)) for names in (wanted, ids))
+    for index, problem in (
+        (view[view.duplicated()].unique(), "stand more than once in the view"),
+        (predicted[predicted.duplicated()].unique(), "stand more than once in the predictions"),
+        (view.difference(predicted), "of the view have no prediction"),
+        (predicted.difference(view), "are predicted but not in the view"),
+    ):
+        if len(index):
+            more = f" and {len(index) - 5} more" if len(index) > 5 else ""
+            names = ", ".join(sorted(index)[:5])
+            raise UserError(f"soft labels: {len(index)} ids ({names}{more}) {problem}")
+    return np.asarray(predictions[predicted.get_indexer(view)])

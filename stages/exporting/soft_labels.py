@@ -8,6 +8,7 @@ calibrated probability: no temperature is left to apply.
 import json
 import logging
 from collections.abc import Set as AbstractSet
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pandas as pd
 from stages.config import CLASSES, Export
 from stages.exporting.export_files import SeenLabels, SoftLabels
 from stages.records.schema import targets_of
-from stages.runtime.files import write_json, write_text, write_with
+from stages.runtime.files import write_bytes, write_json, write_text
 from stages.scoring.metrics import Floats, log_probabilities
 from stages.scoring.temperature import scale
 
@@ -46,41 +47,33 @@ def write_soft_labels(
         np.float32 if settings.float32_logits else np.float16
     )
 
-    def save(path: Path) -> None:
-        # numpy stamps the members of an npz with 1980, so equal labels are equal bytes.
-        with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, logits=logits, y=targets)
-
-    write_with(folder / "softlabels.npz", save)
+    # numpy stamps the members of an npz with 1980, so equal labels are equal bytes.
+    arrays = BytesIO()
+    np.savez(arrays, allow_pickle=False, logits=logits, y=targets)
+    write_bytes(folder / "softlabels.npz", arrays.getvalue())
     is_seen = rows["id"].isin(seen).to_numpy()
     index = rows[["id", "source"]].assign(y=targets, split=rows["split"], seen=is_seen)
-    lines = [
-        json.dumps({"i": i} | entry, ensure_ascii=False)
-        for i, entry in enumerate(index.to_dict("records"))
-    ]
-    write_text(folder / "softlabels_index.jsonl", "".join(f"{line}\n" for line in lines))
+    entries = enumerate(index.to_dict("records"))
+    lines = [json.dumps({"i": i} | entry, ensure_ascii=False) + "\n" for i, entry in entries]
+    write_text(folder / "softlabels_index.jsonl", "".join(lines))
     write_json(folder / "classorder.json", list(CLASSES))
 
-    def mean_top(values: Floats) -> float:
-        return float(values.max(axis=1).mean())
-
-    if nearly_one_hot := mean_top(probabilities) > NEARLY_ONE_HOT:
+    temperature, top = settings.distillation_temperature, probabilities.max(axis=1)
+    if nearly_one_hot := bool(top.mean() > NEARLY_ONE_HOT):
         logger.warning(
             "soft labels are nearly one-hot: mean top probability %.3f > %.2f; a student learns "
             "little more from them than from the labels",
-            mean_top(probabilities),
-            NEARLY_ONE_HOT,
+            *(top.mean(), NEARLY_ONE_HOT),
         )
-    temperature = settings.distillation_temperature
     return SoftLabels(
         n=len(targets),
         label_agreement=float((probabilities.argmax(axis=1) == targets).mean()),
-        mean_top_probability=mean_top(probabilities),
+        mean_top_probability=float(top.mean()),
         nearly_one_hot=nearly_one_hot,
         distillation_temperature=temperature,
-        mean_top_probability_distilled=mean_top(scale(probabilities, temperature)),
+        mean_top_probability_distilled=float(scale(probabilities, temperature).max(axis=1).mean()),
         by_seen={
-            name: SeenLabels(n=int(part.sum()), mean_top_probability=mean_top(probabilities[part]))
+            name: SeenLabels(n=int(part.sum()), mean_top_probability=float(top[part].mean()))
             for name, part in (("seen", is_seen), ("unseen", ~is_seen))
             if part.any()
         },

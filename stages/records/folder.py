@@ -60,20 +60,18 @@ def read_folder(folder: Path) -> ManifestFolder:
     files: Mapping[str, Mapping[str, object]] = index["files"]
     gates = [name for name, entry in sorted(files.items()) if entry["gate"]]
     for name in (MANIFEST_FILE, *gates):
-        _check_hash(folder / name, expected=files[name]["sha256"])
+        place = f"{folder.name}/{name}"
+        if not (folder / name).is_file():
+            raise UserError(f"{place}: no such file, and {INDEX_FILE} lists it")
+        expected, got = files[name]["sha256"], sha256_file(folder / name)
+        if got != expected:
+            raise UserError(
+                f"{place}: changed since it was written: expected SHA-256 {expected}, got {got}; "
+                "`dvc repro manifest` makes it again"
+            )
     return ManifestFolder(
         rows=read_manifest(folder / MANIFEST_FILE),
         sha256=str(files[MANIFEST_FILE]["sha256"]),
         gates={Path(name).stem: read_manifest(folder / name) for name in gates},
         source_groups=index["source_groups"],
     )
-
-
-def _check_hash(path: Path, *, expected: object) -> None:
-    if not path.is_file():
-        raise UserError(f"{path.parent.name}/{path.name}: no such file, and {INDEX_FILE} lists it")
-    if (found := sha256_file(path)) != expected:
-        raise UserError(
-            f"{path.parent.name}/{path.name}: changed since it was written: expected SHA-256 "
-            f"{expected}, got {found}; `dvc repro manifest` makes it again"
-        )

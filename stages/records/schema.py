@@ -4,7 +4,7 @@ In and out: a frame with `COLUMNS` in that order, text as pandas `str`, missing 
 a row per face, ordered by id. Anything else is one `UserError` that names file, line and column.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -21,35 +21,62 @@ from stages.runtime.tables import write_csv
 
 SPLITS = ("train", "val", "test")
 SHARE_COLUMNS = tuple(f"p_{name.lower()}" for name in CLASSES)
-COLUMNS = (
-    "id", "source", "label", "split", "official", "twin_splits", "group", "photo", "native_px",
-    "confidence", "sha256", *SHARE_COLUMNS,
-)  # fmt: skip
 
-_OPTIONAL = ("official", "confidence", *SHARE_COLUMNS)
 # Which splits hold a duplicate of a row: any of them, in their order, joined by +.
 _SPLIT_SETS = tuple(
     "+".join(chosen) for size in range(len(SPLITS) + 1) for chosen in combinations(SPLITS, size)
 )
-# Shares are kept to six digits (see rows.py), so seven of them sum to 1 but for rounding.
+# Shares are kept to six digits (see `manifest_rows`), so seven of them sum to 1 but for rounding.
 _SUM_TOLERANCE = 1e-5
 _MAX_PROBLEMS = 10
-_NAME = "text without control characters"
-_EXPECTED = {
-    "id": f"{_NAME}, different in each row",
-    "source": "the id up to its first '/'",
-    "label": f"one of {', '.join(CLASSES)}",
-    "split": f"one of {', '.join(SPLITS)}",
-    "official": f"one of {', '.join(SPLITS)}, or nothing",
-    "twin_splits": "splits joined by +, or nothing",
-    "group": _NAME,
-    "photo": _NAME,
-    "native_px": "a whole number, 1 or more",
-    "confidence": "a number or nothing",
-    "sha256": "64 hexadecimal digits",
-} | dict.fromkeys(SHARE_COLUMNS, "a share from 0 to 1 or nothing")
 
+
+_NAME = "text without control characters"
+
+Check = Callable[[pd.Series], pd.Series]
 Problem = tuple[int, str, str, object]  # position, column, expected, got
+
+
+def _is_name(values: pd.Series) -> pd.Series:
+    return (values.str.len() > 0) & ~values.str.contains(r"[\x00-\x1f\x7f]", regex=True)
+
+
+def _among(names: Sequence[str]) -> Check:
+    return lambda values: values.isin(names)
+
+
+# By column: its type, what holds of its values, and the same in words.
+_CELLS: dict[str, tuple[type | str, Check, str]] = {
+    "id": (str, _is_name, f"{_NAME}, different in each row"),
+    "source": (str, _is_name, "the id up to its first '/'"),
+    "label": (str, _among(CLASSES), f"one of {', '.join(CLASSES)}"),
+    "split": (str, _among(SPLITS), f"one of {', '.join(SPLITS)}"),
+    "official": (str, _among(SPLITS), f"one of {', '.join(SPLITS)}, or nothing"),
+    "twin_splits": (str, _among(_SPLIT_SETS), "splits joined by +, or nothing"),
+    "group": (str, _is_name, _NAME),
+    "photo": (str, _is_name, _NAME),
+    "native_px": ("int64", lambda values: values >= 1, "a whole number, 1 or more"),
+    "confidence": ("float64", np.isfinite, "a number or nothing"),
+    "sha256": (str, lambda values: values.str.fullmatch("[0-9a-f]{64}"), "64 hexadecimal digits"),
+    **dict.fromkeys(
+        SHARE_COLUMNS,
+        ("float64", lambda values: values.between(0, 1), "a share from 0 to 1 or nothing"),
+    ),
+}
+COLUMNS = tuple(_CELLS)
+_OPTIONAL = ("official", "confidence", *SHARE_COLUMNS)
+_SCHEMA = pa.DataFrameSchema(
+    {
+        name: pa.Column(
+            kind,
+            pa.Check(check),
+            coerce=kind is not str,
+            unique=name == "id",
+            nullable=name in _OPTIONAL,
+        )
+        for name, (kind, check, _) in _CELLS.items()
+    }
+)
 
 
 def write_manifest(path: Path, frame: pd.DataFrame) -> str:
@@ -64,6 +91,11 @@ def write_manifest(path: Path, frame: pd.DataFrame) -> str:
 def targets_of(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
     """Class numbers (N,) of manifest rows."""
     return pd.Index(CLASSES).get_indexer(pd.Index(rows["label"])).astype(np.int64)
+
+
+def shares_of(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """The crowd's votes as shares (N, 7) of manifest rows, NaN in rows without votes."""
+    return rows[list(SHARE_COLUMNS)].to_numpy(dtype=np.float64)
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
@@ -99,25 +131,22 @@ def _checked(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
         got = list(frame.columns)
         raise UserError(f"{path.name}: columns: expected {list(COLUMNS)}, got {got}")
     try:
-        checked = _SCHEMA.validate(frame.reset_index(drop=True), lazy=True)
+        frame = _SCHEMA.validate(frame.reset_index(drop=True), lazy=True)
+        problems = set(_row_problems(frame))
     except pa.errors.SchemaErrors as error:
-        _refuse(path, _cells(error.failure_cases))
-        raise
-    _refuse(path, _row_problems(checked))
-    return checked
-
-
-def _refuse(path: Path, problems: Iterable[Problem]) -> None:
-    """Raise one error for all problems. Line 1 of the file is the header."""
-    found = sorted(set(problems), key=lambda problem: problem[:2])
+        if not (problems := set(_cells(error.failure_cases))):
+            raise
     lines = [
+        # Line 1 of the file is the header.
         f"{path.name}: line {position + 2}: {column}: expected {expected}, got {got!r}"
-        for position, column, expected, got in found[:_MAX_PROBLEMS]
+        for position, column, expected, got in sorted(problems, key=lambda problem: problem[:2])
     ]
-    if more := len(found) - len(lines):
-        lines.append(f"{path.name}: {more} more problems of this kind")
+    if len(lines) > _MAX_PROBLEMS:
+        more = len(lines) - _MAX_PROBLEMS
+        lines[_MAX_PROBLEMS:] = [f"{path.name}: {more} more problems of this kind"]
     if lines:
         raise UserError("\n".join(lines))
+    return frame
 
 
 def _cells(failures: pd.DataFrame) -> Iterator[Problem]:
@@ -125,56 +154,19 @@ def _cells(failures: pd.DataFrame) -> Iterator[Problem]:
     cells = failures[failures["index"].notna() & failures["column"].isin(COLUMNS)]
     columns = (cells[name].tolist() for name in ("index", "column", "failure_case"))
     for position, column, got in zip(*columns, strict=True):
-        yield int(position), column, _EXPECTED[column], got
+        yield int(position), column, _CELLS[column][2], got
 
 
 def _row_problems(frame: pd.DataFrame) -> Iterator[Problem]:
     """What only several cells together can break."""
     ids = frame["id"]
     for row in np.flatnonzero(source_of(ids) != frame["source"]):
-        yield int(row), "source", _EXPECTED["source"], frame["source"].iloc[row]
+        yield int(row), "source", _CELLS["source"][2], frame["source"].iloc[row]
     for row in np.flatnonzero(ids < ids.shift(fill_value="")):
         yield int(row), "id", "rows in the order of their ids", ids.iloc[row]
     # A sum with a missing share in it is NaN: such a row must miss them all.
     sums = frame[list(SHARE_COLUMNS)].sum(axis=1, skipna=False)
-    none = frame[list(SHARE_COLUMNS)].isna().all(axis=1)
+    is_empty = frame[list(SHARE_COLUMNS)].isna().all(axis=1)
     column, expected = f"{SHARE_COLUMNS[0]} ...", "seven shares that sum to 1, or none"
-    for row in np.flatnonzero(~none & ~((sums - 1).abs() <= _SUM_TOLERANCE)):
+    for row in np.flatnonzero(~is_empty & ~((sums - 1).abs() <= _SUM_TOLERANCE)):
         yield int(row), column, expected, float(sums.iloc[row])
-
-
-def _is_name(values: pd.Series) -> pd.Series:
-    return (values.str.len() > 0) & ~values.str.contains(r"[\x00-\x1f\x7f]", regex=True)
-
-
-def _text(
-    check: Callable[[pd.Series], pd.Series], *, unique: bool = False, nullable: bool = False
-) -> pa.Column:
-    return pa.Column(str, pa.Check(check), unique=unique, nullable=nullable)
-
-
-def _number(
-    kind: str, check: Callable[[pd.Series], pd.Series], *, nullable: bool = False
-) -> pa.Column:
-    return pa.Column(kind, pa.Check(check), coerce=True, nullable=nullable)
-
-
-_SCHEMA = pa.DataFrameSchema(
-    {
-        "id": _text(_is_name, unique=True),
-        "source": _text(_is_name),
-        "label": _text(lambda values: values.isin(CLASSES)),
-        "split": _text(lambda values: values.isin(SPLITS)),
-        "official": _text(lambda values: values.isin(SPLITS), nullable=True),
-        "twin_splits": _text(lambda values: values.isin(_SPLIT_SETS)),
-        "group": _text(_is_name),
-        "photo": _text(_is_name),
-        "native_px": _number("int64", lambda values: values >= 1),
-        "confidence": _number("float64", np.isfinite, nullable=True),
-        "sha256": _text(lambda values: values.str.fullmatch("[0-9a-f]{64}")),
-    }
-    | {
-        name: _number("float64", lambda values: values.between(0, 1), nullable=True)
-        for name in SHARE_COLUMNS
-    }
-)

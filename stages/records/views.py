@@ -4,45 +4,77 @@ A name that matches nothing is an error, always: a filter that silently selects 
 source stays out of training for months.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
 
+import numpy as np
 import pandas as pd
 
-from stages.config import CLASSES, Filter, View
+from stages.config import CLASSES, Filter
+from stages.records.schema import SPLITS
 from stages.runtime.errors import UserError, did_you_mean
 from stages.runtime.seed import derive_seed
+
+# The smallest `native_px` of each bucket, px: sources and stages are compared by real detail.
+EDGES = (0, 32, 48, 64, 96, 128, 192, 256, 384)
+BUCKETS = (
+    f"lt{EDGES[1]}",
+    *(f"{low}_{high - 1}" for low, high in pairwise(EDGES[1:])),
+    f"ge{EDGES[-1]}",
+)
 
 SourceGroups = Mapping[str, Sequence[str]]
 
 
 def select(
-    frame: pd.DataFrame, rows: Filter, *, key: str, source_groups: SourceGroups
+    frame: pd.DataFrame,
+    rows: Filter,
+    *,
+    key: str,
+    source_groups: SourceGroups,
+    splits: Sequence[str] = SPLITS,
 ) -> pd.DataFrame:
-    """The rows of `frame` that a filter lets through, in their order.
+    """The rows of the manifest that a filter lets through, of these splits, in their order.
 
     A row without a detector confidence passes `min_confidence`. `max_per_class` holds in each
     split and takes rows by a hash of their ids: the same ones on every machine, and adding rows
-    replaces few of them.
-
-    Args:
-        frame: rows of the manifest.
-        rows: the filter.
-        key: the filter's place in params.yaml, such as `stageA.filter`.
-        source_groups: names that stand for several sources.
+    replaces few of them. `key` is the filter's place in params.yaml, such as `stageA.filter`.
 
     Raises:
         UserError: if a name matches no row, no row of an included name passes, or none is left.
     """
-    names = _SourceNames(frame["source"], source_groups, key)
-    mask = ~frame["source"].isin(names.sources("exclude_sources", rows.exclude_sources))
-    if rows.include_sources:
-        mask &= frame["source"].isin(names.sources("include_sources", rows.include_sources))
+    sources = frame["source"]
+    known = sorted(sources.unique())
+    excluded, included = (
+        {
+            name: _sources_of(name, key=f"{key}.{field}", known=known, groups=source_groups)
+            for name in getattr(rows, field)
+        }
+        for field in ("exclude_sources", "include_sources")
+    )
+    mask = ~sources.isin([*chain(*excluded.values())]) & frame["split"].isin(splits)
+    if included:
+        mask &= sources.isin([*chain(*included.values())])
     mask &= frame["native_px"] >= rows.min_native_px
     mask &= ~(frame["confidence"] < rows.min_confidence)
     selected = frame[mask]
     if rows.max_per_class is not None:
-        selected = _first_per_class(selected, rows.max_per_class)
-    names.require_all(rows, selected["source"])
+        hashes = [derive_seed(0, "max_per_class", id_) for id_ in selected["id"]]
+        order = pd.Series(hashes, selected.index, dtype="int64")
+        rank = order.groupby([selected["split"], selected["label"]]).rank(method="first")
+        selected = selected[rank <= rows.max_per_class]
+    left = sorted(selected["source"].unique())
+    for name, members in included.items():
+        if not {*members}.intersection(left):
+            raise UserError(
+                f"params.yaml: {key}.include_sources: expected rows of {name!r}, but the filter "
+                f"lets none pass; sources with rows left: {left}"
+            )
+    if not left:
+        raise UserError(
+            f"params.yaml: {key}: expected some rows, but the filter lets none pass; "
+            f"known sources: {known}"
+        )
     return selected
 
 
@@ -52,16 +84,6 @@ def admit(
     """`select` without `max_per_class`, which thins training only."""
     whole = rows.model_copy(update={"max_per_class": None})
     return select(frame, whole, key=key, source_groups=source_groups)
-
-
-def select_view(
-    frame: pd.DataFrame, view: View, *, key: str, source_groups: SourceGroups
-) -> pd.DataFrame:
-    """`select`, then the view's splits."""
-    selected = select(frame, view, key=key, source_groups=source_groups)
-    in_splits = selected[selected["split"].isin(view.splits)]
-    _SourceNames(frame["source"], source_groups, key).require_all(view, in_splits["source"])
-    return in_splits
 
 
 def require_classes(rows: pd.DataFrame, *, key: str) -> None:
@@ -78,53 +100,27 @@ def require_classes(rows: pd.DataFrame, *, key: str) -> None:
         )
 
 
-class _SourceNames:
-    """The names that a filter may use: sources that have rows, and groups of such sources."""
-
-    def __init__(self, sources: pd.Series, groups: SourceGroups, key: str) -> None:
-        self._known = sorted(sources.unique())
-        self._groups = groups
-        self._key = key
-
-    def sources(self, field: str, names: Iterable[str]) -> set[str]:
-        """The sources meant by the names of one field."""
-        return {source for name in names for source in self._members(name, field)}
-
-    def require_all(self, rows: Filter, selected: pd.Series) -> None:
-        """Every included name has rows left, and there are rows at all."""
-        left = set(selected.unique())
-        for name in rows.include_sources:
-            if not left.intersection(self._members(name, "include_sources")):
-                raise UserError(
-                    f"params.yaml: {self._key}.include_sources: expected rows of {name!r}, but "
-                    f"the filter lets none pass; sources with rows left: {sorted(left)}"
-                )
-        if not left:
-            raise UserError(
-                f"params.yaml: {self._key}: expected some rows, but the filter lets none pass; "
-                f"known sources: {self._known}"
-            )
-
-    def _members(self, name: str, field: str) -> Sequence[str]:
-        if name in self._known:
-            return [name]
-        place = f"{self._key}.{field}"
-        if name not in self._groups:
-            raise self._unknown(place, name, sorted({*self._known, *self._groups}))
-        for member in self._groups[name]:
-            if member not in self._known:
-                raise self._unknown(f"manifest.source_groups.{name}", member, self._known)
-        return self._groups[name]
-
-    def _unknown(self, place: str, name: str, known: Sequence[str]) -> UserError:
-        hint = did_you_mean(name, known)
-        message = f"params.yaml: {place}: no rows of source {name!r}; known: {list(known)}"
-        return UserError(f"{message}; {hint}" if hint else message)
+def size_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Number of rows by source (index, sorted) and native size (a column for each of BUCKETS)."""
+    bucket = np.searchsorted(EDGES, rows["native_px"].to_numpy(), side="right") - 1
+    source, names = pd.factorize(rows["source"], sort=True)
+    counts = np.zeros((len(names), len(BUCKETS)), dtype=np.int64)
+    np.add.at(counts, (source, bucket), 1)
+    return pd.DataFrame(counts, index=pd.Index(names, name="source"), columns=list(BUCKETS))
 
 
-def _first_per_class(rows: pd.DataFrame, limit: int) -> pd.DataFrame:
-    order = pd.Series(
-        [derive_seed(0, "max_per_class", id_) for id_ in rows["id"]], rows.index, dtype="int64"
-    )
-    rank = order.groupby([rows["split"], rows["label"]]).rank(method="first")
-    return rows[rank <= limit]
+def _sources_of(
+    name: str, *, key: str, known: Sequence[str], groups: SourceGroups
+) -> Sequence[str]:
+    """The sources that a name in a filter means: itself, or the members of its group."""
+    place, unknown, expected = key, name, sorted({*known, *groups})
+    if name in known:
+        return [name]
+    if name in groups:
+        missing = [member for member in groups[name] if member not in known]
+        if not missing:
+            return groups[name]
+        place, unknown, expected = f"manifest.source_groups.{name}", missing[0], list(known)
+    message = f"params.yaml: {place}: no rows of source {unknown!r}; known: {expected}"
+    hint = did_you_mean(unknown, expected)
+    raise UserError(f"{message}; {hint}" if hint else message)

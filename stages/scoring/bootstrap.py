@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.scoring.confidence import NoiseFloor, wilson_interval
-from stages.scoring.metrics import Floats, Ints, bin_of, row_brier, row_nll
+from stages.scoring.metrics import Floats, Ints, bin_of, row_brier, row_kl, row_nll
 
 # Metrics that have an interval; `f1_of_class` (B, C) comes besides.
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
@@ -78,21 +78,10 @@ def resample(groups: Sequence[str], *, samples: int, random: np.random.Generator
 
 
 def draw(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int) -> Drawn:
-    """Compute every metric of these rows (N, C) and of each draw of them."""
-    classes = probabilities.shape[1]
-    sums = row_sums(probabilities, targets, bins=bins)
-    return Drawn(
-        metrics=metrics_of(sums.sum(axis=0, keepdims=True), classes=classes),
-        draws=metrics_of(resamples.totals(sums), classes=classes),
-        groups=resamples.counts.shape[1],
-    )
+    """Compute every metric of these rows (N, C) and of each draw of them.
 
-
-def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
-    """What each row adds, (N, K), for C classes and B bins of equal width.
-
-    The columns are a confusion matrix (C * C: actual, predicted), confidence minus hit in each bin
-    (B), NLL and Brier score.
+    What each row adds is, for C classes and B bins of equal width: a confusion matrix (C * C:
+    actual, predicted), confidence minus hit in each bin (B), NLL and Brier score.
     """
     n, classes = probabilities.shape
     rows, predicted = np.arange(n), probabilities.argmax(axis=1)
@@ -102,11 +91,15 @@ def row_sums(probabilities: Floats, targets: Ints, *, bins: int) -> Floats:
     sums[rows, classes**2 + bin_of(confidence, bins=bins)] = confidence - (predicted == targets)
     sums[:, -2] = row_nll(probabilities, targets)
     sums[:, -1] = row_brier(probabilities, targets)
-    return sums
+    return Drawn(
+        metrics=metrics_of(sums.sum(axis=0, keepdims=True), classes=classes),
+        draws=metrics_of(resamples.totals(sums), classes=classes),
+        groups=resamples.counts.shape[1],
+    )
 
 
 def metrics_of(totals: Floats, *, classes: int) -> dict[str, Floats]:
-    """The metrics (B,) and (B, C) of totals (B, K) of `row_sums`; NaN for a draw without rows.
+    """The metrics (B,) and (B, C) of totals (B, K) of what rows add; NaN for a draw without rows.
 
     Macro-F1 is the mean over all classes, balanced accuracy over those in the rows. The ECE is
     `sum_b |confidence_b - hits_b| / n` (Guo 2017).
@@ -171,6 +164,12 @@ def f1_estimates(drawn: Drawn) -> list[Estimate]:
     """The F1 of each class with its interval."""
     (f1,), draws = drawn.metrics["f1_of_class"], drawn.draws["f1_of_class"]
     return [Estimate(float(f1[c]), percentiles(draws[:, c])) for c in range(len(f1))]
+
+
+def kl_estimate(probabilities: Floats, shares: Floats, *, resamples: Resamples) -> Estimate:
+    """The mean KL of probabilities to the crowd's votes (N, C), with its interval."""
+    kl = row_kl(probabilities, shares)
+    return Estimate(float(kl.mean()), mean_interval(kl, resamples=resamples))
 
 
 def mean_interval(values: Floats, *, resamples: Resamples) -> Interval:

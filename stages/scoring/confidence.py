@@ -74,15 +74,8 @@ def risk_coverage(probabilities: Floats, targets: Ints) -> pd.DataFrame:
     rows = np.unique(ends[np.searchsorted(ends, wanted)])
     errors = np.cumsum(wrong[order])[rows - 1]
     low, high = wilson_interval(errors, rows)
-    return pd.DataFrame(
-        {
-            "coverage": rows / len(targets),
-            "rows": rows,
-            "risk": errors / rows,
-            "risk_low": low,
-            "risk_high": high,
-        }
-    )
+    columns = {"coverage": rows / len(targets), "rows": rows, "risk": errors / rows}
+    return pd.DataFrame(columns | {"risk_low": low, "risk_high": high})
 
 
 def wilson_interval(successes: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:

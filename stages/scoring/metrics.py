@@ -8,6 +8,7 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import rel_entr
 from sklearn.metrics import precision_recall_fscore_support
 
 from stages.config import CLASSES
@@ -75,6 +76,12 @@ def row_brier(probabilities: Floats, targets: Ints) -> Floats:
     """Brier score of each row, (N,): `sum_c (p_c - [c is the target])^2`, 0..2 (Brier 1950)."""
     wanted = np.eye(probabilities.shape[1])[targets]
     result: Floats = np.square(probabilities - wanted).sum(axis=1)
+    return result
+
+
+def row_kl(probabilities: Floats, shares: Floats) -> Floats:
+    """`KL(shares || p) = sum_c s_c log(s_c / p_c)` of each row and its votes (N, C), (N,), nats."""
+    result: Floats = rel_entr(shares, np.exp(log_probabilities(probabilities))).sum(axis=1)
     return result
 
 

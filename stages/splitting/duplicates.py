@@ -15,17 +15,6 @@ from stages.records.schema import SPLITS, source_of
 from stages.splitting.similarity import Pairs, Positions, similar_pairs
 from stages.splitting.splits import edges_by_value
 
-PAIR_COLUMNS = (
-    "id_a",
-    "id_b",
-    "group",
-    "kind",
-    "mirrored",
-    "correlation",
-    "same_label",
-    "split_a",
-    "split_b",
-)
 _CORRELATION_STEPS = 10_000
 
 
@@ -103,7 +92,7 @@ def twin_splits(rows: pd.DataFrame, *, splits: pd.Series, near: pd.DataFrame) ->
 
 
 def pair_tables(drawn: pd.DataFrame, pairs: DuplicatePairs) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The duplicates and the pairs for review, as tables of `PAIR_COLUMNS` for people.
+    """The duplicates and the pairs for review, as tables for people.
 
     n exact copies make n - 1 pairs, with the first id. The splits are those before anything is
     excluded. `same_label` is `true` or `false`: copies that disagree measure the noise of labels.
@@ -133,6 +122,5 @@ def _table(drawn: pd.DataFrame, pairs: Pairs, *, kind: str) -> pd.DataFrame:
             "same_label": (a["label"] == b["label"]).map(words),
             "split_a": a["split"],
             "split_b": b["split"],
-        },
-        columns=list(PAIR_COLUMNS),
+        }
     )

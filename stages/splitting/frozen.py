@@ -10,7 +10,7 @@ import pandas as pd
 from stages.config import Manifest
 from stages.faces.shards import read_faces, read_index, source_folders
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, source_of, write_manifest
-from stages.records.views import require_classes, select_view
+from stages.records.views import require_classes, select
 from stages.runtime.errors import UserError
 from stages.runtime.files import published_folder, write_json
 from stages.runtime.tables import write_csv
@@ -213,6 +213,11 @@ def _views(rows: pd.DataFrame, section: Manifest) -> dict[str, pd.DataFrame]:
                 f"case), got one of {taken}"
             )
         taken.append(name.lower())
-        key = f"manifest.views.{name}"
-        views[name] = select_view(rows, view, key=key, source_groups=section.source_groups)
+        views[name] = select(
+            rows,
+            view,
+            key=f"manifest.views.{name}",
+            source_groups=section.source_groups,
+            splits=view.splits,
+        )
     return views

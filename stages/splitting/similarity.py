@@ -42,7 +42,6 @@ _SLACK = 1e-4
 _ROWS, _COLUMNS = 512, 1024
 _CHUNK = 4096
 
-
 logger = logging.getLogger(__name__)
 
 
@@ -81,49 +80,49 @@ def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
     Raises:
         UserError: if there are more than `MOST_PAIRS`.
     """
-    clear = np.flatnonzero(_spreads(thumbnails) >= (LEAST_CONTRAST * _CELLS) ** 2)
+    spreads = _spreads(thumbnails)
+    clear = np.flatnonzero(spreads >= (LEAST_CONTRAST * _CELLS) ** 2)
     if flat := len(thumbnails) - len(clear):
         logger.info("%d pictures of next to no contrast are compared by their pixels alone", flat)
-    pictures = _Pictures(thumbnails[clear])
-    short = _short_vectors(pictures.thumbnails)
+    pictures = thumbnails[clear]
+    sums = pictures.sum(1, dtype=np.int64).astype(np.float64)
+    lengths = np.sqrt(spreads[clear].astype(np.float64))
+    short = _short_vectors(pictures)
     columns = np.ascontiguousarray(short.T)
     bound = np.float32(at_least - _SLACK)
 
-    def search(start: int) -> Pairs:
-        found = _candidates(short[start : start + _ROWS], columns, start=start, bound=bound)
-        return _join(pictures.correlate(*pairs, at_least=at_least) for pairs in found)
-
-    # One BLAS thread for each of ours: blocks are small, and compared where they were made.
-    with threadpool_limits(1), ThreadPoolExecutor(num_cores()) as pool:
-        pairs = _join(_counted(pool.map(search, range(0, len(short), _ROWS))))
-    pairs = pairs.only(np.lexsort((pairs.second, pairs.first)))
-    return replace(pairs, first=clear[pairs.first], second=clear[pairs.second])
-
-
-class _Pictures:
-    """Thumbnails with what each of them brings to any correlation."""
-
-    def __init__(self, thumbnails: Thumbnails) -> None:
-        self.thumbnails = thumbnails
-        self._sums = thumbnails.sum(1, dtype=np.int64).astype(np.float64)
-        self._lengths = np.sqrt(_spreads(thumbnails).astype(np.float64))
-
-    def correlate(self, first: Positions, second: Positions, *, at_least: float) -> Pairs:
-        """Those of the given pairs that reach `at_least`.
-
-        `(n sum(xy) - sum(x) sum(y)) / sqrt(spread(x) spread(y))`. All sums stay below 2^53, so
-        float64 holds them exactly, in whatever order they are added.
-        """
-        one = self.thumbnails[first].astype(np.float64)
-        other = self.thumbnails[second].astype(np.float64)
-        turned = other.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[:, :, ::-1].reshape(one.shape)
-        sums = self._sums[first] * self._sums[second]
-        lengths = self._lengths[first] * self._lengths[second]
-        straight = (_CELLS * np.einsum("ij,ij->i", one, other) - sums) / lengths
-        mirrored = (_CELLS * np.einsum("ij,ij->i", one, turned) - sums) / lengths
+    def correlate(first: Positions, second: Positions) -> Pairs:
+        # (n sum(xy) - sum(x) sum(y)) / sqrt(spread(x) spread(y)). All sums stay below 2^53, so
+        # float64 holds them exactly, in whatever order they are added.
+        left, right = (pictures[end].astype(np.float64) for end in (first, second))
+        turned = right.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)[:, :, ::-1].reshape(left.shape)
+        straight, mirrored = (
+            (_CELLS * np.einsum("ij,ij->i", left, other) - sums[first] * sums[second])
+            / (lengths[first] * lengths[second])
+            for other in (right, turned)
+        )
         best = np.maximum(straight, mirrored)
         kept = best >= at_least
         return Pairs(first[kept], second[kept], best[kept], (mirrored > straight)[kept])
+
+    def search(start: int) -> Pairs:
+        near = _candidates(short[start : start + _ROWS], columns, start=start, bound=bound)
+        return _join(correlate(first, second) for first, second in near)
+
+    # One BLAS thread for each of ours: blocks are small, and compared where they were made.
+    with threadpool_limits(1), ThreadPoolExecutor(num_cores()) as pool:
+        parts, num_pairs = [], 0
+        for part in pool.map(search, range(0, len(short), _ROWS)):
+            parts.append(part)
+            num_pairs += len(part.first)
+            if num_pairs > MOST_PAIRS:
+                raise UserError(
+                    f"manifest.duplicates: expected at most {MOST_PAIRS:,} pairs of pictures that "
+                    "look alike, found more; is one picture in the data thousands of times?"
+                )
+    pairs = _join(parts)
+    pairs = pairs.only(np.lexsort((pairs.second, pairs.first)))
+    return replace(pairs, first=clear[pairs.first], second=clear[pairs.second])
 
 
 def _spreads(thumbnails: Thumbnails) -> Positions:
@@ -183,23 +182,11 @@ def _candidates(
 
 
 def _join(parts: Iterable[Pairs]) -> Pairs:
-    none = np.empty(0, np.int64)
-    found = [Pairs(none, none, np.empty(0), np.empty(0, bool)), *parts]
+    empty = np.empty(0, np.int64)
+    joined = [Pairs(empty, empty, np.empty(0), np.empty(0, bool)), *parts]
     return Pairs(
-        np.concatenate([part.first for part in found]),
-        np.concatenate([part.second for part in found]),
-        np.concatenate([part.correlation for part in found]),
-        np.concatenate([part.mirrored for part in found]),
+        np.concatenate([part.first for part in joined]),
+        np.concatenate([part.second for part in joined]),
+        np.concatenate([part.correlation for part in joined]),
+        np.concatenate([part.mirrored for part in joined]),
     )
-
-
-def _counted(parts: Iterable[Pairs]) -> Iterable[Pairs]:
-    number = 0
-    for part in parts:
-        number += len(part.first)
-        if number > MOST_PAIRS:
-            raise UserError(
-                f"manifest.duplicates: expected at most {MOST_PAIRS:,} pairs of pictures that look "
-                "alike, found more; is one picture in the data thousands of times?"
-            )
-        yield part

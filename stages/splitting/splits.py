@@ -110,7 +110,10 @@ def cross_split_rows(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
     of the photo, or a row linked through others); `detail` is the row it yields to. The index is
     that of `rows`.
     """
-    keeper = _keeping_split(rows)
+    keeper = pd.Series("train", rows.index, dtype="str")
+    for name in reversed(_KEEPERS):
+        touches = (rows["split"] == name).groupby(rows["group"]).transform("any")
+        keeper = keeper.mask(touches, name)
     kept = rows[rows["split"] == keeper].sort_values("id")
     leaving = rows[rows["split"] != keeper]
     first_of = {key: kept.drop_duplicates(key).set_index(key)["id"] for key in ("group", "sha256")}
@@ -130,12 +133,3 @@ def cross_split_rows(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
 def share_no_group(rows: pd.DataFrame) -> bool:
     """Tell if no group stands in two splits."""
     return bool(rows.drop_duplicates(["group", "split"])["group"].is_unique)
-
-
-def _keeping_split(rows: pd.DataFrame) -> pd.Series:
-    """The one split in which each row's group may stay."""
-    keeper = pd.Series("train", rows.index, dtype="str")
-    for name in reversed(_KEEPERS):
-        touches = (rows["split"] == name).groupby(rows["group"]).transform("any")
-        keeper = keeper.mask(touches, name)
-    return keeper

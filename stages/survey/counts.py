@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from stages.config import CLASSES
-from stages.records.native_sizes import BUCKETS, size_table
 from stages.records.schema import SPLITS
+from stages.records.views import BUCKETS, size_table
 from stages.splitting.frozen import MANIFEST_NAME, FileEntry, FrozenManifest
 from stages.survey.relations import matrix
-from stages.survey.survey import SourceIndex, Survey
+from stages.survey.survey import Survey
 
 UNSPLIT = "unsplit"
 EVALUATED = ("val", "test")
@@ -23,10 +23,6 @@ REASONS = (
     *(f"{kind}_in_{split}" for kind in ("twin", "near_twin", "group") for split in EVALUATED[::-1]),
     "copy_of_kept",
 )
-# The selection of native_px.csv that is every row of the manifest; the others are stages.
-EVERY_ROW = "manifest"
-_CARVED_DIGITS = 4
-_SAME_LABEL_DIGITS = 6
 
 # By subject, part and name; a row each in counts.csv.
 Counts = dict[tuple[str, str], dict[str, int]]
@@ -96,68 +92,83 @@ def summarize(
     survey: Survey, counts: Counts, *, files: Mapping[str, FileEntry], num_warnings: int
 ) -> dict[str, Any]:
     """The content of metrics/manifest.json, under one key so that no other metrics collide."""
-    rows = survey.frozen.rows
-    duplicates = {kind: counts["duplicates", kind] for kind in ("exact", "near", "review", "all")}
-    of_leaks = {
-        f"leaks_{part}": {
-            "groups": counts["leaks", part]["groups"],
-            "rows_with_kin_in_train": sum(
-                counts["leaks", part][f"{split}_rows_with_kin_in_train"] for split in EVALUATED
-            ),
-        }
-        for part in ("found", "left")
-    }
+    frozen = survey.frozen
+    sources = frozen.rows["source"].value_counts().sort_index()
     content: dict[str, Any] = {
-        "sha256": {
-            name: files[f"{name}.csv"]["sha256"] for name in (MANIFEST_NAME, *survey.frozen.views)
-        },
+        "sha256": {name: files[f"{name}.csv"]["sha256"] for name in (MANIFEST_NAME, *frozen.views)},
         "rows": counts["rows", "final"],
-        "excluded": len(survey.frozen.excluded),
+        "excluded": len(frozen.excluded),
         "duplicates": {
-            "exact_pictures": duplicates["exact"]["pictures"],
-            "near_pairs": duplicates["near"]["pairs"],
-            "review_pairs": duplicates["review"]["pairs"],
-            "label_conflicts": duplicates["all"]["label_conflicts"],
+            "exact_pictures": counts["duplicates", "exact"]["pictures"],
+            "near_pairs": counts["duplicates", "near"]["pairs"],
+            "review_pairs": counts["duplicates", "review"]["pairs"],
+            "label_conflicts": counts["duplicates", "all"]["label_conflicts"],
         },
-        **of_leaks,
+        **{
+            f"leaks_{part}": {
+                "groups": counts["leaks", part]["groups"],
+                "rows_with_kin_in_train": sum(
+                    counts["leaks", part][f"{split}_rows_with_kin_in_train"] for split in EVALUATED
+                ),
+            }
+            for part in ("found", "left")
+        },
         "rejects": sum(sum(index.rejects.values()) for index in survey.indexes),
         "warnings": num_warnings,
-        "sources": {name: int(n) for name, n in rows["source"].value_counts().sort_index().items()},
+        "sources": {name: int(n) for name, n in sources.items()},
     }
     return {"manifest": content}
 
 
 def plot_tables(survey: Survey, counts: Counts) -> dict[str, pd.DataFrame]:
     """The tables of plots/data/manifest/, by the name of their file."""
-    frozen, stages = survey.frozen, survey.stages
+    frozen, stages, indexes = survey.frozen, survey.stages, survey.indexes
     official = frozen.drawn.assign(split=frozen.drawn["official"].fillna(UNSPLIT))
     long = [(*key, name, value) for key, part in counts.items() for name, value in part.items()]
+    rejects = [
+        (index.name, reason, rows)
+        for index in indexes
+        for reason, rows in sorted(index.rejects.items())
+    ]
+    # What each stage trains on and each view holds.
+    selections = {("stage", name): rows for name, rows in stages.items()}
+    selections |= {("view", name): rows for name, rows in frozen.views.items()}
     return {
         "counts": pd.DataFrame(long, columns=["subject", "part", "count", "value"]),
         "official_rows": row_counts(official),
         "rows": row_counts(frozen.rows),
         "carved_shares": carved_shares(frozen.drawn),
         "duplicate_free": duplicate_free(frozen.drawn),
-        "native_px": native_px_counts({EVERY_ROW: frozen.rows, **stages}),
-        "selections": selection_counts({"stage": stages, "view": frozen.views}),
-        "duplicates": matrix(survey.related).round({"same_label": _SAME_LABEL_DIGITS}),
-        "standardized": standardized_counts(survey.indexes),
-        "rejects": reject_counts(survey.indexes),
+        "native_px": pd.concat(
+            _long(size_table(rows), "bucket", selection=name)
+            for name, rows in {"manifest": frozen.rows, **stages}.items()
+        ),
+        "selections": pd.concat(
+            _long(class_table(rows, "source"), "label", kind=kind, name=name)
+            for (kind, name), rows in selections.items()
+        ),
+        "duplicates": matrix(survey.related).round({"same_label": 6}),
+        # Boxes over the edge of their photo are among those that were cropped.
+        "standardized": pd.DataFrame(
+            {"source": index.name, "faces": index.faces, "rejects": sum(index.rejects.values())}
+            | {f"crop_{how}": index.crops[how] for how in ("none", "box", "aligned")}
+            | {"boxes_partly_outside": index.boxes_partly_outside}
+            for index in indexes
+        ),
+        "rejects": pd.DataFrame(rejects, columns=["source", "reason", "rows"]),
     }
+
+
+def class_table(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
+    """Number of rows by keys (index) and class (a column each); splits are in their order."""
+    splits = pd.Categorical(rows["split"], [*SPLITS, UNSPLIT])
+    by = [pd.Series(splits, rows.index, name=key) if key == "split" else rows[key] for key in keys]
+    return pd.crosstab(by, rows["label"]).reindex(columns=list(CLASSES), fill_value=0)
 
 
 def row_counts(rows: pd.DataFrame) -> pd.DataFrame:
     """`source`, `split`, `label`, `rows`: each class of each split that a source has."""
-    table = pd.crosstab([rows["source"], rows["split"]], rows["label"])
-    table = table.reindex(columns=list(CLASSES), fill_value=0)
-    places = [
-        (source, split)
-        for source in table.index.unique(level=0)
-        for split in (*SPLITS, UNSPLIT)
-        if (source, split) in table.index
-    ]
-    table = table.reindex(pd.MultiIndex.from_tuples(places, names=["source", "split"]))
-    return _long(table, name="label")
+    return _long(class_table(rows, "source", "split"), "label")
 
 
 def carved_shares(drawn: pd.DataFrame) -> pd.DataFrame:
@@ -169,7 +180,7 @@ def carved_shares(drawn: pd.DataFrame) -> pd.DataFrame:
     for split in EVALUATED:
         own = drawn.loc[drawn["official"] == split, "source"].unique()
         rows = drawn[~drawn["source"].isin(own)]
-        carved = (rows["split"] == split).groupby(rows["label"]).mean().round(_CARVED_DIGITS)
+        carved = (rows["split"] == split).groupby(rows["label"]).mean().round(4)
         shares += [(split, name, carved[name]) for name in CLASSES if name in carved]
     return pd.DataFrame(shares, columns=["split", "label", "share"])
 
@@ -182,52 +193,7 @@ def duplicate_free(drawn: pd.DataFrame) -> pd.DataFrame:
     """
     evaluated = drawn[drawn["split"].isin(EVALUATED)]
     counted = evaluated.assign(rows=1, duplicate_free=evaluated["twin_splits"] == "")
-    keys = ["source", "split"]
-    return counted.groupby(keys, as_index=False)[["rows", "duplicate_free"]].sum()
-
-
-def native_px_counts(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`selection`, `source`, `bucket`, `rows`: each bucket of each source in each selection."""
-    parts = [
-        _long(size_table(rows), name="bucket").assign(selection=name)
-        for name, rows in selections.items()
-    ]
-    return pd.concat(parts)[["selection", "source", "bucket", "rows"]]
-
-
-def selection_counts(selections: Mapping[str, Mapping[str, pd.DataFrame]]) -> pd.DataFrame:
-    """`kind`, `name`, `source`, `label`, `rows`: what each stage trains on and each view holds."""
-    parts = [
-        _long(
-            pd.crosstab(rows["source"], rows["label"]).reindex(columns=list(CLASSES), fill_value=0),
-            name="label",
-        ).assign(kind=kind, name=name)
-        for kind, named in selections.items()
-        for name, rows in named.items()
-    ]
-    return pd.concat(parts)[["kind", "name", "source", "label", "rows"]]
-
-
-def standardized_counts(indexes: Sequence[SourceIndex]) -> pd.DataFrame:
-    """Faces of each source folder, all its rejects, how faces were cropped, boxes over the edge."""
-    return pd.DataFrame(
-        [
-            {"source": index.name, "faces": index.faces, "rejects": sum(index.rejects.values())}
-            | {f"crop_{how}": index.crops[how] for how in ("none", "box", "aligned")}
-            | {"boxes_partly_outside": index.boxes_partly_outside}
-            for index in indexes
-        ]
-    )
-
-
-def reject_counts(indexes: Sequence[SourceIndex]) -> pd.DataFrame:
-    """`source`, `reason`, `rows`: the raw rows that became no face, by source folder."""
-    counts = [
-        (index.name, reason, rows)
-        for index in indexes
-        for reason, rows in sorted(index.rejects.items())
-    ]
-    return pd.DataFrame(counts, columns=["source", "reason", "rows"])
+    return counted.groupby(["source", "split"], as_index=False)[["rows", "duplicate_free"]].sum()
 
 
 def stage_line(rows: pd.DataFrame) -> str:
@@ -238,14 +204,15 @@ def stage_line(rows: pd.DataFrame) -> str:
 
 
 def _pair_counts(pairs: pd.DataFrame) -> dict[str, int]:
-    return {
-        "pairs": len(pairs),
-        "mirrored": int((pairs["mirrored"] == "true").sum()),
-        "label_conflicts": int((pairs["same_label"] == "false").sum()),
-        "across_splits": int((pairs["split_a"] != pairs["split_b"]).sum()),
+    is_counted = {
+        "mirrored": pairs["mirrored"] == "true",
+        "label_conflicts": pairs["same_label"] == "false",
+        "across_splits": pairs["split_a"] != pairs["split_b"],
     }
+    return {"pairs": len(pairs)} | {name: int(chosen.sum()) for name, chosen in is_counted.items()}
 
 
-def _long(table: pd.DataFrame, *, name: str) -> pd.DataFrame:
-    """A row for each cell, in the order of the table, the old column in the column `name`."""
-    return pd.Series(table.rename_axis(columns=name).stack(), name="rows").reset_index()
+def _long(table: pd.DataFrame, column: str, **constants: str) -> pd.DataFrame:
+    """A row for each cell, in the order of the table: constants, its index, `column`, `rows`."""
+    cells = pd.Series(table.rename_axis(columns=column).stack(), name="rows").reset_index()
+    return cells.assign(**constants)[[*constants, *cells.columns]]

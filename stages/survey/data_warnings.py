@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stages.config import CLASSES
-from stages.survey.counts import EVALUATED
+from stages.survey.counts import EVALUATED, class_table
 from stages.survey.relations import least_twin_px, matrix, rows_with_twin
 from stages.survey.survey import SourceIndex, Survey
 
@@ -53,8 +53,8 @@ def find_warnings(survey: Survey) -> pd.DataFrame:
 def exact_balance(drawn: pd.DataFrame) -> DataWarnings:
     """Classes of a dataset's own val or test are more even than chance would have them."""
     for where, counts in _class_counts(drawn.assign(split=drawn["official"])):
-        low, high, mean = counts.min(), counts.max(), counts.mean()
-        chi2 = float(((counts - mean) ** 2).sum() / mean)
+        low, high = counts.min(), counts.max()
+        chi2 = ((counts - counts.mean()) ** 2).sum() / counts.mean()
         if low >= _LEAST_PER_CLASS_FOR_BALANCE and chi2 < _EVEN_CHI2:
             extent = f"{low:,}" if low == high else f"{low:,} to {high:,}"
             yield (
@@ -80,14 +80,12 @@ def copies(drawn: pd.DataFrame, related: pd.DataFrame) -> DataWarnings:
     twins = rows_with_twin(related)
     twins = twins.assign(total=totals.reindex(twins["source"]).to_numpy("int64"))
     twins = twins[twins["rows"] >= _COPIED_SHARE * twins["total"]]
-    anywhere = twins["other"].isna()
-    for source, _, rows, total in twins[anywhere].itertuples(index=False):
-        message = f"{_share(rows, total)} of its rows have a duplicate in the data"
-        yield "all_copies", source, message
-    elsewhere = twins[~anywhere & (twins["other"] != twins["source"])]
-    for source, other, rows, total in elsewhere.itertuples(index=False):
-        message = f"{_share(rows, total)} of its rows have a duplicate in {other}"
-        yield "copied_source", source, message
+    for source, other, rows, total in twins.itertuples(index=False):
+        message = f"{_share(rows, total)} of its rows have a duplicate in"
+        if pd.isna(other):
+            yield "all_copies", source, f"{message} the data"
+        elif other != source:
+            yield "copied_source", source, f"{message} {other}"
 
 
 def upscaled_sources(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> DataWarnings:
@@ -124,11 +122,7 @@ def boxes_outside(indexes: Iterable[SourceIndex]) -> DataWarnings:
 
 
 def turned_boxes(indexes: Iterable[SourceIndex]) -> DataWarnings:
-    """Some of a source's boxes lie in photos that EXIF turns.
-
-    No dataset says whether its boxes count the stored pixels or the turned ones; docs/formats.md
-    says what is assumed.
-    """
+    """Some of a source's boxes lie in photos that EXIF turns (see docs/formats.md)."""
     for index in indexes:
         for pixels, count in index.boxes_in_turned_photos.items():
             if count:
@@ -145,17 +139,17 @@ def large_groups(drawn: pd.DataFrame) -> DataWarnings:
     """Groups of more than 100 rows; one warning, which names the largest group."""
     sizes = drawn["group"].value_counts()
     large = sizes[sizes > _LARGE_GROUP]
-    if large.empty:
-        return
-    largest = min(large.index[large == large.iloc[0]])
-    members = drawn.loc[drawn["group"] == largest, "source"].value_counts().sort_index()
-    held = ", ".join(f"{source} {rows:,}" for source, rows in members.items())
-    yield (
-        "large_group",
-        str(largest),
-        f"{len(large):,} groups of more than {_LARGE_GROUP} rows hold {large.sum():,} rows; the "
-        f"largest has {large.iloc[0]:,} ({held}): does the near threshold chain unlike faces?",
-    )
+    if len(large):
+        largest = min(large.index[large == large.iloc[0]])
+        members = drawn.loc[drawn["group"] == largest, "source"].value_counts().sort_index()
+        held = ", ".join(f"{source} {rows:,}" for source, rows in members.items())
+        yield (
+            "large_group",
+            str(largest),
+            f"{len(large):,} groups of more than {_LARGE_GROUP} rows hold {large.sum():,} rows; "
+            f"the largest has {large.iloc[0]:,} ({held}): does the near threshold chain unlike "
+            "faces?",
+        )
 
 
 def label_conflicts(related: pd.DataFrame) -> DataWarnings:
@@ -173,13 +167,9 @@ def label_conflicts(related: pd.DataFrame) -> DataWarnings:
 
 def _class_counts(rows: pd.DataFrame) -> Iterator[tuple[str, np.ndarray]]:
     """`<source> <split>` and its rows by class (7,), for each val and test that has rows."""
-    evaluated = rows[rows["split"].isin(EVALUATED)]
-    table = pd.crosstab([evaluated["source"], evaluated["split"]], evaluated["label"])
-    table = table.reindex(columns=list(CLASSES), fill_value=0)
-    for source in table.index.unique(level=0):
-        for split in EVALUATED:
-            if (source, split) in table.index:
-                yield f"{source} {split}", table.loc[(source, split)].to_numpy()
+    table = class_table(rows[rows["split"].isin(EVALUATED)], "source", "split")
+    for (source, split), counts in zip(table.index, table.to_numpy(), strict=True):
+        yield f"{source} {split}", counts
 
 
 def _share(part: int, whole: int) -> str:

@@ -32,10 +32,31 @@ def relations(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
     """
     picture = pd.factorize(drawn["sha256"])[0].astype(np.int64)
     near = _near_pictures(drawn["id"], picture, duplicates)
-    sides = _sides(drawn, picture, near)
-    parts = [_exact(sides).assign(kind="exact"), _near(sides, near).assign(kind="near")]
+    repeated = np.bincount(picture, minlength=1) > 1
+    repeated[near.ravel()] = True
+    source, names = pd.factorize(drawn["source"], sort=True)
+    label = pd.factorize(drawn["label"])[0]
+    rows = pd.DataFrame({"picture": picture, "source": source, "label": label})[repeated[picture]]
+    # Pictures that have a duplicate, by the sources that hold them.
+    sides = rows.groupby(["picture", "source"], as_index=False).agg(
+        rows=("label", "size"), label=("label", "min"), last=("label", "max")
+    )
+    sides["label"] = sides["label"].where(sides["label"] == sides.pop("last"), _MIXED)
+    exact = sides.merge(sides, on="picture", suffixes=("_a", "_b"))
+    within = (exact["source_a"] == exact["source_b"]) & (exact["rows_a"] > 1)
+    exact = exact[within | (exact["source_a"] < exact["source_b"])]
+    exact = exact.rename(columns={"picture": "picture_a"})
+    pairs = pd.DataFrame(near, columns=["picture_a", "picture_b"])
+    pairs = pairs.merge(sides.add_suffix("_a"), on="picture_a")
+    pairs = pairs.merge(sides.add_suffix("_b"), on="picture_b")
+    in_order = pairs["source_a"] <= pairs["source_b"]
+    other = {"a": "b", "b": "a"}
+    swapped = pairs[~in_order].rename(columns=lambda name: name[:-1] + other[name[-1]])
+    parts = [
+        exact.assign(kind="exact", picture_b=exact["picture_a"]),
+        pd.concat([pairs[in_order], swapped]).assign(kind="near"),
+    ]
     table = pd.concat(parts, ignore_index=True)
-    names = pd.Index(sorted(drawn["source"].unique()))
     label_a, label_b = table.pop("label_a"), table.pop("label_b")
     return table.assign(
         kind=table["kind"].astype("category"),
@@ -83,11 +104,11 @@ def rows_with_twin(related: pd.DataFrame) -> pd.DataFrame:
 def least_twin_px(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.Series:
     """The smallest `native_px` among each row and its duplicates, px."""
     picture = pd.factorize(drawn["sha256"])[0].astype(np.int64)
-    own = drawn["native_px"].groupby(picture).min().to_numpy()
-    least = own.copy()
+    smallest = drawn["native_px"].groupby(picture).min().to_numpy()
+    least = smallest.copy()
     first, second = _near_pictures(drawn["id"], picture, duplicates).T
-    np.minimum.at(least, first, own[second])
-    np.minimum.at(least, second, own[first])
+    np.minimum.at(least, first, smallest[second])
+    np.minimum.at(least, second, smallest[first])
     return pd.Series(least[picture], drawn.index)
 
 
@@ -100,37 +121,3 @@ def _near_pictures(ids: pd.Series, picture: Codes, duplicates: pd.DataFrame) -> 
     low, high = np.sort(picture[rows], axis=1).T
     # As one number each: finding unique rows of two would sort them field by field.
     return np.stack(np.divmod(np.unique(low * len(ids) + high), len(ids)), axis=1)
-
-
-def _sides(drawn: pd.DataFrame, picture: Codes, near: Codes) -> pd.DataFrame:
-    """Pictures that have a duplicate, by the sources that hold them."""
-    repeated = np.bincount(picture, minlength=1) > 1
-    repeated[near.ravel()] = True
-    rows = pd.DataFrame(
-        {
-            "picture": picture,
-            "source": pd.factorize(drawn["source"], sort=True)[0],
-            "label": pd.factorize(drawn["label"])[0],
-        }
-    )[repeated[picture]]
-    sides = rows.groupby(["picture", "source"], as_index=False).agg(
-        rows=("label", "size"), label=("label", "min"), last=("label", "max")
-    )
-    return sides.assign(label=sides["label"].where(sides["label"] == sides.pop("last"), _MIXED))
-
-
-def _exact(sides: pd.DataFrame) -> pd.DataFrame:
-    both = sides.merge(sides, on="picture", suffixes=("_a", "_b"))
-    within = (both["source_a"] == both["source_b"]) & (both["rows_a"] > 1)
-    both = both[within | (both["source_a"] < both["source_b"])]
-    return both.assign(picture_b=both["picture"]).rename(columns={"picture": "picture_a"})
-
-
-def _near(sides: pd.DataFrame, near: Codes) -> pd.DataFrame:
-    pairs = pd.DataFrame(near, columns=["picture_a", "picture_b"])
-    pairs = pairs.merge(sides.add_suffix("_a"), on="picture_a")
-    pairs = pairs.merge(sides.add_suffix("_b"), on="picture_b")
-    in_order = pairs["source_a"] <= pairs["source_b"]
-    other = {"a": "b", "b": "a"}
-    swapped = pairs[~in_order].rename(columns=lambda name: name[:-1] + other[name[-1]])
-    return pd.concat([pairs[in_order], swapped])

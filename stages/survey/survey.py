@@ -3,7 +3,7 @@
 The manifest's numbers, warnings and pictures are made from it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -25,10 +25,9 @@ _STAGE_COLUMNS = ["id", "source", "label", "split", "native_px", "confidence"]
 class SourceIndex:
     """Standardize's counts of one folder, which can hold faces of several sources (`expw` does).
 
-    `crops` says how many faces were cropped how: `none` (came as faces), `box`, `aligned`. Of the
-    last two, `boxes_partly_outside` reached over the edge of their photo. `boxes_in_turned_photos`,
-    rejects included, are those whose photo EXIF turns, by the pixels that they count: `stored` or
-    `turned`.
+    `crops` counts faces that came as faces (`none`) and that were cut by `box` or `aligned`; of
+    these `boxes_partly_outside` reached over the edge of their photo. `boxes_in_turned_photos`,
+    rejects included, are those whose photo EXIF turns, by the pixels they count: stored or turned.
     """
 
     name: str
@@ -111,34 +110,25 @@ def require_rows_to_report_on(
             where `report` is `val_crossfit`, or no test rows where it is `test`.
     """
     least_groups = folds if report == "val_crossfit" else 1
-    problems: list[str] = []
+    few = "" if least_groups == 1 else f" of {least_groups} groups (calibrate.folds) or more"
+    problems = []
     for name, chosen in filters.items():
         key = f"{name}.filter"
         admitted = admit(rows, chosen, key=key, source_groups=source_groups)
-        problems += _missing_rows(
-            admitted, key=key, least_groups=least_groups, wants_test=report == "test"
-        )
+        seen = admitted["group"].isin(admitted.loc[admitted["split"] == "train", "group"])
+        counts = {split: int((admitted["split"] == split).sum()) for split in SPLITS}
+        unseen = admitted[~seen].groupby("split")["group"].nunique()
+        copies = int(seen.sum()) - counts["train"]
+        got = f"it admits {counts}" + f", {copies} of them in groups of train rows" * (copies > 0)
+        if unseen.get("val", 0) < least_groups:
+            problems.append(
+                f"params.yaml: {key}: expected val rows{few}, by which the best epoch is chosen "
+                f"and temperatures are fitted; {got}; raise manifest.val_share or widen the filter"
+            )
+        if report == "test" and "test" not in unseen:
+            problems.append(
+                f"params.yaml: calibrate.report: test, but {key} leaves no test rows to report "
+                f"on; {got}; raise manifest.test_share, widen the filter, or set val_crossfit"
+            )
     if problems:
         raise UserError("\n".join(problems))
-
-
-def _missing_rows(
-    admitted: pd.DataFrame, *, key: str, least_groups: int, wants_test: bool
-) -> Iterator[str]:
-    """What calibrate will miss among the rows that a stage's filter admits."""
-    seen = admitted["group"].isin(admitted.loc[admitted["split"] == "train", "group"])
-    counts = {name: int((admitted["split"] == name).sum()) for name in SPLITS}
-    unseen = admitted[~seen].groupby("split")["group"].nunique()
-    copies = int(seen.sum()) - counts["train"]
-    got = f"it admits {counts}" + (f", {copies} of them in groups of train rows" * bool(copies))
-    if unseen.get("val", 0) < least_groups:
-        few = "" if least_groups == 1 else f" of {least_groups} groups (calibrate.folds) or more"
-        yield (
-            f"params.yaml: {key}: expected val rows{few}, by which the best epoch is chosen and "
-            f"temperatures are fitted; {got}; raise manifest.val_share or widen the filter"
-        )
-    if wants_test and "test" not in unseen:
-        yield (
-            f"params.yaml: calibrate.report: test, but {key} leaves no test rows to report on; "
-            f"{got}; raise manifest.test_share, widen the filter, or set val_crossfit"
-        )

@@ -18,8 +18,7 @@ from stages.modeling.card import StartedFrom, read_card
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import WEIGHTS_FILE, load_state
 from stages.records.folder import read_folder
-from stages.records.native_sizes import size_table
-from stages.records.views import require_classes, select
+from stages.records.views import require_classes, select, size_table
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, sha256_file, sha256_json
 from stages.runtime.seed import derive_seed

@@ -25,8 +25,7 @@ from stages.config import CLASSES
 from stages.records.schema import SHARE_COLUMNS
 from stages.runtime.errors import UserError
 from stages.scoring.bootstrap import METRICS
-from stages.scoring.metrics import score, softmax
-from stages.scoring.votes import row_kl
+from stages.scoring.metrics import row_kl, score, softmax
 
 RESAMPLING = Resampling("test", bins=15, folds=5, bootstrap_samples=50, seed=7)
 ABOUT = {"stage": "stageA", "model": "RN18", "weights_sha256": "ab" * 32}

@@ -1,18 +1,34 @@
+"""ONNX files of calibrated models; a variant is what its name says, whatever the backbone."""
+
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import timm
 import torch
 from scipy.special import logsumexp, softmax
 from torch import Tensor, nn
 
 from stages.calibrating.calibration import Calibration
 from stages.exporting import onnx_file
-from stages.exporting.onnx_file import CalibratedModel, lowest_ir_version, to_onnx, write_onnx
+from stages.exporting.checks import torch_probabilities
+from stages.exporting.onnx_file import (
+    HEAD,
+    VARIANTS,
+    CalibratedModel,
+    open_session,
+    run_session,
+    to_onnx,
+    write_onnx,
+    write_variant,
+)
+from stages.modeling.teacher import Teacher
 from stages.runtime.errors import UserError
+from tests.exporting.tiny import SIZE, make_teacher
 
 
 class Fixed(nn.Module):
@@ -26,71 +42,38 @@ class Fixed(nn.Module):
         return self.logits[: len(images)]
 
 
-@pytest.fixture
-def logits() -> tuple[Tensor, Tensor]:
+BIAS = (0.5, -0.5, 0.25, 0.0, 0.0, -0.25, 0.0)
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        Calibration((1.0,), 2.5),
+        Calibration((0.7, 0.3), 1.6),
+        Calibration((0.0, 1.0), 1.6),
+        Calibration((0.7, 0.3), 1.6, space="logits", class_bias=BIAS),
+    ],
+)
+def test_teachers_are_fused_first_and_scaled_then(calibration):
     torch.manual_seed(0)
-    return torch.randn(9, 7) * 8, torch.randn(9, 7) * 8
-
-
-def answer(logits: tuple[Tensor, ...], calibration: Calibration) -> tuple[Tensor, Tensor]:
+    logits = torch.randn(len(calibration.weights), 9, 7) * 8
     model = CalibratedModel([Fixed(each) for each in logits], calibration=calibration)
-    return model(torch.empty(9))
+    raw, probabilities = model(torch.empty(9))
+    members = softmax(logits.double().numpy(), axis=2)
+    np.testing.assert_allclose(probabilities, calibration.apply(members).calibrated, atol=1e-6)
+    scaled = softmax(raw.numpy() / calibration.temperature + calibration.class_bias, axis=1)
+    np.testing.assert_allclose(scaled, probabilities, atol=1e-6)
+    if len(logits) == 1:
+        assert torch.equal(raw, logits[0])
 
 
-def test_a_teacher_is_scaled_by_its_temperature(logits: tuple[Tensor, Tensor]) -> None:
-    raw, probabilities = answer(logits[:1], Calibration((1.0,), 2.5))
-    assert torch.equal(raw, logits[0])
-    np.testing.assert_allclose(probabilities, softmax(logits[0].double() / 2.5, axis=1), atol=1e-6)
-
-
-def test_the_ensemble_fuses_first_and_scales_then(logits: tuple[Tensor, Tensor]) -> None:
-    fused, probabilities = answer(logits, Calibration((0.7, 0.3), 1.6))
-    expected = 0.7 * softmax(logits[0].double(), axis=1) + 0.3 * softmax(logits[1].double(), axis=1)
-    scaled = expected ** (1 / 1.6)
-    np.testing.assert_allclose(fused, np.log(expected), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(probabilities, scaled / scaled.sum(1, keepdims=True), atol=1e-6)
-
-
-def test_a_mixture_of_logits_and_a_bias_per_class_are_followed(
-    logits: tuple[Tensor, Tensor],
-) -> None:
-    bias = (0.5, -0.5, 0.25, 0.0, 0.0, -0.25, 0.0)
-    fused, probabilities = answer(
-        logits, Calibration((0.7, 0.3), 1.6, space="logits", class_bias=bias)
-    )
-    mixed = 0.7 * logits[0].double() + 0.3 * logits[1].double()
-    expected = softmax(mixed / 1.6 + torch.tensor(bias, dtype=torch.float64), axis=1)
-    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
-    np.testing.assert_allclose(
-        softmax(fused / 1.6 + torch.tensor(bias), axis=1), probabilities, atol=1e-6
-    )
-
-
-def test_a_class_that_all_teachers_exclude_keeps_a_finite_logit() -> None:
-    far = torch.tensor([[0.0, -200.0, 0, 0, 0, 0, 0]])
-    fused, _ = answer((far, far), Calibration((0.5, 0.5), 1.0))
+def test_a_class_that_all_teachers_exclude_keeps_a_finite_logit():
+    far = Fixed(torch.tensor([[0.0, -200.0, 0, 0, 0, 0, 0]]))
+    fused, _ = CalibratedModel([far, far], calibration=Calibration((0.5, 0.5), 1.0))(torch.empty(1))
     assert fused[0, 1].item() == pytest.approx(-200 - logsumexp([0.0] * 6), rel=1e-6)
 
 
-def test_a_teacher_without_weight_is_left_out(logits: tuple[Tensor, Tensor]) -> None:
-    fused, _ = answer(logits, Calibration((0.0, 1.0), 1.0))
-    np.testing.assert_allclose(fused, torch.log_softmax(logits[1], dim=1), atol=1e-5)
-
-
-def test_input_and_outputs_have_a_free_batch_size(proto: onnx.ModelProto) -> None:
-    shapes = {
-        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
-        for value in (*proto.graph.input, *proto.graph.output)
-    }
-    assert shapes == {
-        "image": ["batch", 3, 32, 32], "logits": ["batch", 7], "probabilities": ["batch", 7],
-    }  # fmt: skip
-    assert {entry.domain: entry.version for entry in proto.opset_import} == {"": 18}
-
-
-def test_written_metadata_are_json_that_onnxruntime_reads_in_place_of_older_ones(
-    tmp_path: Path, proto: onnx.ModelProto
-) -> None:
+def test_written_metadata_are_json_that_onnxruntime_reads_in_place_of_older_ones(tmp_path, proto):
     metadata = {"class_order": ["Überrascht", "b"], "temperature": 1.25, "clahe": None}
     write_onnx(tmp_path / "a.onnx", proto, metadata=metadata)
     write_onnx(tmp_path / "b.onnx", proto, metadata={"temperature": 9})
@@ -102,7 +85,7 @@ def test_written_metadata_are_json_that_onnxruntime_reads_in_place_of_older_ones
     assert {key: json.loads(value) for key, value in texts.items()} == metadata
 
 
-def test_incident_D9_no_path_of_this_machine_is_in_the_file(proto: onnx.ModelProto) -> None:
+def test_incident_D9_no_path_of_this_machine_is_in_the_file(proto):
     data = proto.SerializeToString()
     for place in (Path(torch.__file__).parent.parent, Path(__file__).parent):
         assert str(place).encode() not in data
@@ -110,9 +93,7 @@ def test_incident_D9_no_path_of_this_machine_is_in_the_file(proto: onnx.ModelPro
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(18, 8), (20, 9)])
-def test_reported_files_carry_the_lowest_ir_version_of_their_opset(
-    opset: int, ir_version: int
-) -> None:
+def test_reported_files_carry_the_lowest_ir_version_of_their_opset(opset, ir_version):
     # onnxruntime refuses files of a later IR version than its own.
     class Two(nn.Module):
         def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,10 +102,83 @@ def test_reported_files_carry_the_lowest_ir_version_of_their_opset(
 
     proto = to_onnx(Two(), image_size=8, opset=opset)
     assert (proto.ir_version, proto.opset_import[0].version) == (ir_version, opset)
-    assert lowest_ir_version(opset) == ir_version
 
 
-def test_weights_beyond_one_file_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_beyond_one_file_are_refused(monkeypatch):
     monkeypatch.setattr(onnx_file, "_MAX_WEIGHT_BYTES", 100)
     with pytest.raises(UserError, match=r"weights of 1,020 bytes .* at most 100"):
         to_onnx(nn.Linear(50, 5), image_size=8, opset=18)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("fp16", 2e-3), ("int8", 0.05)])
+def test_a_variant_is_smaller_and_answers_nearly_the_same(
+    tmp_path, proto, model, images, caplog, name, limit
+):
+    del proto.metadata_props[:]
+    before = proto.SerializeToString(deterministic=True)
+    full = tmp_path / "full.onnx"
+    write_onnx(full, proto, metadata={"temperature": 1.7})
+    with caplog.at_level(logging.INFO):
+        small = write_variant(name, proto, full=full, metadata={"temperature": 1.7})
+        logging.getLogger("stages").info("heard again")
+    assert caplog.messages == ["heard again"]
+    assert small.name == f"full.{name}.onnx"
+    assert small.stat().st_size < 0.6 * full.stat().st_size
+    session = open_session(small, threads=1)
+    difference = np.abs(run_session(session, images.numpy()) - torch_probabilities(model, images))
+    assert 0 < difference.max() <= limit
+    shapes = [(value.name, value.type, value.shape[0]) for value in session.get_inputs()]
+    assert shapes == [("image", "tensor(float)", "batch")]
+    texts = {"temperature": "1.7", "precision": f'"{name}"'}
+    assert session.get_modelmeta().custom_metadata_map == texts
+    del proto.metadata_props[:]
+    assert proto.SerializeToString(deterministic=True) == before
+
+
+def test_the_head_stays_in_single_precision(proto):
+    # By its types: onnxruntime's CPU kernels would widen half floats and hide what a GPU shows.
+    graph = VARIANTS["fp16"](proto).graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in types.values()
+    narrow = {name for name, kind in types.items() if kind == onnx.TensorProto.FLOAT16}
+    for node in graph.node:
+        if node.op_type == "Cast":
+            narrow |= set(node.output) if node.attribute[0].i == onnx.TensorProto.FLOAT16 else set()
+        elif node.op_type != "Shape" and narrow & set(node.input):
+            narrow |= set(node.output)
+    beyond = False
+    for node in graph.node:
+        beyond = beyond or node.op_type == "ReduceL2"
+        if beyond and node.op_type not in ("Shape", "Concat", "Reshape"):
+            assert not narrow & {*node.input, *node.output}, node.name
+    assert beyond
+
+
+# Small forms of backbones that take L2 norms of their own features (ConvNeXt V2, XCiT).
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("test_convnext", {"use_grn": True}),
+        ("xcit_nano_12_p8_224", {"depth": 1, "cls_attn_layers": 1, "embed_dim": 64}),
+    ],
+    ids=["test_reported_fp16_of_a_backbone_with_norms_of_its_own_is_half_as_large", "xcit"],
+)
+def test_reported_fp16_of_an_ensemble_is_half_as_large(kind, options):
+    torch.manual_seed(0)
+    backbone = timm.create_model(kind, num_classes=0, **options)
+    teacher = Teacher(
+        backbone, num_features=backbone.num_features, embedding_size=16, dropout=0.0, scale=30.0
+    )
+    # The second backbone must not count as what follows from the first one's head.
+    model = CalibratedModel(
+        [make_teacher(seed=1), teacher], calibration=Calibration((0.5, 0.5), 1.7)
+    )
+    proto = to_onnx(model.eval(), image_size=SIZE, opset=18)
+    lengths = [node.name for node in proto.graph.node if node.op_type == "ReduceL2"]
+    assert any(not length.startswith(HEAD) for length in lengths)
+    small = VARIANTS["fp16"](proto)
+    tensors = small.graph.initializer
+    sizes = [onnx.numpy_helper.to_array(tensor).nbytes for tensor in tensors]
+    is_half = [tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in tensors]
+    assert np.dot(sizes, is_half) > 0.9 * sum(sizes)
+    assert small.ByteSize() < 0.6 * proto.ByteSize()

@@ -1,17 +1,23 @@
 """Tiny teachers with random weights, as stand-ins and as published ones."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from shipped import shipped
+from small_faces import small_face, write_faces
 
 from stages import config
+from stages.calibrating.calibration import Calibration
 from stages.config import CLASSES
+from stages.exporting.metadata import describe, describe_face
 from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher, build_teacher
 from stages.modeling.weights import save_teacher
 
 SIZE = 32
+CALIBRATION = Calibration((1.0,), 1.7)
+CLAHE = {"clip_limit": 2.0, "tiles": 8}
 # Networks that timm has for tests.
 BACKBONES = {"RN18": "test_resnet", "B3": "test_efficientnet"}
 
@@ -35,11 +41,7 @@ def make_card(teacher: str = "RN18", **changes: object) -> TeacherCard:
         "scale": 30.0,
         "classes": CLASSES,
         "image_size": SIZE,
-        "preprocess": {
-            "clahe": {"clip_limit": 2.0, "tiles": 8},
-            "mean": [0.485, 0.456, 0.406],
-            "std": [0.229, 0.224, 0.225],
-        },
+        "preprocess": {"clahe": CLAHE, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
         "filter": config.Filter(),
         "started_from": None,
         "epoch": 3,
@@ -56,3 +58,11 @@ def save_tiny_teacher(models: Path, name: str, *, seed: int, **changes: object) 
     """Publish a teacher in models/<stage>/<name>."""
     card = make_card(name, **changes)
     return save_teacher(models / card.stage / name, make_teacher(name, seed=seed), card)
+
+
+def describe_tiny(folder: Path, *, crop: str) -> dict[str, Any]:
+    """The metadata of a tiny teacher that learnt from one whole face and one that was cut."""
+    write_faces(folder / "a", [small_face("a/1")])
+    write_faces(folder / "b", [small_face("b/1", crop=crop)])
+    face = describe_face(folder, margin=0.3, max_side_px=100)
+    return describe([make_card()], CALIBRATION, face=face, opset=18)

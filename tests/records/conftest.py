@@ -8,22 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.config import CLASSES
 from stages.records.schema import COLUMNS, SHARE_COLUMNS
 from stages.splitting.frozen import FACE_COLUMNS
 
-CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
 Build = Callable[[Iterable[dict[str, Any]]], pd.DataFrame]
+TEXT = ("id", "source", "label", "split", "official", "twin_splits", "group", "photo", "sha256")
 
 
 def pixels(name: object) -> str:
     """A stand-in for the hash of a picture's pixels."""
     return hashlib.sha256(str(name).encode()).hexdigest()
-
-
-def thumbnail(name: object) -> bytes:
-    """A stand-in for a picture's thumbnail: those of other names are unlike it."""
-    seed = int(pixels(name)[:15], 16)
-    return np.random.default_rng(seed).integers(0, 256, 576, np.uint8).tobytes()
 
 
 @pytest.fixture(scope="session")
@@ -33,16 +28,12 @@ def faces() -> Build:
     def build(specs: Iterable[dict[str, Any]]) -> pd.DataFrame:
         rows = []
         for spec in specs:
-            row = {
-                "label": "Happy",
-                "votes": None,
-                "split": None,
-                "native_px": 48,
-                "confidence": None,
-            }
-            row |= {"photo": spec["id"], "sha256": pixels(spec["id"])} | spec
-            rows.append({"thumbnail": thumbnail(row["sha256"])} | row)
+            row = {"label": "Happy", "native_px": 48, "photo": spec["id"]}
+            row |= {"sha256": pixels(spec["id"])} | spec
+            random = np.random.default_rng(int(pixels(row["sha256"])[:15], 16))
+            rows.append({"thumbnail": random.integers(0, 256, 576, np.uint8).tobytes()} | row)
         frame = pd.DataFrame(rows, columns=list(FACE_COLUMNS))
+        frame = frame.where(frame.notna(), None)
         kinds = dict.fromkeys(("id", "label", "split", "photo", "sha256"), "str")
         objects = dict.fromkeys(("votes", "thumbnail"), object)
         return frame.astype({**kinds, **objects, "native_px": "int32", "confidence": "float32"})
@@ -67,11 +58,8 @@ def rows() -> Build:
             row = {"label": "Happy", "split": "train", "group": spec["id"], "photo": spec["id"]}
             row |= {"source": spec["id"].split("/")[0], "native_px": 48, "confidence": np.nan}
             row |= {"sha256": pixels(spec["id"]), "official": None, "twin_splits": ""}
-            row |= dict.fromkeys(SHARE_COLUMNS, np.nan)
-            built.append(row | spec)
-        frame = pd.DataFrame(built, columns=list(COLUMNS))
-        text = ("id", "source", "label", "split", "official", "twin_splits", "group", "photo")
-        kinds = dict.fromkeys((*text, "sha256"), "str")
-        return frame.astype(kinds).sort_values("id", ignore_index=True)
+            built.append(row | dict.fromkeys(SHARE_COLUMNS, np.nan) | spec)
+        frame = pd.DataFrame(built, columns=list(COLUMNS)).astype(dict.fromkeys(TEXT, "str"))
+        return frame.sort_values("id", ignore_index=True)
 
     return build

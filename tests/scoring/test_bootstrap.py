@@ -4,10 +4,9 @@ import torch
 from scipy.stats import binom
 
 from stages.scoring import bootstrap
-from stages.scoring.bootstrap import METRICS, estimates, resample
+from stages.scoring.bootstrap import METRICS, estimates, kl_estimate, resample
 from stages.scoring.confidence import ece_floor
-from stages.scoring.metrics import score, softmax
-from stages.scoring.votes import kl_estimate, row_kl
+from stages.scoring.metrics import row_kl, score, softmax
 
 SAMPLES = 60
 
@@ -33,10 +32,10 @@ def test_a_draw_is_the_score_of_the_drawn_rows(draw):
     probabilities = softmax(logits * 2)
     resamples = _resamples(np.arange(60) // 3, samples=4, seed=1)
     drawn = bootstrap.draw(probabilities, targets, resamples=resamples, bins=15)
-    everything = [(drawn.metrics, 0, np.arange(60))]
-    for number, counts in enumerate(resamples.counts):
-        everything.append((drawn.draws, number, np.repeat(np.arange(60), counts[resamples.group])))
-    for metrics, number, rows in everything:
+    taken = [np.repeat(np.arange(60), counts[resamples.group]) for counts in resamples.counts]
+    cases = [(drawn.metrics, 0, np.arange(60))]
+    cases += [(drawn.draws, number, rows) for number, rows in enumerate(taken)]
+    for metrics, number, rows in cases:
         oracle = score(probabilities[rows], targets[rows], bins=15)
         for name in METRICS:
             assert metrics[name][number] == pytest.approx(oracle[name]), name
@@ -44,15 +43,12 @@ def test_a_draw_is_the_score_of_the_drawn_rows(draw):
 
 
 def test_part_of_the_rows_sees_the_same_draws(draw):
-    logits, targets = draw(60)
-    probabilities, mask = softmax(logits), np.arange(60) % 4 == 0
+    logits, _ = draw(60)
+    mask = np.arange(60) % 4 == 0
     resamples = _resamples(np.arange(60) // 3, samples=20, seed=1)
     assert (resamples.counts.sum(axis=1) == 20).all()
-    values = probabilities * targets[:, None]
-    part = resamples.only(mask).totals(values[mask])
-    assert part == pytest.approx(resamples.totals(values * mask[:, None]))
-    again = _resamples(np.arange(60) // 3, samples=20, seed=1)
-    assert np.array_equal(again.counts, resamples.counts)
+    part = resamples.only(mask).totals(logits[mask])
+    assert part == pytest.approx(resamples.totals(logits * mask[:, None]))
 
 
 def test_copies_of_a_row_do_not_narrow_the_interval(draw):
@@ -70,17 +66,17 @@ def test_copies_of_a_row_do_not_narrow_the_interval(draw):
 
 # Below the quantile .001 of what 60 samples hold: at the stated .95 for most metrics, at .85 for the
 # calibration error of a model that is not calibrated.
-@pytest.mark.parametrize(("sharpened", "ece_rate"), [(1, 0.95), (1.3, 0.85), (2, 0.85)])
+@pytest.mark.parametrize(("sharpened", "ece_rate"), [(1, 0.95), (2, 0.85)])
 def test_intervals_hold_the_known_truth_at_the_stated_rate(draw, sharpened, ece_rate):
     logits, targets = draw(400_000, seed=99)
     truth = score(softmax(logits * sharpened), targets, bins=15)
     held = dict.fromkeys(METRICS, 0)
     for seed in range(SAMPLES):
         logits, targets = draw(400, seed=seed)
-        found = _estimates(logits * sharpened, targets, range(400), seed=seed)
-        for name, estimate in found.items():
+        made = _estimates(logits * sharpened, targets, range(400), seed=seed)
+        for name, estimate in made.items():
             held[name] += estimate.interval[0] <= truth[name] <= estimate.interval[1]
-        ece = found["ece"]
+        ece = made["ece"]
         assert 0 <= ece.interval[0] <= ece.value <= ece.interval[1]
     for name, count in held.items():
         rate = ece_rate if name == "ece" else 0.95

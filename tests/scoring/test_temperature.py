@@ -32,15 +32,21 @@ class _Logits(ClassifierMixin, BaseEstimator):
 
 
 def _fit(logits, targets):
-    found = fit_temperature(logits, one_hot(targets))
-    assert found.no_fit is None
-    return found.value
+    fitted = fit_temperature(logits, one_hot(targets))
+    assert fitted.no_fit is None
+    return fitted.value
 
 
 def _no_fit(logits, shares):
-    found = fit_temperature(logits, shares)
-    assert found.value == 1
-    return found.no_fit
+    fitted = fit_temperature(logits, shares)
+    assert fitted.value == 1
+    return fitted.no_fit
+
+
+def _interval(logits, shares, groups, *, temperature, samples=300, seed=0):
+    names = [f"g{n}" for n in groups]
+    resamples = resample(names, samples=samples, random=np.random.default_rng(seed))
+    return temperature_interval(logits, shares, temperature=temperature, resamples=resamples)
 
 
 def _all_right(n, *, margin):
@@ -64,8 +70,8 @@ def test_agrees_with_sklearn(draw):
     prefit = FrozenEstimator(_Logits().fit(logits, targets))
     oracle = CalibratedClassifierCV(prefit, method="temperature", cv=2, ensemble=False)
     oracle.fit(logits, targets)
-    found = softmax(logits / _fit(logits, targets))
-    assert found == pytest.approx(oracle.predict_proba(logits), abs=1e-4)
+    scaled = softmax(logits / _fit(logits, targets))
+    assert scaled == pytest.approx(oracle.predict_proba(logits), abs=1e-4)
 
 
 def test_scaling_probabilities_is_scaling_logits(draw):
@@ -108,11 +114,7 @@ def test_reported_one_wrong_row_is_enough_for_a_temperature_and_its_interval_is_
     logits[0] = np.roll(logits[0], 1)
     temperature = _fit(logits, targets)
     assert 0.3 < temperature < 3
-    names = [f"g{n}" for n in range(1_000)]
-    resamples = resample(names, samples=300, random=np.random.default_rng(0))
-    low, high = temperature_interval(
-        logits, one_hot(targets), temperature=temperature, resamples=resamples
-    )
+    low, high = _interval(logits, one_hot(targets), range(1_000), temperature=temperature)
     assert low == pytest.approx(LOWEST)
     assert temperature < high < HIGHEST
 
@@ -126,13 +128,9 @@ def test_interval_holds_the_known_temperature_at_the_stated_rate(draw, voters):
     held = 0
     for seed in range(100):
         logits, _ = draw(300, seed=seed)
-        random = np.random.default_rng(seed)
-        shares = random.multinomial(voters, softmax(logits)) / voters
-        resamples = resample([f"g{n}" for n in range(300)], samples=300, random=random)
-        found = fit_temperature(logits * 2.5, shares).value
-        low, high = temperature_interval(
-            logits * 2.5, shares, temperature=found, resamples=resamples
-        )
+        shares = np.random.default_rng(seed).multinomial(voters, softmax(logits)) / voters
+        fitted = fit_temperature(logits * 2.5, shares).value
+        low, high = _interval(logits * 2.5, shares, range(300), temperature=fitted, seed=seed)
         assert high - low < 1.2
         held += low <= 2.5 <= high
     assert held >= binom.ppf(0.01, 100, 0.95)
@@ -145,9 +143,9 @@ def test_interval_is_that_of_temperatures_fitted_to_each_draw(draw):
     resamples = resample(groups, samples=200, random=np.random.default_rng(3))
     refitted = [
         _fit(np.repeat(logits, counts, axis=0), np.repeat(targets, counts))
-        for counts in (draw_[resamples.group] for draw_ in resamples.counts)
+        for counts in (drawn[resamples.group] for drawn in resamples.counts)
     ]
-    found = temperature_interval(
+    interval = temperature_interval(
         logits, one_hot(targets), temperature=_fit(logits, targets), resamples=resamples
     )
-    assert found == pytest.approx(np.quantile(refitted, [0.025, 0.975]), rel=0.02)
+    assert interval == pytest.approx(np.quantile(refitted, [0.025, 0.975]), rel=0.02)

@@ -6,7 +6,6 @@ from shipped import shipped
 
 from stages.config import Duplicates
 from stages.splitting.duplicates import (
-    PAIR_COLUMNS,
     edges_within_readings,
     find_duplicates,
     near_pictures,
@@ -14,16 +13,7 @@ from stages.splitting.duplicates import (
     twin_splits,
 )
 from stages.splitting.frozen import manifest_rows
-
-
-def noise(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (24, 24)).astype(np.float64)
-
-
-def blend(seed: int, *, of: int, share: float) -> bytes:
-    """A thumbnail that correlates with that of `of` by about share / hypot(share, 1 - share)."""
-    mixed = share * noise(of) + (1 - share) * noise(seed)
-    return np.rint(mixed).astype(np.uint8).tobytes()
+from tests.splitting.conftest import NEAR, PICTURE, REVIEW, UNLIKE
 
 
 def mirror(thumbnail: bytes) -> bytes:
@@ -32,12 +22,6 @@ def mirror(thumbnail: bytes) -> bytes:
 
 def face(id_: str, thumbnail: bytes, **values: Any) -> dict[str, Any]:
     return {"id": id_, "thumbnail": thumbnail} | values
-
-
-PICTURE = blend(0, of=1, share=1.0)
-NEAR = blend(2, of=1, share=0.76)  # correlation .95
-REVIEW = blend(3, of=1, share=0.69)  # correlation .91
-UNLIKE = blend(4, of=1, share=0.4)
 
 
 def tables(build, specs: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -69,27 +53,19 @@ def test_kinds_of_pairs(faces) -> None:
 
 
 def test_n_copies_make_n_minus_one_pairs_with_the_first(faces) -> None:
-    copy = {"sha256": "0" * 64, "thumbnail": PICTURE}
-    duplicates, review = tables(
-        faces,
-        [
-            {"id": "a/1", **copy, "split": "train"},
-            {"id": "a/2", "split": "train"},
-            {"id": "b/1", **copy, "label": "Sad", "split": "val"},
-            {"id": "c/1", **copy, "split": "test"},
-        ],
-    )
+    sha256 = "0" * 64
+    specs = [
+        face("a/1", PICTURE, sha256=sha256, split="train"),
+        face("a/2", UNLIKE, split="train"),
+        face("b/1", PICTURE, sha256=sha256, split="val", label="Sad"),
+        face("c/1", PICTURE, sha256=sha256, split="test"),
+    ]
+    duplicates, review = tables(faces, specs)
     assert duplicates.to_numpy().tolist() == [
         ["a/1", "b/1", "g", "exact", "false", 1.0, "false", "train", "val"],
         ["a/1", "c/1", "g", "exact", "false", 1.0, "true", "train", "test"],
     ]
     assert review.empty
-
-
-def test_no_duplicates_are_empty_tables_with_their_columns(faces) -> None:
-    for table in tables(faces, [{"id": "a/1", "split": "train"}, {"id": "a/2", "split": "val"}]):
-        assert table.empty
-        assert tuple(table.columns) == PAIR_COLUMNS
 
 
 def test_twin_splits_are_those_of_pairs_and_not_of_chains(faces) -> None:
@@ -103,15 +79,10 @@ def test_twin_splits_are_those_of_pairs_and_not_of_chains(faces) -> None:
     rows = manifest_rows(faces(specs))
     pictures = near_pictures(rows, find_duplicates(rows, settings=shipped(Duplicates)))
     assert len(pictures) == 2 * 3
-    assert twin_splits(rows, splits=rows["split"], near=pictures).to_list() == [
-        "val+test",
-        "train+val",
-        "train+test",
-        "train+test",
-        "",
-    ]
+    twins = twin_splits(rows, splits=rows["split"], near=pictures)
+    assert twins.to_list() == ["val+test", "train+val", "train+test", "train+test", ""]
     alone = twin_splits(rows, splits=rows["split"], near=pictures.iloc[:0])
-    assert alone.to_list() == ["", "", "", "", ""]
+    assert alone.to_list() == [""] * 5
 
 
 def test_edges_within_a_reading_do_not_depend_on_another_source(faces) -> None:
@@ -130,10 +101,7 @@ def test_edges_within_a_reading_do_not_depend_on_another_source(faces) -> None:
 
 
 def test_two_sources_of_one_reading_are_one(faces) -> None:
-    specs = [
-        face("expw_hq/p#0", PICTURE, photo="expw/p"),
-        face("expw_lq/q#0", NEAR, photo="expw/q"),
-    ]
-    rows = manifest_rows(faces(specs))
-    (exact, near) = edges_within_readings(rows, find_duplicates(rows, settings=shipped(Duplicates)))
+    hq, lq = face("expw_hq/p#0", PICTURE, photo="expw/p"), face("expw_lq/q#0", NEAR, photo="expw/q")
+    rows = manifest_rows(faces([hq, lq]))
+    exact, near = edges_within_readings(rows, find_duplicates(rows, settings=shipped(Duplicates)))
     assert (exact.tolist(), near.tolist()) == ([], [[0, 1]])

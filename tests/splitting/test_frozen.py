@@ -16,6 +16,8 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from stages.splitting.frozen import freeze, manifest_rows, publish, read_all_faces
 from stages.splitting.splits import share_no_group
+from stages.survey.counts import REASONS
+from tests.splitting.conftest import NEAR, PICTURE
 
 SHARES = shipped(Manifest, val_share=0.3, test_share=0.3)
 VIEWS = shipped(
@@ -23,18 +25,17 @@ VIEWS = shipped(
     source_groups={"mine": ("zz",)},
     views={"gates": View(gate=True, splits=("test",)), "train": View(splits=("train",))},
 )
+PAIR_HEADER = "id_a,id_b,group,kind,mirrored,correlation,same_label,split_a,split_b"
 WARNINGS = pd.DataFrame({"code": ["few_rows"], "where": ["zz test"], "message": ["too few, I say"]})
 searched = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=25)
 
-specs = st.lists(
-    st.tuples(
-        st.sampled_from(["s", "t", "u"]),
-        st.integers(0, 9),
-        st.integers(0, 12),
-        st.sampled_from(["train", "test", None]),
-    ),
-    max_size=20,
+any_row = st.tuples(
+    st.sampled_from("stu"),
+    st.integers(0, 9),
+    st.integers(0, 12),
+    st.sampled_from(["train", "test", None]),
 )
+specs = st.lists(any_row, max_size=20)
 
 
 def several(drawn: list[Any], *, prefix: str = "", photo: str = "p") -> list[dict[str, Any]]:
@@ -47,33 +48,22 @@ def several(drawn: list[Any], *, prefix: str = "", photo: str = "p") -> list[dic
 
 def test_rows_are_in_the_order_of_their_ids_with_shares_and_confidence(faces) -> None:
     votes = [np.array([1, 0, 0, 2, 0, 0, 0], "float32"), np.zeros(7, "float32")]
-    rows = manifest_rows(
-        faces(
-            [
-                {"id": "expw_lq/c.jpg#2", "votes": votes[1]},
-                {"id": "expw_hq/b/b.jpg#1", "votes": votes[0], "confidence": 0.7},
-                {"id": "a/a"},
-            ]
-        )
-    )
+    hq = {"id": "expw_hq/b/b.jpg#1", "votes": votes[0], "confidence": 0.7}
+    rows = manifest_rows(faces([{"id": "expw_lq/c.jpg#2", "votes": votes[1]}, hq, {"id": "a/a"}]))
     assert rows["source"].to_list() == ["a", "expw_hq", "expw_lq"]
     shares = rows[list(SHARE_COLUMNS)].to_numpy()
     assert np.isnan(shares[[0, 2]]).all()
     assert shares[1].tolist() == [0.333333, 0, 0, 0.666667, 0, 0, 0]
     # As the detector wrote it; float32 would give 0.699999988.
     assert rows["confidence"].fillna(-1).to_list() == [-1, 0.7, -1]
-
-
-def test_a_repeated_id_is_an_error(faces) -> None:
     twice = faces([{"id": "s/a"}, {"id": "s/b"}, {"id": "s/a", "photo": "other"}])
     with pytest.raises(UserError, match=r"expected each id once, got 1 ids .* \['s/a'\]"):
         manifest_rows(twice)
 
 
 def test_faces_are_held_against_the_indexes(tmp_path: Path) -> None:
-    write_faces(tmp_path / "standardized/s", [small_face("s/a", votes=(0, 0, 0, 0, 3, 1, 0))])
-    found = read_all_faces(tmp_path / "standardized")
-    assert manifest_rows(found)[["p_sad", "p_surprise"]].to_numpy().tolist() == [[0.75, 0.25]]
+    write_faces(tmp_path / "standardized/s", [small_face("s/a")])
+    assert read_all_faces(tmp_path / "standardized")["id"].to_list() == ["s/a"]
     path = tmp_path / "standardized/s/index.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"faces": 2}))
     with pytest.raises(UserError, match=r"expected \{'s': 2\}, got 1"):
@@ -89,6 +79,7 @@ def test_rows_and_excluded_part_the_faces(faces, one_of_each_class, drawn, rando
     assert sorted([*kept, *left]) == sorted(face["id"] for face in every)
     assert kept == sorted(kept)
     assert share_no_group(frozen.rows)
+    assert set(frozen.excluded["reason"]) <= set(REASONS)
     random.shuffle(every)
     again = freeze(faces(every), section=shipped(Manifest), seed=1)
     for name in ("rows", "excluded", "duplicates"):
@@ -109,17 +100,6 @@ def test_a_source_that_is_added_changes_no_split(faces, one_of_each_class, old, 
     assert gone <= set(second.excluded["id"])
 
 
-def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
-    """Two pictures of one face, the second with some noise."""
-    random = np.random.default_rng(1)
-    picture = random.integers(40, 200, 576)
-    noisy = picture + random.integers(-15, 16, 576)
-    return [
-        {"id": "s/1", "split": split_a, "thumbnail": picture.astype(np.uint8).tobytes()},
-        {"id": "s/2", "split": split_b, "thumbnail": noisy.astype(np.uint8).tobytes()},
-    ]
-
-
 @pytest.mark.parametrize(
     ("policy", "splits", "excluded"),
     [
@@ -132,15 +112,18 @@ def near_twins(split_a: str, split_b: str) -> list[dict[str, Any]]:
 def test_near_twins_leave_by_policy(faces, one_of_each_class, policy, splits, excluded) -> None:
     section = shipped(Manifest, duplicates=shipped(Duplicates, policy=policy))
     split_a, split_b = splits.split()
-    build = faces([*one_of_each_class, *near_twins(split_a, split_b)])
-    frozen = freeze(build, section=section, seed=1)
+    twins = [
+        {"id": "s/1", "split": split_a, "thumbnail": PICTURE},
+        {"id": "s/2", "split": split_b, "thumbnail": NEAR},
+    ]
+    frozen = freeze(faces([*one_of_each_class, *twins]), section=section, seed=1)
     assert frozen.excluded[["id", "reason", "detail"]].to_numpy().tolist() == excluded
     assert len(frozen.rows) + len(excluded) == len(frozen.drawn)
     (pair,) = frozen.duplicates[["id_a", "id_b", "kind"]].to_numpy().tolist()
     assert pair == ["s/1", "s/2", "near"]
     twin = frozen.drawn.set_index("id").loc["s/2"]
-    twins = "train" if split_b == "test" else ""
-    assert (twin["official"], twin["twin_splits"]) == (split_b, twins)
+    beside = "train" if split_b == "test" else ""
+    assert (twin["official"], twin["twin_splits"]) == (split_b, beside)
 
 
 def test_a_class_whose_only_train_row_leaves_is_named(faces, one_of_each_class) -> None:
@@ -170,39 +153,20 @@ def test_the_folder(faces, one_of_each_class, tmp_path: Path) -> None:
     (target / "stale.csv").touch()
     entries = publish(target, frozen, warnings=WARNINGS, section=VIEWS)
     names = "classification_manifest gates train excluded duplicates review warnings".split()
-    written = {path.name for path in target.iterdir()}
-    assert written == {f"{name}.csv" for name in names} | {"index.json"}
     index = json.loads((target / "index.json").read_text())
     assert index == {"source_groups": {"mine": ["zz"]}, "files": entries}
+    assert {path.name for path in target.iterdir()} == {*entries, "index.json"}
+    assert list(entries) == [f"{name}.csv" for name in names]
+    assert set(frozen.views["gates"]["split"]) == {"test"}
     for name, entry in entries.items():
-        assert entry["sha256"] == sha256_file(target / name)
-        assert entry["rows"] == len(pd.read_csv(target / name))
-        assert entry["gate"] == (name == "gates.csv")
-    pd.testing.assert_frame_equal(
-        read_manifest(target / "classification_manifest.csv"), frozen.rows
-    )
-    assert (target / "excluded.csv").read_text() == (
-        "id,source,label,split,reason,detail\ns/1,s,Happy,train,twin_in_test,s/2\n"
-    )
-    assert (target / "duplicates.csv").read_text() == (
-        "id_a,id_b,group,kind,mirrored,correlation,same_label,split_a,split_b\n"
-        "s/1,s/2,s/1,exact,false,1.0,true,train,test\n"
-    )
-    assert (target / "review.csv").read_text().count("\n") == 1
-    assert (target / "warnings.csv").read_text() == (
-        'code,where,message\nfew_rows,zz test,"too few, I say"\n'
-    )
-
-
-def test_what_existed_survives_a_failure(faces, one_of_each_class, tmp_path: Path) -> None:
-    target = tmp_path / "manifests"
-    frozen = freeze(faces(one_of_each_class), section=VIEWS, seed=1)
-    publish(target, frozen, warnings=WARNINGS, section=VIEWS)
-    before = {path.name: path.read_bytes() for path in target.iterdir()}
-    broken = freeze(
-        faces([*one_of_each_class, {"id": "s/1", "sha256": "?"}]), section=VIEWS, seed=1
-    )
-    with pytest.raises(UserError, match=r"classification_manifest\.csv: line 2: sha256"):
-        publish(target, broken, warnings=WARNINGS, section=VIEWS)
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["manifests"]
+        rows = len(pd.read_csv(target / name))
+        digest = sha256_file(target / name)
+        assert entry == {"sha256": digest, "rows": rows, "gate": name == "gates.csv"}
+    written = read_manifest(target / "classification_manifest.csv")
+    pd.testing.assert_frame_equal(written, frozen.rows)
+    assert {name: (target / f"{name}.csv").read_text() for name in names[3:]} == {
+        "excluded": "id,source,label,split,reason,detail\ns/1,s,Happy,train,twin_in_test,s/2\n",
+        "duplicates": f"{PAIR_HEADER}\ns/1,s/2,s/1,exact,false,1.0,true,train,test\n",
+        "review": f"{PAIR_HEADER}\n",
+        "warnings": 'code,where,message\nfew_rows,zz test,"too few, I say"\n',
+    }

@@ -5,13 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from stages.splitting.duplicates import PAIR_COLUMNS
 from stages.splitting.frozen import FrozenManifest
 from stages.splitting.splits import EXCLUDED_COLUMNS
 from stages.survey.relations import relations
 from stages.survey.survey import SourceIndex, Survey
 
 Pair = tuple[str, str, Mapping[str, Any]]
+PAIR_COLUMNS = "id_a id_b group kind mirrored correlation same_label split_a split_b".split()
 
 
 def specs(*lines: str) -> list[dict[str, str]]:
@@ -32,7 +32,7 @@ def pair_rows(drawn: pd.DataFrame, pairs: Iterable[Pair]) -> pd.DataFrame:
         row |= {"mirrored": "false", "correlation": 0.95, "split_a": a["split"]}
         row |= {"split_b": b["split"], "same_label": str(a["label"] == b["label"]).lower()}
         rows.append(row | dict(spec))
-    return pd.DataFrame(rows, columns=list(PAIR_COLUMNS))
+    return pd.DataFrame(rows, columns=PAIR_COLUMNS)
 
 
 def frozen_of(
@@ -43,16 +43,14 @@ def frozen_of(
     excluded: Mapping[str, str] | None = None,
 ) -> FrozenManifest:
     """`drawn` with the exact duplicates that it has and the pairs and excluded rows stated."""
-    reasons = excluded or {}
-    leaving = drawn["id"].isin(list(reasons))
-    left = drawn[leaving]
-    left = left.assign(detail="", reason=left["id"].map(reasons).astype("str"))
-    rows = drawn[~leaving].reset_index(drop=True)
+    reasons = drawn["id"].map(excluded or {}).astype("str")
+    left = drawn.assign(detail="", reason=reasons)[reasons.notna()]
+    rows = drawn[reasons.isna()].reset_index(drop=True)
     first = drawn.groupby("sha256")["id"].transform("first")
+    copies = drawn["id"] != first
     exact = [
         (a, b, {"kind": "exact", "correlation": 1.0})
-        for a, b in zip(first, drawn["id"], strict=True)
-        if a != b
+        for a, b in zip(first[copies], drawn.loc[copies, "id"], strict=True)
     ]
     duplicates = pair_rows(drawn, [*exact, *near])
     return FrozenManifest(
@@ -67,13 +65,9 @@ def frozen_of(
 
 def index_of(name: str, **values: Any) -> SourceIndex:
     """A source folder of 100 faces that came as faces, without rejects."""
-    counts: dict[str, Any] = {
-        "faces": 100,
-        "rejects": {},
-        "crops": {"none": 100, "box": 0, "aligned": 0},
-        "boxes_partly_outside": 0,
-        "boxes_in_turned_photos": {"stored": 0, "turned": 0},
-    }
+    crops = {"none": 100, "box": 0, "aligned": 0}
+    counts: dict[str, Any] = {"faces": 100, "rejects": {}, "crops": crops}
+    counts |= {"boxes_partly_outside": 0, "boxes_in_turned_photos": {"stored": 0, "turned": 0}}
     return SourceIndex(name=name, **(counts | values))
 
 

@@ -6,31 +6,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.survey.relations import least_twin_px, matrix, relations, rows_with_twin
-from tests.survey.surveys import frozen_of, specs
+from tests.survey.surveys import frozen_of
 
-drawn_rows = st.lists(
-    st.tuples(
-        st.sampled_from("abc"),
-        st.integers(0, 5),
-        st.sampled_from(["Happy", "Sad"]),
-        st.integers(1, 9),
-    ),
-    min_size=1,
-    max_size=14,
+any_row = st.tuples(
+    st.sampled_from("abc"), st.integers(0, 5), st.sampled_from(["Happy", "Sad"]), st.integers(1, 9)
 )
 picture_pairs = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=6)
 
 
-@given(drawn_rows, picture_pairs)
+@given(st.lists(any_row, min_size=1, max_size=14), picture_pairs)
 @settings(max_examples=60)
 def test_relations_are_what_comparing_all_rows_gives(rows, drawn, near) -> None:
     frame = rows(
         {"id": f"{source}/{n:02d}", "sha256": str(picture), "label": label, "native_px": px}
         for n, (source, picture, label, px) in enumerate(drawn)
     )
-    first = frame.drop_duplicates("sha256").set_index("sha256")["id"].to_dict()
+    first, last = (
+        frame.drop_duplicates("sha256", keep=end).set_index("sha256")["id"].to_dict()
+        for end in ("first", "last")
+    )
     pairs = {(str(a), str(b)) for a, b in near if a != b and {str(a), str(b)} <= set(first)}
-    frozen = frozen_of(frame, near=[(first[a], first[b], {}) for a, b in sorted(pairs)])
+    # A pair of pictures counts once, whichever rows stand for it, and in either order of ids.
+    near_rows = [(end[a], end[b], {}) for a, b in sorted(pairs) for end in (first, last)]
+    frozen = frozen_of(frame, near=near_rows)
     related = relations(frozen.drawn, frozen.duplicates)
 
     alike = pairs | {(b, a) for a, b in pairs}
@@ -47,10 +45,10 @@ def test_relations_are_what_comparing_all_rows_gives(rows, drawn, near) -> None:
         num_rows.update((row.source, source) for source in {twin.source for twin in twins})
         num_rows[row.source, None] += bool(twins)
         least.append(min(twin.native_px for twin in [row, *twins]))
-    found = rows_with_twin(related)
-    others = [None if pd.isna(other) else other for other in found["other"]]
-    keys = zip(found["source"], others, strict=True)
-    assert dict(zip(keys, found["rows"], strict=True)) == +num_rows
+    counted = rows_with_twin(related)
+    others = [None if pd.isna(other) else other for other in counted["other"]]
+    keys = zip(counted["source"], others, strict=True)
+    assert dict(zip(keys, counted["rows"], strict=True)) == +num_rows
     assert least_twin_px(frame, frozen.duplicates).tolist() == least
 
     labels = frame.groupby(["source", "sha256"])["label"].agg(list).to_dict()
@@ -66,22 +64,3 @@ def test_relations_are_what_comparing_all_rows_gives(rows, drawn, near) -> None:
     assert {tuple(row[:3]): tuple(row[3:]) for row in counts.to_numpy().tolist()} == {
         key: (len(agree), sum(agree) / len(agree)) for key, agree in cells.items()
     }
-
-
-def test_a_pair_of_pictures_counts_once_whichever_rows_stand_for_it(rows) -> None:
-    ids = ("a/first", "b/second", "b/first", "c/second")
-    drawn = rows(specs(*(f"{id_} sha256={id_[2:]}" for id_ in ids)))
-    # As duplicates.csv has it where two datasets hold both pictures, in either order of ids.
-    near = [("a/first", "b/second", {}), ("b/second", "b/first", {}), ("b/first", "c/second", {})]
-    frozen = frozen_of(drawn, near=near)
-    counts = matrix(relations(frozen.drawn, frozen.duplicates))
-    found = counts[counts["kind"] == "near"].set_index(["source_a", "source_b"])["pairs"]
-    assert found.to_dict() == {("a", "b"): 1, ("a", "c"): 1, ("b", "b"): 1, ("b", "c"): 1}
-
-
-def test_nothing_repeats(rows) -> None:
-    frozen = frozen_of(rows(specs("a/1", "b/2")))
-    related = relations(frozen.drawn, frozen.duplicates)
-    assert list(matrix(related)) == ["source_a", "source_b", "kind", "pairs", "same_label"]
-    for table in (related, matrix(related), rows_with_twin(related)):
-        assert table.empty

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_faces import small_face, write_faces
@@ -7,7 +8,6 @@ from stages.config import CLASSES, Filter
 from stages.runtime.errors import UserError
 from stages.survey.survey import (
     SourceIndex,
-    Survey,
     read_indexes,
     require_rows_to_report_on,
     take_survey,
@@ -20,6 +20,7 @@ COUNTS = {
     "boxes_partly_outside": 1,
     "boxes_in_turned_photos": {"stored": 1, "turned": 0},
 }
+STAGES = {"stageA": Filter(), "stageB": Filter(min_native_px=64)}
 
 
 def test_counts_of_each_folder(tmp_path: Path) -> None:
@@ -28,51 +29,29 @@ def test_counts_of_each_folder(tmp_path: Path) -> None:
     assert read_indexes(tmp_path) == [SourceIndex(name=name, faces=1, **COUNTS) for name in "ab"]
     index = tmp_path / "a/index.json"
     index.write_text(index.read_text().replace("crops", "cuts"))
-    with pytest.raises(
-        UserError, match=r"a/index\.json: expected counts of \['crops'\].* standardize"
-    ):
+    expected = r"a/index\.json: expected counts of \['crops'\].* standardize"
+    with pytest.raises(UserError, match=expected):
         read_indexes(tmp_path)
 
 
-def survey(frozen, filters) -> Survey:
-    return take_survey(frozen, filters=filters, source_groups={}, indexes=[])
+def test_incident_D3_a_stage_without_a_source_or_a_class_stops_here(rows) -> None:
+    def survey(**rows_of_stage_b: Any) -> None:
+        filters = {"stageB": Filter(**rows_of_stage_b)}
+        take_survey(frozen_of(drawn), filters=filters, source_groups={}, indexes=[])
 
-
-def test_a_stage_trains_on_what_its_filter_lets_through(rows) -> None:
-    drawn = rows(
-        [
-            *({"id": f"c/{name}", "label": name, "native_px": 64} for name in CLASSES),
-            {"id": "a/1", "native_px": 48},
-            {"id": "a/2", "native_px": 100},
-            {"id": "a/3", "native_px": 100, "split": "val"},
-            {"id": "b/1", "native_px": 100},
-            {"id": "b/2", "native_px": 100},
-        ]
-    )
-    filters = {"stageA": Filter(), "stageB": Filter(min_native_px=64)}
-    stages = survey(frozen_of(drawn, excluded={"b/2": "twin_in_val"}), filters).stages
-    others = {name: list(train.loc[train["source"] != "c", "id"]) for name, train in stages.items()}
-    assert others == {"stageA": ["a/1", "a/2", "b/1"], "stageB": ["a/2", "b/1"]}
-
-
-def test_incident_D3_a_stage_that_names_no_source_stops_here(rows) -> None:
-    filters = {"stageB": Filter(include_sources=("expw_hq",))}
-    with pytest.raises(UserError, match=r"stageB\.filter\.include_sources: no rows .*'expw_hq'"):
-        survey(frozen_of(rows(specs("expw_lq/1"))), filters)
-
-
-def test_a_stage_without_a_class_to_train_on_stops_here(rows) -> None:
     drawn = rows(specs(*(f"a/{name} label={name}" for name in CLASSES)))
+    with pytest.raises(UserError, match=r"stageB\.filter\.include_sources: no rows .*'expw_hq'"):
+        survey(include_sources=("expw_hq",))
     drawn.loc[drawn["label"] == "Fear", "split"] = "val"
     with pytest.raises(UserError, match=r"stageB\.filter: expected train rows .* \['Fear'\]"):
-        survey(frozen_of(drawn), {"stageB": Filter()})
+        survey()
 
 
-def _ask(rows, report: str, *, folds: int = 2, **filters: Filter) -> str:
-    """The refusal, or nothing."""
+def ask(rows, report: str, *, folds: int = 2, filters=None) -> str:
+    """Return the refusal, or nothing."""
     try:
         require_rows_to_report_on(
-            rows, filters=filters, source_groups={}, report=report, folds=folds
+            rows, filters=filters or STAGES, source_groups={}, report=report, folds=folds
         )
     except UserError as error:
         return str(error)
@@ -83,34 +62,29 @@ def test_reported_no_rows_in_the_split_that_is_reported_on_stop_here(rows) -> No
     """It was said by calibrate, after the nights of training."""
     drawn = rows(specs("a/1", "a/2 split=val", "a/3 split=val", "b/4 split=test"))
     drawn["native_px"] = [100, 100, 100, 48]
-    filters = {"stageA": Filter(), "stageB": Filter(min_native_px=64)}
     # One stage is enough, and its row of test is one that its own filter leaves out.
-    assert _ask(drawn, "test", **filters) == (
+    assert ask(drawn, "test") == (
         "params.yaml: calibrate.report: test, but stageB.filter leaves no test rows to report on; "
         "it admits {'train': 1, 'val': 2, 'test': 0}; raise manifest.test_share, widen the filter, "
         "or set val_crossfit"
     )
-    assert not _ask(drawn, "val_crossfit", **filters)
-    three = _ask(drawn, "val_crossfit", folds=3, **filters)
-    assert "expected val rows of 3 groups (calibrate.folds) or more" in three
+    assert not ask(drawn, "val_crossfit")
     # What thins training is no filter of what is reported on.
-    assert not _ask(drawn, "test", stageA=Filter(max_per_class=1))
+    assert not ask(drawn, "test", filters={"stageA": Filter(max_per_class=1)})
 
 
 def test_reported_val_rows_that_calibrate_needs_are_asked_for_here(rows) -> None:
-    drawn = rows(specs("a/1", "a/2 split=val", "a/3 split=test"))
-    assert not _ask(drawn, "test", stageA=Filter())
-    needs = "params.yaml: stageA.filter: expected val rows of 2 groups (calibrate.folds) or more"
-    assert needs in _ask(drawn, "val_crossfit", stageA=Filter())
-    no_val = _ask(drawn[drawn["split"] != "val"], "test", stageA=Filter(), stageB=Filter())
-    assert [line.split(" expected")[0] for line in no_val.splitlines()] == [
-        "params.yaml: stageA.filter:",
-        "params.yaml: stageB.filter:",
-    ]
+    drawn = rows(specs("a/1", "a/2 split=val", "a/3 split=test")).assign(native_px=100)
+    assert not ask(drawn, "test")
+    for key, line in zip(STAGES, ask(drawn, "val_crossfit").splitlines(), strict=True):
+        needs = f"{key}.filter: expected val rows of 2 groups (calibrate.folds) or more, by which"
+        assert line.startswith(f"params.yaml: {needs}")
+    no_val = ask(drawn[drawn["split"] != "val"], "test")
+    assert no_val.count("expected val rows, by which the best epoch is chosen") == 2
 
 
 def test_reported_rows_that_a_teacher_has_learnt_from_are_none_to_report_on(rows) -> None:
     """With `policy: report_only` copies of train rows stay in test."""
-    drawn = rows(specs("a/1 group=one", "a/2 split=val", "a/3 group=one split=test"))
-    message = _ask(drawn, "test", stageA=Filter())
+    drawn = rows(specs("a/1 group=g", "a/2 split=val", "a/3 group=g split=test"))
+    message = ask(drawn, "test", filters={"stageA": Filter()})
     assert "'test': 1}, 1 of them in groups of train rows" in message

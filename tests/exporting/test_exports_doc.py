@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -20,12 +19,9 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages import export
 from stages.config import CLASSES
-from stages.exporting import checks
-from tests.exporting.project import make_project
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "exports.md").read_text("utf-8")
 FERPLUS_ZIP = os.environ.get("FERPLUS_ZIP", "")
 YUNET_ONNX = os.environ.get("YUNET_ONNX", "")
@@ -36,21 +32,16 @@ def blocks(mark: str, language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with an export, a face and a photo."""
-    root = tmp_path_factory.mktemp("project")
-    make_project(root)
-    params = yaml.safe_load((root / "params.yaml").read_text("utf-8"))
-    params["export"]["variants"] = ["int8"]
-    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+def folder(exported, tmp_path_factory):
+    """A project with an export, a face, a photo and the programs of the page."""
+    root = tmp_path_factory.mktemp("doc") / "project"
+    shutil.copytree(exported, root)
     noise = np.random.default_rng(0).integers(0, 256, (150, 160, 3), np.uint8)
     for name in ("face.png", "photo.png"):
         cv2.imwrite(str(root / name), cv2.blur(noise, (9, 9)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checks, "_MIN_REPEATS", 1)
-        patch.setattr(checks, "_MAX_REPEATS", 1)
-        patch.chdir(root)
-        assert export.main([]) == 0
+    for name in ("student", "webcam"):
+        (text,) = blocks(name, "python")
+        (root / f"{name}.py").write_text(text, encoding="utf-8")
     return root
 
 
@@ -63,38 +54,23 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def student(folder: Path) -> Path:
-    (text,) = blocks("student", "python")
-    (folder / "student.py").write_text(text, encoding="utf-8")
-    return folder / "student.py"
-
-
-def test_every_block_of_code_is_tried_by_some_test() -> None:
+def test_every_block_of_code_is_tried_by_some_test():
     assert len(re.findall(r"^```\w", TEXT, flags=re.MULTILINE)) == 6
     assert len(blocks("run", "bash")) + len(blocks("run", "python")) == 4
 
 
-@pytest.mark.parametrize("text", blocks("run", "bash"))
-def test_incident_X4_documented_commands_give_a_probability_of_each_class(
-    folder: Path, text: str
-) -> None:
-    python, *command = shlex.split(text)
-    assert python == "python"
-    found = yaml.safe_load(run(folder, *command))
-    assert tuple(found) == CLASSES
-    assert sum(found.values()) == pytest.approx(1, abs=1e-5)
+@pytest.mark.parametrize("text", blocks("run", "bash") + blocks("run", "python"))
+def test_incident_X4_documented_commands_and_programs_run(folder, text):
+    if not text.startswith("python "):
+        assert "Angry" in run(folder, "-c", text)
+        return
+    probabilities = yaml.safe_load(run(folder, *shlex.split(text)[1:]))
+    assert tuple(probabilities) == CLASSES
+    assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("text", blocks("run", "python"))
-def test_incident_X4_documented_programs_run(folder: Path, text: str) -> None:
-    assert "Angry" in run(folder, "-c", text)
-
-
-def test_a_student_learns_from_the_exported_files_with_each_loss(
-    folder: Path, student: Path
-) -> None:
-    lines = [line.split() for line in run(folder, student.name, "40").splitlines()]
+def test_a_student_learns_from_the_exported_files_with_each_loss(folder):
+    lines = [line.split() for line in run(folder, "student.py", "40").splitlines()]
     assert [line[0] for line in lines] == ["ce", "ce", "kd", "kd", "dkd", "dkd"]
     for first, last in zip(lines[::2], lines[1::2], strict=True):
         assert float(last[2]) < 0.7 * float(first[2]), first[0]
@@ -105,30 +81,22 @@ def test_a_student_learns_from_the_exported_files_with_each_loss(
     assert ce > 2 * max(kd, dkd)
 
 
-def test_kd_is_dkd_with_the_weight_of_the_rest_that_the_teacher_gives_it(
-    folder: Path, student: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kd_is_dkd_with_the_weight_of_the_rest_that_the_teacher_gives_it(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    names: dict[str, object] = {"__name__": "student"}
-    exec(compile(student.read_text("utf-8"), str(student), "exec"), names)
+    names = runpy.run_path("student.py")
     torch.manual_seed(0)
-    own, theirs = torch.randn(1, 7, dtype=torch.float64) * 3, torch.randn(1, 7).double() * 3
+    student, teacher = torch.randn(2, 1, 7, dtype=torch.float64) * 3
     y, temperature = torch.tensor([2]), names["T"]
     # Zhao 2022, equation 6: KD = TCKD + (1 - p_t) NCKD.
-    weight = 1 - F.softmax(theirs / temperature, dim=1)[0, 2].item()
+    weight = 1 - F.softmax(teacher / temperature, dim=1)[0, 2].item()
     kd, dkd = names["kd"], names["dkd"]
-    assert callable(kd)
-    assert callable(dkd)
-    assert kd(own, theirs, y).item() == pytest.approx(
-        dkd(own, theirs, y, alpha=1, beta=weight).item()
-    )
-    assert kd(theirs, theirs, y).item() == pytest.approx(0, abs=1e-12)
+    loss = dkd(student, teacher, y, alpha=1, beta=weight)
+    assert kd(student, teacher, y).item() == pytest.approx(loss.item())
+    assert kd(teacher, teacher, y).item() == pytest.approx(0, abs=1e-12)
 
 
-def test_reported_the_student_reads_batches_and_never_all_rows(
-    folder: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reported_the_student_reads_batches_and_never_all_rows(folder, tmp_path, monkeypatch):
     # The view's rows 50 times over: 1,850 rows are 23 MB of model input.
     shutil.copytree(folder, tmp_path / "project")
     export_folder = tmp_path / "project" / "models" / "export"
@@ -142,25 +110,23 @@ def test_reported_the_student_reads_batches_and_never_all_rows(
     )
     monkeypatch.chdir(tmp_path / "project")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr(sys, "argv", [student.name, "1"])
+    monkeypatch.setattr(sys, "argv", ["student.py", "1"])
     sizes: list[int] = []
-    monkeypatch.setattr(nn.Conv2d, "forward", _noting_sizes(nn.Conv2d.forward, sizes))
+    forward = nn.Conv2d.forward
+
+    def noting(module: nn.Conv2d, images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        return forward(module, images)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", noting)
     tracemalloc.start()
     try:
-        runpy.run_path(str(student), run_name="__main__")
+        runpy.run_path("student.py", run_name="__main__")
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert max(sizes) == 64
     assert peak_bytes < 12e6  # imports included
-
-
-def _noting_sizes(forward: Callable[..., Tensor], sizes: list[int]) -> Callable[..., Tensor]:
-    def noting(module: nn.Module, images: Tensor) -> Tensor:
-        sizes.append(len(images))
-        return forward(module, images)
-
-    return noting
 
 
 FAKE_CAMERA = """
@@ -197,11 +163,7 @@ runpy.run_path("webcam.py", run_name="__main__")
 
 
 @pytest.mark.parametrize("frames", [0, 2])
-def test_reported_webcam_skips_boxes_outside_and_says_that_no_camera_is_there(
-    folder: Path, frames: int
-) -> None:
-    (text,) = blocks("webcam", "python")
-    (folder / "webcam.py").write_text(text, encoding="utf-8")
+def test_reported_webcam_skips_boxes_outside_and_says_that_no_camera_is_there(folder, frames):
     code = FAKE_CAMERA.replace("{frames}", str(frames))
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     if frames == 0:
@@ -218,24 +180,16 @@ def test_reported_webcam_skips_boxes_outside_and_says_that_no_camera_is_there(
 @pytest.mark.skipif(
     not (FERPLUS_ZIP and YUNET_ONNX), reason="set FERPLUS_ZIP and YUNET_ONNX to their files"
 )
-def test_the_webcam_program_names_the_expression_of_real_faces(
-    folder: Path, tmp_path: Path
-) -> None:
-    (text,) = blocks("webcam", "python")
-    (folder / "webcam.py").write_text(text, encoding="utf-8")
+def test_the_webcam_program_names_the_expression_of_real_faces(folder, tmp_path):
     with zipfile.ZipFile(FERPLUS_ZIP) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".png"))[::997][:20]
-        faces = [
-            cv2.imdecode(np.frombuffer(archive.read(n), np.uint8), cv2.IMREAD_COLOR) for n in names
-        ]
-    for number, face in enumerate(faces):
-        frame = np.full((480, 640, 3), 127, np.uint8)
-        frame[120:360, 200:440] = cv2.resize(face, (240, 240), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(tmp_path / f"frame{number:02d}.png"), frame)
-    shutil.copy(YUNET_ONNX, tmp_path / "yunet.onnx")
+        for number, name in enumerate(names):
+            face = cv2.imdecode(np.frombuffer(archive.read(name), np.uint8), cv2.IMREAD_COLOR)
+            frame = np.full((480, 640, 3), 127, np.uint8)
+            frame[120:360, 200:440] = cv2.resize(face, (240, 240), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(tmp_path / f"frame{number:02d}.png"), frame)
     video = str(tmp_path / "frame%02d.png")
-    lines = run(
-        folder, "webcam.py", "models/export/ensemble.onnx", str(tmp_path / "yunet.onnx"), video
-    ).splitlines()
+    text = run(folder, "webcam.py", "models/export/ensemble.onnx", YUNET_ONNX, video)
+    lines = text.splitlines()
     assert len(lines) >= 10
     assert {line.split()[0] for line in lines} <= set(CLASSES)
