@@ -5,12 +5,12 @@ the classic way that picks each draw's rows and scores them anew. Both make the 
 """
 
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from benchmarks.command import Figures, run_benchmark
+from benchmarks.command import Figures, run_benchmark, seconds_of
 from stages.scoring.bootstrap import Resamples, draw, resample
 from stages.scoring.metrics import Floats, Ints, score, softmax
 
@@ -31,15 +31,13 @@ def measure(faces: int) -> Figures:
     probabilities = softmax(random.normal(size=(faces, 7)) + 2 * np.eye(7)[targets])
     names = [f"group {row // 2}" for row in range(faces)]
     resamples = resample(names, samples=DRAWS, random=random)
-    at_once = draw(probabilities, targets, resamples=resamples, bins=BINS).draws["macro_f1"]
+    draw_all = partial(draw, probabilities, targets, resamples=resamples, bins=BINS)
     anew = _scores(probabilities, targets, resamples)
-    difference = float(np.abs(at_once[:PICKED] - anew).max())
+    difference = float(np.abs(draw_all().draws["macro_f1"][:PICKED] - anew).max())
     products, picked = [], []
     for _ in range(REPEATS):
-        products.append(
-            _seconds(lambda: draw(probabilities, targets, resamples=resamples, bins=BINS)) / DRAWS
-        )
-        picked.append(_seconds(lambda: _scores(probabilities, targets, resamples)) / PICKED)
+        products.append(seconds_of(draw_all) / DRAWS)
+        picked.append(seconds_of(lambda: _scores(probabilities, targets, resamples)) / PICKED)
     ratios = [slow / fast for slow, fast in zip(picked, products, strict=True)]
     return {
         "faces": faces,
@@ -59,12 +57,6 @@ def _scores(probabilities: Floats, targets: Ints, resamples: Resamples) -> Float
         rows = np.repeat(np.arange(len(targets)), counts[resamples.group])
         macro_f1.append(score(probabilities[rows], targets[rows], bins=BINS)["macro_f1"])
     return np.array(macro_f1)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What every benchmark shares: its command line, child processes and how figures are printed."""
+"""What benchmarks share: command line, timing, child processes, and how figures are shown."""
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -21,23 +22,27 @@ def run_benchmark(
     faces: int,
     measure: Callable[[int], Figures],
 ) -> int:
-    """Measure with the number of faces that the command line says, print, return the exit code."""
+    """Measure with the number of faces that the command line says, show, return the exit code."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=about)
     parser.add_argument(
         "--faces", type=int, default=faces, metavar="N", help="synthetic faces, default %(default)s"
     )
     parser.add_argument("--json", action="store_true", help="the figures alone, on one line")
     arguments = parser.parse_args(argv)
-    figures = measure(arguments.faces)
-    if arguments.json:
-        print(json.dumps(figures, allow_nan=False))
-    else:
-        print("\n".join(as_lines({name: figures, "machine": describe_machine()})))
+    show(name, measure(arguments.faces), as_json=arguments.json)
     return 0
 
 
+def show(name: str, figures: Figures, *, as_json: bool, **about: Any) -> None:
+    """Print figures on one line, or a line each with a description of the machine."""
+    if as_json:
+        print(json.dumps(figures, allow_nan=False))
+    else:
+        print("\n".join(as_lines({name: figures, "machine": describe_machine() | about})))
+
+
 def as_lines(values: Mapping[str, Any], *, indent: str = "") -> Iterator[str]:
-    """A line for each value; nested ones are indented below their name."""
+    """Yield a line for each value; nested ones are indented below their name."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield f"{indent}{name}"
@@ -48,6 +53,15 @@ def as_lines(values: Mapping[str, Any], *, indent: str = "") -> Iterator[str]:
 
 
 def in_child(work: Callable[..., T], *arguments: Any) -> T:
-    """What `work` returns in a new process, whose memory is its own."""
+    """Return what `work` returns in a new process, whose memory is its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
+
+
+def seconds_of(
+    work: Callable[[], object], *, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Time one call; `time.process_time` as the clock leaves out other jobs and the disk."""
+    start = clock()
+    work()
+    return clock() - start

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.command import Figures, as_lines, in_child
-from benchmarks.machine import describe_machine, peak_gib
+from benchmarks.command import Figures, in_child, show
+from benchmarks.machine import peak_gib
 from benchmarks.synthetic import Pictures, draw_thumbnails, plant_copies
 from stages.faces.fingerprint import THUMBNAIL_SIDE
 from stages.faces.shards import read_faces
@@ -34,16 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the figures alone, on one line")
     arguments = parser.parse_args(argv)
     figures = in_child(measure, arguments.standardized or arguments.faces)
-    if arguments.json:
-        print(json.dumps(figures, allow_nan=False))
-    else:
-        print("\n".join(as_lines({"duplicates": figures, "machine": describe_machine()})))
+    show("duplicates", figures, as_json=arguments.json)
     return 0
 
 
 def measure(faces: Path | int) -> Figures:
     """Search them, then compare with brute force on some rows against all others."""
-    thumbnails = read_thumbnails(faces) if isinstance(faces, Path) else _synthetic(faces)
+    if isinstance(faces, Path):
+        table = read_faces(faces, ["sha256", "thumbnail"]).drop_duplicates("sha256")
+        joined = b"".join(table["thumbnail"])
+        thumbnails = np.frombuffer(joined, np.uint8).reshape(-1, THUMBNAIL_SIDE**2)
+    else:
+        thumbnails = draw_thumbnails(faces)
+        plant_copies(thumbnails)
     start = time.perf_counter()
     pairs = similar_pairs(thumbnails, at_least=REVIEW)
     seconds = time.perf_counter() - start
@@ -66,12 +68,6 @@ def measure(faces: Path | int) -> Figures:
     }
 
 
-def read_thumbnails(standardized: Path) -> Pictures:
-    """Thumbnails (N, 576) of different pictures."""
-    faces = read_faces(standardized, ["sha256", "thumbnail"]).drop_duplicates("sha256")
-    return np.frombuffer(b"".join(faces["thumbnail"]), np.uint8).reshape(-1, THUMBNAIL_SIDE**2)
-
-
 def brute_force(thumbnails: Pictures, *, rows: NDArray[np.int64]) -> set[tuple[int, int]]:
     """All near pairs of these rows with any other, as they stand or mirrored."""
     chosen = _unit(thumbnails[rows])
@@ -81,16 +77,10 @@ def brute_force(thumbnails: Pictures, *, rows: NDArray[np.int64]) -> set[tuple[i
         others = _unit(thumbnails[start : start + 8192])
         near = np.maximum(chosen @ others.T, turned @ others.T) >= NEAR
         for row, other in zip(*np.nonzero(near), strict=True):
-            one, two = int(rows[row]), int(other) + start
-            if one != two:
-                pairs.add((min(one, two), max(one, two)))
+            pair = sorted((int(rows[row]), int(other) + start))
+            if pair[0] != pair[1]:
+                pairs.add((pair[0], pair[1]))
     return pairs
-
-
-def _synthetic(number: int) -> Pictures:
-    thumbnails = draw_thumbnails(number)
-    plant_copies(thumbnails)
-    return thumbnails
 
 
 def _touching(pairs: Pairs, rows: NDArray[np.int64]) -> set[tuple[int, int]]:

@@ -5,15 +5,13 @@ torch are then called in turns on two cores, at batch sizes 1 and 32.
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.command import Figures, as_lines
-from benchmarks.machine import describe_machine
+from benchmarks.command import Figures, show
 from stages import config
 from stages.calibrating.calibration import Calibration
 from stages.exporting.checks import measure_latency
@@ -45,11 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the figures alone, on one line")
     arguments = parser.parse_args(argv)
     figures = measure(arguments.backbone, size=arguments.size)
-    if arguments.json:
-        print(json.dumps(figures, allow_nan=False))
-    else:
-        about = describe_machine() | {"torch": torch.__version__}
-        print("\n".join(as_lines({"export": figures, "machine": about})))
+    show("export", figures, as_json=arguments.json, torch=torch.__version__)
     return 0
 
 

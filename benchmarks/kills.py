@@ -1,40 +1,37 @@
 """`python -m benchmarks.kills`: SIGKILLs at random moments of `dvc repro`, and what becomes of it.
 
-The project is copied and made once undisturbed. Then, round for round, a fresh copy is made while
+The sample is copied and made once undisturbed. Then, round for round, a fresh copy is made while
 the door, DVC or their whole process group is killed again and again; after each kill `dvc repro`
 starts anew, as a user would start it, until it is done. Moments are uniform over the undisturbed
 run, as seconds after the start of a stage.
 
-In the end every published file must have the hash of the undisturbed run's. Out of it stay what the
-clock and the machine decide: environment.json, the report page, and by their keys the times and
-rates in JSON files. Whatever a user would have to mend by hand is done, counted, and a failure.
+In the end every published file must have the hash of the undisturbed run's, except for what
+`scratch.hash_published` leaves out. Whatever a user would have to mend by hand is done, counted,
+and a failure.
 """
 
 import argparse
-import json
 import random
 import re
+import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from benchmarks.command import Figures, as_lines
-from benchmarks.machine import describe_machine
+from benchmarks.command import Figures, show
 from benchmarks.scratch import (
     PATIENCE_S,
+    ROOT,
     STAGE_LINE,
     START,
-    Moment,
     Repository,
-    Repro,
+    Started,
     differences,
-    fill_sample,
     hash_published,
 )
 
@@ -42,34 +39,94 @@ VICTIMS = ("door", "dvc", "group")
 # More would leave a round no time between the kills to get anywhere.
 KILLS_PER_ROUND = 25
 
-
-@dataclass(frozen=True)
-class Undisturbed:
-    """What a run without kills took and made: when each stage began, and a hash of each file."""
-
-    starts: dict[str, float]
-    seconds: float
-    published: dict[str, str]
+# A stage that DVC named, and seconds after it did so.
+Moment = tuple[str, float]
 
 
-@dataclass
-class Findings:
-    """What a campaign saw: kills, runs that went on in mid-training, and what should not be."""
+class Campaign:
+    """Kills of `dvc repro`, and what they did; `repairs` and all lists should stay empty.
 
-    kills: Counter[str] = field(default_factory=Counter)
-    stages: Counter[str] = field(default_factory=Counter)
-    resumed: int = 0
-    repeats: Counter[str] = field(default_factory=Counter)
-    repairs: Counter[str] = field(default_factory=Counter)
-    differences: list[str] = field(default_factory=list)
-    left_processes: list[str] = field(default_factory=list)
-    left_temporaries: list[str] = field(default_factory=list)
-    left_in_work: dict[str, float] = field(default_factory=dict)
+    `starts` says when each stage of the undisturbed run began, `published` what it made.
+    """
+
+    def __init__(self, *, targets: Sequence[str] = (), seed: int = 1) -> None:
+        self.targets, self.rng = targets, random.Random(seed)
+        self.starts = {START: 0.0}
+        self.seconds = 0.0
+        self.published: dict[str, str] = {}
+        self.kills: Counter[str] = Counter()
+        self.stages: Counter[str] = Counter()
+        self.resumed = 0
+        self.repeats: Counter[str] = Counter()
+        self.repairs: Counter[str] = Counter()
+        self.differences: list[str] = []
+        self.left_processes: list[str] = []
+        self.left_temporaries: list[str] = []
+        self.left_in_work_mb: dict[str, float] = {}
 
     def is_clean(self) -> bool:
         """Whether nothing had to be mended, nothing differs and nothing was left behind."""
-        found = (self.repairs, self.differences, self.left_processes, self.left_temporaries)
-        return not any(found)
+        return not (
+            self.repairs or self.differences or self.left_processes or self.left_temporaries
+        )
+
+    def run_undisturbed(self, repository: Repository) -> None:
+        """Make the project once and note when each stage began."""
+        begin = time.monotonic()
+        dvc = repository.popen("dvc", "repro", *self.targets)
+        lines = []
+        for line in dvc.stdout or ():
+            lines.append(line)
+            if started := STAGE_LINE.match(line):
+                self.starts[started[1]] = time.monotonic() - begin
+        if dvc.wait():
+            raise RuntimeError("the undisturbed run failed:\n" + "".join(lines))
+        self.seconds, self.published = time.monotonic() - begin, hash_published(repository.folder)
+
+    def draw_moments(self, number: int) -> list[Moment]:
+        """Draw moments that are uniform over the undisturbed run, in order."""
+        moments = []
+        for second in sorted(self.rng.uniform(0, self.seconds) for _ in range(number)):
+            begun = {name: start for name, start in self.starts.items() if start <= second}
+            stage = max(begun, key=lambda name: begun[name])
+            moments.append((stage, second - begun[stage]))
+        return moments
+
+    def disturb(self, repository: Repository, moments: Sequence[Moment] = ()) -> None:
+        """Make the project, with a kill at each moment that comes before its end."""
+        left, is_made = list(moments), False
+        while not is_made:
+            others = repository.doors()
+            repro = Started(repository, "dvc", "repro", *self.targets)
+            if left and repro.reaches(left[0][0], after_s=left[0][1]):
+                del left[0]
+                stage = (repro.stages() or [START])[-1]
+                self.kills[repro.kill(self.rng.choice(VICTIMS))] += 1
+                self.stages[stage] += 1
+            elif not repro.wait():
+                is_made = True
+            elif others:
+                # The door of a DVC that was killed was still at work: a user waits for it.
+                is_held = "another run holds the lock" in repro.text()
+                self.repeats["lock held" if is_held else "two doors at work"] += 1
+                psutil.wait_procs(others, timeout=PATIENCE_S)
+            else:
+                self.repairs[repair(repository, repro.text())] += 1
+            self.resumed += "resuming at epoch" in repro.text()
+
+    def inspect(self, repository: Repository) -> None:
+        """Compare what was published, and look for what was left behind."""
+        folder = repository.folder
+        _, alive = psutil.wait_procs(repository.processes(), timeout=10)
+        self.left_processes += [" ".join(process.cmdline()) for process in alive]
+        self.differences += differences(hash_published(folder), self.published)
+        for path in folder.rglob(".*.tmp-*"):
+            place = path.relative_to(folder)
+            if place.parts[0] not in {".work", ".git", ".dvc"}:
+                self.left_temporaries.append(place.as_posix())
+        for run in sorted((folder / ".work").glob("*/*")):
+            size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+            self.left_in_work_mb[run.relative_to(folder).as_posix()] = round(size / 1e6, 2)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,106 +137,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="default %(default)s")
     parser.add_argument("--json", action="store_true", help="the figures alone, on one line")
     arguments = parser.parse_args(argv)
-    figures, findings = measure(fill_sample, kills=arguments.kills, seed=arguments.seed)
-    if arguments.json:
-        print(json.dumps(figures, allow_nan=False))
-    else:
-        print("\n".join(as_lines({"kills": figures, "machine": describe_machine()})))
-    return 0 if findings.is_clean() else 1
+    campaign = Campaign(seed=arguments.seed)
+    figures = measure(campaign, _fill_sample, kills=arguments.kills)
+    show("kills", {"seed": arguments.seed} | figures, as_json=arguments.json)
+    return 0 if campaign.is_clean() else 1
 
 
 def measure(
+    campaign: Campaign,
     fill: Callable[[Path], None],
     *,
     kills: int,
-    seed: int,
-    targets: Sequence[str] = (),
     environment: dict[str, str] | None = None,
-) -> tuple[Figures, Findings]:
-    """Return the figures of a campaign, and what it found; `targets` are those of `dvc repro`."""
-    begin = time.monotonic()
-    findings, rounds = Findings(), 0
+) -> Figures:
+    """Run a campaign over copies of a project and return its figures."""
+    begin, rounds = time.monotonic(), 0
     with _copy(fill, environment) as repository:
-        undisturbed = run_undisturbed(repository, targets=targets)
-    rng = random.Random(seed)
-    while (left := kills - findings.kills.total()) > 0:
-        moments = draw_moments(undisturbed, rng=rng, number=min(left, KILLS_PER_ROUND))
+        campaign.run_undisturbed(repository)
+    while (left := kills - campaign.kills.total()) > 0:
         with _copy(fill, environment) as repository:
-            disturb(repository, moments, rng=rng, findings=findings, targets=targets)
-            inspect(repository, undisturbed, findings=findings)
+            campaign.disturb(repository, campaign.draw_moments(min(left, KILLS_PER_ROUND)))
+            campaign.inspect(repository)
         rounds += 1
-    figures = {
-        "seed": seed,
+    return {
         "rounds": rounds,
         "seconds": round(time.monotonic() - begin, 1),
-        "undisturbed_s": round(undisturbed.seconds, 1),
-        "files_compared": len(undisturbed.published),
-        "kills": findings.kills.total(),
-        "by_victim": dict(findings.kills),
-        "by_stage": dict(findings.stages),
-        "resumed": findings.resumed,
-        "repeats": dict(findings.repeats),
-        "repairs": findings.repairs.total(),
-        "repaired": dict(findings.repairs),
-        "differences": len(findings.differences),
-        "different": findings.differences,
-        "left_processes": findings.left_processes,
-        "left_temporaries": findings.left_temporaries,
-        "left_in_work_mb": findings.left_in_work,
+        "undisturbed_s": round(campaign.seconds, 1),
+        "files_compared": len(campaign.published),
+        "kills": campaign.kills.total(),
+        "by_victim": dict(campaign.kills),
+        "by_stage": dict(campaign.stages),
+        "resumed": campaign.resumed,
+        "repeats": dict(campaign.repeats),
+        "repairs": dict(campaign.repairs),
+        "different": campaign.differences,
+        "left_processes": campaign.left_processes,
+        "left_temporaries": campaign.left_temporaries,
+        "left_in_work_mb": campaign.left_in_work_mb,
     }
-    return figures, findings
-
-
-def run_undisturbed(repository: Repository, *, targets: Sequence[str]) -> Undisturbed:
-    """Make the project once and note when each stage began."""
-    begin = time.monotonic()
-    starts = {START: 0.0}
-    dvc = repository.popen("dvc", "repro", *targets)
-    assert dvc.stdout is not None  # noqa: S101 - states an invariant
-    lines = []
-    for line in dvc.stdout:
-        lines.append(line)
-        if found := STAGE_LINE.match(line):
-            starts[found[1]] = time.monotonic() - begin
-    if dvc.wait():
-        raise RuntimeError("the undisturbed run failed:\n" + "".join(lines))
-    return Undisturbed(starts, time.monotonic() - begin, hash_published(repository.folder))
-
-
-def draw_moments(undisturbed: Undisturbed, *, rng: random.Random, number: int) -> list[Moment]:
-    """Moments that are uniform over the undisturbed run, in order."""
-    moments = []
-    for second in sorted(rng.uniform(0, undisturbed.seconds) for _ in range(number)):
-        begun = {name: start for name, start in undisturbed.starts.items() if start <= second}
-        stage = max(begun, key=lambda name: begun[name])
-        moments.append(Moment(stage, second - begun[stage]))
-    return moments
-
-
-def disturb(
-    repository: Repository,
-    moments: Sequence[Moment],
-    *,
-    rng: random.Random,
-    findings: Findings,
-    targets: Sequence[str],
-) -> None:
-    """Make the project, with a kill at each moment that comes before its end."""
-    left, is_made = list(moments), False
-    while not is_made:
-        others = repository.doors()
-        output = repository.folder.with_name("output.txt")
-        repro = Repro(repository, targets=targets, output=output)
-        if left and repro.reaches(left[0]):
-            del left[0]
-            stage = (repro.stages() or [START])[-1]
-            findings.kills[repro.kill(rng.choice(VICTIMS))] += 1
-            findings.stages[stage] += 1
-        elif repro.wait():
-            _overcome(repository, repro.text(), others=others, findings=findings)
-        else:
-            is_made = True
-        findings.resumed += "resuming at epoch" in repro.text()
 
 
 def repair(repository: Repository, output: str) -> str:
@@ -198,19 +193,6 @@ def repair(repository: Repository, output: str) -> str:
     raise RuntimeError(f"`dvc repro` failed, and not for a kill:\n{output}")
 
 
-def inspect(repository: Repository, undisturbed: Undisturbed, *, findings: Findings) -> None:
-    """Compare what was published, and look for what was left behind."""
-    folder = repository.folder
-    _, alive = psutil.wait_procs(repository.processes(), timeout=10)
-    findings.left_processes += [" ".join(process.cmdline()) for process in alive]
-    findings.differences += differences(hash_published(folder), undisturbed.published)
-    temporaries = [path for path in folder.rglob(".*.tmp-*") if _is_outside_work(path, folder)]
-    findings.left_temporaries += [path.relative_to(folder).as_posix() for path in temporaries]
-    for run in sorted((folder / ".work").glob("*/*")):
-        size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
-        findings.left_in_work[run.relative_to(folder).as_posix()] = round(size / 1e6, 2)
-
-
 @contextmanager
 def _copy(fill: Callable[[Path], None], environment: dict[str, str] | None) -> Iterator[Repository]:
     """A repository of its own that is gone after the block."""
@@ -221,21 +203,9 @@ def _copy(fill: Callable[[Path], None], environment: dict[str, str] | None) -> I
         yield Repository(folder, fill=fill, environment=environment)
 
 
-def _overcome(
-    repository: Repository, output: str, *, others: list[psutil.Process], findings: Findings
-) -> None:
-    """Do what a user would after a `dvc repro` that failed without being killed."""
-    if not others:
-        findings.repairs[repair(repository, output)] += 1
-        return
-    # The door of a DVC that was killed was still at work: it is waited for.
-    is_held = "another run holds the lock" in output
-    findings.repeats["lock held" if is_held else "two doors at work"] += 1
-    psutil.wait_procs(others, timeout=PATIENCE_S)
-
-
-def _is_outside_work(path: Path, folder: Path) -> bool:
-    return path.relative_to(folder).parts[0] not in {".work", ".git", ".dvc"}
+def _fill_sample(folder: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copytree(ROOT / "raw" / "sample", folder / "raw" / "sample")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ process, each at its pace after a first batch. Times are the processor's: what e
 is not counted.
 """
 
-import hashlib
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.command import Figures, run_benchmark
+from benchmarks.shards import synthetic_face
 from benchmarks.synthetic import draw_noise, draw_picture, draw_thumbnails, encode_jpeg
 from stages.config import CLASSES, Augmentation, Clahe, Preprocess
 from stages.faces.decode import decode
-from stages.faces.shards import Face, ShardWriter
+from stages.faces.shards import ShardWriter
 from stages.faces.store import FaceStore
 from stages.loading.augmentation import MAX_ASPECT
 from stages.loading.dataset import FaceDataset, Unfinished
@@ -57,7 +58,7 @@ class LabClahe:
         self._settings = {"clipLimit": clahe.clip_limit, "tileGridSize": (clahe.tiles, clahe.tiles)}
 
     def __call__(self, picture: Image.Image) -> Image.Image:
-        """The picture equalised."""
+        """Return the picture equalised."""
         planes = cv2.cvtColor(np.array(picture), cv2.COLOR_RGB2LAB)
         planes[..., 0] = cv2.createCLAHE(**self._settings).apply(planes[..., 0])
         return Image.fromarray(cv2.cvtColor(planes, cv2.COLOR_LAB2RGB))
@@ -101,7 +102,9 @@ def write_faces(folder: Path, number: int, *, size: int) -> list[Path]:
         for path, thumbnail in zip(files, draw_thumbnails(number), strict=True):
             picture = draw_picture(thumbnail, width=size, height=size, noise=noise)
             path.write_bytes(encode_jpeg(picture))
-            writer.add(_face(path, size=size, thumbnail=thumbnail.tobytes()))
+            label, id_ = CLASSES[int(path.stem) % len(CLASSES)], f"faces/{path.stem}"
+            face = synthetic_face(id_, path.read_bytes(), thumbnail, label=label, side_px=size)
+            writer.add(replace(face, split="train"))
         writer.note({"rows": number, "rejects": {}, "crops": {"none": number}})
     return files
 
@@ -121,46 +124,23 @@ def classic_chain(files: Sequence[Path], *, size: int, preprocess: Preprocess) -
     return DataLoader(PictureFiles(files, transforms.Compose(steps)), batch_size=BATCH)
 
 
-def _face(path: Path, *, size: int, thumbnail: bytes) -> Face:
-    id_ = f"faces/{path.stem}"
-    return Face(
-        id=id_,
-        image=path.read_bytes(),
-        width=size,
-        height=size,
-        native_px=size,
-        label=CLASSES[int(path.stem) % len(CLASSES)],
-        votes=None,
-        split="train",
-        photo=id_,
-        confidence=None,
-        sha256=hashlib.sha256(thumbnail).hexdigest(),
-        dhash=0,
-        thumbnail=thumbnail,
-        crop="none",
-        raw=path.name,
-    )
-
-
 def _compare(number: int, *, size: int) -> Figures:
     with tempfile.TemporaryDirectory() as name:
         files = write_faces(Path(name), number, size=size)
         bytes_per_face = round(statistics.mean(path.stat().st_size for path in files))
         contenders = _contenders(Path(name) / "standardized", files, size=size)
-        seconds = _seconds_in_turns(contenders)
+        turns = [{name: _seconds(make) for name, make in contenders.items()} for _ in range(ROUNDS)]
+    seconds = {name: [turn[name] for turn in turns] for name in contenders}
     pairs = {
         "gpu": ("classic", "gpu"),
         "cpu": ("classic", "cpu"),
         "gpu_without_clahe": ("classic_without_clahe", "gpu"),
         "cpu_without_clahe": ("classic_without_clahe", "cpu_without_clahe"),
     }
-    ratios = {
-        name: [one / other for one, other in zip(seconds[slow], seconds[fast], strict=True)]
-        for name, (slow, fast) in pairs.items()
-    }
+    ratios = {name: np.divide(seconds[slow], seconds[fast]) for name, (slow, fast) in pairs.items()}
     return {
-        **{name: round(statistics.median(found), 2) for name, found in ratios.items()},
-        "spread": {name: f"{min(found):.2f} to {max(found):.2f}" for name, found in ratios.items()},
+        **{name: round(statistics.median(values), 2) for name, values in ratios.items()},
+        "spread": {name: f"{r.min():.2f} to {r.max():.2f}" for name, r in ratios.items()},
         "faces_per_s": {
             name: round(number / statistics.median(taken)) for name, taken in seconds.items()
         },
@@ -184,11 +164,8 @@ def _contenders(standardized: Path, files: Sequence[Path], *, size: int) -> dict
             seed=0,
         )
 
-    unfinished, finished, plain = (
-        Unfinished(faces(WITH_CLAHE)),
-        faces(WITH_CLAHE),
-        faces(WITHOUT_CLAHE),
-    )
+    finished, plain = faces(WITH_CLAHE), faces(WITHOUT_CLAHE)
+    unfinished = Unfinished(finished)
     images = list(store.images(np.arange(len(files))))
     return {
         "classic": lambda: classic_chain(files, size=size, preprocess=WITH_CLAHE),
@@ -198,15 +175,6 @@ def _contenders(standardized: Path, files: Sequence[Path], *, size: int) -> dict
         "cpu_without_clahe": lambda: map(plain.__getitem__, order),
         "decode": lambda: map(decode, images),
     }
-
-
-def _seconds_in_turns(contenders: dict[str, Contender]) -> dict[str, list[float]]:
-    """Processor seconds that each contender takes for all faces, in each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(ROUNDS):
-        for name, make in contenders.items():
-            seconds[name].append(_seconds(make))
-    return seconds
 
 
 def _seconds(make: Contender) -> float:

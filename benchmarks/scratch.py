@@ -7,9 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ START = "start of dvc"
 STAGE_LINE = re.compile(r"^(?:Running stage|Stage) '([^']+)'", re.MULTILINE)
 _OUTS = ("standardized", "manifests", "models", "metrics", "plots")
 _CLOCK_FILES = {"environment.json", "latency.json", "report.html"}
-_CLOCK_KEYS = {*CLOCK_KEYS, "latency_ms", "latency_setting", "images_per_s", "seconds_per_epoch"}
 _GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
 
 
@@ -48,10 +46,9 @@ class Repository:
             shutil.copy(ROOT / name, folder / name)
         no_caches = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "stages", folder / "stages", ignore=no_caches)
-        (folder / ".dvc").mkdir()
+        shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
         for name in ("config", ".gitignore"):
             shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
-        shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
         (folder / "weights").mkdir()
         (folder / "weights" / ".gitkeep").touch()
         fill(folder)
@@ -73,14 +70,12 @@ class Repository:
 
     def popen(self, *command: str, **options: Any) -> subprocess.Popen[str]:
         """Start a command of this environment in the repository."""
+        author = {"NAME": "test", "EMAIL": "test@example.org"}
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONUNBUFFERED": "1",
-            **{
-                f"GIT_{role}_{key}": value
-                for role in ("AUTHOR", "COMMITTER")
-                for key, value in (("NAME", "test"), ("EMAIL", "test@example.org"))
-            },
+            **{f"GIT_AUTHOR_{key}": value for key, value in author.items()},
+            **{f"GIT_COMMITTER_{key}": value for key, value in author.items()},
         }
         settings: dict[str, Any] = {
             "cwd": self.folder,
@@ -94,39 +89,37 @@ class Repository:
 
     def processes(self) -> list[psutil.Process]:
         """List the processes whose current folder is the repository or lies below it."""
-        return list(_processes_below(self.folder))
+        processes = []
+        for process in psutil.process_iter():
+            with suppress(*_GONE):
+                if Path(process.cwd()).is_relative_to(self.folder):
+                    processes.append(process)
+        return processes
 
     def doors(self) -> list[psutil.Process]:
         """List the doors that are at work in the repository."""
         return [process for process in self.processes() if _is_door(process)]
 
-    def _finish(self, command: Sequence[str], *, succeeds: bool) -> str:
+    def _finish(self, command: tuple[str, ...], *, succeeds: bool) -> str:
         process = self.popen(*command)
         output, _ = process.communicate(timeout=600)
         assert (process.returncode == 0) == succeeds, output  # noqa: S101 - states an invariant
         return output
 
 
-@dataclass(frozen=True)
-class Moment:
-    """A moment of a run: seconds after DVC first names a stage."""
+class Started:
+    """A command that runs in a process group of its own, with what it prints in a file.
 
-    stage: str
-    after_s: float
+    In a file, since a worker of DVC's queue outlives the command that starts it.
+    """
 
-
-class Repro:
-    """A `dvc repro` in a process group of its own, with what it prints in a file."""
-
-    def __init__(self, repository: Repository, *, targets: Sequence[str], output: Path) -> None:
-        self._output = output
-        with output.open("w", encoding="utf-8") as file:
-            self._dvc = repository.popen(
-                "dvc", "repro", *targets, stdout=file, start_new_session=True
-            )
+    def __init__(self, repository: Repository, *command: str, output: str = "output.txt") -> None:
+        self._output = repository.folder.with_name(output)
+        with self._output.open("w", encoding="utf-8") as file:
+            self._process = repository.popen(*command, stdout=file, start_new_session=True)
 
     def text(self) -> str:
-        """Return what DVC and the doors have printed so far."""
+        """Return what has been printed so far."""
         return self._output.read_text(encoding="utf-8", errors="replace")
 
     def stages(self) -> list[str]:
@@ -134,24 +127,30 @@ class Repro:
         return STAGE_LINE.findall(self.text())
 
     def doors(self) -> list[psutil.Process]:
-        """List the doors that DVC waits for: one, or none between two stages."""
-        return [child for child in _children(self._dvc.pid) if _is_door(child)]
+        """List the doors that the command waits for: at most one, and none between two stages."""
+        return [child for child in _children(self._process.pid) if _is_door(child)]
 
     def wait(self, timeout: float = PATIENCE_S) -> int:
         """Wait for the end and return the exit code."""
-        return self._dvc.wait(timeout)
+        return self._process.wait(timeout)
 
-    def reaches(self, moment: Moment) -> bool:
-        """Wait for a moment; False if the run ends before it."""
+    def wait_until(self, is_so: Callable[[], bool]) -> bool:
+        """Wait until something is so; False if the command ends before it."""
         deadline = time.monotonic() + PATIENCE_S
-        while moment.stage != START and moment.stage not in self.stages():
-            if self._dvc.poll() is not None:
-                return False
+        while not is_so():
+            if self._process.poll() is not None:
+                return is_so()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"DVC came to no stage {moment.stage}:\n{self.text()}")
+                raise TimeoutError(f"waited in vain; so far:\n{self.text()}")
             time.sleep(0.01)
+        return True
+
+    def reaches(self, stage: str, *, after_s: float) -> bool:
+        """Wait for a time after DVC first names a stage; False if the command ends before it."""
+        if stage != START and not self.wait_until(lambda: stage in self.stages()):
+            return False
         try:
-            self.wait(moment.after_s)
+            self.wait(after_s)
         except subprocess.TimeoutExpired:
             return True
         return False
@@ -164,11 +163,11 @@ class Repro:
         if victim == "door":
             doors[0].kill()
         elif victim == "dvc":
-            self._dvc.kill()
+            self._process.kill()
         elif hasattr(os, "killpg"):
-            os.killpg(self._dvc.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, signal.SIGKILL)
         else:
-            for process in (*_children(self._dvc.pid), self._dvc):
+            for process in (*_children(self._process.pid), self._process):
                 process.kill()
         self.wait()
         return victim
@@ -197,25 +196,12 @@ def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     return [name for name in sorted(found | expected) if found.get(name) != expected.get(name)]
 
 
-def fill_sample(folder: Path) -> None:
-    """Copy the sample recipe and the sample's raw pictures."""
-    shutil.copy(ROOT / "params.yaml", folder)
-    shutil.copytree(ROOT / "raw" / "sample", folder / "raw" / "sample")
-
-
 def _without_clock(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_clock(part) for key, part in value.items() if key not in _CLOCK_KEYS}
+        return {key: _without_clock(part) for key, part in value.items() if key not in CLOCK_KEYS}
     if isinstance(value, list):
         return [_without_clock(part) for part in value]
     return value
-
-
-def _processes_below(folder: Path) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        with suppress(*_GONE):
-            if Path(process.cwd()).is_relative_to(folder):
-                yield process
 
 
 def _children(pid: int) -> list[psutil.Process]:

@@ -84,13 +84,16 @@ def _photo_faces(thumbnails: Pictures, labels: NDArray[np.str_]) -> Iterator[Fac
         yield replace(face, photo=f"{_PHOTOS}/{photo}", confidence=confidence, crop="box")
 
 
-def _face(id_: str, thumbnail: Pictures, *, label: str, native_px: int) -> Face:
+def synthetic_face(
+    id_: str, image: bytes, thumbnail: Pictures, *, label: str, side_px: int
+) -> Face:
+    """A square face of a photo of its own, with neither votes nor a split."""
     return Face(
         id=id_,
-        image=encode_jpeg(thumbnail.reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE), quality=50),
-        width=THUMBNAIL_SIDE,
-        height=THUMBNAIL_SIDE,
-        native_px=native_px,
+        image=image,
+        width=side_px,
+        height=side_px,
+        native_px=side_px,
         label=label,
         votes=None,
         split=None,
@@ -102,6 +105,12 @@ def _face(id_: str, thumbnail: Pictures, *, label: str, native_px: int) -> Face:
         crop="none",
         raw=id_,
     )
+
+
+def _face(id_: str, thumbnail: Pictures, *, label: str, native_px: int) -> Face:
+    image = encode_jpeg(thumbnail.reshape(THUMBNAIL_SIDE, THUMBNAIL_SIDE), quality=50)
+    face = synthetic_face(id_, image, thumbnail, label=label, side_px=THUMBNAIL_SIDE)
+    return replace(face, native_px=native_px)
 
 
 def _write(folder: Path, faces: Iterator[Face]) -> None:

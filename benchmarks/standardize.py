@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import chdir
 from functools import partial
 from pathlib import Path
@@ -26,9 +26,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.command import Figures, run_benchmark
+from benchmarks.command import Figures, run_benchmark, seconds_of
 from benchmarks.raw_zips import RAW_KINDS
-from stages.config import Standardize
+from benchmarks.scratch import ROOT
+from stages.config import Standardize, load_params
 from stages.faces.decode import decode, encode_png
 from stages.faces.shards import read_faces, shard_paths
 from stages.intake.reuse import finished_source, read_framing
@@ -49,32 +50,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(faces: int) -> Figures:
     """Figures of one run for each kind of dataset."""
     figures = {}
+    shipped = load_params(ROOT / "recipes" / "two_stage.yaml").standardize
     with tempfile.TemporaryDirectory() as folder, chdir(folder), one_opencv_thread():
         for name, kind in RAW_KINDS.items():
             path = Path(f"{name}.zip")
             kind.write(path, max(1, int(faces * kind.share)))
-            settings = {
-                "sources": {name: kind.params(path.name)},
-                "crop_margin": 0.3,
-                "face_detector": None,
-                "max_side_px": 512,
-                "max_reject_share": 0.05,
-                "shard_mb": 512,
-            }
-            figures[name] = _compare(name, path, Standardize.model_validate(settings))
+            sources = {name: kind.params(path.name)}
+            settings = Standardize.model_validate({**dict(shipped), "sources": sources})
+            figures[name] = _compare(name, path, settings)
             path.unlink()
     return figures
 
 
 def _compare(name: str, path: Path, settings: Standardize) -> Figures:
+    # Processor time: other jobs do not stretch it, and waiting for the disk is no part of it.
+    cpu_seconds = partial(seconds_of, clock=time.process_time)
+    framing = read_framing(settings, raw=Path())
+    standardize = partial(
+        finished_source, name, raw=Path(), settings=settings, framing=framing, workers=0
+    )
     decoding, whole, least = [], [], []
     for _ in range(ROUNDS):
-        decoding.append(_seconds(lambda: _decode(path)))
-        whole.append(_seconds(lambda: _standardize(name, settings)))
+        decoding.append(cpu_seconds(lambda: _decode(path)))
+        whole.append(cpu_seconds(standardize))
         finished = Path(".work", "standardize", name)
         stored, crops = _stored_pictures(finished)
         files = [path, *shard_paths(finished)]
-        least.append(_seconds(partial(_do_the_least, path, stored, crops, files)))
+        least.append(cpu_seconds(partial(_do_the_least, path, stored, crops, files)))
         shutil.rmtree(".work")
     num_pictures = _decode(path)
     shares = [decode_s / whole_s for decode_s, whole_s in zip(decoding, whole, strict=True)]
@@ -100,12 +102,6 @@ def _decode(path: Path) -> int:
     return len(names)
 
 
-def _standardize(name: str, settings: Standardize) -> None:
-    raw = Path()
-    framing = read_framing(settings, raw=raw)
-    finished_source(name, raw=raw, settings=settings, framing=framing, workers=0)
-
-
 def _stored_pictures(finished: Path) -> tuple[_Pictures, _Pictures]:
     """All stored pictures, and those among them that were cut out of photos."""
     faces = read_faces(finished, ["image", "crop"])
@@ -124,13 +120,6 @@ def _do_the_least(path: Path, pictures: _Pictures, crops: _Pictures, files: Sequ
         encode_png(crop, compressed=False)
     for file in files:
         sha256_file(file)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """Processor time: other jobs do not stretch it, and waiting for the disk is no part of it."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from faces of 112 px. On a GPU: RN18 at 224 and B3 at 384 px, and what whole run
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -22,9 +21,8 @@ import pandas as pd
 import torch
 
 from benchmarks.bare_step import BareStep
-from benchmarks.command import Figures, as_lines
+from benchmarks.command import Figures, seconds_of, show
 from benchmarks.loader import write_faces
-from benchmarks.machine import describe_machine
 from stages.computing.device import (
     be_fast,
     choose_device,
@@ -81,30 +79,17 @@ class Setting:
         return f"{self.teacher}_{self.image_px}"
 
 
+_CPU = partial(Setting, "ferplus", "stageA", "RN18")
+_STAGE_A = Whole(epochs=60, rows=182_960, val_rows=18_296)
+_STAGE_B_EPOCH = Whole(epochs=1, rows=258_370, val_rows=0)
 SETTINGS = {
     "cpu": (
-        Setting("ferplus", "stageA", "RN18", image_px=64, face_px=48, num_batches=12),
-        Setting("ferplus", "stageA", "RN18", image_px=112, face_px=112, num_batches=6),
+        _CPU(image_px=64, face_px=48, num_batches=12),
+        _CPU(image_px=112, face_px=112, num_batches=6),
     ),
     "cuda": (
-        Setting(
-            "two_stage",
-            "stageA",
-            "RN18",
-            image_px=224,
-            face_px=224,
-            num_batches=400,
-            whole=Whole(epochs=60, rows=182_960, val_rows=18_296),
-        ),
-        Setting(
-            "two_stage",
-            "stageB",
-            "B3",
-            image_px=384,
-            face_px=384,
-            num_batches=100,
-            whole=Whole(epochs=1, rows=258_370, val_rows=0),
-        ),
+        Setting("two_stage", "stageA", "RN18", 224, 224, num_batches=400, whole=_STAGE_A),
+        Setting("two_stage", "stageB", "B3", 384, 384, num_batches=100, whole=_STAGE_B_EPOCH),
     ),
 }
 
@@ -123,16 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     settings = [s for s in SETTINGS[device.type] if arguments.only in (None, s.name)]
     figures = {s.name: measure(s, device=device, rounds=arguments.rounds) for s in settings}
-    if arguments.json:
-        print(json.dumps(figures, allow_nan=False))
-    else:
-        about_torch = {
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-            "device": describe_device(device),
-        }
-        machine = describe_machine() | about_torch
-        print("\n".join(as_lines({"train": figures, "machine": machine})))
+    show(
+        "train",
+        figures,
+        as_json=arguments.json,
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        device=describe_device(device),
+    )
     return 0
 
 
@@ -188,11 +171,12 @@ def _take_epoch(loop: Loop, epoch: int) -> None:
 
 
 def _seconds(work: Callable[[], None], *, device: torch.device) -> float:
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    def whole() -> None:
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return seconds_of(whole)
 
 
 def _figures(
@@ -220,13 +204,10 @@ def _scoring_img_s(loop: Loop) -> float:
 
 
 def _checkpoint_s(loop: Loop) -> float:
-    taken = []
-    for _ in range(3):
-        start = time.perf_counter()
-        state = loop.step.state() | {"progress": asdict(Progress())}
-        save_checkpoint(loop.folder, state)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    def save() -> None:
+        save_checkpoint(loop.folder, loop.step.state() | {"progress": asdict(Progress())})
+
+    return statistics.median(seconds_of(save) for _ in range(3))
 
 
 def _write_rows(folder: Path, setting: Setting, *, stage_params: Stage) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from small_project import IMAGES, draw, small_params, write_params
+from small_project import IMAGES, draw, fill_small, small_params, write_params
 
 # A deadline per example would time the machine, not the code.
 settings.register_profile("no_deadline", deadline=None)
@@ -34,8 +34,7 @@ def manifested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stages import manifest, standardize
 
     folder = tmp_path_factory.mktemp("manifested")
-    draw(folder / "raw" / "toy", images=IMAGES)
-    write_params(folder, small_params())
+    fill_small(folder)
     with chdir(folder):
         assert standardize.main([]) == 0
         assert manifest.main([]) == 0

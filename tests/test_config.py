@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
-from small_project import change, write_params
+from small_project import ROOT, change, write_params
 
 from stages import config
 from stages.config import Folder7Source, ParamsError, load_params, read_yaml
 
-ROOT = Path(__file__).parents[1]
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 SHIPPED = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 RN18, EXPW = SHIPPED["teachers"]["RN18"], SHIPPED["standardize"]["sources"]["expw"]
@@ -23,8 +22,10 @@ FOLDERS = {"format": "folder7", "path": "x"}
 
 
 def edited(tmp_path: Path, **changes: Any) -> Path:
-    """The sample recipe with keys replaced."""
-    write_params(tmp_path, change(copy.deepcopy(SHIPPED), **changes))
+    """The sample recipe with keys replaced, as `stageA__epochs`; a section of `...` is left out."""
+    data = change(copy.deepcopy(SHIPPED), **changes)
+    kept = {name: section for name, section in data.items() if section is not ...}
+    write_params(tmp_path, kept)
     return tmp_path / "params.yaml"
 
 

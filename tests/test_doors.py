@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_project import ROOT
 
-ROOT = Path(__file__).parents[1]
 # Commands that read params.yaml, with arguments.
 DOORS = {
     "stages.standardize": [],

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_project import ROOT
 
-ROOT = Path(__file__).parents[1]
 FOLDERS = (".work", ".venv", "standardized", "manifests", "models", "plots", "raw/full", "weights")
 KEPT = ("raw/full", "weights")
 links = pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")

@@ -1,6 +1,5 @@
-"""Killed DVC runs: a short campaign, and the scars that DVC keeps, each with what mends it."""
+"""What a kill of DVC or of a door leaves behind, and with what it is mended."""
 
-import random
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,32 +9,26 @@ import pytest
 from small_project import ONE_THREAD, fill_small, small_params, write_params
 
 from benchmarks import kills
-from benchmarks.kills import Findings, Undisturbed
-from benchmarks.scratch import Repository, Repro, differences, hash_published
+from benchmarks.kills import Campaign
+from benchmarks.scratch import Repository, Started, differences, hash_published
 from stages.runtime.files import write_json
 
 pytestmark = pytest.mark.pipeline
+UP_TO_DATE = "Data and pipelines are up to date."
+
+
+def fill(folder: Path) -> None:
+    fill_small(folder, stageA__epochs=6)
 
 
 def test_a_project_that_is_killed_again_and_again_ends_in_the_same_files() -> None:
-    figures, findings = kills.measure(
-        _fill, kills=4, seed=749, targets=["stageA@RN18"], environment=ONE_THREAD
-    )
-    assert findings.differences == findings.left_processes == findings.left_temporaries == []
+    campaign = Campaign(targets=["stageA@RN18"], seed=749)
+    figures = kills.measure(campaign, fill, kills=3, environment=ONE_THREAD)
+    assert campaign.differences == campaign.left_processes == campaign.left_temporaries == []
     # A kill may fall into the moment in which DVC writes a file of its own.
-    assert findings.repairs.keys() <= {"dvc.lock", "rwlock"}, figures
-    assert figures["kills"] == findings.stages.total() == 4
+    assert campaign.repairs.keys() <= {"dvc.lock", "rwlock"}, figures
+    assert figures["kills"] == campaign.stages.total() == 3
     assert figures["files_compared"] > 20
-    assert set(figures["by_victim"]) <= set(kills.VICTIMS)
-
-
-def test_moments_fall_on_every_stage_by_its_length() -> None:
-    undisturbed = Undisturbed({"start of dvc": 0.0, "short": 1.0, "long": 2.0}, 10.0, {})
-    moments = kills.draw_moments(undisturbed, rng=random.Random(1), number=1000)
-    drawn = [moment.stage for moment in moments]
-    assert drawn == sorted(drawn, key=["start of dvc", "short", "long"].index)
-    assert 750 < drawn.count("long") < 850
-    assert all(moment.after_s <= (8 if moment.stage == "long" else 1) for moment in moments)
 
 
 def test_a_changed_missing_or_needless_file_is_a_difference_and_the_clock_is_none(
@@ -51,25 +44,26 @@ def test_a_changed_missing_or_needless_file_is_a_difference_and_the_clock_is_non
     assert sorted(expected) == ["models/history.json"]
     assert differences(publish(tmp_path, loss=1.0, rate=2.0), expected) == []
     assert differences(publish(tmp_path, loss=2.0, rate=1.0), expected) == ["models/history.json"]
-    assert differences({}, expected) == sorted(expected)
-    assert differences(expected, {}) == sorted(expected)
+    assert differences({}, expected) == differences(expected, {}) == sorted(expected)
 
 
-def test_what_is_left_behind_is_found(tmp_path: Path) -> None:
+def test_files_left_behind_are_found(tmp_path: Path) -> None:
     for name in ("models/.RN18.tmp-1/weights", "metrics/.m.json.tmp-2", ".work/a/b/.c.tmp-3"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    findings, repository = Findings(), Repository.__new__(Repository)
+    campaign, repository = Campaign(), Repository.__new__(Repository)
     repository.folder = tmp_path
-    kills.inspect(repository, Undisturbed({}, 1.0, {}), findings=findings)
-    assert sorted(findings.left_temporaries) == ["metrics/.m.json.tmp-2", "models/.RN18.tmp-1"]
-    assert not findings.is_clean()
+    campaign.inspect(repository)
+    assert sorted(campaign.left_temporaries) == ["metrics/.m.json.tmp-2", "models/.RN18.tmp-1"]
+    assert not campaign.is_clean()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A repository whose first two stages are made and committed."""
-    repository = Repository(tmp_path_factory.mktemp("project"), fill=_fill)
+    folder = tmp_path_factory.mktemp("made").resolve() / "project"
+    folder.mkdir()
+    repository = Repository(folder, fill=fill)
     repository.run("dvc", "repro", "manifest")
     repository.commit("made")
     return repository
@@ -83,36 +77,44 @@ def clean(made: Repository) -> Repository:
     return made
 
 
-@pytest.mark.parametrize("text", ["", '{"write": {"/some/where": {"pid"'])
-def test_incident_R5_a_truncated_rwlock_is_mended_by_removing_it(
-    clean: Repository, text: str
+# What a killed `dvc repro` leaves: the names of what it was about to write, whole or cut.
+RWLOCK = '{{"write": {{"{folder}/manifests": {{"pid": {pid}, "cmd": "dvc repro"}}}}, "read": {{}}}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Unable to read RWLock-file"),
+        (RWLOCK[:30], "Unable to read RWLock-file"),
+        (RWLOCK, "is busy, it is being blocked by:"),
+    ],
+    ids=["empty", "truncated", "pid_in_use_again"],
+)
+def test_incident_R5_an_rwlock_that_was_cut_or_names_a_process_is_mended_by_removing_it(
+    clean: Repository, text: str, message: str
 ) -> None:
     rwlock = clean.folder / ".dvc" / "tmp" / "rwlock"
-    rwlock.write_text(text, encoding="utf-8")
-    output = clean.fail("dvc", "repro", "manifest")
-    assert "Unable to read RWLock-file" in output
+    rwlock.write_text(
+        text.format(folder=clean.folder.as_posix(), pid=psutil.Process().pid)
+        if text == RWLOCK
+        else text,
+        encoding="utf-8",
+    )
+    assert message in clean.fail("dvc", "repro", "manifest")
     rwlock.unlink()
-    assert "Data and pipelines are up to date." in clean.run("dvc", "repro", "manifest")
+    assert UP_TO_DATE in clean.run("dvc", "repro", "manifest")
 
 
 def test_incident_R5_an_rwlock_of_a_dead_process_mends_itself(clean: Repository) -> None:
-    _lock(clean, pid=_pid_of_the_dead())
+    pid = next(pid for pid in range(30_000, 4_000_000) if not psutil.pid_exists(pid))
+    text = RWLOCK.format(folder=clean.folder.as_posix(), pid=pid)
+    (clean.folder / ".dvc" / "tmp" / "rwlock").write_text(text, encoding="utf-8")
     output = clean.run("dvc", "repro", "manifest")
     assert "had been killed. Auto removed it from the lock file." in output
-    assert "Data and pipelines are up to date." in output
+    assert UP_TO_DATE in output
 
 
-def test_incident_R5_an_rwlock_whose_pid_is_in_use_again_is_mended_by_removing_it(
-    clean: Repository,
-) -> None:
-    _lock(clean, pid=psutil.Process().pid)
-    assert "is busy, it is being blocked by:" in clean.fail("dvc", "repro", "manifest")
-    (clean.folder / ".dvc" / "tmp" / "rwlock").unlink()
-    assert "Data and pipelines are up to date." in clean.run("dvc", "repro", "manifest")
-
-
-@pytest.mark.parametrize("share", [0.0, 0.4])
-@pytest.mark.parametrize("mend", ["git checkout", "remove"])
+@pytest.mark.parametrize(("share", "mend"), [(0.0, "git checkout"), (0.4, "remove")])
 def test_incident_R5_an_invalid_dvc_lock_is_replaced_and_nothing_is_made_again(
     clean: Repository, share: float, mend: str
 ) -> None:
@@ -123,8 +125,8 @@ def test_incident_R5_an_invalid_dvc_lock_is_replaced_and_nothing_is_made_again(
     expected = hash_published(clean.folder)
     path = clean.folder / "dvc.lock"
     text = path.read_text("utf-8")
-    cut = int(share * len(text))
-    path.write_text(text[: text.index("size", cut) + 2] if share else "", encoding="utf-8")
+    cut = text.index("size", int(share * len(text))) + 2 if share else 0
+    path.write_text(text[:cut], encoding="utf-8")
     assert "dvc.lock' " in clean.fail("dvc", "repro", "manifest")
     if mend == "remove":
         path.unlink()
@@ -137,63 +139,31 @@ def test_incident_R5_an_invalid_dvc_lock_is_replaced_and_nothing_is_made_again(
     assert path.read_text("utf-8") == text
 
 
-@pytest.mark.parametrize("after_ms", [0, 40])
-def test_a_dvc_killed_while_it_moves_outs_into_its_cache_ends_in_the_same_files(
-    clean: Repository, tmp_path: Path, after_ms: int
+def is_between_door_and_lock(repro: Started) -> bool:
+    return repro.stages() != [] and repro.doors() == []
+
+
+def writes_its_lock(repro: Started) -> bool:
+    return "Updating lock file" in repro.text()
+
+
+@pytest.mark.parametrize("moment", [is_between_door_and_lock, writes_its_lock])
+def test_a_dvc_killed_while_it_commits_a_stage_ends_in_the_same_files(
+    clean: Repository, moment: Callable[[Started], bool]
 ) -> None:
-    repro = _remake(clean, tmp_path, view=f"moved_{after_ms}")
-    _wait_for(lambda: repro.doors() != [])
-    _wait_for(lambda: repro.doors() == [])
-    time.sleep(after_ms / 1000)
-    _assert_made_again(clean, repro, view=f"moved_{after_ms}")
-
-
-def test_a_dvc_killed_while_it_writes_its_lock_file_ends_in_the_same_files(
-    clean: Repository, tmp_path: Path
-) -> None:
-    repro = _remake(clean, tmp_path, view="locked")
-    _wait_for(lambda: "Updating lock file" in repro.text())
-    _assert_made_again(clean, repro, view="locked")
-
-
-def _fill(folder: Path) -> None:
-    fill_small(folder, stageA__epochs=8)
-
-
-def _remake(repository: Repository, tmp_path: Path, *, view: str) -> Repro:
-    """A `dvc repro` that makes the manifest with one more view."""
-    splits = {"splits": ["train"]}
-    params = small_params(manifest__views={"toy_train": splits, view: splits})
-    write_params(repository.folder, params)
-    return Repro(repository, targets=["-s", "manifest"], output=tmp_path / "output.txt")
-
-
-def _assert_made_again(repository: Repository, repro: Repro, *, view: str) -> None:
-    """After DVC is killed now, `dvc repro` makes what a run by force makes too."""
+    """It moves outs into its cache, then writes dvc.lock."""
+    view, splits = moment.__name__, {"splits": ["train"]}
+    write_params(clean.folder, small_params(manifest__views={"toy_train": splits, view: splits}))
+    campaign = Campaign(targets=["-s", "manifest"])
+    repro = Started(clean, "dvc", "repro", *campaign.targets)
+    assert repro.wait_until(lambda: repro.doors() != [])
+    repro.wait_until(lambda: moment(repro))
+    time.sleep(0.02)
     assert repro.kill("dvc") == "dvc"
-    findings = Findings()
-    targets = ["-s", "manifest"]
-    kills.disturb(repository, [], rng=random.Random(1), findings=findings, targets=targets)
-    # A dvc.lock that was cut in the middle is the one thing that may want a hand.
-    assert findings.repairs.keys() <= {"dvc.lock"}
-    found = hash_published(repository.folder)
-    assert f"manifests/{view}.csv" in found
-    repository.run("dvc", "repro", "--force", *targets)
-    assert hash_published(repository.folder) == found
-
-
-def _lock(repository: Repository, *, pid: int) -> None:
-    """What a killed `dvc repro` leaves: the names of what it was about to write."""
-    path = str(repository.folder / "manifests")
-    entry = {"write": {path: {"pid": pid, "cmd": "dvc repro"}}, "read": {}}
-    write_json(repository.folder / ".dvc" / "tmp" / "rwlock", entry)
-
-
-def _pid_of_the_dead() -> int:
-    return next(pid for pid in range(30_000, 4_000_000) if not psutil.pid_exists(pid))
-
-
-def _wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not is_so():
-        assert time.monotonic() < deadline
+    campaign.disturb(clean)
+    # What DVC was writing itself may be cut in the middle.
+    assert campaign.repairs.keys() <= {"dvc.lock", "rwlock"}
+    made = hash_published(clean.folder)
+    assert f"manifests/{view}.csv" in made
+    clean.run("dvc", "repro", "--force", *campaign.targets)
+    assert hash_published(clean.folder) == made

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from small_project import ROOT
 
 from stages.runtime.files import work_folder
 
-ROOT = Path(__file__).parents[1]
 # A door in small: it leaves its param in `.work`.
 DOOR = """\
 from pathlib import Path
@@ -34,11 +34,7 @@ ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "PYTHONPATH": str(ROOT),
     "PYTHONDONTWRITEBYTECODE": "1",
-    "GIT_AUTHOR_NAME": "test",
-    "GIT_AUTHOR_EMAIL": "test@example.org",
-    "GIT_COMMITTER_NAME": "test",
-    "GIT_COMMITTER_EMAIL": "test@example.org",
-}
+} | {f"GIT_{role}_{key}": "t@t" for role in ("AUTHOR", "COMMITTER") for key in ("NAME", "EMAIL")}
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +60,9 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (".", "dvc repro dvc.yaml:night", "own/.work/0"),
         (".", "dvc exp run --temp --force dvc.yaml:night", "own/.work/0"),
-        ("own", "dvc repro --force", "own/.work/0"),
         ("own", "dvc exp run -S v=1", "own/.work/1"),
         ("own", "dvc exp run --temp -S v=2", "own/.work/2"),
-        ("own", "dvc exp run --queue -S v=3 && dvc queue start", "own/.work/3"),
         ("plain", "dvc repro --force", "plain/.work/0"),
-        ("plain", "dvc exp run --temp -S v=4", "plain/.work/4"),
         ("plain", "dvc exp run --queue -S v=5 && dvc queue start", "plain/.work/5"),
     ],
 )
@@ -80,14 +73,16 @@ def test_reported_dvc_root_of_a_parent(
     monkeypatch.setenv("DVC_ROOT", str(around))
     run(around / where, command)
     deadline = time.monotonic() + 300
-    while "queue" in command and "Success" not in (told := run(around / where, "dvc queue status")):
-        assert time.monotonic() < deadline, told
+    while "queue" in command and "Success" not in (
+        output := run(around / where, "dvc queue status")
+    ):
+        assert time.monotonic() < deadline, output
         time.sleep(0.2)
-    found = [path for work in around.rglob(".work") for path in work.iterdir()]
+    files = [path for work in around.rglob(".work") for path in work.iterdir()]
     run(around, "git checkout -q --force main")
-    for path in found:
+    for path in files:
         path.unlink()
-    assert found == [around / made]
+    assert files == [around / made]
 
 
 def test_work_is_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +93,7 @@ def test_work_is_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def run(folder: Path, command: str) -> str:
-    """What a command line prints; it must succeed."""
+    """Return what a command line prints that must succeed."""
     # Into a file: a queue's worker outlives who started it.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         done = subprocess.run(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from small_project import ROOT
 
 from stages.config import CLASSES, ExpwSource, Filter, Params, View, load_params
 from stages.records.views import select
 
-ROOT = Path(__file__).parents[1]
 RECIPES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 recipes = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 

@@ -1,8 +1,10 @@
-"""What standardize reads is watched by DVC, or refused; on a real DVC project."""
+"""What standardize reads is watched by DVC, or refused; bad input is one message."""
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,14 +42,6 @@ def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "project", fill=fill)
 
 
-def failed_repro(repository: Repository) -> str:
-    dvc = repository.popen("dvc", "repro", "-s", "standardize")
-    output, _ = dvc.communicate(timeout=120)
-    assert dvc.returncode != 0
-    assert "Traceback" not in output
-    return str(output)
-
-
 @posix
 @pytest.mark.pipeline
 def test_incident_D11_a_linked_dataset_is_refused_and_a_linked_raw_is_watched(
@@ -56,7 +50,7 @@ def test_incident_D11_a_linked_dataset_is_refused_and_a_linked_raw_is_watched(
     project, disk = repository.folder, repository.folder.parent / "disk"
     shutil.rmtree(project / "raw/toy")
     (project / "raw/toy").symlink_to(disk / "toy")
-    output = failed_repro(repository)
+    output = repository.fail("dvc", "repro", "-s", "standardize")
     assert "params.yaml: standardize.sources.toy.path: raw/toy is a linked folder" in output
     assert "`raw: /other/disk`" in output
     assert not (project / "standardized").exists()
@@ -92,18 +86,83 @@ def test_incident_D11_linked_files_are_watched(repository: Repository) -> None:
 @pytest.mark.pipeline
 def test_reported_what_dvcignore_hides_stops_the_stage(repository: Repository) -> None:
     (repository.folder / ".dvcignore").write_text("Happy/\n", encoding="utf-8")
-    assert "DVC does not see raw/toy/train/Happy/train0.png" in failed_repro(repository)
+    output = repository.fail("dvc", "repro", "-s", "standardize")
+    assert "DVC does not see raw/toy/train/Happy/train0.png" in output
+    assert "Traceback" not in output
 
 
-def test_reported_a_face_detector_that_dvc_does_not_see(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def misspell_train(raw: Path) -> None:
+    (raw / "toy/train").rename(raw / "toy/trian")
+
+
+def break_all_but_one(raw: Path) -> None:
+    for path in sorted((raw / "toy").rglob("*.png"))[1:]:
+        path.write_bytes(b"not a picture")
+
+
+def break_all(raw: Path) -> None:
+    for path in (raw / "toy").rglob("*.png"):
+        path.write_bytes(b"not a picture")
+
+
+def hide_a_detector(raw: Path) -> None:
+    (raw / "yunet.onnx").write_bytes(b"a model")
+    (raw.parent / ".dvcignore").write_text("*.onnx\n", encoding="utf-8")
+
+
+PATH, DETECTOR = "sources.toy.path: expected a ", "standardize.face_detector: "
+FAULTS: dict[str, tuple[Any, dict[str, str], str]] = {
+    "missing": (None, {"path": "gone"}, f"params.yaml: standardize.{PATH}folder"),
+    "incident_D8_a_misspelt_split_folder": (
+        misspell_train,
+        {},
+        "source toy: trian/Angry/train0.png: expected a folder",
+    ),
+    "incident_D9_above": (None, {"path": "../elsewhere"}, f"{PATH}path below `raw`"),
+    "incident_D9_absolute": (None, {"path": "/data/toy"}, f"{PATH}path below `raw`"),
+    "incident_D9_drive": (None, {"path": "C:/data"}, f"{PATH}path below `raw`"),
+    "incident_D9_backslash": (None, {"path": "a\\b"}, f"{PATH}path below `raw`"),
+    "detector_above": (None, {"detector": "../y.onnx"}, f"{DETECTOR}expected a path below `raw`"),
+    "detector_missing": (None, {"detector": "y.onnx"}, f"{DETECTOR}expected an ONNX file, found"),
+    "detector_other": (
+        None,
+        {"detector": "toy/train/Sad/train0.png"},
+        f"{DETECTOR}expected YuNet's ONNX file",
+    ),
+    "reported_a_face_detector_that_dvc_does_not_see": (
+        hide_a_detector,
+        {"detector": "yunet.onnx"},
+        f"{DETECTOR}DVC does not see raw/yunet.onnx",
+    ),
+    "no_faces": (break_all, {}, "source toy: expected faces, got none; rejects: {"),
+    "broken": (
+        break_all_but_one,
+        {},
+        "source toy: 99.3% of its rows are broken, standardize.max_reject_share allows",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "changes", "expected"), FAULTS.values(), ids=FAULTS)
+def test_bad_input_is_one_message_and_changes_nothing(
+    prepared: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None] | None,
+    changes: dict[str, str],
+    expected: str,
 ) -> None:
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.chdir(tmp_path)
-    draw(tmp_path / "raw/toy", images=IMAGES)
-    (tmp_path / "raw/yunet.onnx").write_bytes(b"a model")
-    (tmp_path / ".dvcignore").write_text("*.onnx\n", encoding="utf-8")
-    write_params(tmp_path, small_params(standardize__face_detector="yunet.onnx"))
+    folder = prepared(
+        standardize__sources__toy__path=changes.get("path", "toy"),
+        standardize__face_detector=changes.get("detector"),
+    )
+    before = {path: path.stat().st_mtime_ns for path in (folder / "standardized").rglob("*")}
+    if spoil:
+        spoil(folder / "raw")
     assert standardize.main([]) == 2
-    said = capsys.readouterr().err
-    assert "params.yaml: standardize.face_detector: DVC does not see raw/yunet.onnx" in said
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert expected in error
+    assert {
+        path: path.stat().st_mtime_ns for path in (folder / "standardized").rglob("*")
+    } == before
+    assert [path.name for path in folder.glob(".standardized*")] == []

@@ -19,23 +19,16 @@ logger = logging.getLogger(__name__)
 def work(out: Path) -> None:
     """Draw, plant faults, publish."""
     from stages.runtime.files import published_folder
+    from tools.sample import layouts
     from tools.sample.folder import check_replaceable, write_sample
-    from tools.sample.layouts import (
-        lay_out_affectnet,
-        lay_out_expw,
-        lay_out_ferplus,
-        lay_out_rafdb,
-    )  # fmt: skip
     from tools.sample.planting import plant
     from tools.sample.raw import Raw
 
     check_replaceable(out)
     raw = Raw()
-    for lay_out in (lay_out_ferplus, lay_out_rafdb, lay_out_affectnet, lay_out_expw):
+    for lay_out in layouts.LAYOUTS:
         lay_out(raw)
-        logger.info(
-            "%s: %d files so far", lay_out.__name__.removeprefix("lay_out_"), len(raw.files)
-        )
+        logger.info("%s: %d files so far", lay_out.__name__, len(raw.files))
     planted = plant(raw)
     with published_folder(out) as folder:
         write_sample(folder, raw, planted=planted)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.sample.expressions import CLASSES
+from stages.config import CLASSES
 
 ANSWERS = (*CLASSES, "Contempt", "Unknown", "NF")
 Votes = NDArray[np.int64]

@@ -11,8 +11,6 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
-
 
 @dataclass(frozen=True)
 class Expression:
@@ -80,12 +78,6 @@ FORMS: dict[str, tuple[Expression, Expression]] = {
 }  # fmt: skip
 
 
-def mix(first: Expression, second: Expression, *, share: float) -> Expression:
-    """The expression that lies `share` (0 to 1) of the way from the first to the second."""
-    pairs = zip(astuple(first), astuple(second), strict=True)
-    return Expression(*(a + share * (b - a) for a, b in pairs))
-
-
 def blend(
     main: str, other: str, *, share: float, intensity: float, rng: np.random.Generator
 ) -> Expression:
@@ -93,10 +85,10 @@ def blend(
 
     `intensity` 1 is the full expression and 0 a face at rest; every strength is jittered a little.
     """
-    parts = [mix(*FORMS[name], share=float(rng.random())) for name in (main, other)]
-    full = mix(*parts, share=share)
-    strengths = [
-        min(1.0, max(0.0, intensity * strength + float(rng.uniform(-0.06, 0.06))))
-        for strength in astuple(full)
-    ]
-    return Expression(*strengths)
+    parts = []
+    for name in (main, other):
+        first, second = (np.array(astuple(form)) for form in FORMS[name])
+        parts.append(first + rng.random() * (second - first))
+    full = parts[0] + share * (parts[1] - parts[0])
+    jitter = rng.uniform(-0.06, 0.06, len(full))
+    return Expression(*np.clip(intensity * full + jitter, 0, 1).tolist())

@@ -43,8 +43,7 @@ def face_box(pose: Pose) -> tuple[int, int, int, int]:
 def _draw_eye(pen: Pen, who: Identity, face: Expression, side: int) -> None:
     """The white between two lid curves, the iris cut off by them, and the lids' lines."""
     x, upper, lower = _lids(who, face)
-    white = np.concatenate([np.stack([x, upper], 1), np.stack([x, lower], 1)[::-1]])
-    pen.fill(mirrored(white, side), WHITE)
+    pen.fill(mirrored(_between(x, upper, lower), side), WHITE)
     look = who.eye_gap, _EYE_Y + 0.05 * face.lid_droop
     for size, color in ((0.115, who.iris), (0.06, (18, 14, 16))):
         disc = ellipse(*look, size, size)

@@ -55,8 +55,11 @@ def check_replaceable(folder: Path) -> None:
     refusal = f"{folder}: refused to replace a folder with files that this command did not write"
     if INDEX not in found:
         raise UserError(f"{refusal}: expected {INDEX}, found {found[:3]}; name another folder")
-    expected, digest = _recorded_digest(folder / INDEX), content_sha256(folder)
-    if digest != expected:
+    try:
+        expected = read_json(folder / INDEX)["content_sha256"]
+    except (ValueError, KeyError, TypeError):
+        expected = "none"
+    if (digest := content_sha256(folder)) != expected:
         raise UserError(
             f"{refusal}, or that were changed since: expected content {expected} as in {INDEX}, "
             f"found {digest}; move them away or name another folder"
@@ -86,14 +89,6 @@ def content_sha256(folder: Path) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-
-
-def _recorded_digest(index: Path) -> str:
-    try:
-        record = read_json(index)
-    except ValueError:
-        record = None
-    return str(record.get("content_sha256")) if isinstance(record, dict) else "none"
 
 
 def _describe(raw: Raw, planted: Sequence[Planted]) -> str:

@@ -46,8 +46,16 @@ def draw_in_front(pen: Pen, who: Identity) -> None:
     """Front hair and glasses."""
     for lock in _front_hair(who):
         pen.fill(lock, who.hair)
-    if who.glasses:
-        _draw_glasses(pen, who)
+    if not who.glasses:
+        return
+    frame = shade(who.hair, 0.45)
+    for side in (-1, 1):
+        rim = ellipse(side * who.eye_gap, -0.12, 0.3, 0.29)
+        pen.stroke(np.concatenate([rim, rim[:2]]), frame, width=0.035, taper=1)
+        arm = curve((side * (who.eye_gap + 0.3), -0.14), (side * who.head_width, -0.18))
+        pen.stroke(arm, frame, width=0.035, taper=1)
+    bridge = curve((-who.eye_gap + 0.29, -0.16), (0, -0.2), (who.eye_gap - 0.29, -0.16))
+    pen.stroke(bridge, frame, width=0.035, taper=1)
 
 
 def outline(who: Identity, expression: Expression, *, grow: float) -> Points:
@@ -76,17 +84,6 @@ def _draw_beard(pen: Pen, who: Identity, expression: Expression) -> None:
         for side in (-1, 1):
             line = curve((0.0, 0.37), (0.16, 0.38), (0.34, 0.47 - 0.1 * expression.corner_pull))
             pen.stroke(mirrored(line, side), hair, width=0.1, taper=0.4)
-
-
-def _draw_glasses(pen: Pen, who: Identity) -> None:
-    frame = shade(who.hair, 0.45)
-    for side in (-1, 1):
-        rim = ellipse(side * who.eye_gap, -0.12, 0.3, 0.29)
-        pen.stroke(np.concatenate([rim, rim[:2]]), frame, width=0.035, taper=1)
-        arm = curve((side * (who.eye_gap + 0.3), -0.14), (side * who.head_width, -0.18))
-        pen.stroke(arm, frame, width=0.035, taper=1)
-    bridge = curve((-who.eye_gap + 0.29, -0.16), (0, -0.2), (who.eye_gap - 0.29, -0.16))
-    pen.stroke(bridge, frame, width=0.035, taper=1)
 
 
 def _front_hair(who: Identity) -> list[Points]:

@@ -106,9 +106,6 @@ def _vary(color: Color, spread: int, rng: np.random.Generator) -> Color:
     return _clipped(*(channel + int(step) for channel, step in zip(color, shift, strict=True)))
 
 
-def _clipped(red: float, green: float, blue: float) -> Color:
-    return _byte(red), _byte(green), _byte(blue)
-
-
-def _byte(value: float) -> int:
-    return int(min(255.0, max(0.0, value)))
+def _clipped(*channels: float) -> Color:
+    red, green, blue = (int(min(255.0, max(0.0, channel))) for channel in channels)
+    return red, green, blue

@@ -6,6 +6,7 @@ moderately unequal, as in real life. A hard label sometimes names another class 
 
 import numpy as np
 
+from stages.config import CLASSES
 from stages.runtime.seed import generator
 from tools.sample.crowd import (
     ANSWERS,
@@ -17,11 +18,10 @@ from tools.sample.crowd import (
     draw_votes,
     name_class,
 )
-from tools.sample.expressions import CLASSES
 from tools.sample.pen import Image
-from tools.sample.portrait import Box, Framing, draw_no_face, draw_photo, draw_portrait
+from tools.sample.portrait import Box, Framing, draw_photo, draw_portrait
 from tools.sample.raw import Raw, encode_jpeg, encode_png
-from tools.sample.scene import soften, to_grey
+from tools.sample.scene import draw_background, soften, to_grey
 
 SEED = 20250101
 
@@ -41,9 +41,7 @@ FERPLUS_COLUMNS = (
 RAFDB_CODES = {
     "Surprise": 1, "Fear": 2, "Disgust": 3, "Happy": 4, "Sad": 5, "Angry": 6, "Neutral": 7,
 }  # fmt: skip
-EXPW_CODES = {
-    "Angry": 0, "Disgust": 1, "Fear": 2, "Happy": 3, "Sad": 4, "Surprise": 5, "Neutral": 6,
-}  # fmt: skip
+EXPW_CODES = {name: code for code, name in enumerate(CLASSES)}
 AFFECTNET_FOLDERS = {name: name for name in CLASSES} | {"Angry": "Anger", "Contempt": "Contempt"}
 RAFDB_LIST = "rafdb_basic/EmoLabel/list_patition_label.txt"
 EXPW_LIST = "expw/label.lst"
@@ -52,10 +50,7 @@ EXPW_LIST = "expw/label.lst"
 FERPLUS_STARTS = {"Train": 0, "Valid": 28638, "Test": 32220}
 # Rows that no class gets: contempt, unknown, not a face, and votes without a majority.
 _FERPLUS_OTHERS = {"Train": (5, 4, 2, 4), "Valid": (2, 2, 1, 2), "Test": (2, 2, 1, 2)}
-_FERPLUS_MOODS = {
-    "Unknown": Mood("Sad", "Fear", 0.5, 0.6), "torn": Mood("Angry", "Disgust", 0.5, 0.8),
-}  # fmt: skip
-_BLUR = {"Unknown": 25}
+_UNKNOWN, _TORN = Mood("Sad", "Fear", 0.5, 0.6), Mood("Angry", "Disgust", 0.5, 0.8)
 _TORN_VOTES = np.array([4, 4, 0, 0, 0, 0, 2, 0, 0, 0])  # in the order of ANSWERS
 _AFFECTNET_CONTEMPT = {"train": 5, "test": 2}
 
@@ -113,7 +108,9 @@ def lay_out_expw(raw: Raw) -> None:
         raw.add(f"expw/origin/{name}", encode_jpeg(image))
         for face_id, (mood, box) in enumerate(zip(moods, boxes, strict=True)):
             label = name_class(mood, voters=2, rng=rng)
-            confidence = _confidence(box, rng)
+            # The larger the face, the surer is the detector.
+            score = 40 + 0.35 * (box.right - box.left) + float(rng.uniform(-28, 28))
+            confidence = min(99.0, max(5.0, score))
             raw.add_line(EXPW_LIST, expw_line(name, face_id, box, confidence, label=label))
 
 
@@ -157,17 +154,14 @@ def _ferplus_answers(split: str) -> list[str]:
 def _ferplus_row(answer: str, rng: np.random.Generator) -> tuple[Image, Votes]:
     """A grey picture and ten votes: by the crowd model for a class, by decree for the others."""
     if answer == "NF":
-        return to_grey(draw_no_face(_FERPLUS, rng=rng)), draw_clear_votes(answer, rng=rng)
-    mood = _FERPLUS_MOODS.get(answer) or draw_mood(answer, rng=rng)
-    grey = to_grey(
-        soften(draw_portrait(mood, framing=_FERPLUS, rng=rng), passes=_BLUR.get(answer, 0))
-    )
+        nobody = draw_background(_FERPLUS.side_px, _FERPLUS.side_px, rng=rng)
+        return to_grey(nobody), draw_clear_votes(answer, rng=rng)
+    mood = {"Unknown": _UNKNOWN, "torn": _TORN}.get(answer) or draw_mood(answer, rng=rng)
+    portrait = draw_portrait(mood, framing=_FERPLUS, rng=rng)
+    grey = to_grey(soften(portrait, passes=25 if answer == "Unknown" else 0))
     if answer in CLASSES:
         return grey, draw_votes(crowd_shares(mood), voters=10, rng=rng)
     return grey, _TORN_VOTES if answer == "torn" else draw_clear_votes(answer, rng=rng)
 
 
-def _confidence(box: Box, rng: np.random.Generator) -> float:
-    """The detector's score: the larger the face the surer, from 5 to 99."""
-    side = box.right - box.left
-    return min(99.0, max(5.0, 40 + 0.35 * side + float(rng.uniform(-28, 28))))
+LAYOUTS = (lay_out_ferplus, lay_out_rafdb, lay_out_affectnet, lay_out_expw)

@@ -4,14 +4,14 @@ In: a `Raw` with the four datasets laid out, to which the faulty files and lines
 list of what was planted, for the sample's README and for tests.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from stages.config import CLASSES
 from tools.sample.crowd import ANSWERS, Votes
-from tools.sample.expressions import CLASSES
 from tools.sample.layouts import (
     AFFECTNET_FOLDERS,
     EXPW_LIST,
@@ -21,7 +21,7 @@ from tools.sample.layouts import (
     add_ferplus_row,
     affectnet_path,
     expw_line,
-)  # fmt: skip
+)
 from tools.sample.portrait import PHOTO_PX, Box
 from tools.sample.raw import Raw, encode_jpeg, encode_png
 
@@ -39,37 +39,36 @@ class Planted:
 
 def plant(raw: Raw) -> list[Planted]:
     """Plant every fault; copies are copies of the decoded pixels, not always of the bytes."""
-    kinds: tuple[Callable[[Raw], Iterator[Planted]], ...] = (
-        _copies_within_ferplus, _copies_across_ferplus_splits, _copies_from_rafdb,
-        _copies_within_affectnet, _near_copies, _copied_photo, _undecodable, _bad_boxes, _contempt,
-    )  # fmt: skip
-    return [planted for kind in kinds for planted in kind(raw)]
+    return [
+        *_copies_in_ferplus(raw),
+        *_copies_from_rafdb(raw),
+        *_copies_within_affectnet(raw),
+        *_near_copies(raw),
+        *_copied_photo(raw),
+        *_undecodable(raw),
+        *_bad_boxes(raw),
+        *_contempt(raw),
+    ]
 
 
-def _copies_within_ferplus(raw: Raw) -> Iterator[Planted]:
-    """Once with the same votes, once with votes for another class."""
-    first, second = _clear_rows(raw, "Train")[:2]
-    for (name, votes), kind in ((first, "copy_same_label"), (second, "copy_other_label")):
-        shift = 1 if kind == "copy_other_label" else 0
-        rolled = np.concatenate([np.roll(votes[:7], shift), votes[7:]])
-        path = f"ferplus/FER2013Train/{name}"
-        copy = add_ferplus_row(raw, "Train", data=raw.files[path], votes=rolled)
-        yield Planted(kind, f"ferplus/FER2013Train/{copy}", of=path)
+def _copies_in_ferplus(raw: Raw) -> Iterator[Planted]:
+    """Pictures of Train twice there, and in Test and Valid.
 
-
-def _copies_across_ferplus_splits(raw: Raw) -> Iterator[Planted]:
-    """Train pictures that stand in Test and Valid too, one of them compressed differently."""
-    rows = _clear_rows(raw, "Train")[2:6]
-    for number, ((name, votes), split) in enumerate(
-        zip(rows, ("Test", "Test", "Test", "Valid"), strict=True)
-    ):
+    The second has votes for another class, the third is compressed differently.
+    """
+    kinds = ("copy_same_label", "copy_other_label", *["copy_across_splits"] * 4)
+    splits = ("Train", "Train", "Test", "Test", "Test", "Valid")
+    rows = _clear_rows(raw, "Train")[:6]
+    for number, ((name, votes), kind, split) in enumerate(zip(rows, kinds, splits, strict=True)):
         path = f"ferplus/FER2013Train/{name}"
         data = raw.files[path]
-        if number == 0:
+        if number == 1:
+            votes = np.concatenate([np.roll(votes[:7], 1), votes[7:]])
+        if number == 2:
             grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
             data = encode_png(np.asarray(grey, np.uint8), level=1)
         copy = add_ferplus_row(raw, split, data=data, votes=votes)
-        yield Planted("copy_across_splits", f"ferplus/FER2013{split}/{copy}", of=path)
+        yield Planted(kind, f"ferplus/FER2013{split}/{copy}", of=path)
 
 
 def _copies_from_rafdb(raw: Raw) -> Iterator[Planted]:
@@ -137,7 +136,9 @@ def _bad_boxes(raw: Raw) -> Iterator[Planted]:
     """A box right of and below its photo, as of an uncropped original; and a repeated line."""
     height, width = PHOTO_PX
     box = Box(width + 20, height + 5, width + 100, height + 85)
-    photo, last = _last_face(raw)
+    photo = raw.lines[EXPW_LIST][0].split()[0]
+    faces = [line.split() for line in raw.lines[EXPW_LIST]]
+    last = max(int(face[1]) for face in faces if face[0] == photo)
     raw.add_line(EXPW_LIST, expw_line(photo, last + 1, box, 71.5, label="Happy"))
     outside = len(raw.lines[EXPW_LIST])
     repeated = 3
@@ -169,10 +170,3 @@ def _rows(raw: Raw, split: str) -> list[tuple[str, Votes]]:
 def _clear_rows(raw: Raw, split: str) -> list[tuple[str, Votes]]:
     """The rows on which at least eight of ten agree on one of the seven classes."""
     return [row for row in _rows(raw, split) if row[1][: len(CLASSES)].max() >= 8]
-
-
-def _last_face(raw: Raw) -> tuple[str, int]:
-    """The photo of the first line, and its highest face_id."""
-    photo = raw.lines[EXPW_LIST][0].split()[0]
-    faces = [line.split() for line in raw.lines[EXPW_LIST]]
-    return photo, max(int(face[1]) for face in faces if face[0] == photo)

@@ -56,11 +56,6 @@ def draw_portrait(mood: Mood, *, framing: Framing, rng: np.random.Generator) -> 
     )
 
 
-def draw_no_face(framing: Framing, *, rng: np.random.Generator) -> Image:
-    """A picture of the same size with nobody on it."""
-    return draw_background(framing.side_px, framing.side_px, rng=rng)
-
-
 def draw_photo(moods: list[Mood], *, rng: np.random.Generator) -> tuple[Image, list[Box]]:
     """A photo with faces side by side, some near and some far, and a box for each."""
     height, width = (side * _PHOTO_FACTOR for side in PHOTO_PX)

@@ -20,9 +20,15 @@ def draw_background(height: int, width: int, *, rng: np.random.Generator) -> Ima
     fade = np.array(first) + down * (np.array(second) - np.array(first))
     canvas = np.broadcast_to(fade, (height, width, 3)).astype(np.uint8, order="C")
     if kind == 2:
-        _draw_stripes(canvas, second, rng)
+        step = int(rng.integers(width // 12, width // 5))
+        for left in range(int(rng.integers(step)), width, step):
+            canvas[:, left : left + step // 3] = shade(second, 0.92)
     if kind == 3:
-        _draw_lights(canvas, first, rng)
+        for _ in range(7):
+            radius = float(rng.uniform(0.06, 0.16)) * width
+            x, y = float(rng.uniform(0, width)), float(rng.uniform(0, height))
+            points = np.rint(ellipse(x, y, radius, radius)).astype(np.int32)
+            cv2.fillPoly(canvas, [points], shade(first, float(rng.uniform(0.85, 1.25))))
     return canvas
 
 
@@ -32,16 +38,6 @@ def reduce(canvas: Image, *, factor: int) -> Image:
     blocks = canvas.reshape(height, factor, width, factor, 3).astype(np.uint32)
     means = (blocks.sum(axis=(1, 3)) + factor**2 // 2) // factor**2
     return np.asarray(means, np.uint8)
-
-
-def light(image: Image, *, exposure: float, slope: tuple[float, float], warmth: float) -> Image:
-    """Light from one side: `slope` is the change of brightness over width and height."""
-    height, width = image.shape[:2]
-    across = np.linspace(-0.5, 0.5, width)[None, :, None]
-    down = np.linspace(-0.5, 0.5, height)[:, None, None]
-    gain = exposure * (1 + slope[0] * across + slope[1] * down)
-    tone = np.array([1 + warmth, 1.0, 1 - warmth])
-    return _bytes(image * gain * tone)
 
 
 def soften(image: Image, *, passes: int) -> Image:
@@ -64,7 +60,12 @@ def photograph(image: Image, *, max_blur: int, max_noise: float, rng: np.random.
     """Light, blur and noise drawn at random."""
     slope = float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.25, 0.25))
     exposure, warmth = float(rng.uniform(0.7, 1.05)), float(rng.uniform(-0.08, 0.1))
-    lit = light(image, exposure=exposure, slope=slope, warmth=warmth)
+    height, width = image.shape[:2]
+    across = np.linspace(-0.5, 0.5, width)[None, :, None]
+    down = np.linspace(-0.5, 0.5, height)[:, None, None]
+    # Light from one side: the slope is the change of brightness over width and height.
+    gain = exposure * (1 + slope[0] * across + slope[1] * down)
+    lit = _bytes(image * gain * np.array([1 + warmth, 1.0, 1 - warmth]))
     soft = soften(lit, passes=int(rng.integers(0, max_blur + 1)))
     return add_noise(soft, strength=float(rng.uniform(0, max_noise)), rng=rng)
 
@@ -73,22 +74,6 @@ def to_grey(image: Image) -> Image:
     """Brightness of an RGB picture, (H, W)."""
     red, green, blue = (image[..., channel].astype(np.uint32) for channel in range(3))
     return ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)
-
-
-def _draw_stripes(canvas: Image, color: Color, rng: np.random.Generator) -> None:
-    width = canvas.shape[1]
-    step = int(rng.integers(width // 12, width // 5))
-    for left in range(int(rng.integers(step)), width, step):
-        canvas[:, left : left + step // 3] = shade(color, 0.92)
-
-
-def _draw_lights(canvas: Image, color: Color, rng: np.random.Generator) -> None:
-    height, width = canvas.shape[:2]
-    for _ in range(7):
-        radius = float(rng.uniform(0.06, 0.16)) * width
-        spot = ellipse(float(rng.uniform(0, width)), float(rng.uniform(0, height)), radius, radius)
-        points = np.rint(spot).astype(np.int32)
-        cv2.fillPoly(canvas, [points], shade(color, float(rng.uniform(0.85, 1.25))))
 
 
 def _quiet_color(rng: np.random.Generator) -> Color:

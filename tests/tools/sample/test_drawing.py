@@ -4,7 +4,8 @@ That people, poses and files repeat to the byte is held by the fresh drawing in 
 """
 
 from dataclasses import astuple, replace
-from itertools import combinations
+from functools import partial
+from itertools import combinations, product
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages import config
+from stages.config import CLASSES
 from stages.runtime.seed import generator
 from stages.sources import labels, rafdb
 from stages.sources.votes import VOTE_COLUMNS
@@ -20,12 +21,11 @@ from tools.sample.crowd import (
     ANSWERS,
     Mood,
     crowd_shares,
-    draw_clear_votes,
     draw_mood,
     draw_votes,
     name_class,
 )
-from tools.sample.expressions import CLASSES, FORMS, Expression, blend
+from tools.sample.expressions import FORMS
 from tools.sample.face import draw_face
 from tools.sample.identity import BEARDS, STYLES, draw_identity
 from tools.sample.layouts import EXPW_CODES, FERPLUS_COLUMNS, RAFDB_CODES
@@ -33,11 +33,9 @@ from tools.sample.pen import Pen, Pose
 from tools.sample.scene import add_noise, reduce, soften, to_grey
 
 SOMEONE = replace(draw_identity(generator(1, "who")), beard="none", glasses=False, style="short")
-MOUTH = slice(150 + 30, 150 + 130), slice(150 - 60, 150 + 60)
 
 
 def test_classes_and_codes_are_those_that_the_adapters_read():
-    assert config.CLASSES == CLASSES
     assert {str(code): name for name, code in RAFDB_CODES.items()} == rafdb.CODES["rafdb_basic"]
     assert {str(code): name for name, code in EXPW_CODES.items()} == labels.FER2013_CODES
     starts = [column[:3].lower() for column in VOTE_COLUMNS]
@@ -54,53 +52,24 @@ def drawn(person, expression):
     return canvas.astype(int)
 
 
-@pytest.mark.parametrize(("first", "second"), [*combinations(CLASSES, 2)])
-def test_any_two_classes_differ_clearly(first, second):
+def test_any_two_classes_differ_clearly():
     """By more than their own two forms do, and on the same person by 1,500 pixels."""
-    pairs = [
-        (np.array(astuple(a)), np.array(astuple(b))) for a in FORMS[first] for b in FORMS[second]
-    ]
-    assert min(np.abs(a - b).sum() for a, b in pairs) > 1.2
-    faces = [drawn(SOMEONE, FORMS[name][0]) for name in (first, second)]
-    assert (np.abs(faces[0] - faces[1]).max(axis=2) > 30).sum() > 1500
+    faces = {name: drawn(SOMEONE, FORMS[name][0]) for name in CLASSES}
+    forms = {name: np.array([astuple(form) for form in FORMS[name]]) for name in CLASSES}
+    for first, second in combinations(CLASSES, 2):
+        strengths = np.abs(forms[first][:, None] - forms[second][None]).sum(axis=2)
+        assert strengths.min() > 1.2, (first, second)
+        differing = np.abs(faces[first] - faces[second]).max(axis=2) > 30
+        assert differing.sum() > 1500, (first, second)
 
 
-@given(
-    st.sampled_from(sorted(FORMS)),
-    st.sampled_from(sorted(FORMS)),
-    st.floats(0, 0.5),
-    st.floats(0, 1),
-    st.integers(0, 99),
-)
-def test_strengths_stay_within_0_and_1(main, other, share, intensity, seed):
-    rng = generator(seed, "test")
-    strengths = astuple(blend(main, other, share=share, intensity=intensity, rng=rng))
-    assert min(strengths) >= 0
-    assert max(strengths) <= 1
-
-
-def test_a_smile_lifts_the_corners_and_a_dropped_jaw_opens_the_mouth():
-    rest, smile, gape = (
-        (drawn(SOMEONE, face)[MOUTH].max(axis=2) < 60)
-        for face in (Expression(), Expression(corner_pull=1), Expression(jaw_drop=1))
-    )
-    assert gape.sum() > 3 * rest.sum()
-
-    def corner(dark):
-        columns = np.nonzero(dark.any(axis=0))[0]
-        return np.nonzero(dark[:, columns[0]])[0].mean()
-
-    assert corner(smile) < corner(rest) - 12
-
-
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("beard", BEARDS)
-def test_hair_and_beard_leave_the_eyes_free(style, beard):
+def test_hair_and_beard_leave_the_eyes_free():
     """The expression must be seen on everybody (brows are drawn over the hair)."""
     eyes = slice(150 - 42, 150), slice(150 - 62, 150 + 62)
-    people = (SOMEONE, replace(SOMEONE, style=style, beard=beard))
-    first, second = (drawn(person, FORMS["Fear"][0])[eyes] for person in people)
-    assert (first == second).all()
+    expected = drawn(SOMEONE, FORMS["Fear"][0])[eyes]
+    for style, beard in product(STYLES, BEARDS):
+        person = replace(SOMEONE, style=style, beard=beard)
+        assert (drawn(person, FORMS["Fear"][0])[eyes] == expected).all(), person
 
 
 # --- the crowd -----------------------------------------------------------------------------------
@@ -127,13 +96,6 @@ def test_shares_follow_the_mood_and_votes_follow_the_shares():
     np.testing.assert_allclose(votes / 200_000, weak, atol=0.005)
 
 
-@given(st.sampled_from(ANSWERS), st.integers(0, 30))
-def test_clear_votes_have_their_winner(winner, seed):
-    votes = draw_clear_votes(winner, rng=generator(seed, "clear"))
-    assert votes.sum() == 10
-    assert votes[ANSWERS.index(winner)] >= 7
-
-
 def test_many_people_name_a_clear_face_rightly_and_few_err_on_a_torn_one():
     rng = generator(5, "names")
     clear, torn = Mood("Happy", "Neutral", 0.05, 1.0), Mood("Happy", "Surprise", 0.45, 1.0)
@@ -144,30 +106,22 @@ def test_many_people_name_a_clear_face_rightly_and_few_err_on_a_torn_one():
 # --- pixels --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def picture():
-    return generator(1, "scene").integers(0, 256, (48, 60, 3)).astype(np.uint8)
-
-
 @pytest.mark.parametrize(
     ("ours", "opencv"),
     [
         (
-            lambda p: reduce(p, factor=2),
-            lambda p: cv2.resize(p, (30, 24), interpolation=cv2.INTER_AREA),
-        ),
-        (
-            lambda p: reduce(p, factor=4),
+            partial(reduce, factor=4),
             lambda p: cv2.resize(p, (15, 12), interpolation=cv2.INTER_AREA),
         ),
         (
-            lambda p: soften(p, passes=1),
+            partial(soften, passes=1),
             lambda p: cv2.GaussianBlur(p, (3, 3), 0, borderType=cv2.BORDER_REPLICATE),
         ),
         (to_grey, lambda p: cv2.cvtColor(p, cv2.COLOR_RGB2GRAY)),
     ],
 )
-def test_integer_arithmetic_gives_the_pixels_of_opencv(picture, ours, opencv):
+def test_integer_arithmetic_gives_the_pixels_of_opencv(ours, opencv):
+    picture = generator(1, "scene").integers(0, 256, (48, 60, 3)).astype(np.uint8)
     assert np.abs(ours(picture).astype(int) - opencv(picture).astype(int)).max() <= 1
 
 

@@ -1,3 +1,5 @@
+"""What the sample's folder says of itself, and when it may be replaced."""
+
 import json
 
 import pytest
@@ -32,33 +34,22 @@ def test_faults_stand_in_the_index_and_in_the_readme(folder):
 
 
 def test_an_untouched_sample_an_empty_folder_and_none_are_replaceable(folder, tmp_path):
-    check_replaceable(folder)
     (tmp_path / "empty").mkdir()
-    check_replaceable(tmp_path / "empty")
-    check_replaceable(tmp_path / "none")
+    for path in (folder, tmp_path / "empty", tmp_path / "none"):
+        check_replaceable(path)
 
 
-def add(folder):
-    (folder / "a" / "mine.png").write_bytes(b"mine")
-
-
-def change(folder):
-    (folder / "a" / "list.txt").write_text("2.png\n")
-
-
-def remove(folder):
-    (folder / "a" / "1.png").unlink()
-
-
-def forget(folder):
-    (folder / "sample.json").unlink()
-
-
-def garble(folder):
-    (folder / "sample.json").write_text("{")
-
-
-@pytest.mark.parametrize("touch", [add, change, remove, forget, garble])
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda folder: (folder / "a" / "mine.png").write_bytes(b"mine"),
+        lambda folder: (folder / "a" / "list.txt").write_text("2.png\n"),
+        lambda folder: (folder / "a" / "1.png").unlink(),
+        lambda folder: (folder / "sample.json").unlink(),
+        lambda folder: (folder / "sample.json").write_text("{"),
+    ],
+    ids=["new", "changed", "removed", "index_removed", "index_garbled"],
+)
 def test_a_touched_folder_is_not_replaceable(folder, touch):
     touch(folder)
     with pytest.raises(UserError, match=r"sample: refused .* expected .* found "):
