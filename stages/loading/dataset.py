@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stages import config
-from stages.faces.clahe import equalize
-from stages.faces.decode import Image, decode
-from stages.faces.errors import UnusableImageError
-from stages.faces.model_input import normalize
-from stages.faces.store import REMEDY, FaceStore
+from stages.faces.decode import Image, UnusableImageError, decode
+from stages.faces.model_input import equalize, normalize
+from stages.faces.shards import REMEDY
+from stages.faces.store import FaceStore
 from stages.loading.augmentation import (
     Variation,
     draw_variation,
@@ -39,7 +38,7 @@ class FaceDataset(Dataset[Batch]):
     """The faces of some manifest rows; an item is a whole batch.
 
     A face looks the same for the same (seed, epoch, position, row), whichever process makes it.
-    With `NO_AUGMENTATION` it is exactly `preprocessing.model_input.to_model_input`.
+    With `NO_AUGMENTATION` it is exactly `faces.model_input.to_model_input`.
     """
 
     def __init__(

@@ -7,9 +7,8 @@ from typing import Any
 import pandas as pd
 
 from stages.config import CLASSES
-from stages.faces.decode import decode
-from stages.faces.few_images import read_images
 from stages.faces.sheet import captioned_sheet
+from stages.faces.store import FaceStore
 
 A_CLASS = 8
 
@@ -25,9 +24,7 @@ def mistakes_sheet(table: pd.DataFrame, *, rows: Mapping[str, int], standardized
         standardized: where the images are.
     """
     drawn = table.groupby("actual", sort=False).head(A_CLASS)
-    images = {
-        id_: decode(data) for id_, data in read_images(standardized, set(drawn["id"])).items()
-    }
+    images = FaceStore(standardized).decode(drawn["id"])
     lines = {}
     for name in CLASSES:
         mine = drawn[drawn["actual"] == name].to_dict("records")

@@ -26,8 +26,7 @@ from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import write_onnx
 from stages.exporting.reference import Expressions
 from stages.faces.boxes import BoxPx
-from stages.faces.decode import decode, encode_png
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import UnusableImageError, decode, encode_png
 from stages.faces.model_input import to_model_input
 from stages.intake.align import crop_upright
 from stages.intake.picture import Framing

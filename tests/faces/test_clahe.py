@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from stages.faces.clahe import equalize
+from stages.faces.model_input import equalize
 
 IMAGE = np.random.default_rng(3).normal(120, 12, (64, 64, 3)).clip(0, 255).astype(np.uint8)
 

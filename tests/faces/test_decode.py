@@ -11,8 +11,7 @@ import pytest
 from PIL.ImageOps import exif_transpose
 
 import stages.faces.decode
-from stages.faces.decode import decode, encode_png
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import UnusableImageError, decode, encode_png
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 
 from stages.faces import decode as module
-from stages.faces.decode import decode
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import UnusableImageError, decode
 
 SAMPLINGS = {
     "411": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,

@@ -4,8 +4,7 @@ import torch
 from torchvision.transforms.v2.functional import normalize as torchvision_normalize
 
 from stages.config import Clahe, Preprocess
-from stages.faces.clahe import equalize
-from stages.faces.model_input import normalize, resize_square, to_model_input
+from stages.faces.model_input import equalize, normalize, resize_square, to_model_input
 
 IMAGE = np.random.default_rng(4).integers(0, 256, (50, 40, 3), np.uint8)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

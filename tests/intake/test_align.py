@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.faces.boxes import BoxPx
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import UnusableImageError
 from stages.intake.align import EyeDetector, crop_upright, level_angle
 from stages.intake.crop import crop_square
 from stages.runtime.errors import UserError

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stages.faces.boxes import BoxPx, BoxShare
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import UnusableImageError
 from stages.intake.crop import crop_square, in_pixels, lies_inside, visible_px
 
 # Each pixel says where it is: row, column, 0.

@@ -6,8 +6,7 @@ import PIL.Image
 import pytest
 
 from stages.faces.boxes import BoxPx, BoxShare
-from stages.faces.decode import decode, encode_png
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import UnusableImageError, decode, encode_png
 from stages.faces.fingerprint import fingerprint
 from stages.intake.align import EyeDetector, crop_upright
 from stages.intake.crop import crop_square

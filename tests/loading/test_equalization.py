@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.faces.clahe import equalize
+from stages.faces.model_input import equalize
 from stages.loading.equalization import equalize_batch
 
 

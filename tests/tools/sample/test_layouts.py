@@ -1,7 +1,7 @@
 import numpy as np
 
 from stages.sources import labels, rafdb
-from stages.sources.votes import VOTE_COLUMNS
+from stages.sources.ferplus import VOTE_COLUMNS
 from tools.sample.crowd import ANSWERS
 from tools.sample.layouts import (
     EXPW_CODES,
