@@ -3,7 +3,7 @@ import pytest
 
 from stages.config import CLASSES
 from stages.faces.decode import decode
-from stages.reporting import mistakes
+from stages.faces.store import FaceStore
 from stages.reporting.mistakes import A_CLASS, mistakes_sheet
 from stages.runtime.errors import UserError
 
@@ -17,8 +17,10 @@ def test_the_most_confident_mistakes_of_each_class_are_read_and_no_other_face(
     root, table, monkeypatch
 ):
     asked = []
-    read = mistakes.read_images
-    monkeypatch.setattr(mistakes, "read_images", lambda f, ids: asked.append(ids) or read(f, ids))
+    read = FaceStore.decode
+    monkeypatch.setattr(
+        FaceStore, "decode", lambda store, ids: asked.append(set(ids)) or read(store, ids)
+    )
     mistakes_sheet(table, rows=dict.fromkeys(CLASSES, 20), standardized=root / "standardized")
     expected = set()
     for name in CLASSES:

@@ -9,8 +9,8 @@ import pytest
 
 from stages.config import Fer2013Source, FerplusSource
 from stages.runtime.errors import UserError
-from stages.sources.face import Candidate, Reject
 from stages.sources.formats import read_source
+from stages.sources.rows import Candidate, Reject
 
 SOURCE = FerplusSource(format="ferplus", path="ferplus")
 WHOLE = '"(0, 0, 48, 48)"'
