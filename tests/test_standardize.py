@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from raw_sources import (
-    ROOT,
     SOURCES,
     contents,
     picture,
@@ -21,7 +20,6 @@ from raw_sources import (
 from stages import standardize
 from stages.faces.decode import decode
 from stages.faces.shards import read_index
-from stages.intake import reuse
 from stages.intake.rejects import read_rejects
 from stages.runtime.lock import run_lock
 
@@ -200,22 +198,6 @@ def test_a_source_that_left_params_leaves_standardized(project: Path):
     write_params(project, sources={"ferplus": SOURCES["ferplus"]})
     assert run() == 0
     assert [path.name for path in (project / "standardized").iterdir()] == ["ferplus"]
-
-
-def test_changed_code_reads_every_source_again(project: Path, monkeypatch, caplog):
-    run()
-    package = project / "stages"
-    shutil.copytree(ROOT / "stages", package, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(reuse, "_PACKAGE", package)
-    with caplog.at_level(logging.INFO):
-        run()
-    assert caplog.text.count("unchanged, reused") == len(SOURCES)
-    with (package / "sources/expw.py").open("a", encoding="utf-8") as file:
-        file.write("# The top is the first number.\n")
-    caplog.clear()
-    with caplog.at_level(logging.INFO):
-        run()
-    assert "unchanged, reused" not in caplog.text
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {

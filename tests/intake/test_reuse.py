@@ -1,10 +1,14 @@
 import fnmatch
+import logging
 import shutil
 from pathlib import Path
 
 import grimp
 import pytest
+from raw_sources import SOURCES, write_params, write_raw
 
+from stages import standardize
+from stages.intake import reuse
 from stages.intake.reuse import _CODE, code_sha256
 
 PACKAGE = Path(__file__).parents[2] / "stages"
@@ -27,6 +31,25 @@ def test_code_that_makes_faces_is_told_apart_by_any_change(package: Path) -> Non
     (package / "sources/new.py").write_bytes(b"")
     hashes.append(code_sha256(package))
     assert len(set(hashes)) == len(hashes)
+
+
+def test_changed_code_reads_every_source_again(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reuse, "_PACKAGE", package)
+    write_raw(tmp_path / "raw")
+    write_params(tmp_path)
+    for expected in (0, len(SOURCES)):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            standardize.main([])
+        assert caplog.text.count("unchanged, reused") == expected
+    with (package / "sources/expw.py").open("a", encoding="utf-8") as file:
+        file.write("# The top is the first number.\n")
+    caplog.clear()
+    standardize.main([])
+    assert "unchanged, reused" not in caplog.text
 
 
 def test_line_ends_places_and_other_code_are_no_change(package: Path) -> None:
