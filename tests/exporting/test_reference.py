@@ -28,10 +28,10 @@ from stages.exporting.reference import Expressions
 from stages.faces.boxes import BoxPx
 from stages.faces.decode import UnusableImageError, decode, encode_png
 from stages.faces.model_input import to_model_input
-from stages.intake.align import crop_upright
-from stages.intake.picture import Framing
+from stages.intake.crop import crop_upright
+from stages.intake.pictures import Framing
 from tests.exporting.tiny import SIZE, make_card
-from tests.intake.pictures import read_picture
+from tests.intake.test_pictures import read_picture
 
 CUT = Cut(margin=0.3, max_side_px=100, crops={"none": 0, "box": 3, "aligned": 0})
 FRAMING = Framing(margin=CUT.margin, max_side_px=CUT.max_side_px, detector=None)
