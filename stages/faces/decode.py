@@ -17,14 +17,12 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from stages.faces.errors import UnusableImageError
-
 Image = NDArray[np.uint8]
 
-# A picture of that many takes 300 MB.
+# Such a picture takes 300 MB.
 MAX_PIXELS = 100_000_000
 
-# How each format starts; a file's name is not asked.
+# How each format starts. A file's name does not decide.
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _READERS: dict[bytes, type[ImageFile]] = {
     _JPEG: JpegImageFile,
@@ -37,15 +35,23 @@ _READERS: dict[bytes, type[ImageFile]] = {
 }
 _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x0112
-_UNCOMPRESSED = [
-    cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE,
-]  # fmt: skip
+_NO_FILTER = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
+_UNCOMPRESSED = [cv2.IMWRITE_PNG_COMPRESSION, 0, *_NO_FILTER]
 # What Pillow raises for broken files: it has no class of its own for that.
 _BROKEN = (SyntaxError, OSError, ValueError, LookupError, EOFError, TypeError, struct.error)
 
 # Both libraries would write lines of their own about broken files, which get a row in rejects.csv.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class UnusableImageError(ValueError):
+    """A picture from which no face can be made. `reason` is one of the fixed reject reasons."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
 
 
 def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
@@ -82,9 +88,9 @@ def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
 
 
 def orientation(data: bytes, *, image: Image) -> int:
-    """The EXIF orientation, 1 (none) to 8, by which `decode` made `image` of the stored pixels.
+    """Find the EXIF orientation, 1 (none) to 8, by which `decode` turned the pixels to `image`.
 
-    Found by comparison, since no two readers of EXIF agree on what is broken.
+    The pixels are compared, since no two readers of EXIF agree on what is broken.
     """
     if data.startswith(_JPEG) and _EXIF not in data:
         return 1
@@ -137,7 +143,7 @@ def _check_png(data: bytes | memoryview) -> None:
 
 
 def _decode_jpeg(data: bytes | memoryview, *, buffer: Image | None) -> Image | None:
-    """The picture of a JPEG that nothing is wrong with; None where Pillow and OpenCV must look."""
+    """Decode a JPEG without faults; return None where Pillow and OpenCV must look."""
     # An orientation is OpenCV's to apply.
     if _EXIF in bytes(data):
         return None
@@ -153,7 +159,7 @@ def _decode_jpeg(data: bytes | memoryview, *, buffer: Image | None) -> Image | N
 
 
 def _checked_header(data: bytes | memoryview) -> ImageFile:
-    """The header of a picture that is neither too large nor animated."""
+    """Read the header of a picture, and refuse a picture that is too large or animated."""
     start = bytes(data[:8])
     reader = next((_READERS[magic] for magic in _READERS if start.startswith(magic)), None)
     if reader is None:

@@ -24,19 +24,19 @@ _ENDINGS = ("@synoresource", "@synoeastream")
 
 
 def composed(name: str) -> str:
-    """A name with its letters composed: macOS hands out e and an accent where others write é."""
+    """Compose the letters of a name: macOS hands out e and an accent where others write é."""
     return unicodedata.normalize("NFC", name)
 
 
 def litter_of(path: str) -> str | None:
-    """The path of the topmost file or folder in a member's path that is litter; None if none is."""
+    """Find the topmost file or folder in a member's path that is litter; None if there is none."""
     parts = path.split("/")
     place = next((n for n, part in enumerate(parts, start=1) if litter_kind(part)), None)
     return None if place is None else "/".join(parts[:place])
 
 
 def litter_kind(name: str) -> str | None:
-    """What kind of litter a file or folder of that name is, for counting; None if it is none."""
+    """Name the kind of litter of a file or folder, for counting; None if it is no litter."""
     folded = name.lower()
     if beginning := next((start for start in _BEGINNINGS if folded.startswith(start)), None):
         return f"{beginning}*"

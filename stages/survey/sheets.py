@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.faces.decode import Image, decode
-from stages.faces.few_images import read_images
+from stages.faces.decode import Image
 from stages.faces.sheet import pair_sheet
+from stages.faces.store import FaceStore
 from stages.runtime.files import write_bytes
 from stages.runtime.seed import derive_seed
 from stages.splitting.frozen import FrozenManifest
@@ -26,7 +26,7 @@ def write_pair_sheets(folder: Path, frozen: FrozenManifest, *, standardized: Pat
     sheets = {DUPLICATES: duplicate_rows(frozen.duplicates), REVIEW: review_rows(frozen.review)}
     drawn = pd.concat([pairs for rows in sheets.values() for pairs in rows.values()])
     ids = {*drawn["id_a"], *drawn["id_b"]}
-    images = {id_: decode(data) for id_, data in read_images(standardized, ids).items()}
+    images = FaceStore(standardized).decode(ids)
     known = frozen.drawn[frozen.drawn["id"].isin(ids)]
     labels = dict(zip(known["id"], known["label"], strict=True))
     for name, rows in sheets.items():

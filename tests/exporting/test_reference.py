@@ -25,13 +25,12 @@ from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import CalibratedModel, write_onnx
 from stages.exporting.reference import Expressions
 from stages.faces.boxes import BoxPx
-from stages.faces.decode import decode, encode_png
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import UnusableImageError, decode, encode_png
 from stages.faces.model_input import to_model_input
-from stages.intake.align import crop_upright
-from stages.intake.picture import Framing
+from stages.intake.crop import crop_upright
+from stages.intake.pictures import Framing
 from tests.exporting.tiny import SIZE, make_card
-from tests.intake.pictures import read_picture
+from tests.intake.test_pictures import read_picture
 
 FRAMING = Framing(margin=0.3, max_side_px=100, detector=None)
 CLAHE = {"clip_limit": 2.0, "tiles": 8}

@@ -1,12 +1,14 @@
 """Whole JPEGs have OpenCV's pixels, and OpenCV still judges the others."""
 
+import random
+
 import cv2
 import numpy as np
 import pytest
 
 from stages.faces import decode as module
-from stages.faces.decode import decode
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import UnusableImageError, decode, encode_png
+from tests.faces.test_decode import FLAT, NOISE, encoded, mutated, saved
 
 SAMPLINGS = {
     "411": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
@@ -32,6 +34,12 @@ def test_pixels_are_those_of_opencv(
     assert np.array_equal(decode(memoryview(data).cast("b")), expected)
 
 
+def test_the_bytes_of_a_shard_decode_as_well() -> None:
+    """Arrow hands out memory of signed bytes, which compares with no other."""
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert np.array_equal(decode(memoryview(encode_png(image)).cast("b")), image)
+
+
 def test_a_buffer_is_used_if_it_has_room() -> None:
     data = _jpeg((20, 30))
     expected = _by_opencv(data)
@@ -55,12 +63,44 @@ def test_opencv_judges_what_is_cut_short(kept: float) -> None:
         assert np.array_equal(decode(data), expected)
 
 
-def test_an_orientation_is_applied() -> None:
-    data = _jpeg((97, 63))
-    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-    body = b"Exif\0\0" + tiff
-    turned = data[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + data[2:]
-    assert decode(turned).shape == (63, 97, 3)
+JPEGS = [
+    saved(FLAT, "JPEG"),
+    saved(FLAT, "JPEG", progressive=True, comment=b"drawn"),
+    saved(FLAT.convert("L"), "JPEG", restart_marker_rows=1),
+    saved(FLAT, "JPEG", optimize=True, subsampling=0),
+    encoded(NOISE, ".jpg"),
+]
+
+
+def outcome(data: bytes) -> tuple[object, ...]:
+    try:
+        image = decode(data)
+    except UnusableImageError as error:
+        return error.reason, error.detail
+    return image.shape, image.tobytes()
+
+
+def test_at_whole_jpegs_neither_pillow_nor_opencv_need_look(monkeypatch: pytest.MonkeyPatch):
+    expected = [outcome(data) for data in JPEGS]
+    monkeypatch.setattr(module, "_checked_header", None)
+    monkeypatch.setattr(module, "cv2", None)
+    assert [outcome(data) for data in JPEGS] == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_jpeg_is_refused_as_pillow_alone_would_refuse_it(monkeypatch: pytest.MonkeyPatch):
+    rng = random.Random(3)
+    broken = [mutated(data[:700], rng) + data[700:] for data in JPEGS for _ in range(200)]
+    # Every byte of the headers, so that no field is left out.
+    header = JPEGS[2].index(b"\xff\xda")
+    broken += [
+        JPEGS[2][:place] + bytes([value]) + JPEGS[2][place + 1 :]
+        for place in range(3, header)
+        for value in (0, 3, 12, 255)
+    ]
+    found = [outcome(data) for data in broken]
+    monkeypatch.setattr(module, "_decode_jpeg", lambda *_, **__: None)
+    assert found == [outcome(data) for data in broken]
 
 
 def _jpeg(

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -5,8 +6,7 @@ from shipped import shipped
 from torchvision.transforms.v2.functional import normalize as torchvision_normalize
 
 from stages.config import Clahe, Preprocess
-from stages.faces.clahe import equalize
-from stages.faces.model_input import normalize, resize_square, to_model_input
+from stages.faces.model_input import equalize, normalize, resize_square, to_model_input
 
 IMAGE = np.random.default_rng(4).integers(0, 256, (50, 40, 3), np.uint8)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,3 +45,25 @@ def test_incident_X1_model_input_is_resize_then_clahe_then_normalise():
     plain = to_model_input(IMAGE, size=32, preprocess=shipped(Preprocess, mean=MEAN, std=STD))
     assert np.array_equal(plain, normalize(resized, mean=MEAN, std=STD))
     assert not np.array_equal(plain, expected)
+
+
+FACE = np.random.default_rng(3).normal(120, 12, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+
+
+def test_luma_is_equalised_as_opencv_does_and_chroma_is_kept():
+    before = cv2.cvtColor(FACE, cv2.COLOR_RGB2YCrCb)
+    luma = cv2.createCLAHE(2.0, (4, 4)).apply(np.ascontiguousarray(before[:, :, 0]))
+    expected = cv2.cvtColor(np.dstack([luma, before[:, :, 1:]]), cv2.COLOR_YCrCb2RGB)
+    assert np.array_equal(equalize(FACE, clip_limit=2.0, tiles=4), expected)
+
+
+def test_contrast_rises_and_the_input_stays():
+    copy = FACE.copy()
+    assert equalize(FACE, clip_limit=4.0, tiles=2).std() > 1.3 * FACE.std()
+    assert np.array_equal(FACE, copy)
+
+
+def test_grey_stays_grey():
+    grey = np.repeat(FACE[:, :, :1], 3, axis=2)
+    result = equalize(grey, clip_limit=2.0, tiles=8).astype(int)
+    assert np.ptp(result, axis=2).max() == 0

@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.faces.boxes import BoxPx, BoxShare
+from stages.faces.boxes import BoxPx
 from stages.faces.decode import Image, decode, encode_png
-from stages.intake.rejects import Refused, RejectWriter, read_rejects
-from stages.sources.face import Reject
+from stages.intake.pictures import RefusedRow
+from stages.intake.rejects import RejectWriter, read_rejects
+from stages.sources.rows import Reject
 from stages.sources.tree import RawTree, open_tree
 
 MARK = (255, 0, 200)
@@ -33,11 +34,11 @@ def tree(tmp_path: Path) -> RawTree:
     return open_tree(raw, key="x")
 
 
-def sheet_of(refused: list[Refused], tree: RawTree, folder: Path) -> Image:
+def sheet_of(refused: list[RefusedRow], tree: RawTree, folder: Path) -> Image:
     folder.mkdir()
     writer = RejectWriter()
-    for one in refused:
-        writer.add(one)
+    for row in refused:
+        writer.add(row)
     writer.write(folder, tree, name="x")
     return decode((folder / "rejects.png").read_bytes())
 
@@ -48,7 +49,7 @@ def test_rows_are_written_in_their_order_and_read_back(tree: RawTree, tmp_path: 
         Reject("a.png", "not_a_class"),
         Reject("é.png", "label_invalid", "ü"),
     ]
-    sheet_of([Refused(reject) for reject in rejects], tree, tmp_path / "out")
+    sheet_of([RefusedRow(reject) for reject in rejects], tree, tmp_path / "out")
     assert read_rejects(tmp_path / "out") == [
         {"source": "x", "row": r.row, "reason": r.reason, "detail": r.detail} for r in rejects
     ]
@@ -57,40 +58,31 @@ def test_rows_are_written_in_their_order_and_read_back(tree: RawTree, tmp_path: 
 def test_counts_come_with_the_most_frequent_first_and_then_by_name():
     writer = RejectWriter()
     for number, reason in enumerate(["not_a_class", "box_empty", "box_empty", "box_outside"]):
-        writer.add(Refused(Reject(f"{number}", reason)))
+        writer.add(RefusedRow(Reject(f"{number}", reason)))
     assert list(writer.counts().items()) == [
         ("box_empty", 2), ("box_outside", 1), ("not_a_class", 1),
     ]  # fmt: skip
 
 
 def test_a_member_or_the_picture_itself_is_shown(tree: RawTree, tmp_path: Path):
-    of_member = Refused(Reject("1", "not_a_class", member="red.png"))
-    of_table = Refused(Reject("2", "no_majority"), image=flat(BLUE))
+    of_member = RefusedRow(Reject("1", "not_a_class", member="red.png"))
+    of_table = RefusedRow(Reject("2", "no_majority"), image=flat(BLUE))
     sheet = sheet_of([of_member, of_table], tree, tmp_path / "out")
     assert share(sheet, RED) == share(sheet, BLUE) == 96 * 96
 
 
-@pytest.mark.parametrize(
-    "box",
-    [BoxPx(10, 10, 60, 60), BoxPx(60, 60, 10, 10), BoxShare(0.1, 0.1, 0.6, 0.6), BoxPx(200, 0, 300, 50)],
-)  # fmt: skip
-def test_a_box_is_drawn_on_its_photo(tree: RawTree, tmp_path: Path, box):
+@pytest.mark.parametrize("edges", [(10, 10, 60, 60), (60, 60, 10, 10), (200, 0, 300, 50)])
+def test_a_box_is_drawn_on_its_photo(tree: RawTree, tmp_path: Path, edges):
     reject = Reject("1", "box_outside", member="red.png")
-    plain = sheet_of([Refused(reject)], tree, tmp_path / "plain")
-    boxed = sheet_of([Refused(reject, box=box)], tree, tmp_path / "boxed")
+    plain = sheet_of([RefusedRow(reject)], tree, tmp_path / "plain")
+    boxed = sheet_of([RefusedRow(reject, box=BoxPx(*edges))], tree, tmp_path / "boxed")
     assert share(plain, MARK) == 0
     assert share(boxed, MARK) > 50
     assert share(boxed, RED) > 96 * 96 / 2
 
 
-def test_a_box_of_no_numbers_leaves_the_photo(tree: RawTree, tmp_path: Path):
-    box = BoxShare(float("nan"), 0, 1, 1)
-    refused = Refused(Reject("1", "box_outside", member="red.png"), box=box)
-    assert share(sheet_of([refused], tree, tmp_path / "out"), RED) == 96 * 96
-
-
 def test_twelve_of_many_are_drawn_in_whatever_order_they_come(tree: RawTree, tmp_path: Path):
-    refused = [Refused(Reject(f"{n}.png", "not_a_class", member=f"{n}.png")) for n in range(40)]
+    refused = [RefusedRow(Reject(f"{n}.png", "not_a_class", member=f"{n}.png")) for n in range(40)]
     sheet = sheet_of(refused, tree, tmp_path / "one")
     drawn = [number for number in range(40) if share(sheet, (number, 0, 99))]
     assert len(drawn) == 12
@@ -100,9 +92,9 @@ def test_twelve_of_many_are_drawn_in_whatever_order_they_come(tree: RawTree, tmp
 
 
 def test_what_cannot_be_shown_has_its_line_without_pictures(tree: RawTree, tmp_path: Path):
-    shown = Refused(Reject("1", "not_a_class", member="red.png"))
-    broken = Refused(Reject("2", "image_unreadable", member="broken.png"))
-    missing = Refused(Reject("3", "image_missing"))
+    shown = RefusedRow(Reject("1", "not_a_class", member="red.png"))
+    broken = RefusedRow(Reject("2", "image_unreadable", member="broken.png"))
+    missing = RefusedRow(Reject("3", "image_missing"))
     one = sheet_of([shown], tree, tmp_path / "one")
     three = sheet_of([shown, broken, missing], tree, tmp_path / "three")
     assert three.shape[0] == one.shape[0] + 2 * (96 + 4)

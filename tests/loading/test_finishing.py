@@ -9,9 +9,8 @@ import torch
 from shipped import shipped
 
 from stages.config import Clahe, Preprocess
-from stages.faces.clahe import equalize
 from stages.faces.decode import decode
-from stages.faces.model_input import to_model_input
+from stages.faces.model_input import equalize, to_model_input
 from stages.faces.shards import read_faces
 from stages.loading import finishing
 from stages.loading.augmentation import NO_AUGMENTATION, Variation, vary_colour

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from stages.faces.decode import decode
-from stages.reporting import pictures
+from stages.faces.store import FaceStore
 from stages.reporting.figures import (
     bars_figure,
     confusion_figure,
@@ -79,8 +79,8 @@ def test_the_most_confident_mistakes_of_each_class_are_read_and_no_other_face(
     root, run, monkeypatch
 ):
     table = run.plotted("teachers", "mistakes/stageA_fused_fixed")
-    asked, read = [], pictures.read_images
-    monkeypatch.setattr(pictures, "read_images", lambda f, ids: asked.append(ids) or read(f, ids))
+    asked, read = [], FaceStore.decode
+    monkeypatch.setattr(FaceStore, "decode", lambda s, ids: asked.append(set(ids)) or read(s, ids))
     rows = dict.fromkeys(run.calibration.classes, 20)
     sheet = decode(mistakes_sheet(table, rows=rows, standardized=root / "standardized"))
     ranked = table.sort_values("confidence", ascending=False)

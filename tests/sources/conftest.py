@@ -6,11 +6,32 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
+from stages.config import Source
+from stages.sources.formats import read_source
+from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import RawTree, open_tree
 
 Files = Mapping[str, bytes | str]
 MakeTree = Callable[[Files], RawTree]
+SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
+
+
+def source_of(form: str, **params: object) -> Source:
+    return SOURCE.validate_python({"format": form, "path": "x", **params})
+
+
+def rows_of(tree: RawTree, form: str, **params: object) -> list[Candidate | Reject]:
+    return list(read_source(tree, name="it", source=source_of(form, **params)))
+
+
+def rejects_of(rows: list[Candidate | Reject]) -> list[tuple[str, str]]:
+    return [(row.row, row.reason) for row in rows if isinstance(row, Reject)]
+
+
+def faces_of(rows: list[Candidate | Reject]) -> list[tuple[str, str, str | None]]:
+    return [(row.id, row.label, row.split) for row in rows if isinstance(row, Candidate)]
 
 
 def as_bytes(content: bytes | str) -> bytes:

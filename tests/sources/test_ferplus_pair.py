@@ -10,8 +10,8 @@ from shipped import shipped
 
 from stages.config import Fer2013Source, FerplusSource
 from stages.runtime.errors import UserError
-from stages.sources.face import Candidate, Reject
 from stages.sources.formats import read_source
+from stages.sources.rows import Candidate, Reject
 
 SOURCE = shipped(FerplusSource, format="ferplus", path="ferplus")
 WHOLE = '"(0, 0, 48, 48)"'

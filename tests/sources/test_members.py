@@ -1,6 +1,7 @@
 import pickle
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -96,10 +97,8 @@ def test_of_a_damaged_zip_it_says_what_zipfile_says(tmp_path_factory, method, ch
 
 def test_no_more_is_unpacked_than_the_directory_claims(tmp_path: Path):
     place = write(tmp_path / "x.zip", bytes(1 << 20), method=zipfile.ZIP_DEFLATED)
-    with (tmp_path / "x.zip").open("rb") as file:
-        file.seek(place.offset + 30 + len(place.name.encode()))
-        data = file.read(place.num_packed)
-    assert members._inflated(data, place._replace(num_bytes=1000)) == bytes(1000)
+    claimed = place._replace(num_bytes=1000, crc=zlib.crc32(bytes(1000)))
+    assert what_the_reader_says(tmp_path / "x.zip", claimed) == bytes(1000)
 
 
 def test_a_pickled_reader_opens_the_zip_for_itself(tmp_path: Path):

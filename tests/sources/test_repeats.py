@@ -5,10 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.sources.face import Box, Candidate, Reject
-from stages.sources.repeats import settle_repeats
+from stages.faces.boxes import Box
+from stages.sources.formats import settle_repeats
+from stages.sources.rows import Candidate, Reject
 
-ONE, OTHER = Box(0, 0, 9, 9, pixels="stored"), Box(1, 1, 9, 9, pixels="stored")
+ONE, OTHER = (
+    Box(0, 0, 9, 9, unit="px", pixels="stored"),
+    Box(1, 1, 9, 9, unit="px", pixels="stored"),
+)
 
 
 def face(row: str, *, member: str = "a.jpg", **changes) -> Candidate:

@@ -8,6 +8,7 @@ import pytest
 
 from stages.runtime.errors import UserError
 from stages.sources.members import UnreadableMemberError
+from stages.sources.pictures import PictureIndex
 from stages.sources.tree import open_tree
 
 KEY = "standardize.sources.x.path"
@@ -154,7 +155,7 @@ def test_pictures_are_found_by_name_and_counted_when_unused(make_tree):
     tree = make_tree(
         {"Origin/x/a.JPG": b"", "origin/b.jpg": b"", "c.jpg": b"", "origin/d.txt": b""}
     )
-    pictures = tree.pictures_below("origin")
+    pictures = PictureIndex(tree.pictures_below("origin"))
     assert len(pictures) == 2
     assert pictures.find("a.jpg") == "Origin/x/a.JPG"
     assert pictures.find("c.jpg") is None
@@ -164,7 +165,7 @@ def test_pictures_are_found_by_name_and_counted_when_unused(make_tree):
 def test_two_pictures_of_one_name_are_an_error(make_tree):
     tree = make_tree({"origin/a.jpg": b"", "origin/origin/a.jpg": b""})
     with pytest.raises(UserError, match=r"a.jpg: expected once"):
-        tree.pictures_below("origin")
+        PictureIndex(tree.pictures_below("origin"))
 
 
 def test_missing_or_wrong_path_names_the_params_key(tmp_path: Path):
@@ -265,7 +266,7 @@ def test_archives_inside_are_named_and_not_opened(make_tree, caplog):
 
 def test_letter_case_alone_makes_no_choice(make_tree):
     tree = make_tree({"origin/a.jpg": b"1", "origin/x/A.jpg": b"2", "origin/b.jpg": b""})
-    pictures = tree.pictures_below("origin")
+    pictures = PictureIndex(tree.pictures_below("origin"))
     assert pictures.find("a.jpg") == "origin/a.jpg"
     assert pictures.find("A.jpg") == "origin/x/A.jpg"
     assert pictures.find("a.JPG") is None

@@ -3,8 +3,8 @@
 import pytest
 
 from stages.config import AffectnetYoloSource, Folder7Source
-from stages.sources.face import Candidate
 from stages.sources.formats import read_source
+from stages.sources.rows import Candidate
 from tests.sources.conftest import Files, MakeTree
 
 FOLDERS = Folder7Source(format="folder7", path="x")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stages import config
 from stages.runtime.seed import generator
 from stages.sources import labels, rafdb
-from stages.sources.votes import VOTE_COLUMNS
+from stages.sources.ferplus import VOTE_COLUMNS
 from tools.sample.crowd import (
     ANSWERS,
     Mood,
