@@ -17,8 +17,8 @@ from stages.faces.decode import encode_png
 ROOT = Path(__file__).parents[1]
 SOURCES = {
     "affect": {"format": "folder7", "path": "affect"},
-    "expw": {"format": "expw", "path": "expw.zip"},
-    "ferplus": {"format": "ferplus", "path": "ferplus"},
+    "expw": {"format": "expw", "path": "expw.zip", "hq_confidence": 60},
+    "ferplus": {"format": "ferplus", "path": "ferplus", "label_rule": "majority"},
     "rafdb_basic": {"format": "rafdb_basic", "path": "rafdb"},
 }
 
@@ -65,7 +65,7 @@ def write_params(
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     params["raw"], params["machine"]["workers"] = raw, workers
     section = {"sources": SOURCES, "crop_margin": 0.5, "max_reject_share": 0.5, "shard_mb": 512}
-    params["standardize"] = {**section, **changes}
+    params["standardize"] |= section | changes
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 

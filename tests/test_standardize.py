@@ -111,7 +111,7 @@ def test_incident_D2_a_box_of_another_picture_is_a_reject_with_its_numbers(proje
     write(project / "raw/cut", {**files, "label.lst": "\n".join(lines)})
     # One photo that nobody cut, and one crop that its box still reaches by a corner.
     write(project / "raw/cut/origin", {"0.jpg": picture(30, 600), "1.jpg": picture(31, 410)})
-    write_params(project, sources={"cut": {"format": "expw", "path": "cut"}}, max_reject_share=0.05)
+    write_params(project, sources={"cut": SOURCES["expw"] | {"path": "cut"}}, max_reject_share=0.05)
     assert run() == 2
     error = capsys.readouterr().err
     assert "source cut: 95.0% of its rows are broken" in error
@@ -269,7 +269,7 @@ DETECTOR = "standardize.face_detector"
 def test_incident_D9_a_path_that_is_not_below_raw(project: Path, capsys, path, detector, message):
     """Nor a path where there is nothing, or another file than the detector's."""
     run()
-    sources = {"ferplus": {"format": "ferplus", "path": path}}
+    sources = {"ferplus": SOURCES["ferplus"] | {"path": path}}
     write_params(project, sources=sources, face_detector=detector)
     expect_error(project, capsys, message)
 

@@ -164,7 +164,7 @@ def test_reported_a_refused_box_in_a_turned_photo_is_counted_and_named_as_the_ta
     assert reject["reason"] == "box_outside"
     assert "in a photo of 60 x 90 px; EXIF turns the photo, the row has " in reject["detail"]
     assert (
-        "Box(left=20, top=62, right=40, bottom=82, unit='px', pixels='stored')" in reject["detail"]
+        "box (20, 62)-(40, 82) px of the stored picture" in reject["detail"]
     )
 
 

@@ -1,8 +1,14 @@
-"""Encoded pictures <-> RGB arrays; the one place where channel order is decided."""
+"""Encoded pictures <-> RGB arrays as they are seen, and the boxes of faces turned with them.
+
+The one place where channel order is decided.
+"""
 
 import io
+import math
 import struct
 import warnings
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +27,10 @@ Image = NDArray[np.uint8]
 
 # Such a picture takes 300 MB.
 MAX_PIXELS = 100_000_000
+# The largest tilt of the eyes by which a face is turned upright, degrees.
+MAX_ANGLE = 45.0
+# Which pixels a box counts: as the file stores them, or turned by its EXIF orientation, as seen.
+Pixels = Literal["stored", "turned"]
 
 # How each format starts. A file's name does not decide.
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -52,6 +62,59 @@ class UnusableImageError(ValueError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class BoxPx(NamedTuple):
+    """A face in its photo as seen, px: left and top inclusive, right and bottom exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """A face in its photo as a dataset states it: whole px, or shares of width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    _: KW_ONLY
+    unit: Literal["px", "share"]
+    pixels: Pixels
+
+    def __str__(self) -> str:
+        corners = f"({self.left:g}, {self.top:g})-({self.right:g}, {self.bottom:g})"
+        return f"box {corners} {self.unit} of the {self.pixels} picture"
+
+    def as_seen(self, *, orientation: int, width: int, height: int) -> BoxPx:
+        """Turn the box by the photo's EXIF orientation; shares are rounded to the nearest pixel.
+
+        An empty box stays empty. `width` and `height` are those of the photo as seen.
+
+        Raises:
+            UnusableImageError: `box_outside` if a share is no finite number.
+        """
+        turn = orientation if self.pixels == "stored" else 1
+        # From 5 on, rows become columns.
+        is_transposed = turn >= 5
+        stored_width, stored_height = (height, width) if is_transposed else (width, height)
+        if self.unit == "share":
+            stored_width = stored_height = 1
+        left, top, right, bottom = self.left, self.top, self.right, self.bottom
+        if turn in (2, 3, 7, 8):
+            left, right = stored_width - right, stored_width - left
+        if turn in (3, 4, 6, 7):
+            top, bottom = stored_height - bottom, stored_height - top
+        edges = (top, left, bottom, right) if is_transposed else (left, top, right, bottom)
+        if self.unit == "share":
+            scaled = [edge * side for edge, side in zip(edges, (width, height) * 2, strict=True)]
+            if not all(map(math.isfinite, scaled)):
+                raise UnusableImageError("box_outside", f"box {edges} is not finite")
+            edges = (scaled[0], scaled[1], scaled[2], scaled[3])
+        return BoxPx(*map(round, edges))
 
 
 def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:

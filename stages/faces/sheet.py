@@ -6,8 +6,7 @@ import textwrap
 import cv2
 import numpy as np
 
-from stages.faces.boxes import BoxPx
-from stages.faces.decode import Image, encode_png
+from stages.faces.decode import BoxPx, Image, encode_png
 
 _GAP_PX = 4
 _PAIR_GAP_PX = 12

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.faces.boxes import MAX_ANGLE, BoxPx
-from stages.faces.decode import Image
+from stages.faces.decode import MAX_ANGLE, BoxPx, Image
 from stages.intake.crop import rotation, square_around, visible_px, warp
 from stages.runtime.errors import UserError
 from stages.runtime.foreign import describe

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.faces.boxes import BoxPx
-from stages.faces.decode import MAX_PIXELS, Image, UnusableImageError
+from stages.faces.decode import MAX_PIXELS, BoxPx, Image, UnusableImageError
 
 
 def crop_square(image: Image, *, box: BoxPx, margin: float) -> Image:

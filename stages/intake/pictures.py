@@ -9,8 +9,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from stages.faces.boxes import BoxPx
-from stages.faces.decode import Image, UnusableImageError, decode, encode_png, orientation
+from stages.faces.decode import BoxPx, Image, UnusableImageError, decode, encode_png, orientation
 from stages.faces.fingerprint import fingerprint
 from stages.intake.align import EyeDetector
 from stages.intake.crop import crop_square, crop_upright, lies_inside, visible_px

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from stages.config import AffectnetSource
-from stages.faces.boxes import Box, Pixels
+from stages.faces.decode import Box, Pixels
 from stages.runtime.errors import UserError
 from stages.sources.labels import Split
 from stages.sources.members import UnreadableMemberError

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import yaml
 
 from stages.config import AffectnetYoloSource, is_not_a_class
-from stages.faces.boxes import Box, Pixels
+from stages.faces.decode import Box, Pixels
 from stages.runtime.errors import UserError
 from stages.sources.labels import SPLITS, canonical
 from stages.sources.members import UnreadableMemberError

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from posixpath import basename
 
 from stages.config import ExpwSource
-from stages.faces.boxes import Box, Pixels
+from stages.faces.decode import Box, Pixels
 from stages.sources.labels import FER2013_CODES
 from stages.sources.pictures import PictureIndex, without_jpg
 from stages.sources.rows import Candidate, Reject

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from stages.config import Source
-from stages.faces.boxes import Box
+from stages.faces.decode import Box
 from stages.sources import (
     affectnet,
     affectnet_yolo,

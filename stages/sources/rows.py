@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from stages.faces.boxes import Box
+from stages.faces.decode import Box
 from stages.sources.labels import Split
 
 # A row that is left out by rule: the dataset says so itself.

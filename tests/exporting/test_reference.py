@@ -24,8 +24,7 @@ from stages.exporting import reference
 from stages.exporting.metadata import Cut, describe
 from stages.exporting.onnx_file import CalibratedModel, write_onnx
 from stages.exporting.reference import Expressions
-from stages.faces.boxes import BoxPx
-from stages.faces.decode import UnusableImageError, decode, encode_png
+from stages.faces.decode import BoxPx, UnusableImageError, decode, encode_png
 from stages.faces.model_input import to_model_input
 from stages.intake.crop import crop_upright
 from stages.intake.pictures import Framing

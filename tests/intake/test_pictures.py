@@ -1,20 +1,16 @@
 """Rows and their photos -> what is stored, or a reason."""
 
-import io
 import pickle
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
-import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.faces.boxes import Box, BoxPx
-from stages.faces.decode import UnusableImageError, decode, encode_png
+from stages.faces.decode import Box, BoxPx, decode, encode_png
 from stages.faces.fingerprint import fingerprint
 from stages.intake import pictures
 from stages.intake.align import EyeDetector
@@ -30,6 +26,7 @@ from stages.intake.pictures import (
 )
 from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import RawTree, open_tree
+from tests.sources.conftest import write_folder, write_zip
 
 IMAGE = np.random.default_rng(5).integers(0, 256, (60, 80, 3), np.uint8)
 DATA = encode_png(IMAGE)
@@ -112,24 +109,6 @@ def test_very_thin_and_very_small_pictures(height, width):
     assert picture.native_px == min(height, width)
 
 
-def test_a_turned_photo_is_cut_as_it_is_seen():
-    exif, file = PIL.Image.Exif(), io.BytesIO()
-    exif[0x0112] = 6
-    PIL.Image.fromarray(IMAGE).save(file, "PNG", exif=exif)
-    picture = read_picture(file.getvalue(), box=BoxPx(10, 20, 40, 50), framing=framing(margin=0))
-    assert np.array_equal(decode(picture.image), np.rot90(IMAGE, -1)[20:50, 10:40])
-
-
-@pytest.mark.parametrize("detector", [None, FixedEyes(5.0)])
-@pytest.mark.parametrize(
-    ("edges", "reason"), [((9, 9, 9, 20), "box_empty"), ((70, 50, 110, 90), "box_outside")]
-)
-def test_an_unusable_box_has_a_reason(edges, reason, detector):
-    with pytest.raises(UnusableImageError) as caught:
-        frame(IMAGE, encoded=DATA, box=BoxPx(*edges), framing=framing(detector=detector))
-    assert caught.value.reason == reason
-
-
 # --- rows ------------------------------------------------------------------------------------------
 
 
@@ -140,10 +119,7 @@ def face(member: str, number: int) -> Candidate:
 
 
 def opened(folder: Path, files: dict[str, bytes]) -> RawTree:
-    with zipfile.ZipFile(folder / "x.zip", "w") as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return open_tree(folder / "x.zip", key="k")
+    return open_tree(write_zip(folder / "x.zip", files), key="k")
 
 
 def placed(tree: RawTree, rows: list[Candidate | Reject]) -> list[PlacedRow]:
@@ -178,9 +154,7 @@ def test_each_face_of_a_broken_photo_is_refused_by_its_own_row(tmp_path: Path):
 
 def test_a_pickled_reader_finds_the_same_in_a_zip_and_in_a_folder(tmp_path: Path):
     rows = [face(name, n) for name in PHOTOS for n in range(2)]
-    (tmp_path / "folder").mkdir()
-    for name, data in PHOTOS.items():
-        (tmp_path / "folder" / name).write_bytes(data)
+    write_folder(tmp_path / "folder", PHOTOS)
     results = []
     for tree in (opened(tmp_path, PHOTOS), open_tree(tmp_path / "folder", key="k")):
         with tree:
@@ -189,14 +163,6 @@ def test_a_pickled_reader_finds_the_same_in_a_zip_and_in_a_folder(tmp_path: Path
             results += [copy(places), original[0](original[1])]
             copy.members.close()
     assert all(result == results[0] for result in results)
-
-
-def test_a_row_that_brings_its_picture_needs_no_place(tmp_path: Path):
-    data = cv2.imencode(".png", np.zeros((48, 48), np.uint8))[1].tobytes()
-    row = Candidate("t:2", "x", "t:2", "Sad", "train", photo="x", image=data)
-    with opened(tmp_path, PHOTOS) as tree:
-        (result,) = RowReader(tree.reader, SMALL)([(row, None)])
-    assert result.image == data
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40), st.integers(1, 9))

@@ -16,10 +16,11 @@ from stages.sources.tree import RawTree, open_tree
 Files = Mapping[str, bytes | str]
 MakeTree = Callable[[Files], RawTree]
 SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
+KEYS = {"expw": {"hq_confidence": 60.0}, "ferplus": {"label_rule": "majority"}}
 
 
 def source_of(form: str, **params: object) -> Source:
-    return SOURCE.validate_python({"format": form, "path": "x", **params})
+    return SOURCE.validate_python({"format": form, "path": "x"} | KEYS.get(form, {}) | params)
 
 
 def rows_of(tree: RawTree, form: str, **params: object) -> list[Candidate | Reject]:

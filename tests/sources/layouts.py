@@ -194,6 +194,6 @@ LAYOUTS = {
         ("affectnet_yolo", source_of("affectnet_yolo"), _YOLO, row_counts.in_yolo_pairs),
         ("folder7", _FOLDERS, _FOLDER7, row_counts.in_split_folders),
         ("folder7_numbered", _CLASS_FOLDERS, _NUMBERED, row_counts.in_split_folders),
-        ("expw", source_of("expw", hq_confidence=60.0), _EXPW, row_counts.in_expw_list),
+        ("expw", source_of("expw"), _EXPW, row_counts.in_expw_list),
     ]
 }

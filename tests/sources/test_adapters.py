@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.faces.boxes import Box
+from stages.faces.decode import Box
 from stages.sources.rows import FAULTS, Candidate
 from tests.sources.conftest import MakeTree, faces_of, rejects_of, rows_of
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.faces.boxes import Box
+from stages.faces.decode import Box
 from stages.sources.formats import settle_repeats
 from stages.sources.rows import Candidate, Reject
 

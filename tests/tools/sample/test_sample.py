@@ -11,8 +11,7 @@ from shipped import shipped
 from small_project import ROOT
 
 from stages.config import CLASSES, ExpwSource, FerplusSource, Folder7Source, RafdbSource
-from stages.faces.boxes import BoxPx
-from stages.faces.decode import UnusableImageError, decode
+from stages.faces.decode import BoxPx, UnusableImageError, decode
 from stages.intake.crop import crop_square
 from stages.sources.formats import read_source
 from stages.sources.rows import Candidate, Reject
