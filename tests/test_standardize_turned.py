@@ -163,9 +163,7 @@ def test_reported_a_refused_box_in_a_turned_photo_is_counted_and_named_as_the_ta
     (reject,) = read_rejects(source)
     assert reject["reason"] == "box_outside"
     assert "in a photo of 60 x 90 px; EXIF turns the photo, the row has " in reject["detail"]
-    assert (
-        "box (20, 62)-(40, 82) px of the stored picture" in reject["detail"]
-    )
+    assert "box (20, 62)-(40, 82) px of the stored picture" in reject["detail"]
 
 
 def test_an_orientation_that_says_nothing_turns_and_counts_nothing(folder: Path) -> None:

@@ -9,11 +9,10 @@ from typing import Literal
 from stages.config import AffectnetSource
 from stages.faces.decode import Box, Pixels
 from stages.runtime.errors import UserError
-from stages.sources.labels import Split
 from stages.sources.members import UnreadableMemberError
 from stages.sources.pairs import LabelPair, PairLayout, read_pairs
 from stages.sources.pictures import PathIndex, without_jpg
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import Candidate, Reject, Split
 from stages.sources.tables import ColumnRow, code, column_rows, is_gap, quoted, whole
 from stages.sources.tree import RawTree
 

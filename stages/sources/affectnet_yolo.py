@@ -9,10 +9,9 @@ import yaml
 from stages.config import AffectnetYoloSource, is_not_a_class
 from stages.faces.decode import Box, Pixels
 from stages.runtime.errors import UserError
-from stages.sources.labels import SPLITS, canonical
 from stages.sources.members import UnreadableMemberError
 from stages.sources.pairs import LabelPair, PairLayout, read_pairs
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import SPLITS, Candidate, Reject, canonical
 from stages.sources.tables import code, number, quoted, whole
 from stages.sources.tree import RawTree
 

@@ -5,9 +5,8 @@ from posixpath import basename
 
 from stages.config import ExpwSource
 from stages.faces.decode import Box, Pixels
-from stages.sources.labels import FER2013_CODES
 from stages.sources.pictures import PictureIndex, without_jpg
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import FER2013_CODES, Candidate, Reject
 from stages.sources.tables import code, number, quoted, text_rows, whole
 from stages.sources.tree import RawTree
 

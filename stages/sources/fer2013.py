@@ -9,9 +9,8 @@ import numpy as np
 from stages.config import Fer2013Source, Folder7Source
 from stages.runtime.errors import UserError
 from stages.sources import folder7
-from stages.sources.labels import FER2013_CODES, Split, split_of
 from stages.sources.pictures import PICTURE_SUFFIXES
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import FER2013_CODES, Candidate, Reject, Split, split_of
 from stages.sources.tables import ColumnRow, code, column_rows, quoted
 from stages.sources.tree import RawTree
 

@@ -11,9 +11,8 @@ from typing import Literal
 from stages.config import CLASSES, FerplusSource
 from stages.runtime.errors import UserError
 from stages.sources.fer2013 import PIXEL_TABLES, SIDE_PX, USAGES, as_png, row_name
-from stages.sources.labels import Split, canonical
 from stages.sources.pictures import PictureIndex
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import Candidate, Reject, Split, canonical
 from stages.sources.tables import column_rows, csv_rows, is_gap, quoted, whole
 from stages.sources.tree import RawTree
 

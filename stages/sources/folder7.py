@@ -7,9 +7,8 @@ from posixpath import dirname
 
 from stages.config import Folder7Source, is_not_a_class
 from stages.runtime.errors import UserError
-from stages.sources.labels import Split, canonical, split_of
 from stages.sources.pictures import without_jpg
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import Candidate, Reject, Split, canonical, split_of
 from stages.sources.tables import quoted
 from stages.sources.tree import RawTree
 

@@ -17,8 +17,7 @@ from stages.sources import (
     rafdb,
     rafml,
 )
-from stages.sources.labels import split_of
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import Candidate, Reject, split_of
 from stages.sources.tables import quoted
 from stages.sources.tree import RawTree
 

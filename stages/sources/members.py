@@ -1,10 +1,12 @@
 """Members of a folder or zip -> their places, and their bytes for any process that has a place.
 
-The directory of a zip is refused where it cannot be trusted.
+Names are composed, and those of litter told apart. The directory of a zip is refused where it
+cannot be trusted.
 """
 
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from functools import cached_property
@@ -14,7 +16,6 @@ from typing import IO, Any, NamedTuple
 
 from stages.runtime.errors import UserError
 from stages.runtime.foreign import describe_file
-from stages.sources.names import composed, litter_of
 
 # What the standard library raises for bytes that cannot be had; a zip's names may be broken too.
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, LZMAError, struct.error, NotImplementedError)
@@ -27,6 +28,25 @@ _RAW_DEFLATE = -15
 _ENCRYPTED, _PATCHED, _STRONGLY_ENCRYPTED, _IN_UTF8 = 0x1, 0x20, 0x40, 0x800
 _NO_METHOD = -1
 _MAX_SHOWN = 5
+# What systems leave beside a person's files, in small letters; names that begin with a dot are
+# litter anyway: .DS_Store, .Trashes, .thumbnails, .@__thumb, .Trash-1000, .git, .dvc, .nfs0001.
+_LITTER = frozenset({
+    # macOS, in archives and on foreign disks
+    "__macosx", "icon\r", "icon\uf00d", "desktop db", "desktop df", "network trash folder",
+    "temporary items", "thevolumesettingsfolder",
+    # Windows
+    "thumbs.db", "thumbs.db:encryptable", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini",
+    "$recycle.bin", "recycler", "recycled", "system volume information", "found.000",
+    # Linux
+    "lost+found", "__pycache__",
+    # NAS boxes: Synology, QNAP, NetApp, Buffalo
+    "@eadir", "@tmp", "@sharesnap", "#recycle", "#snapshot", "@__thumb", "@recycle",
+    "@recently-snapshot", "~snapshot", "trashbox",
+})  # fmt: skip
+# Resource forks, owners' locks of office programs, halves of files under way, and Synology's
+# thumbnails where they were copied out of their @eaDir.
+_BEGINNINGS = ("._", "~$", "~syncthing~", "synophoto_thumb", "synophoto:thumb")
+_ENDINGS = ("@synoresource", "@synoeastream")
 
 
 class Packed(NamedTuple):
@@ -128,6 +148,28 @@ class MemberReader:
                 return None
         is_whole = len(unpacked) == place.num_bytes and zlib.crc32(unpacked) == place.crc
         return unpacked if is_whole else None
+
+
+def composed(name: str) -> str:
+    """Compose the letters of a name: macOS hands out e and an accent where others write é."""
+    return unicodedata.normalize("NFC", name)
+
+
+def litter_of(path: str) -> str | None:
+    """Find the topmost file or folder in a member's path that is litter; None if there is none."""
+    parts = path.split("/")
+    place = next((n for n, part in enumerate(parts, start=1) if litter_kind(part)), None)
+    return None if place is None else "/".join(parts[:place])
+
+
+def litter_kind(name: str) -> str | None:
+    """Name the kind of litter of a file or folder, for counting; None if it is no litter."""
+    folded = name.lower()
+    if beginning := next((start for start in _BEGINNINGS if folded.startswith(start)), None):
+        return f"{beginning}*"
+    if ending := next((end for end in _ENDINGS if folded.endswith(end)), None):
+        return f"*{ending}"
+    return name if folded.startswith(".") or folded in _LITTER else None
 
 
 def add_place(places: dict[str, Place], name: str, place: Place) -> None:

@@ -7,9 +7,8 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 from stages.runtime.errors import UserError
-from stages.sources.labels import Split
 from stages.sources.pictures import PICTURE_SUFFIXES
-from stages.sources.rows import Reject
+from stages.sources.rows import Reject, Split
 from stages.sources.tree import RawTree
 
 _IMAGES = "images"

@@ -6,9 +6,8 @@ from pathlib import PurePosixPath
 
 from stages.config import RafdbCompoundSource, RafdbSource
 from stages.sources.folder7 import read_class_folders
-from stages.sources.labels import split_of
 from stages.sources.pictures import PictureIndex
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import Candidate, Reject, split_of
 from stages.sources.tables import code, quoted, text_rows
 from stages.sources.tree import RawTree
 

@@ -6,9 +6,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from stages.config import CLASSES, RafmlSource
-from stages.sources.labels import Split
 from stages.sources.rafdb import raf_pictures
-from stages.sources.rows import Candidate, Reject
+from stages.sources.rows import Candidate, Reject, Split
 from stages.sources.tables import code, number, quoted, text_rows
 from stages.sources.tree import RawTree
 

@@ -1,11 +1,37 @@
-"""Raw rows as adapters yield them: a face to read, or the reason why there is none."""
+"""Raw rows as adapters yield them: a face to read, or the reason why there is none.
+
+Also the names and numbers that datasets give to the seven classes and to splits.
+"""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
+from stages.config import CLASSES, letters
 from stages.faces.decode import Box
-from stages.sources.labels import Split
 
+Split = Literal["train", "val", "test"]
+
+# FER2013 numbers the classes in this project's order; ExpW does too.
+FER2013_CODES = {str(number): name for number, name in enumerate(CLASSES)}
+
+_NAMES = {name.lower(): name for name in CLASSES} | {
+    "anger": "Angry",
+    "disgusted": "Disgust",
+    "fearful": "Fear",
+    "happiness": "Happy",
+    "sadness": "Sad",
+    "suprise": "Surprise",
+    "surprised": "Surprise",
+    "neutrality": "Neutral",
+}
+SPLITS: dict[str, Split] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 # A row that is left out by rule: the dataset says so itself.
 Rule = Literal["not_a_class", "no_majority", "box_repeated", "box_missing", "photo_unlisted"]
 # A row that is left out because something is broken; max_reject_share counts these.
@@ -62,3 +88,14 @@ class Reject:
     reason: Rule | Fault
     detail: str = ""
     member: str | None = None
+
+
+@lru_cache(maxsize=1024)
+def canonical(name: str) -> str | None:
+    """Find the class that a folder or column name means (`01_Happiness`: Happy), or None."""
+    return _NAMES.get(letters(name))
+
+
+def split_of(name: str) -> Split | None:
+    """Find the split that a folder's name means, or None."""
+    return SPLITS.get(name.strip().lower())

@@ -8,8 +8,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from stages.runtime.errors import UserError
-from stages.sources.members import UNREADABLE
-from stages.sources.names import composed
+from stages.sources.members import UNREADABLE, composed
 from stages.sources.tree import RawTree
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")

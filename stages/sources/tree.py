@@ -13,8 +13,16 @@ from typing import IO, NoReturn, Self
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
-from stages.sources.members import UNREADABLE, MemberReader, Place, add_place, open_zip
-from stages.sources.names import composed, litter_kind, litter_of
+from stages.sources.members import (
+    UNREADABLE,
+    MemberReader,
+    Place,
+    add_place,
+    composed,
+    litter_kind,
+    litter_of,
+    open_zip,
+)
 from stages.sources.pictures import PICTURE_SUFFIXES, suffix
 
 _ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}

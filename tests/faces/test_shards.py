@@ -177,8 +177,8 @@ def read_all(standardized: Path) -> None:
 def with_wrong_end(data: bytes, *, column: str) -> bytes:
     """A shard in which a text or image claims to end a gigabyte further on."""
     ends = pa.ipc.open_file(data).get_batch(0).column(column).buffers()[1].to_pybytes()
-    assert data.count(ends) == 1
-    return data.replace(ends, ends[:8] + struct.pack("<i", 2**30) + ends[12:])
+    assert ends in data
+    return data.replace(ends, ends[:8] + struct.pack("<i", 2**30) + ends[12:], 1)
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

@@ -1,7 +1,7 @@
 import pytest
 
 from stages.config import CLASSES, is_not_a_class
-from stages.sources.labels import canonical, split_of
+from stages.sources.rows import canonical, split_of
 
 
 def test_the_order_of_the_classes():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stages import config
 from stages.runtime.seed import generator
-from stages.sources import labels, rafdb
+from stages.sources import rafdb, rows
 from stages.sources.ferplus import VOTE_COLUMNS
 from tools.sample.crowd import (
     ANSWERS,
@@ -39,7 +39,7 @@ MOUTH = slice(150 + 30, 150 + 130), slice(150 - 60, 150 + 60)
 def test_classes_and_codes_are_those_that_the_adapters_read():
     assert config.CLASSES == CLASSES
     assert {str(code): name for name, code in RAFDB_CODES.items()} == rafdb.CODES["rafdb_basic"]
-    assert {str(code): name for name, code in EXPW_CODES.items()} == labels.FER2013_CODES
+    assert {str(code): name for name, code in EXPW_CODES.items()} == rows.FER2013_CODES
     starts = [column[:3].lower() for column in VOTE_COLUMNS]
     assert starts == ["neu", "hap", "sur", "sad", "ang", "dis", "fea", "con", "unk", "nf"]
     assert [answer[:3].lower() for answer in FERPLUS_COLUMNS] == starts
