@@ -111,8 +111,8 @@ def _open(path: Path, *, num_rows: int) -> list[pa.RecordBatch]:
             batch.select(["id", "image"]).validate(full=True)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(f"{_name(path)}: expected an Arrow file, found {error}; {REMEDY}") from None
-    if (found := sum(batch.num_rows for batch in batches)) != num_rows:
-        expected = f"expected {num_rows} faces, as index.json says, found {found}"
+    if (num_faces := sum(batch.num_rows for batch in batches)) != num_rows:
+        expected = f"expected {num_rows} faces, as index.json says, found {num_faces}"
         raise UserError(f"{_name(path)}: {expected}; {REMEDY}")
     return batches
 

@@ -32,11 +32,11 @@ def read(tree: RawTree, *, name: str, source: Folder7Source) -> Iterator[Candida
         UserError: for folders that are no split, or a class folder of the params that is not there.
     """
     rows = list(read_class_folders(tree, name=name))
-    found = {row.class_name for row in rows if isinstance(row, PlacedFile)}
-    if missing := sorted(set(source.class_folders) - found):
+    names = {row.class_name for row in rows if isinstance(row, PlacedFile)}
+    if missing := sorted(set(source.class_folders) - names):
         raise UserError(
             f"params.yaml: standardize.sources.{name}.class_folders: no folders {missing}; "
-            f"found: {sorted(found)}"
+            f"found: {sorted(names)}"
         )
     for row in rows:
         if isinstance(row, Reject):

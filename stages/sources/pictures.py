@@ -90,13 +90,13 @@ class PathIndex:
             for member in self._members:
                 end = "/".join(member.lower().split("/")[-depth:])
                 ends.setdefault(end, []).append(member)
-        found = self._by_depth.get(depth, {}).get(path.lower(), [])
-        exact = [member for member in found if f"/{member}".endswith(f"/{path}")]
+        alike = self._by_depth.get(depth, {}).get(path.lower(), [])
+        exact = [member for member in alike if f"/{member}".endswith(f"/{path}")]
         if len(exact) > 1:
             raise UserError(f"{path}: expected one such picture, found {len(exact)}: {exact[:3]}")
-        if not exact and len(found) != 1:
+        if not exact and len(alike) != 1:
             return None
-        member = (exact or found)[0]
+        member = (exact or alike)[0]
         self._depth_of[member] = min(depth, self._depth_of.get(member, depth))
         self._places.add(_above(member.lower(), depth=depth))
         return member

@@ -1,7 +1,7 @@
 """RAF-DB, basic or compound: a list of labels with its pictures, or the Kaggle folders."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from stages.config import RafdbCompoundSource, RafdbSource
@@ -38,11 +38,26 @@ logger = logging.getLogger(__name__)
 
 
 class RafPictures(PictureIndex):
-    """The pictures that a list of RAF-DB or RAF-ML means: `ending` is added to its names' stems."""
+    """The pictures that a list of RAF-DB or RAF-ML means: aligned, else original, taken whole."""
 
-    def __init__(self, members: Iterable[str], *, ending: str) -> None:
-        super().__init__(members)
-        self._ending = ending
+    def __init__(self, tree: RawTree, *, name: str) -> None:
+        """Index the pictures.
+
+        Raises:
+            UserError: if there are neither.
+        """
+        aligned, original = map(tree.pictures_below, ("aligned", "original"))
+        if not aligned and not original:
+            expected = "expected pictures below Image/aligned or Image/original"
+            raise tree.layout_error(name, expected)
+        if not aligned:
+            logger.warning(
+                "source %s: no aligned pictures; the original photos are taken whole, "
+                "and native_px is the photo's, not the face's",
+                name,
+            )
+        super().__init__(aligned or original)
+        self._ending = _ALIGNED if aligned else ""
 
     def find(self, name: str) -> str | None:
         """Find the picture of a file name in the list, such as `train_00001.jpg`."""
@@ -52,24 +67,6 @@ class RafPictures(PictureIndex):
         """Spell the picture's own file name, such as `train_00001_aligned.jpg`."""
         path = PurePosixPath(name)
         return f"{path.stem}{self._ending}{path.suffix}"
-
-
-def raf_pictures(tree: RawTree, *, name: str) -> RafPictures:
-    """Index the aligned pictures if there are any, else the original pictures, taken whole.
-
-    Raises:
-        UserError: if there are neither.
-    """
-    if aligned := tree.pictures_below("aligned"):
-        return RafPictures(aligned, ending=_ALIGNED)
-    if not (original := tree.pictures_below("original")):
-        raise tree.layout_error(name, "expected pictures below Image/aligned or Image/original")
-    logger.warning(
-        "source %s: no aligned pictures; the original photos are taken whole, "
-        "and native_px is the photo's, not the face's",
-        name,
-    )
-    return RafPictures(original, ending="")
 
 
 def read(
@@ -95,7 +92,7 @@ def read(
                 key = f"{name}/{PurePosixPath(file.member).stem.removesuffix(_ALIGNED)}"
                 yield Candidate(file.member, key, file.member, label, file.split, photo=key)
         return
-    pictures = raf_pictures(tree, name=name)
+    pictures = RafPictures(tree, name=name)
     for row, text in text_rows(tree, table):
         file_name, *fields = text.rsplit(None, 1)
         picture = pictures.find(file_name)

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from stages.config import CLASSES, RafmlSource
-from stages.sources.rafdb import raf_pictures
+from stages.sources.rafdb import RafPictures
 from stages.sources.rows import Candidate, Reject, Split
 from stages.sources.tables import code, number, quoted, text_rows
 from stages.sources.tree import RawTree
@@ -39,7 +39,7 @@ def read(tree: RawTree, *, name: str, source: RafmlSource) -> Iterator[Candidate
     shares, partition = tree.find(_SHARES), tree.find(_PARTITION)
     if shares is None or partition is None:
         raise tree.layout_error(name, f"expected {_SHARES} and {_PARTITION}")
-    pictures = raf_pictures(tree, name=name)
+    pictures = RafPictures(tree, name=name)
     parts: list[_Part] = []
     # The understood lines of each picture, letter case aside.
     parts_of: defaultdict[str, list[_Part]] = defaultdict(list)

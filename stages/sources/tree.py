@@ -83,11 +83,12 @@ class RawTree:
         for name in names:
             tail = f"/{name.lower()}"
             pairs = zip(self.members, self._folded, strict=True)
-            found = [member for member, folded in pairs if folded.endswith(tail)]
-            if len(found) > 1:
-                raise UserError(f"{name}: expected one such file, found {len(found)}: {found[:3]}")
-            if found:
-                return found[0]
+            members = [member for member, folded in pairs if folded.endswith(tail)]
+            if len(members) > 1:
+                shown = f"found {len(members)}: {members[:3]}"
+                raise UserError(f"{name}: expected one such file, {shown}")
+            if members:
+                return members[0]
         return None
 
     def pictures_below(self, folder: str) -> list[str]:

@@ -1,10 +1,12 @@
 """Small datasets on disk, each as a folder and as a zip."""
 
+import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
@@ -17,6 +19,19 @@ Files = Mapping[str, bytes | str]
 MakeTree = Callable[[Files], RawTree]
 SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 KEYS = {"expw": {"hq_confidence": 60.0}, "ferplus": {"label_rule": "majority"}}
+
+
+AFFECTNET = (
+    "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,"
+    "expression,valence,arousal"
+)
+
+
+def npy(value: object) -> bytes:
+    """What numpy.save writes."""
+    file = io.BytesIO()
+    np.save(file, np.array(value))
+    return file.getvalue()
 
 
 def source_of(form: str, **params: object) -> Source:

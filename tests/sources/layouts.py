@@ -1,7 +1,6 @@
 """A small dataset in every layout that is read."""
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ import numpy as np
 from stages.config import Source
 from stages.faces.decode import encode_png
 from tests.sources import row_counts
-from tests.sources.conftest import source_of
+from tests.sources.conftest import AFFECTNET, npy, source_of
 from tests.sources.row_counts import Tree
 
 
@@ -35,12 +34,6 @@ def _picture(name: str) -> bytes:
 
 def _pictures(*names: str) -> dict[str, bytes]:
     return {name: _picture(name) for name in names}
-
-
-def _npy(value: str) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.array(value))
-    return file.getvalue()
 
 
 _HAPPY, _CONTEMPT = "1,8,0,0,0,0,0,0,1,0", "0,0,0,0,0,0,0,9,1,0"
@@ -112,7 +105,7 @@ _AFFECTNET = _pictures(
     "Manually_Annotated_Images/2/unnamed.jpg",
 ) | {
     "training.csv": _table(
-        "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal",
+        AFFECTNET,
         "1/a.jpg,1,2,30,40,1;2;3;4,0,0.1,0.2",
         "1/b.jpg,1,2,30,40,1;2;3;4,7,0.1,0.2",
         "2/ç.jpg,NULL,NULL,NULL,NULL,NULL,6,-2,-2",
@@ -125,8 +118,8 @@ _AFFECTNET_NPY = {
     for number, code in enumerate(codes)
     for name, content in {
         f"images/{number}.jpg": _picture(f"{folder}/{number}"),
-        f"annotations/{number}_exp.npy": _npy(code),
-        f"annotations/{number}_val.npy": _npy("0.5"),
+        f"annotations/{number}_exp.npy": npy(code),
+        f"annotations/{number}_val.npy": npy("0.5"),
     }.items()
 }
 _YOLO = _pictures(

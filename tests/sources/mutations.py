@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import PurePosixPath
 
 from tests.sources.row_counts import Tree
@@ -22,29 +23,28 @@ Mutation = Callable[[Files, random.Random], None]
 # --- mutations of text ---------------------------------------------------------------------------
 
 
-def change_lines(files: Files, rng: random.Random, change: Callable[[list[str]], None]) -> None:
+def change_lines(files: Files, rng: random.Random, change: Callable[[list[str]], object]) -> None:
     """Change the lines of one text file, in place, if there is one that has lines."""
     names = sorted(name for name in files if PurePosixPath(name).suffix in TEXT and files[name])
     if not names:
         return
     name = rng.choice(names)
-    try:
-        lines = files[name].decode().splitlines()
-    except UnicodeDecodeError:
-        return
-    if lines:
-        change(lines)
-        files[name] = "\n".join(lines).encode(errors="replace")
+    with suppress(UnicodeDecodeError):
+        if lines := files[name].decode().splitlines():
+            change(lines)
+            files[name] = "\n".join(lines).encode(errors="replace")
 
 
 def drop_line(files: Files, rng: random.Random) -> None:
-    change_lines(files, rng, lambda lines: lines.pop(rng.randrange(len(lines))) and None)
+    change_lines(files, rng, lambda lines: lines.pop(rng.randrange(len(lines))))
 
 
 def repeat_line(files: Files, rng: random.Random) -> None:
-    change_lines(
-        files, rng, lambda lines: lines.insert(rng.randrange(len(lines) + 1), rng.choice(lines))
-    )
+    change_lines(files, rng, lambda lines: lines.insert(rng.randrange(len(lines)), lines[-1]))
+
+
+def shuffle_lines(files: Files, rng: random.Random) -> None:
+    change_lines(files, rng, rng.shuffle)
 
 
 def contradict_line(files: Files, rng: random.Random) -> None:
@@ -52,42 +52,32 @@ def contradict_line(files: Files, rng: random.Random) -> None:
 
     def change(lines: list[str]) -> None:
         line = rng.choice(lines)
-        digits = [place for place, letter in enumerate(line) if letter.isdigit()]
-        if digits:
+        if digits := [place for place, letter in enumerate(line) if letter.isdigit()]:
             place = rng.choice(digits[-4:])
             lines.append(f"{line[:place]}{rng.randrange(10)}{line[place + 1 :]}")
 
     change_lines(files, rng, change)
 
 
-def shuffle_lines(files: Files, rng: random.Random) -> None:
-    change_lines(files, rng, rng.shuffle)
-
-
 def change_line(files: Files, rng: random.Random, change: Callable[[str], str]) -> None:
-    def at_one_place(lines: list[str]) -> None:
+    def at_some_place(lines: list[str]) -> None:
         place = rng.randrange(len(lines))
         lines[place] = change(lines[place])
 
-    change_lines(files, rng, at_one_place)
+    change_lines(files, rng, at_some_place)
 
 
 def change_field(files: Files, rng: random.Random) -> None:
-    """Replace, drop or repeat one field, or swap the fields of two lines."""
+    """Replace, drop, repeat or raise one field."""
 
     def change(line: str) -> str:
         separator = "," if "," in line else " "
         fields = line.split(separator)
         place = rng.randrange(len(fields))
-        match rng.randrange(4):
-            case 0:
-                fields[place] = rng.choice(FIELDS)
-            case 1:
-                del fields[place]
-            case 2:
-                fields.insert(place, fields[place])
-            case _:
-                fields[place] = fields[place].upper()
+        field = fields[place]
+        fields[place : place + 1] = rng.choice(
+            [[rng.choice(FIELDS)], [], [field, field], [field.upper()]]
+        )
         return separator.join(fields)
 
     change_line(files, rng, change)
@@ -95,8 +85,7 @@ def change_field(files: Files, rng: random.Random) -> None:
 
 def change_number(files: Files, rng: random.Random) -> None:
     def change(line: str) -> str:
-        numbers = list(re.finditer(r"[0-9]+", line))
-        if not numbers:
+        if not (numbers := list(re.finditer(r"[0-9]+", line))):
             return line
         number = rng.choice(numbers)
         return line[: number.start()] + str(rng.randrange(-2, 13)) + line[number.end() :]
@@ -112,6 +101,9 @@ def garble_line(files: Files, rng: random.Random) -> None:
     change_line(files, rng, change)
 
 
+# --- mutations of files --------------------------------------------------------------------------
+
+
 def garble_bytes(files: Files, rng: random.Random) -> None:
     name = rng.choice(sorted(files))
     content = bytearray(files[name] or b"x")
@@ -119,26 +111,19 @@ def garble_bytes(files: Files, rng: random.Random) -> None:
     files[name] = bytes(content)
 
 
-# --- mutations of files --------------------------------------------------------------------------
-
-
 def drop_file(files: Files, rng: random.Random) -> None:
     if len(files) > 1:
         del files[rng.choice(sorted(files))]
 
 
-def empty_file(files: Files, rng: random.Random) -> None:
-    files[rng.choice(sorted(files))] = b""
-
-
 def truncate_file(files: Files, rng: random.Random) -> None:
     name = rng.choice(sorted(files))
-    files[name] = files[name][: rng.randrange(len(files[name]) + 1)]
+    files[name] = files[name][: rng.choice([0, rng.randrange(len(files[name]) + 1)])]
 
 
 def swap_files(files: Files, rng: random.Random) -> None:
-    one, two = rng.choice(sorted(files)), rng.choice(sorted(files))
-    files[one], files[two] = files[two], files[one]
+    left, right = rng.choice(sorted(files)), rng.choice(sorted(files))
+    files[left], files[right] = files[right], files[left]
 
 
 def place_file(files: Files, rng: random.Random, change: Callable[[str], str]) -> None:
@@ -154,7 +139,14 @@ def place_file(files: Files, rng: random.Random, change: Callable[[str], str]) -
 
 def rename_file(files: Files, rng: random.Random) -> None:
     names = ["x.jpg", "é.png", "a b.jpg", "label.csv", "1_exp.npy", "no suffix", "a.JPEG", "0.txt"]
-    place_file(files, rng, lambda name: str(PurePosixPath(name).with_name(rng.choice(names))))
+    suffixes = [".jpg", ".JPG", ".png", ".txt", ".jpeg", "", ".gif"]
+
+    def change(name: str) -> str:
+        path = PurePosixPath(name)
+        changed = [path.with_name(rng.choice(names)), path.with_suffix(rng.choice(suffixes))]
+        return str(rng.choice(changed))
+
+    place_file(files, rng, change)
 
 
 def move_file(files: Files, rng: random.Random) -> None:
@@ -177,26 +169,20 @@ def change_case(files: Files, rng: random.Random) -> None:
     place_file(files, rng, lambda name: change(name))
 
 
-def change_suffix(files: Files, rng: random.Random) -> None:
-    suffixes = [".jpg", ".JPG", ".png", ".txt", ".jpeg", "", ".gif"]
-    place_file(files, rng, lambda name: str(PurePosixPath(name).with_suffix(rng.choice(suffixes))))
-
-
 def rename_folder(files: Files, rng: random.Random) -> None:
     folders = sorted({part for name in files for part in name.split("/")[:-1]})
     if not folders:
         return
     old, new = rng.choice(folders), rng.choice([*FOLDERS, *folders])
-    moved = {"/".join(new if p == old else p for p in name.split("/")): name for name in files}
-    renamed = {name: files[old_name] for name, old_name in moved.items()}
+    renamed = {"/".join(new if p == old else p for p in n.split("/")): files[n] for n in files}
     files.clear()
     files.update(renamed)
 
 
 MUTATIONS: list[Mutation] = [
-    drop_line, repeat_line, contradict_line, shuffle_lines, change_field, change_field, change_number, change_number,
-    garble_line, garble_bytes, drop_file, empty_file, truncate_file, swap_files, rename_file,
-    move_file, change_case, change_suffix, rename_folder,
+    drop_line, repeat_line, contradict_line, shuffle_lines, change_field, change_field, change_number, change_number, change_number,
+    garble_line, garble_bytes, drop_file, truncate_file, swap_files, rename_file, rename_file,
+    move_file, change_case, rename_folder,
 ]  # fmt: skip
 
 

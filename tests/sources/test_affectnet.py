@@ -10,12 +10,8 @@ from stages.sources import affectnet
 from stages.sources.members import MemberReader
 from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import RawTree
-from tests.sources.conftest import faces_of, rows_of, source_of
+from tests.sources.conftest import AFFECTNET, faces_of, npy, rows_of, source_of
 
-HEADER = (
-    "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,"
-    "expression,valence,arousal"
-)
 TRAIN, PLACE = "Manually_Annotated_file_lists/training.csv", "Manually_Annotated_Images"
 
 
@@ -39,7 +35,7 @@ def line(path: str, expression: str, *, box: str = "10,20,30,40") -> str:
 
 
 def table(*lines: str) -> str:
-    return "\n".join([HEADER, *lines])
+    return "\n".join([AFFECTNET, *lines])
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -66,13 +62,6 @@ def test_pictures_without_a_row_count_where_the_tables_look(make_tree):
         (f"{PLACE}/1/b.JPG", "label_missing", f"{PLACE}/1/b.JPG"),
         (f"{PLACE}/2/c.jpg", "label_missing", f"{PLACE}/2/c.jpg"),
     ]
-
-
-def test_pictures_at_the_top_are_found_and_counted(make_tree):
-    tree = make_tree({TRAIN: table(line("a.jpg", "1")), "a.jpg": b"x", "b.jpg": b"x"})
-    face, reject = rows_of(tree, "affectnet")
-    assert face.id == "it/a"
-    assert (reject.row, reject.reason) == ("b.jpg", "label_missing")
 
 
 def test_incident_D2_a_row_that_means_two_pictures_is_an_error(make_tree):
@@ -133,12 +122,6 @@ def test_a_picture_has_one_name_however_the_table_spells_it(make_tree, spellings
 # --- .npy annotations ----------------------------------------------------------------------------
 
 
-def npy(value) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.array(value))
-    return file.getvalue()
-
-
 def test_npy_annotations_are_numbers_in_a_string(make_tree):
     files = {
         "AffectNet/train_set/images/0.jpg": b"x",
@@ -171,26 +154,23 @@ def test_every_annotation_that_is_no_face_says_why_and_none_is_executed(make_tre
     zipped = io.BytesIO()
     np.savez(zipped, 1)
     huge = npy("1").replace(b"'shape': (), }           ", b"'shape': (99999999999,), }")
-    annotations = {
-        "10": (npy("7"), "not_a_class"),
-        "11": (npy("10"), "not_a_class"),
-        "12": (npy("11"), "label_invalid"),
-        "13": (npy("-1"), "label_invalid"),
-        "14": (npy("happy"), "row_malformed"),
-        "15": (npy(""), "row_malformed"),
-        "16": (npy(1.5), "row_malformed"),
-        "17": (npy(["1", "2"]), "row_malformed"),
-        "18": (npy(pickled), "row_malformed"),
-        "19": (zipped.getvalue(), "row_malformed"),
-        "20": (b"", "row_malformed"),
-        "21": (b"1", "row_malformed"),
-        "22": (npy("1")[:-1], "row_malformed"),
-        "23": (npy("1") + b"\0\0\0\0", "row_malformed"),
-        "24": (huge, "row_malformed"),
-        "25": (npy("1")[:-4] + b"\xff\xff\xff\xff", "row_malformed"),
-        "26": (npy("1").replace(b"<U1", b"<U0"), "row_malformed"),
-        "27": (npy(np.int64(1)).replace(b"<i8", b"<i7"), "row_malformed"),
-    }
+    malformed = [
+        *map(npy, ["happy", "", 1.5, float("nan"), float("inf"), "1.5", "1_0", np.longdouble(1)]),
+        *map(npy, [["1", "2"], pickled]),
+        *(zipped.getvalue(), b"", b"1", npy("1")[:-1], npy("1") + b"\0\0\0\0", huge),
+        npy("1")[:-4] + b"\xff\xff\xff\xff",
+        npy("1").replace(b"<U1", b"<U0"),
+        npy(np.int64(1)).replace(b"<i8", b"<i7"),
+    ]
+    others = [
+        ("7", "not_a_class"),
+        ("10", "not_a_class"),
+        ("11", "label_invalid"),
+        ("-1", "label_invalid"),
+    ]
+    contents = [(npy(text), reason) for text, reason in others]
+    contents += [(data, "row_malformed") for data in malformed]
+    annotations = {str(n): content for n, content in enumerate(contents, start=10)}
     files = {f"train_set/annotations/{n}_exp.npy": data for n, (data, _) in annotations.items()}
     files |= {f"train_set/images/{n}.jpg": b"x" for n in annotations}
     files |= {"train_set/images/8.jpg": b"x", "train_set/annotations/9_exp.npy": npy("1")}
@@ -240,9 +220,3 @@ def test_any_byte_may_be_wrong(data):
 @pytest.mark.parametrize("value", [1.0, np.float32(1), np.float16(1), "1.0", " 1", np.str_("1")])
 def test_reported_a_number_in_an_npy_file_may_be_a_float(value):
     assert label_of(npy(value)).label == "Happy"
-
-
-@pytest.mark.parametrize("value", [1.5, float("nan"), float("inf"), "1.5", "1_0", np.longdouble(1)])
-def test_any_other_number_in_an_npy_file_is_refused_with_its_row(value):
-    row = label_of(npy(value))
-    assert (row.row, row.reason) == ("train_set/annotations/1_exp.npy", "row_malformed")

@@ -1,17 +1,10 @@
 """Every raw row that is no face says why, and layouts that cannot be read are an error."""
 
-import io
-
-import numpy as np
 import pytest
 
 from stages.runtime.errors import UserError
-from tests.sources.conftest import rejects_of, rows_of
+from tests.sources.conftest import AFFECTNET, npy, rejects_of, rows_of
 
-AFFECTNET = (
-    "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,"
-    "expression,valence,arousal"
-)
 WHOLE, HAPPY = '"(0, 0, 48, 48)"', "1,8,0,0,0,0,0,0,1,0"
 NAMES = "train: ../train/images\nnames: ['Anger', 'Contempt', 'happy', 'dog']\n"
 FACE = "0 0.5 0.5 0.25 0.5"
@@ -226,12 +219,6 @@ def test_pictures_and_label_files_without_each_other_say_so(make_tree):
 
 
 # --- layouts that cannot be read -------------------------------------------------------------------
-
-
-def npy(value) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.array(value))
-    return file.getvalue()
 
 
 @pytest.mark.parametrize(
