@@ -20,7 +20,7 @@ from raw_sources import (
 from stages import standardize
 from stages.faces.decode import decode
 from stages.faces.shards import read_index
-from stages.intake.rejects import read_rejects
+from stages.intake.intake import read_rejects
 from stages.runtime.lock import run_lock
 
 

@@ -14,7 +14,7 @@ from small_project import small_params, write_params
 from stages import standardize
 from stages.faces.decode import Image, decode
 from stages.faces.shards import read_index
-from stages.intake.rejects import read_rejects
+from stages.intake.intake import read_rejects
 
 WIDTH, HEIGHT = 90, 60
 # A face in the stored pixels: white, its upper left quarter black.

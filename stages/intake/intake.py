@@ -3,30 +3,33 @@
 Every raw row ends as a face in a shard or as a line of rejects.csv.
 """
 
+import csv
+import hashlib
+import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from stages.config import CLASSES, Source
-from stages.faces.decode import decode
+from stages.faces.decode import Image, UnusableImageError, decode
 from stages.faces.shards import SCHEMA, Face, ShardWriter, read_index
-from stages.faces.sheet import contact_sheet, fit
+from stages.faces.sheet import contact_sheet, draw_box, fit
 from stages.intake.pictures import Framing, RefusedRow, RowReader, StoredPicture, batches
-from stages.intake.rejects import REJECTS, RejectWriter, read_rejects
-from stages.intake.rejects import SHEET as REJECTS_SHEET
 from stages.runtime.errors import UserError
-from stages.runtime.files import write_bytes
-from stages.runtime.tables import FairDraw
+from stages.runtime.files import write_bytes, write_text
+from stages.runtime.tables import FairDraw, inert
 from stages.runtime.workers import map_in_order, one_opencv_thread, with_progress
 from stages.sources.formats import read_source
+from stages.sources.members import UnreadableMemberError
 from stages.sources.rows import FAULTS, Candidate, Reject
 from stages.sources.tree import RawTree
 
-SHEET = "sheet.png"
+SHEET, REJECTS, REJECTS_SHEET = "sheet.png", "rejects.csv", "rejects.png"
 TURNED = "turned by EXIF"
 # What a finished folder holds besides its shards and index.
 COMPANIONS = (REJECTS, REJECTS_SHEET, SHEET)
+_REJECT_COLUMNS = ("source", "row", "reason", "detail")
 _SHEET_COLUMNS, _TILE_PX = 12, 96
 _EXAMPLES = 3
 _WINDOW_BYTES = 256 << 20
@@ -88,6 +91,49 @@ def write_source(
                 "face_detector": None if framing.detector is None else framing.detector.sha256,
             }
         )
+
+
+class RejectWriter:
+    """Collects the rejects of a source and writes them, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._rejects: list[Reject] = []
+        self._draw: FairDraw[RefusedRow] = FairDraw(_SHEET_COLUMNS)
+
+    def add(self, refused: RefusedRow) -> None:
+        """Note a reject."""
+        reject = refused.reject
+        self._rejects.append(reject)
+        if refused.image is not None or reject.member is not None:
+            key = hashlib.sha256(reject.row.encode()).hexdigest()
+            self._draw.add(reject.reason, key=key, item=refused)
+
+    def counts(self) -> dict[str, int]:
+        """Count the rejects of each reason, the most frequent first."""
+        counts = Counter(reject.reason for reject in self._rejects)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def write(self, folder: Path, tree: RawTree, *, name: str) -> None:
+        """Write `rejects.csv` and `rejects.png`, even if there is no reject."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(_REJECT_COLUMNS)
+        writer.writerows((name, inert(r.row), r.reason, inert(r.detail)) for r in self._rejects)
+        write_text(folder / REJECTS, text.getvalue())
+
+        rows = {}
+        for reason, count in self.counts().items():
+            tiles = [_tile(refused, tree) for refused in self._draw.drawn(reason)]
+            shown = [tile for tile in tiles if tile is not None]
+            rows[f"{reason}  {count:,}" + ("" if shown else "\nno picture to show")] = shown
+        sheet = contact_sheet(rows or {"no rejects": []}, tile_px=_TILE_PX)
+        write_bytes(folder / REJECTS_SHEET, sheet)
+
+
+def read_rejects(folder: Path) -> list[dict[str, str]]:
+    """Read the lines of a source's rejects.csv: source, row, reason, detail."""
+    with (folder / REJECTS).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def check_source(folder: Path, *, name: str, max_reject_share: float) -> None:
@@ -156,3 +202,15 @@ def _draw(sheet: FairDraw[bytes]) -> bytes:
         tiles = [fit(decode(image), _TILE_PX) for image in sheet.drawn(kind)]
         rows[f"{kind}  {sheet.counts[kind]:,}"] = tiles
     return contact_sheet(rows, tile_px=_TILE_PX)
+
+
+def _tile(refused: RefusedRow, tree: RawTree) -> Image | None:
+    """Draw the box on the picture, as small as the sheet shows it; None if it cannot be read."""
+    try:
+        if (encoded := refused.image) is None:
+            assert refused.reject.member is not None
+            encoded = tree.read(refused.reject.member)
+        image = decode(encoded)
+    except (UnusableImageError, UnreadableMemberError):
+        return None
+    return fit(image if refused.box is None else draw_box(image, refused.box), _TILE_PX)

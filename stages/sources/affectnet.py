@@ -46,8 +46,8 @@ _NPY = re.compile(
 def read(tree: RawTree, *, name: str, source: AffectnetSource) -> Iterator[Candidate | Reject]:
     """Yield every row of the tables, or every annotated picture of the sets.
 
-    A picture that no table names is a row where it lies in a folder that they refer to, below the
-    place where their pictures are found; AffectNet's automatically annotated part is not read.
+    A picture that no table names is a row where it lies in a folder that they refer to.
+    AffectNet's automatically annotated part is not read.
 
     Raises:
         UserError: if there is neither form, or both.

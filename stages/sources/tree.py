@@ -59,11 +59,7 @@ class RawTree:
         return self._places[member]
 
     def read(self, member: str) -> bytes:
-        """Read the bytes of a member.
-
-        Raises:
-            UnreadableMemberError: if they cannot be read, or are more than any picture has.
-        """
+        """Read the bytes of a member; raises as `MemberReader.read`."""
         return self.reader.read(member, self.place(member))
 
     def open(self, member: str) -> IO[bytes]:

@@ -12,9 +12,8 @@ from stages.config import Source
 from stages.faces.decode import decode, encode_png
 from stages.faces.shards import read_faces, read_index
 from stages.intake import intake
-from stages.intake.intake import check_source, write_source
+from stages.intake.intake import check_source, read_rejects, write_source
 from stages.intake.pictures import Framing
-from stages.intake.rejects import read_rejects
 from stages.runtime.errors import UserError
 from stages.sources.tree import open_tree
 from tests.sources.conftest import source_of, write_folder, write_zip

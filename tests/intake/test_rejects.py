@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stages.faces.decode import BoxPx, Image, decode, encode_png
+from stages.intake.intake import RejectWriter, read_rejects
 from stages.intake.pictures import RefusedRow
-from stages.intake.rejects import RejectWriter, read_rejects
 from stages.sources.rows import Reject
 from stages.sources.tree import RawTree, open_tree
 from tests.sources.conftest import write_folder
