@@ -70,7 +70,7 @@ def test_any_box_gives_a_square_or_a_reason(corner, size, margin):
         ((400, 300, 460, 380), "box_outside", "(400, 300, 460, 380) in a photo of 80 x 60 px"),
     ],
 )
-def test_incident_D2_a_box_of_another_photo_or_without_area_is_refused(edges, reason, detail):
+def test_incident_D2_a_box_of_another_photo_is_refused_with_its_numbers(edges, reason, detail):
     with pytest.raises(UnusableImageError, match=re.escape(detail)) as caught:
         crop_square(PHOTO, box=BoxPx(*edges), margin=0.3)
     assert caught.value.reason == reason

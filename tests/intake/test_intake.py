@@ -169,22 +169,30 @@ def test_too_many_faults_are_named_with_the_folder_to_look_at(tmp_path: Path):
     assert "label.lst:7: box_outside: origin/a.jpg: box (900, 900, 950, 952)" in message
 
 
-def test_reported_a_stopped_source_shows_rows_of_each_reason(tmp_path: Path):
-    files = {f"train/{n}/{n}.png": PHOTO for n in range(5)}
-    files |= {"train/Contempt/a.png": PHOTO, "train/sad/b.png": b""}
+FAULTY = {f"train/{n}/{n}.png": PHOTO for n in range(5)} | {"train/sad/b.png": b""}
+SHOWN = [
+    *([f"  train/{n}/{n}.png", "label_invalid"] for n in range(3)),
+    ["  train/sad/b.png", "image_unreadable"],
+]
+
+
+def test_reported_a_source_without_faces_shows_rows_of_each_reason(tmp_path: Path):
+    files = FAULTY | {"train/Contempt/a.png": PHOTO}
     first, *lines = stop_of(tmp_path, files, FOLDERS, max_share=1).splitlines()
     assert "source x: expected faces, got none; rejects: {'label_invalid': 5, " in first
-    faulty = [
-        *([f"  train/{n}/{n}.png", "label_invalid"] for n in range(3)),
-        ["  train/sad/b.png", "image_unreadable"],
-    ]
     by_rule = ["  train/Contempt/a.png", "not_a_class"]
-    assert [line.split(": ")[:2] for line in lines] == [*faulty, by_rule]
+    assert [line.split(": ")[:2] for line in lines] == [*SHOWN, by_rule]
     assert "expected a folder named by a class, got '0'" in lines[0]
-    files["train/sad/c.png"] = PHOTO
-    _, *lines = stop_of(tmp_path / "faces", files, FOLDERS, max_share=0).splitlines()
-    assert [line.split(": ")[:2] for line in lines] == faulty
-    message = stop_of(tmp_path / "none", {"FER2013Test/label.csv": b""}, FERPLUS, max_share=1)
+
+
+def test_reported_too_many_faults_show_rows_of_each_faulty_reason(tmp_path: Path):
+    files = FAULTY | {"train/Contempt/a.png": PHOTO, "train/sad/c.png": PHOTO}
+    _, *lines = stop_of(tmp_path, files, FOLDERS, max_share=0).splitlines()
+    assert [line.split(": ")[:2] for line in lines] == SHOWN
+
+
+def test_a_source_without_rows_says_so(tmp_path: Path):
+    message = stop_of(tmp_path, {"FER2013Test/label.csv": b""}, FERPLUS, max_share=1)
     assert message.startswith("source x: expected faces, got none: its tables hold no")
 
 

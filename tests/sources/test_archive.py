@@ -162,7 +162,7 @@ def test_reported_a_folder_inside_a_zip_is_a_path(tmp_path: Path) -> None:
         ("none", "expected a folder, a .zip or a folder inside"),
     ],
 )
-def test_reported_a_folder_that_is_not_there_is_named(tmp_path: Path, inner, words) -> None:
+def test_reported_a_folder_that_a_zip_has_not_is_named(tmp_path: Path, inner, words) -> None:
     write_zip(tmp_path / "x.zip", {"a/in.zip": b"PK", "a/deep/1.png": b"1"})
     for name in ("x.tar", "cut.zip"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 half a download")

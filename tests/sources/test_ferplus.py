@@ -139,11 +139,15 @@ def test_reported_one_name_in_ferplus_and_fer2013_is_one_picture(make_tree):
     assert list(plus) == [f"it/row000000{n}" for n in (0, 2, 3)]
     assert all(row.image == pixels[id_] for id_, row in plus.items())
     assert plus["it/row0000002"].member == "fer2013.csv:4 (fer0000001.png)"
-    # A name of a generated folder is no row of FER2013.
+
+
+def test_reported_a_name_of_a_generated_folder_is_no_row_of_fer2013(make_tree):
     folder = {"FER2013Train/fer0000001.png": b"the third row of fer2013.csv"}
     folder["FER2013Train/label.csv"] = f"fer0000001.png,{WHOLE},{HAPPY}\n"
     (face,) = rows_of(make_tree(folder), "ferplus")
-    assert face.id not in pixels
+    rows = rows_of(make_tree(pair(*[f",{HAPPY}"] * 3)), "fer2013")
+    assert len(rows) == 3
+    assert face.id not in {row.id for row in rows}
 
 
 def test_reported_a_name_twice_in_the_pair_is_a_reject(make_tree):

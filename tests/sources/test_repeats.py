@@ -118,6 +118,9 @@ def test_reported_versions_of_one_photo_are_one_photo(make_tree: MakeTree) -> No
     # Ids stay as they were: each version is a face of its own.
     assert len(photos) == 4
     assert f"it/train/happy/a_jpg.rf.{HASHES[0]}" in photos
+
+
+def test_reported_versions_of_one_photo_with_label_files(make_tree: MakeTree) -> None:
     pairs: dict[str, str | bytes] = {"data.yaml": "names: [happy]\n"}
     for split, digest in (("train", HASHES[0]), ("train", HASHES[1]), ("valid", HASHES[0])):
         pairs[f"{split}/images/a_png.rf.{digest}.jpg"] = f"{split} {digest}"
