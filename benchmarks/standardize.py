@@ -35,7 +35,8 @@ from stages.faces.shards import read_faces, shard_paths
 from stages.intake.reuse import finished_source, read_framing
 from stages.runtime.files import sha256_file
 from stages.runtime.workers import one_opencv_thread
-from stages.sources.tree import PICTURE_SUFFIXES, open_tree, suffix
+from stages.sources.pictures import PICTURE_SUFFIXES, suffix
+from stages.sources.tree import open_tree
 
 ROUNDS = 5
 _Pictures = list[NDArray[np.uint8]]

@@ -1,6 +1,7 @@
 """Photos that an EXIF orientation turns, and boxes in them."""
 
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from small_project import small_params, write_params
 from stages import standardize
 from stages.faces.decode import Image, decode
 from stages.faces.shards import read_index
-from stages.intake.rejects import read_rejects
+from stages.intake.intake import read_rejects
 
 WIDTH, HEIGHT = 90, 60
 # A face in the stored pixels: white, its upper left quarter black.
@@ -28,13 +29,18 @@ def upright() -> Image:
 
 
 def seen_as(image: Image, orientation: int) -> Image:
-    """The same stored pixels as a viewer shows them: turned, mirrored or both."""
-    quarters = {1: 0, 2: 0, 3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}[orientation]
-    is_mirrored = orientation in {2, 4, 5, 7}
-    turned = np.rot90(image, quarters)
-    if orientation in {5, 7}:
-        return turned[::-1]
-    return turned[:, ::-1] if is_mirrored else turned
+    """The same stored pixels as a viewer shows them."""
+    turn = {
+        1: image,
+        2: image[:, ::-1],
+        3: np.rot90(image, 2),
+        4: image[::-1],
+        5: image.transpose(1, 0, 2),
+        6: np.rot90(image, -1),
+        7: np.rot90(image, 2).transpose(1, 0, 2),
+        8: np.rot90(image),
+    }
+    return turn[orientation]
 
 
 def photo(orientation: int, form: str = "PNG") -> bytes:
@@ -69,6 +75,14 @@ def yolo(picture: bytes) -> dict[str, bytes]:
 
 
 FORMATS = {"affectnet": affectnet, "expw": expw, "affectnet_yolo": yolo}
+COUNTED = {
+    "affectnet": {"stored": 1, "turned": 0},
+    "expw": {"stored": 1, "turned": 0},
+    "affectnet_yolo": {"stored": 0, "turned": 1},
+}
+
+
+KEYS = {"expw": {"hq_confidence": 60}, "ferplus": {"label_rule": "majority"}}
 
 
 @pytest.fixture
@@ -84,10 +98,9 @@ def make(folder: Path, form: str, files: dict[str, bytes]) -> Path:
         (folder / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "raw" / name).write_bytes(data)
     params: dict[str, Any] = small_params(standardize__crop_margin=0.0)
-    params["standardize"] |= {"sources": {"s": {"format": form, "path": "a"}}}
-    if form == "expw":
-        params["standardize"]["sources"]["s"]["hq_confidence"] = 60
+    params["standardize"] |= {"sources": {"s": {"format": form, "path": "a"} | KEYS.get(form, {})}}
     params["standardize"]["max_reject_share"] = 1.0
+    params["manifest"]["views"] = {"toy_train": {"splits": ["train"]}}
     write_params(folder, params)
     standardize.main([])
     finished = folder / "standardized" / "s"
@@ -123,16 +136,17 @@ def test_reported_a_box_is_of_the_pixels_that_its_format_declares(
 def test_reported_boxes_in_turned_photos_are_counted_shown_and_warned_about(
     folder: Path, form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = make(folder, form, FORMATS[form](photo(6)))
-    pixels = "turned" if form == "affectnet_yolo" else "stored"
-    counts = {"stored": 0, "turned": 0}
-    assert read_index(source)["boxes_in_turned_photos"] == counts | {pixels: 1}
-    warning = f"turns the photos of 1 boxes, which are taken for boxes of the {pixels} pixels"
-    assert warning in caplog.text
+    with caplog.at_level(logging.WARNING):
+        source = make(folder, form, FORMATS[form](photo(6)))
+    assert read_index(source)["boxes_in_turned_photos"] == COUNTED[form]
+    (pixels,) = [name for name, count in COUNTED[form].items() if count]
+    assert f"s: EXIF turns the photos of 1 boxes, which are taken for boxes of the {pixels} pixels" in (
+        caplog.text
+    )  # fmt: skip
     with_turned = PIL.Image.open(source / "sheet.png").height
     caplog.clear()
     again = make(folder, form, FORMATS[form](photo(1)))
-    assert read_index(again)["boxes_in_turned_photos"] == counts
+    assert read_index(again)["boxes_in_turned_photos"] == {"stored": 0, "turned": 0}
     assert not caplog.text
     assert with_turned > PIL.Image.open(again / "sheet.png").height
 
@@ -146,4 +160,4 @@ def test_reported_a_refused_box_in_a_turned_photo_is_counted_and_named_as_the_ta
     (reject,) = read_rejects(source)
     assert reject["reason"] == "box_outside"
     assert "in a photo of 60 x 90 px; EXIF turns the photo, the row has " in reject["detail"]
-    assert "Box(left=20, top=62, right=40, bottom=82, pixels='stored')" in reject["detail"]
+    assert "box (20, 62)-(40, 82) px of the stored picture" in reject["detail"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.calibrating.calibration import Calibration
-from stages.faces.boxes import MAX_ANGLE
+from stages.faces.decode import MAX_ANGLE
 from stages.faces.shards import read_index, source_folders
 from stages.modeling.card import TeacherCard
 

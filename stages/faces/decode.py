@@ -1,8 +1,14 @@
-"""Encoded pictures <-> RGB arrays; the one place where channel order is decided."""
+"""Encoded pictures <-> RGB arrays as they are seen, and the boxes of faces turned with them.
+
+The one place where channel order is decided.
+"""
 
 import io
+import math
 import struct
 import warnings
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,14 +23,16 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from stages.faces.errors import UnusableImageError
-
 Image = NDArray[np.uint8]
 
-# A picture of that many takes 300 MB.
+# Such a picture takes 300 MB.
 MAX_PIXELS = 100_000_000
+# The largest tilt of the eyes by which a face is turned upright, degrees.
+MAX_ANGLE = 45.0
+# Which pixels a box counts: as the file stores them, or turned by its EXIF orientation, as seen.
+Pixels = Literal["stored", "turned"]
 
-# How each format starts; a file's name is not asked.
+# How each format starts. A file's name does not decide.
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _READERS: dict[bytes, type[ImageFile]] = {
     _JPEG: JpegImageFile,
@@ -37,15 +45,76 @@ _READERS: dict[bytes, type[ImageFile]] = {
 }
 _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x0112
-_UNCOMPRESSED = [
-    cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE,
-]  # fmt: skip
+_NO_FILTER = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
+_UNCOMPRESSED = [cv2.IMWRITE_PNG_COMPRESSION, 0, *_NO_FILTER]
 # What Pillow raises for broken files: it has no class of its own for that.
 _BROKEN = (SyntaxError, OSError, ValueError, LookupError, EOFError, TypeError, struct.error)
 
 # Both libraries would write lines of their own about broken files, which get a row in rejects.csv.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class UnusableImageError(ValueError):
+    """A picture from which no face can be made. `reason` is one of the fixed reject reasons."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class BoxPx(NamedTuple):
+    """A face in its photo as seen, px: left and top inclusive, right and bottom exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class Box:
+    """A face in its photo as a dataset states it: whole px, or shares of width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    _: KW_ONLY
+    unit: Literal["px", "share"]
+    pixels: Pixels
+
+    def __str__(self) -> str:
+        corners = f"({self.left:g}, {self.top:g})-({self.right:g}, {self.bottom:g})"
+        return f"box {corners} {self.unit} of the {self.pixels} picture"
+
+    def as_seen(self, *, orientation: int, width: int, height: int) -> BoxPx:
+        """Turn the box by the photo's EXIF orientation; shares are rounded to the nearest pixel.
+
+        An empty box stays empty. `width` and `height` are those of the photo as seen.
+
+        Raises:
+            UnusableImageError: `box_outside` if a share is no finite number.
+        """
+        turn = orientation if self.pixels == "stored" else 1
+        # From 5 on, rows become columns.
+        is_transposed = turn >= 5
+        stored_width, stored_height = (height, width) if is_transposed else (width, height)
+        if self.unit == "share":
+            stored_width = stored_height = 1
+        left, top, right, bottom = self.left, self.top, self.right, self.bottom
+        if turn in (2, 3, 7, 8):
+            left, right = stored_width - right, stored_width - left
+        if turn in (3, 4, 6, 7):
+            top, bottom = stored_height - bottom, stored_height - top
+        edges = (top, left, bottom, right) if is_transposed else (left, top, right, bottom)
+        if self.unit == "share":
+            scaled = [edge * side for edge, side in zip(edges, (width, height) * 2, strict=True)]
+            if not all(map(math.isfinite, scaled)):
+                raise UnusableImageError("box_outside", f"box {edges} is not finite")
+            edges = (scaled[0], scaled[1], scaled[2], scaled[3])
+        return BoxPx(*map(round, edges))
 
 
 def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
@@ -82,9 +151,9 @@ def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
 
 
 def orientation(data: bytes, *, image: Image) -> int:
-    """The EXIF orientation, 1 (none) to 8, by which `decode` made `image` of the stored pixels.
+    """Find the EXIF orientation, 1 (none) to 8, by which `decode` turned the pixels to `image`.
 
-    Found by comparison, since no two readers of EXIF agree on what is broken.
+    The pixels are compared, since no two readers of EXIF agree on what is broken.
     """
     if data.startswith(_JPEG) and _EXIF not in data:
         return 1
@@ -137,7 +206,7 @@ def _check_png(data: bytes | memoryview) -> None:
 
 
 def _decode_jpeg(data: bytes | memoryview, *, buffer: Image | None) -> Image | None:
-    """The picture of a JPEG that nothing is wrong with; None where Pillow and OpenCV must look."""
+    """Decode a JPEG without faults; return None where Pillow and OpenCV must look."""
     # An orientation is OpenCV's to apply.
     if _EXIF in bytes(data):
         return None
@@ -153,7 +222,7 @@ def _decode_jpeg(data: bytes | memoryview, *, buffer: Image | None) -> Image | N
 
 
 def _checked_header(data: bytes | memoryview) -> ImageFile:
-    """The header of a picture that is neither too large nor animated."""
+    """Read the header of a picture, and refuse a picture that is too large or animated."""
     start = bytes(data[:8])
     reader = next((_READERS[magic] for magic in _READERS if start.startswith(magic)), None)
     if reader is None:

@@ -1,4 +1,4 @@
-"""What a picture is known by: a hash of its pixels, and two that survive small changes."""
+"""A decoded picture -> a hash of its pixels, and two prints that survive small changes."""
 
 import hashlib
 from functools import lru_cache
@@ -13,16 +13,15 @@ from stages.faces.decode import Image
 HASH_SIDE = 8
 THUMBNAIL_SIDE = 24
 # The hash compares each cell with the next one, so a row has a cell more than bits.
-_HASH_GRID = (HASH_SIDE, HASH_SIDE + 1)
-_THUMBNAIL_GRID = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+_GRIDS = ((HASH_SIDE, HASH_SIDE + 1), (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
 # Faces of photos have any side; the places of one shape take 46 kB.
 _CACHED_SHAPES = 256
-# So many pixels of 255 overflow no int32.
-_MOST_INT32_PIXELS = 2**31 // 255
+# Up to this number, pixels of 255 overflow no int32.
+_MAX_INT32_PIXELS = 2**31 // 255
 
 
 class Fingerprint(NamedTuple):
-    """What a picture is known by; every machine gets the same.
+    """What a picture is known by, the same on every machine.
 
     `sha256` is that of shape and pixels: equal for pictures that decode alike, however encoded.
 
@@ -41,78 +40,61 @@ class Fingerprint(NamedTuple):
 def fingerprint(image: Image) -> Fingerprint:
     """Fingerprint an RGB picture (H, W, 3)."""
     height, width = image.shape[:2]
-    hash_sums, thumbnail_sums = _area_sums(_grey(image))
-    is_brighter = hash_sums[:, :-1] > hash_sums[:, 1:]
     area = height * width
+    # Fixed-point for 8 bits (ITU-R BT.601): no machine rounds differently.
+    grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+    hash_sums, thumbnail_sums = _area_sums(grey)
+    is_brighter = hash_sums[:, :-1] > hash_sums[:, 1:]
     # The half is exact below 2**52, and no quotient is near enough to a whole number to become it.
     means: Image = ((thumbnail_sums + area / 2) / area).astype(np.uint8)
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
     return Fingerprint(
-        sha256=_pixel_sha256(image),
+        sha256=digest.hexdigest(),
         dhash=int.from_bytes(np.packbits(is_brighter).tobytes(), "big"),
         thumbnail=means.tobytes(),
     )
 
 
-def _pixel_sha256(image: Image) -> str:
-    digest = hashlib.sha256(repr(image.shape).encode())
-    digest.update(np.ascontiguousarray(image).data)
-    return digest.hexdigest()
-
-
-def _grey(image: Image) -> Image:
-    # Fixed-point for 8 bits (ITU-R BT.601): no machine rounds differently.
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def _area_sums(grey: Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums over the equal cells of both grids, in pixels' `1 / (rows * columns)`.
+def _area_sums(grey: Image) -> list[NDArray[np.float64]]:
+    """Sum the equal cells of the hash's and of the thumbnail's grid, scaled so that all is whole.
 
     A pixel that lies in several cells counts for its share in each. A cell's weights sum to H * W.
     All numbers on the way are whole and below 2**53, where float64 is exact.
     """
     # No matrix product: BLAS would start threads for one picture, in the way of all other workers.
-    depth = cv2.CV_32S if grey.size < _MOST_INT32_PIXELS else cv2.CV_64F
-    corners = _corners(*grey.shape)
-    weighted = cv2.integral(grey, sdepth=depth).ravel().take(corners.places) * corners.shares
+    depth = cv2.CV_32S if grey.size < _MAX_INT32_PIXELS else cv2.CV_64F
+    places, shares = _corners(*grey.shape)
+    weighted = cv2.integral(grey, sdepth=depth).ravel().take(places) * shares
+    # Sums from the picture's corner to each crossing of edges.
     edge_sums = weighted.sum(axis=0)
-    split = (_HASH_GRID[0] + 1) * (_HASH_GRID[1] + 1)
-    return _cells(edge_sums[:split], _HASH_GRID), _cells(edge_sums[split:], _THUMBNAIL_GRID)
-
-
-def _cells(edge_sums: NDArray[np.float64], grid: tuple[int, int]) -> NDArray[np.float64]:
-    """Sums from the picture's corner to each crossing of edges -> sums over the cells between."""
-    rows, columns = grid
-    sums = edge_sums.reshape(rows + 1, columns + 1)
-    bands = sums[1:] - sums[:-1]
-    return np.asarray(bands[:, 1:] - bands[:, :-1])
-
-
-class _Corners(NamedTuple):
-    """The four entries of the integral around each crossing of edges, and how near it is to each.
-
-    Both are (4, N), N being the crossings of the hash's grid and then those of the thumbnail's.
-    """
-
-    places: NDArray[np.intp]
-    shares: NDArray[np.float64]
+    sums = []
+    for rows, columns in _GRIDS:
+        crossings = (rows + 1) * (columns + 1)
+        grid, edge_sums = edge_sums[:crossings].reshape(rows + 1, -1), edge_sums[crossings:]
+        sums.append(np.diff(np.diff(grid, axis=0), axis=1))
+    return sums
 
 
 @lru_cache(maxsize=_CACHED_SHAPES)
-def _corners(height: int, width: int) -> _Corners:
-    parts = [_grid_corners(height, width, grid) for grid in (_HASH_GRID, _THUMBNAIL_GRID)]
-    return _Corners(*(np.concatenate(pair, axis=1) for pair in zip(*parts, strict=True)))
+def _corners(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Find the four entries of the integral around each crossing of edges, and their shares.
 
-
-def _grid_corners(height: int, width: int, grid: tuple[int, int]) -> _Corners:
-    rows, row_shares = _edges(height, grid[0])
-    columns, column_shares = _edges(width, grid[1])
-    places = rows[:, None, :, None] * (width + 1) + columns[None, :, None, :]
-    shares = row_shares[:, None, :, None] * column_shares[None, :, None, :]
-    return _Corners(places.reshape(4, -1), shares.reshape(4, -1).astype(np.float64))
+    Both are (4, N), N being the crossings of the hash's grid and then those of the thumbnail's.
+    """
+    all_places, all_shares = [], []
+    for grid in _GRIDS:
+        rows, row_shares = _edges(height, grid[0])
+        columns, column_shares = _edges(width, grid[1])
+        places = rows[:, None, :, None] * (width + 1) + columns[None, :, None, :]
+        shares = row_shares[:, None, :, None] * column_shares[None, :, None, :]
+        all_places.append(places.reshape(4, -1))
+        all_shares.append(shares.reshape(4, -1).astype(np.float64))
+    return np.concatenate(all_places, axis=1), np.concatenate(all_shares, axis=1)
 
 
 def _edges(length: int, cells: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Between which two pixel edges the edges of equal cells lie, and how near to each: (2, N)."""
+    """Find the pixel edges on both sides of each edge of equal cells, and their shares: (2, N)."""
     before, share_after = np.divmod(np.arange(cells + 1) * length, cells)
     after = np.minimum(before + 1, length)
     return np.stack([before, after]), np.stack([cells - share_after, share_after])

@@ -1,4 +1,4 @@
-"""Faces on disk: `standardized/<source>/faces-*.arrow` and `index.json`, written and read here.
+"""Faces <-> `standardized/<source>/faces-*.arrow` and `index.json`.
 
 A shard is an uncompressed Arrow IPC file (`pandas.read_feather` opens it) in small record batches,
 so that a memory map reaches any single image without reading its neighbours.
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from operator import attrgetter
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import pandas as pd
@@ -43,7 +42,7 @@ INDEX = "index.json"
 BATCH_ROWS = 256
 BATCH_BYTES = 32 << 20
 _VALUES = attrgetter(*SCHEMA.names)
-_REMEDY = "run the standardize stage"
+REMEDY = "run the standardize stage"
 
 
 @dataclass(frozen=True)
@@ -96,20 +95,21 @@ class ShardWriter:
             self._write_batch()
 
     def note(self, facts: Mapping[str, Any]) -> None:
-        """Have `index.json` say so besides what it says of shards and faces."""
+        """Add facts to `index.json`, beside those of shards and faces."""
         self._facts.update(facts)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._write_batch()
         self._close_shard()
         if kind is None:
-            self._write_index()
+            listed = enumerate(zip(self._digests, self._rows, strict=True))
+            shards = {
+                shard_name(number): {"sha256": digest, "rows": rows}
+                for number, (digest, rows) in listed
+            }
+            index = {"shards": shards, "faces": sum(self._rows), **self._facts}
+            write_json(self._folder / INDEX, index)
 
     def _write_batch(self) -> None:
         if not self._faces:
@@ -133,63 +133,54 @@ class ShardWriter:
         if self._shard is not None:
             self._shard.close()
             path = self._folder / shard_name(len(self._rows) - 1)
-            # While what was written is still in memory.
+            # Now, while the file's pages are still in memory.
             self._digests.append(sha256_file(path))
-            # Before the index is written: a power cut must not leave it beside a shard that it
-            # belies.
+            # A power cut must not leave the index beside a shard that it belies.
             sync(path)
         self._shard, self._shard_bytes = None, 0
 
-    def _write_index(self) -> None:
-        shards = {
-            shard_name(number): {"sha256": digest, "rows": rows}
-            for number, (digest, rows) in enumerate(zip(self._digests, self._rows, strict=True))
-        }
-        index = {"shards": shards, "faces": sum(self._rows), **self._facts}
-        write_json(self._folder / INDEX, index)
-
 
 def shard_name(number: int) -> str:
-    """The file name of a source's shard."""
+    """Name the file of a source's shard."""
     return f"faces-{number:05d}.arrow"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
     """Read a source folder's `index.json`: `{"shards": {name: {"sha256", "rows"}}, "faces": n}`.
 
-    Of a folder that standardize has filled it also says `rows` (faces and rejects), `rejects` by
+    In a folder that standardize has filled it also holds `rows` (faces and rejects), `rejects` by
     reason, `crops` by kind, `boxes_partly_outside`, `boxes_in_turned_photos` by the pixels that
-    they count, and the `face_detector`'s SHA-256 or None.
+    they count, and the SHA-256 of the `face_detector` or None.
 
     Raises:
         UserError: if it or one of its shards is missing, or it is no JSON.
     """
     if not (folder / INDEX).exists():
-        raise UserError(f"{folder.name}/{INDEX}: missing; {_REMEDY}")
+        raise UserError(f"{folder.name}/{INDEX}: missing; {REMEDY}")
     try:
         index: dict[str, Any] = read_json(folder / INDEX)
     except ValueError as error:
-        raise UserError(f"{folder.name}/{INDEX}: damaged: {error}; {_REMEDY}") from None
+        raise UserError(f"{folder.name}/{INDEX}: damaged: {error}; {REMEDY}") from None
     for name in index["shards"]:
         if not (folder / name).exists():
-            raise UserError(f"{folder.name}/{name}: missing, but {INDEX} lists it; {_REMEDY}")
+            raise UserError(f"{folder.name}/{name}: missing, but {INDEX} lists it; {REMEDY}")
     return index
 
 
 def source_folders(standardized: Path) -> list[Path]:
-    """The folders of all sources, by name.
+    """List the folders of all sources, by name.
 
     Raises:
         UserError: if there is none.
     """
     folders = sorted(path.parent for path in standardized.glob(f"*/{INDEX}"))
     if not folders:
-        raise UserError(f"{standardized.name}/: no source found; {_REMEDY}")
+        raise UserError(f"{standardized.name}/: no source found; {REMEDY}")
     return folders
 
 
 def shard_paths(standardized: Path) -> list[Path]:
-    """All shards of all sources, in the order of `read_faces`."""
+    """List all shards of all sources, in the order of `read_faces`."""
     folders = source_folders(standardized)
     return [folder / name for folder in folders for name in read_index(folder)["shards"]]
 
@@ -207,28 +198,21 @@ def read_faces(standardized: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _read_shard(path: Path, columns: Sequence[str]) -> pa.Table:
+    name = f"{path.parent.name}/{path.name}"
     # Read, not mapped: the kernel fetches what lies around a mapped page too, all images with it.
     fields = sorted(SCHEMA.get_field_index(column) for column in columns)
     options = pa.ipc.IpcReadOptions(included_fields=fields)
     try:
         with pa.OSFile(str(path)) as file:
-            _check_columns(path, pa.ipc.open_file(file).schema)
+            # Columns are read by their place.
+            pairs = zip_longest(SCHEMA, list(pa.ipc.open_file(file).schema)[: len(SCHEMA)])
+            if unlike := [field.name for field, got in pairs if got is None or got != field]:
+                expected = f"expected other columns: {', '.join(unlike)}"
+                raise UserError(f"{name}: {expected}; {REMEDY}")
             table = pa.ipc.open_file(file, options=options).read_all()
         # Lengths that a damaged shard claims would be followed into foreign memory.
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
-        name = f"{path.parent.name}/{path.name}"
-        raise UserError(f"{name}: expected an Arrow file, found {error}; {_REMEDY}") from None
+        raise UserError(f"{name}: expected an Arrow file, found {error}; {REMEDY}") from None
     # A batch's buffers lie in one block as large as the batch in the file; the copy lets it go.
     return table.select(list(columns)).combine_chunks()
-
-
-def _check_columns(path: Path, schema: pa.Schema) -> None:
-    # Columns are read by their place.
-    pairs = zip_longest(SCHEMA, list(schema)[: len(SCHEMA)])
-    unlike = [field.name for field, got in pairs if got is None or got != field]
-    if unlike:
-        names = ", ".join(unlike)
-        raise UserError(
-            f"{path.parent.name}/{path.name}: expected other columns: {names}; {_REMEDY}"
-        )

@@ -6,8 +6,7 @@ import textwrap
 import cv2
 import numpy as np
 
-from stages.faces.boxes import BoxPx
-from stages.faces.decode import Image, encode_png
+from stages.faces.decode import BoxPx, Image, encode_png
 
 _GAP_PX = 4
 _PAIR_GAP_PX = 12
@@ -49,7 +48,10 @@ def pair_sheet(
 ) -> bytes:
     """Draw the pairs of each title, two touching images with a caption below; returns a PNG."""
     cells = {
-        title: [_pair(*pair, tile_px=tile_px) for pair in pairs]
+        title: [
+            _captioned(np.hstack([fit(left, tile_px), fit(right, tile_px)]), caption)
+            for left, right, caption in pairs
+        ]
         for title, pairs in pairs_by_title.items()
     }
     empty = _captioned(_paper(tile_px, 2 * tile_px, _EMPTY), "")
@@ -57,10 +59,10 @@ def pair_sheet(
 
 
 def draw_box(image: Image, box: BoxPx) -> Image:
-    """A copy of an RGB picture with an outline around what it shows of the box.
+    """Copy an RGB picture and outline the visible part of the box.
 
-    For a box that lies wholly outside, the edges beyond which it lies are marked, with an arrow. A
-    reversed box is drawn as if it were not.
+    If the box lies wholly outside, mark the edges beyond which it lies, and draw an arrow towards
+    it. The edges of a reversed box are swapped.
     """
     drawn = image.copy()
     left, right = sorted((box.left, box.right))
@@ -68,14 +70,18 @@ def draw_box(image: Image, box: BoxPx) -> Image:
     height, width = image.shape[:2]
     if right < 0 or bottom < 0 or left >= width or top >= height:
         _point_at(drawn, x=(left + right) // 2, y=(top + bottom) // 2)
-    else:
-        clipped = BoxPx(max(left, 0), max(top, 0), min(right, width), min(bottom, height))
-        _outline(drawn, clipped)
+        return drawn
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    line_px = _line_px(image)
+    drawn[top : top + line_px, left:right] = _MARK
+    drawn[bottom - line_px : bottom, left:right] = _MARK
+    drawn[top:bottom, left : left + line_px] = _MARK
+    drawn[top:bottom, right - line_px : right] = _MARK
     return drawn
 
 
 def fit(image: Image, tile_px: int) -> Image:
-    """The whole picture in a square tile, centred, its proportions kept."""
+    """Scale the whole picture into a square tile, centred, with its proportions."""
     scale = tile_px / max(image.shape[:2])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -87,12 +93,8 @@ def fit(image: Image, tile_px: int) -> Image:
     return tile
 
 
-def _pair(left: Image, right: Image, caption: str, *, tile_px: int) -> Image:
-    return _captioned(np.hstack([fit(left, tile_px), fit(right, tile_px)]), caption)
-
-
 def _captioned(picture: Image, caption: str) -> Image:
-    """The picture over its caption in two lines, which get smaller where that is too little."""
+    """Set a caption of two lines below a picture, in smaller letters where it is too long."""
     width = picture.shape[1]
     strip = _paper(2 * _CAPTION_PX, width, _PAPER)
     text_px = max(1, _text_px(caption, scale=_CAPTION_SCALE))
@@ -109,31 +111,32 @@ def _captioned(picture: Image, caption: str) -> Image:
 def _sheet(
     cells_by_title: dict[str, list[Image]], *, empty: Image, columns: int, gap_px: int
 ) -> bytes:
-    """Equal cells beside their titles, as many lines as they need; `empty` fills the last one."""
+    """Set equal cells beside their titles, in lines; `empty` fills up the last line."""
     rows = [
         _row(title, cells, empty=empty, columns=columns, gap_px=gap_px)
         for title, cells in cells_by_title.items()
     ]
     title_px = _BORDER_PX + max(
-        _text_px(line) for title in cells_by_title for line in _lines(title)
+        _text_px(line) for title in cells_by_title for line in title.split("\n")
     )
     height = sum(row.shape[0] + gap_px for row in rows) - gap_px
     sheet = _paper(height + 2 * _BORDER_PX, rows[0].shape[1] + title_px + 2 * _BORDER_PX, _PAPER)
     top = _BORDER_PX
     for title, row in zip(cells_by_title, rows, strict=True):
         sheet[top : top + row.shape[0], _BORDER_PX + title_px : -_BORDER_PX] = row
-        first = top + row.shape[0] // 2 - (len(_lines(title)) - 1) * _LINE_PX // 2
-        for number, line in enumerate(_lines(title)):
+        lines = title.split("\n")
+        first = top + row.shape[0] // 2 - (len(lines) - 1) * _LINE_PX // 2
+        for number, line in enumerate(lines):
             _write(sheet, line, left=_BORDER_PX, middle=first + number * _LINE_PX)
         top += row.shape[0] + gap_px
     return encode_png(sheet)
 
 
 def _row(title: str, cells: list[Image], *, empty: Image, columns: int, gap_px: int) -> Image:
-    """The cells of a title in lines, on paper that is high enough for the title too."""
+    """Set the cells of a title in lines, on paper that is high enough for the title too."""
     height, width = (side + gap_px for side in empty.shape[:2])
     num_lines = max(1, math.ceil(len(cells) / columns))
-    needed = max(num_lines * height - gap_px, len(_lines(title)) * _LINE_PX)
+    needed = max(num_lines * height - gap_px, len(title.split("\n")) * _LINE_PX)
     row = _paper(needed, columns * width - gap_px, _PAPER)
     for place in range(num_lines * columns):
         top, left = place // columns * height, place % columns * width
@@ -142,51 +145,33 @@ def _row(title: str, cells: list[Image], *, empty: Image, columns: int, gap_px: 
     return row
 
 
-def _outline(image: Image, box: BoxPx) -> None:
-    left, top, right, bottom = box
-    thick = _thickness(image)
-    _fill(image, BoxPx(left, top, right, top + thick))
-    _fill(image, BoxPx(left, bottom - thick, right, bottom))
-    _fill(image, BoxPx(left, top, left + thick, bottom))
-    _fill(image, BoxPx(right - thick, top, right, bottom))
-
-
 def _point_at(image: Image, *, x: int, y: int) -> None:
     """Mark the edges beyond which a point lies, and draw an arrow towards it."""
     height, width = image.shape[:2]
-    thick = _thickness(image)
+    line_px = _line_px(image)
     if not 0 <= x < width:
-        left = 0 if x < 0 else width - 2 * thick
-        _fill(image, BoxPx(left, 0, left + 2 * thick, height))
+        left = 0 if x < 0 else width - 2 * line_px
+        image[:, left : left + 2 * line_px] = _MARK
     if not 0 <= y < height:
-        top = 0 if y < 0 else height - 2 * thick
-        _fill(image, BoxPx(0, top, width, top + 2 * thick))
+        top = 0 if y < 0 else height - 2 * line_px
+        image[top : top + 2 * line_px] = _MARK
     # From the centre to four fifths of the way to the edge.
     centre = (width // 2, height // 2)
     tip = tuple(
         round(half + 0.8 * (min(max(place, 0), 2 * half) - half))
         for half, place in zip(centre, (x, y), strict=True)
     )
-    cv2.arrowedLine(image, centre, tip, _MARK, thick, cv2.LINE_AA, tipLength=0.4)
+    cv2.arrowedLine(image, centre, tip, _MARK, line_px, cv2.LINE_AA, tipLength=0.4)
 
 
-def _fill(image: Image, box: BoxPx) -> None:
-    left, top, right, bottom = box
-    image[top:bottom, left:right] = _MARK
-
-
-def _thickness(image: Image) -> int:
-    """Lines that are still to be seen in a small tile."""
+def _line_px(image: Image) -> int:
+    """Choose a line that is still visible in a small tile."""
     longer: int = max(image.shape[:2])
     return max(1, round(longer / 48))
 
 
 def _paper(height: int, width: int, colour: tuple[int, int, int]) -> Image:
     return np.full((height, width, 3), colour, np.uint8)
-
-
-def _lines(title: str) -> list[str]:
-    return title.split("\n")
 
 
 def _text_px(text: str, *, scale: float = _FONT_SCALE) -> int:

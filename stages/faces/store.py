@@ -1,6 +1,6 @@
-"""standardized/*/faces-*.arrow, memory-mapped: id -> position -> encoded image."""
+"""Memory-mapped shards: face id -> position -> encoded image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +8,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stages.faces.shards import read_index, source_folders
+from stages.faces.decode import Image, decode
+from stages.faces.shards import REMEDY, read_index, source_folders
 from stages.runtime.errors import UserError
 
-REMEDY = "run the standardize stage"
 _LISTED_IDS = 5
 
 
 class FaceStore:
-    """All faces of all sources, numbered from 0 in the order of `records.faces.read_faces`.
+    """All faces of all sources, numbered from 0 in the order of `faces.shards.read_faces`.
 
-    Nothing is read before it is asked for, and images are not copied. A pickled store holds only
+    Images are read when they are asked for, and are not copied. A pickled store holds only
     its folder, so a spawned worker maps the shards anew.
     """
 
@@ -37,7 +37,12 @@ class FaceStore:
         }
         self._batches = [batch for batches in shards.values() for batch in batches]
         self._paths = [path for path, batches in shards.items() for _ in batches]
-        self._images = [_image_bytes(batch) for batch in self._batches]
+        # A pyarrow scalar would copy its image, so the buffers are used: the bytes of all images
+        # of a batch, one after the other, and where each begins and ends.
+        buffers = [batch.column("image").buffers() for batch in self._batches]
+        self._images = [
+            (memoryview(data), np.frombuffer(offsets, np.int32)) for _, offsets, data in buffers
+        ]
         lengths = np.array([batch.num_rows for batch in self._batches], np.int64)
         self._ends = lengths.cumsum()
         self._starts = self._ends - lengths
@@ -48,8 +53,18 @@ class FaceStore:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    def decode(self, ids: Iterable[str]) -> dict[str, Image]:
+        """Decode a few faces, by id; of the other images no byte is touched.
+
+        Raises:
+            UserError: for all ids without an image at once.
+        """
+        distinct = sorted(set(ids))
+        images = map(decode, self.images(self.locate(distinct)))
+        return dict(zip(distinct, images, strict=True))
+
     def locate(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """The positions of faces.
+        """Find the positions of faces.
 
         Raises:
             UserError: for all ids without an image at once.
@@ -66,34 +81,25 @@ class FaceStore:
         return np.asarray(positions.to_numpy(), np.int64)
 
     def images(self, positions: npt.NDArray[np.int64]) -> Iterator[memoryview]:
-        """The encoded images, without a copy."""
+        """Yield the encoded images, without a copy."""
         for number, row in self._batches_and_rows(positions):
             data, offsets = self._images[number]
             yield data[offsets[row] : offsets[row + 1]]
 
     def id(self, position: int) -> str:
-        """The face's id."""
+        """Return the id of the face."""
         ((number, row),) = self._batches_and_rows(np.array([position]))
         return str(self._batches[number].column("id")[row].as_py())
 
     def shard(self, position: int) -> str:
-        """The shard that holds the face, as `<source>/<file>`."""
+        """Name the shard that holds the face, as `<source>/<file>`."""
         ((number, _),) = self._batches_and_rows(np.array([position]))
-        return _shown(self._paths[number])
+        return _name(self._paths[number])
 
     def _batches_and_rows(self, positions: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         numbers = np.searchsorted(self._ends, positions, side="right")
         rows = positions - self._starts[numbers]
         return zip(numbers.tolist(), rows.tolist(), strict=True)
-
-
-def _image_bytes(batch: pa.RecordBatch) -> tuple[memoryview, npt.NDArray[np.int32]]:
-    """The bytes of a batch's images, one after the other, and where each begins and ends.
-
-    A pyarrow scalar would copy its image.
-    """
-    _, offsets, data = batch.column("image").buffers()
-    return memoryview(data), np.frombuffer(offsets, np.int32)
 
 
 def _open(path: Path, *, num_rows: int) -> list[pa.RecordBatch]:
@@ -104,14 +110,12 @@ def _open(path: Path, *, num_rows: int) -> list[pa.RecordBatch]:
             # Lengths that a damaged shard claims would be followed into foreign memory.
             batch.select(["id", "image"]).validate(full=True)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise UserError(
-            f"{_shown(path)}: expected an Arrow file, found {error}; {REMEDY}"
-        ) from None
-    if (found := sum(batch.num_rows for batch in batches)) != num_rows:
-        expected = f"expected {num_rows} faces, as index.json says, found {found}"
-        raise UserError(f"{_shown(path)}: {expected}; {REMEDY}")
+        raise UserError(f"{_name(path)}: expected an Arrow file, found {error}; {REMEDY}") from None
+    if (num_faces := sum(batch.num_rows for batch in batches)) != num_rows:
+        expected = f"expected {num_rows} faces, as index.json says, found {num_faces}"
+        raise UserError(f"{_name(path)}: {expected}; {REMEDY}")
     return batches
 
 
-def _shown(path: Path) -> str:
+def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"

@@ -1,52 +1,12 @@
-"""The one crop: a face box in its photo -> a square picture of the face."""
+"""A face box in its photo -> a square picture of the face, along the axes or turned upright."""
 
 import math
-from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from stages.faces.boxes import BoxPx, BoxShare
-from stages.faces.decode import MAX_PIXELS, Image
-from stages.faces.errors import UnusableImageError
-
-AnyBox = TypeVar("AnyBox", BoxPx, BoxShare)
-
-
-class Square(NamedTuple):
-    """A square in or over the edges of a photo, px."""
-
-    left: int
-    top: int
-    side: int
-
-
-def in_pixels(box: BoxShare, *, width: int, height: int) -> BoxPx:
-    """The box in a photo of that size, each edge at the nearest pixel.
-
-    Raises:
-        UnusableImageError: `box_outside` if a share is no finite number.
-    """
-    edges = (box.left * width, box.top * height, box.right * width, box.bottom * height)
-    if not all(math.isfinite(edge) for edge in edges):
-        raise UnusableImageError("box_outside", f"box {tuple(box)} is not finite")
-    return BoxPx(*(round(edge) for edge in edges))
-
-
-def turned_box(box: AnyBox, *, orientation: int, width: int, height: int) -> AnyBox:
-    """A box of stored pixels as it lies in the picture that an EXIF orientation makes of them.
-
-    `width` and `height` are those of the stored picture, 1 for a box in shares. An empty box stays
-    one.
-    """
-    left, top, right, bottom = box
-    if orientation in (2, 3, 7, 8):
-        left, right = width - right, width - left
-    if orientation in (3, 4, 6, 7):
-        top, bottom = height - bottom, height - top
-    # From 5 on rows become columns.
-    edges = (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
-    return type(box)(*edges)
+from stages.faces.decode import MAX_PIXELS, BoxPx, Image, UnusableImageError
 
 
 def crop_square(image: Image, *, box: BoxPx, margin: float) -> Image:
@@ -58,7 +18,7 @@ def crop_square(image: Image, *, box: BoxPx, margin: float) -> Image:
         UnusableImageError: `box_empty`; `box_outside` if the photo holds less than half of it;
             `image_too_large` if the square would be.
     """
-    x, y, side = square_to_cut(image, box=box, margin=margin)
+    x, y, side = _square_to_cut(image, box=box, margin=margin)
     height, width = image.shape[:2]
     inside = image[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
     square = cv2.copyMakeBorder(
@@ -72,8 +32,25 @@ def crop_square(image: Image, *, box: BoxPx, margin: float) -> Image:
     return np.asarray(square, np.uint8)
 
 
+def crop_upright(image: Image, *, box: BoxPx, margin: float, angle: float) -> Image:
+    """Cut the square of `crop_square`, turned about its centre so that a line at `angle` is level.
+
+    `angle` is in degrees, as of `EyeDetector.eye_angle`. What lies beyond the photo's edge is
+    filled by repeating the edge. Raises as `crop_square`.
+    """
+    x, y, side = _square_to_cut(image, box=box, margin=margin)
+    # Only what the turned square can reach: OpenCV's warps take no photo above 32,767 px.
+    reach = side // 4 + 2
+    left, top = max(x - reach, 0), max(y - reach, 0)
+    region = image[top : y + side + reach, left : x + side + reach]
+    centre = (side - 1) / 2
+    turn = rotation(angle, centre=(centre, centre))
+    turn[:, 2] += (x - left, y - top)
+    return warp(region, turn, size=(side, side))
+
+
 def visible_px(image: Image, *, box: BoxPx) -> int:
-    """The shorter side of the part of a box that lies in its photo.
+    """Measure the shorter side of the part of a box that lies in its photo.
 
     Raises:
         UnusableImageError: `box_empty` or `box_outside`, as for `crop_square`.
@@ -99,18 +76,31 @@ def lies_inside(image: Image, *, box: BoxPx) -> bool:
     return left >= 0 and top >= 0 and right <= width and bottom <= height
 
 
-def square_to_cut(image: Image, *, box: BoxPx, margin: float) -> Square:
-    """The square that `crop_square` cuts; raises as it does."""
-    visible_px(image, box=box)
-    square = square_around(box, margin=margin)
-    if square.side**2 > MAX_PIXELS:
-        detail = f"box {tuple(box)} with its margin makes {square.side} x {square.side} px"
-        raise UnusableImageError("image_too_large", detail)
-    return square
-
-
-def square_around(box: BoxPx, *, margin: float) -> Square:
-    """The square around the box's centre, of side `max(w, h) * (1 + 2 * margin)`."""
+def square_around(box: BoxPx, *, margin: float) -> tuple[int, int, int]:
+    """Left, top and side of the square around the box's centre, px; it may leave the photo."""
     left, top, right, bottom = box
     side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
-    return Square((left + right - side) // 2, (top + bottom - side) // 2, side)
+    return (left + right - side) // 2, (top + bottom - side) // 2, side
+
+
+def rotation(angle: float, *, centre: tuple[float, float]) -> NDArray[np.float64]:
+    """Build the map (2, 3) from places where a line is level to where it falls by `angle`."""
+    cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    return np.column_stack([turn, np.array(centre) - turn @ centre])
+
+
+def warp(image: Image, source: NDArray[np.float64], *, size: tuple[int, int]) -> Image:
+    """Fill a picture of `size` from the places (2, 3) in `image` to which `source` maps it."""
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(image, source, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.uint8)
+
+
+def _square_to_cut(image: Image, *, box: BoxPx, margin: float) -> tuple[int, int, int]:
+    visible_px(image, box=box)
+    x, y, side = square_around(box, margin=margin)
+    if side**2 > MAX_PIXELS:
+        detail = f"box {tuple(box)} with its margin makes {side} x {side} px"
+        raise UnusableImageError("image_too_large", detail)
+    return x, y, side

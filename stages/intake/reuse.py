@@ -21,7 +21,7 @@ from stages.config import CLASSES, NOT_A_CLASS, Standardize
 from stages.faces.shards import INDEX, read_index
 from stages.intake.align import EyeDetector
 from stages.intake.intake import COMPANIONS, TURNED, check_source, write_source
-from stages.intake.picture import Framing
+from stages.intake.pictures import Framing
 from stages.runtime.errors import UserError
 from stages.runtime.files import published_folder, remove, sha256_file, sha256_json, work_folder
 from stages.runtime.watched import check_watched
@@ -40,16 +40,21 @@ logger = logging.getLogger(__name__)
 
 
 def read_framing(settings: Standardize, *, raw: Path) -> Framing:
-    """How faces are cut out, with the eye detector where the params name one.
+    """Read how faces are cut out, and load the eye detector if the params name it.
 
     Raises:
         UserError: if its file is missing, not below `raw`, not watched by DVC, or no such model.
     """
-    return Framing(
-        margin=settings.crop_margin,
-        max_side_px=settings.max_side_px,
-        detector=_detector(settings.face_detector, raw=raw),
-    )
+    detector = None
+    if settings.face_detector is not None:
+        file = _below(raw, settings.face_detector, key=_DETECTOR_KEY)
+        if not file.is_file():
+            raise UserError(
+                f"params.yaml: {_DETECTOR_KEY}: expected an ONNX file, found none: {file}"
+            )
+        check_watched(file, dep=raw, files=[file], key=_DETECTOR_KEY, instead=_INSTEAD_OF_LINK)
+        detector = EyeDetector(file.read_bytes())
+    return Framing(margin=settings.crop_margin, max_side_px=settings.max_side_px, detector=detector)
 
 
 def finished_source(
@@ -81,14 +86,16 @@ def finished_source(
                     shard_mb=settings.shard_mb,
                     workers=workers,
                 )
-            _remove_others(folder)
+            for other in folder.parent.iterdir():
+                if other != folder:
+                    remove(other)
     _log(name, folder, reused=reused, seconds=time.perf_counter() - start)
     check_source(folder, name=name, max_reject_share=settings.max_reject_share)
     return folder
 
 
 def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, framing: Framing) -> str:
-    """SHA-256 of all that a source folder depends on.
+    """Hash all that a source folder depends on (SHA-256).
 
     The code that reads, and the libraries that decode and write, are part of it: another version
     may give other bytes.
@@ -115,20 +122,19 @@ def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, frami
 
 
 def code_sha256(package: Path) -> str:
-    """SHA-256 over the sources of a package that make faces of raw rows, whatever their line ends.
+    """Hash the files of a package that make faces of raw rows (SHA-256).
 
-    The same for a checkout on Windows and on Linux.
+    A checkout on Windows, with its own line ends, gives the same hash.
     """
-    paths = {
-        path.relative_to(package).as_posix(): path
-        for pattern in _CODE
-        for path in package.glob(pattern)
-    }
-    digests = {
-        name: hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-        for name, path in paths.items()
-    }
-    return sha256_json(digests)
+    paths = [path for pattern in _CODE for path in package.glob(pattern)]
+    return sha256_json(
+        {
+            path.relative_to(package).as_posix(): hashlib.sha256(
+                path.read_bytes().replace(b"\r\n", b"\n")
+            ).hexdigest()
+            for path in paths
+        }
+    )
 
 
 def is_finished(folder: Path) -> bool:
@@ -146,16 +152,6 @@ def is_finished(folder: Path) -> bool:
     return True
 
 
-def _detector(path: str | None, *, raw: Path) -> EyeDetector | None:
-    if path is None:
-        return None
-    file = _below(raw, path, key=_DETECTOR_KEY)
-    if not file.is_file():
-        raise UserError(f"params.yaml: {_DETECTOR_KEY}: expected an ONNX file, found none: {file}")
-    check_watched(file, dep=raw, files=[file], key=_DETECTOR_KEY, instead=_INSTEAD_OF_LINK)
-    return EyeDetector(file.read_bytes())
-
-
 def _below(raw: Path, path: str, *, key: str) -> Path:
     # A source's path stands in every face's `raw` column, which must hold no path of this machine.
     parts = PurePosixPath(path)
@@ -165,16 +161,10 @@ def _below(raw: Path, path: str, *, key: str) -> Path:
 
 
 def _files(tree: RawTree) -> list[str | Path]:
-    """Paths of all files that are read."""
+    """List the paths of all files that are read."""
     if tree.reader.path is not None:
         return [tree.reader.path]
     return [str(tree.place(member)) for member in tree.members]
-
-
-def _remove_others(folder: Path) -> None:
-    for other in folder.parent.iterdir():
-        if other != folder:
-            remove(other)
 
 
 def _log(name: str, folder: Path, *, reused: bool, seconds: float) -> None:

@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from stages import config
-from stages.faces.clahe import equalize
-from stages.faces.decode import Image, decode
-from stages.faces.errors import UnusableImageError
-from stages.faces.model_input import normalize
-from stages.faces.store import REMEDY, FaceStore
+from stages.faces.decode import Image, UnusableImageError, decode
+from stages.faces.model_input import equalize, normalize
+from stages.faces.shards import REMEDY
+from stages.faces.store import FaceStore
 from stages.loading.augmentation import Variation, draw_variation, vary_colour, vary_geometry
 from stages.loading.sampler import Draw
 from stages.runtime.errors import UserError

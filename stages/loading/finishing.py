@@ -2,7 +2,7 @@
 
 For a GPU the loader only decodes, crops, resizes and mirrors: colour, CLAHE and normalisation
 follow here, for a batch at once, with the very pixels of `augmentation.vary_colour`,
-`faces.clahe` and `faces.model_input`. CLAHE takes OpenCV's steps in OpenCV's arithmetic; no step
+`faces.model_input`. CLAHE takes OpenCV's steps in OpenCV's arithmetic; no step
 waits for the device or depends on the order in which it adds.
 https://github.com/opencv/opencv/blob/4.x/modules/imgproc/src/clahe.cpp
 """

@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from stages.calibrating.score_table import STAGE_GAIN, pick
-from stages.faces.decode import decode
-from stages.faces.few_images import read_images
 from stages.faces.sheet import captioned_sheet
+from stages.faces.store import FaceStore
 from stages.reporting.figures import (
     Colours,
     bars_figure,
@@ -85,12 +84,12 @@ def mistakes_sheet(table: pd.DataFrame, *, rows: Mapping[str, int], standardized
         standardized: where the images are.
     """
     drawn = table.groupby("actual", sort=False).head(MISTAKES_PER_CLASS)
-    encoded = read_images(standardized, set(drawn["id"]))
+    images = FaceStore(standardized).decode(drawn["id"])
     lines = {}
     for name, num_rows in rows.items():
         wrong = int((table["actual"] == name).sum())
         lines[f"{name}\n{wrong:,} of {num_rows:,} wrong"] = [
-            (decode(encoded[id_]), f"{predicted} {confidence:.2f}, {source}")
+            (images[id_], f"{predicted} {confidence:.2f}, {source}")
             for id_, source, _, predicted, confidence in drawn[drawn["actual"] == name].to_numpy()
         ]
     return captioned_sheet(lines, columns=MISTAKES_PER_CLASS, tile_px=_TILE_PX)

@@ -1,15 +1,14 @@
 """ExpW: photos with several faces each, listed with their boxes in `label.lst`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from posixpath import basename
 
 from stages.config import ExpwSource
-from stages.runtime.errors import UserError
-from stages.sources.face import Box, Candidate, Pixels, Reject
-from stages.sources.labels import FER2013_CODES
-from stages.sources.numbers import code, number, whole
-from stages.sources.tables import quoted, text_rows
-from stages.sources.tree import RawTree, without_jpg
+from stages.faces.decode import Box, Pixels
+from stages.sources.pictures import PictureIndex, without_jpg
+from stages.sources.rows import FER2013_CODES, Candidate, Reject
+from stages.sources.tables import code, number, quoted, text_rows, whole
+from stages.sources.tree import RawTree
 
 _TABLE, _FOLDER = "label.lst", "origin"
 _COLUMNS = "image face_id top left right bottom confidence label"
@@ -26,17 +25,16 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
         UserError: if there is no list or no picture.
     """
     table = tree.find(_TABLE)
-    pictures = tree.pictures_below(_FOLDER)
+    pictures = PictureIndex(tree.pictures_below(_FOLDER))
     if table is None or not len(pictures):
-        raise UserError(
-            f"source {name}: expected {_TABLE} and pictures below {_FOLDER}/, "
-            f"found {list(tree.members[:5])}"
-        )
+        raise tree.layout_error(name, f"expected {_TABLE} and pictures below {_FOLDER}/")
     for row, text in text_rows(tree, table):
+        # face_id top left right bottom confidence label
         file_name, *fields = text.rsplit(None, 7)
         picture = pictures.find(file_name)
-        numbers = _numbers(fields)
-        if numbers is None:
+        wholes = [value for field in fields[:5] if (value := whole(field)) is not None]
+        confidence = number(fields[5]) if len(fields) == 7 else None
+        if len(wholes) != 5 or confidence is None:
             detail = f"expected {_COLUMNS}, got {quoted(text)}"
             yield Reject(row, "row_malformed", detail, picture)
         elif picture is None:
@@ -45,7 +43,7 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
             detail = f"expected 0 to 6, got {quoted(fields[6])}"
             yield Reject(row, "label_invalid", detail, picture)
         else:
-            face_id, box, confidence = numbers
+            face_id, top, left, right, bottom = wholes
             quality = "hq" if confidence >= source.hq_confidence else "lq"
             photo = without_jpg(basename(picture))
             yield Candidate(
@@ -55,23 +53,8 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
                 label,
                 split=None,
                 photo=f"{name}/{photo}",
-                box=box,
+                box=Box(left, top, right, bottom, unit="px", pixels=_PIXELS),
                 confidence=confidence,
             )
     for picture in pictures.unused():
         yield Reject(picture, "photo_unlisted", f"no line in {table}", picture)
-
-
-def _numbers(fields: Sequence[str]) -> tuple[int, Box, float] | None:
-    """face_id, box and confidence of `face_id top left right bottom confidence label`."""
-    if len(fields) != 7:
-        return None
-    wholes, confidence = (
-        [found for field in fields[:5] if (found := whole(field)) is not None],
-        number(fields[5]),
-    )
-    if len(wholes) != 5 or confidence is None:
-        return None
-    face_id, top, left, right, bottom = wholes
-    box = Box(left=left, top=top, right=right, bottom=bottom, pixels=_PIXELS)
-    return face_id, box, confidence

@@ -1,20 +1,23 @@
-"""FER2013: the csv of pixels, or `{train,test}/<class>/*.jpg`."""
+"""FER2013: the csv of pixels, which FERPlus has too, or `{train,test}/<class>/*.jpg`."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+import cv2
+import numpy as np
+
 from stages.config import Fer2013Source, Folder7Source
 from stages.runtime.errors import UserError
 from stages.sources import folder7
-from stages.sources.columns import ColumnRow, column_rows
-from stages.sources.face import Candidate, Reject
-from stages.sources.fer_csv import TABLES, USAGES, as_png, find_pixels, row_name
-from stages.sources.labels import FER2013_CODES, split_of
-from stages.sources.numbers import code
-from stages.sources.tables import quoted
-from stages.sources.tree import PICTURE_SUFFIXES, RawTree
+from stages.sources.pictures import PICTURE_SUFFIXES
+from stages.sources.rows import FER2013_CODES, Candidate, Reject, Split, split_of
+from stages.sources.tables import ColumnRow, code, column_rows, quoted
+from stages.sources.tree import RawTree
 
-_FORMS = f"{' (or '.join(TABLES)}), or {{train,test}}/<class>/<picture>"
+SIDE_PX = 48
+USAGES: dict[str, Split] = {"Training": "train", "PublicTest": "val", "PrivateTest": "test"}
+PIXEL_TABLES = ("fer2013.csv", "icml_face_data.csv")
+_FORMS = f"{' (or '.join(PIXEL_TABLES)}), or {{train,test}}/<class>/<picture>"
 
 
 def read(tree: RawTree, *, name: str, source: Fer2013Source) -> Iterator[Candidate | Reject]:
@@ -23,18 +26,42 @@ def read(tree: RawTree, *, name: str, source: Fer2013Source) -> Iterator[Candida
     Raises:
         UserError: if there is neither, or both: they hold the same pictures.
     """
-    table = find_pixels(tree)
-    folders = next((member for member in tree.members if _is_in_split_folder(member)), None)
-    if table and folders:
-        raise UserError(f"source {name}: expected either {_FORMS}; found {table} and {folders}")
+    table = tree.find(*PIXEL_TABLES)
+    in_folders = next((member for member in tree.members if _is_in_split_folder(member)), None)
+    if table and in_folders:
+        raise UserError(f"source {name}: expected either {_FORMS}; found {table} and {in_folders}")
     if table:
-        yield from _read_table(tree, table, name=name)
-    elif folders:
+        for number, row in enumerate(column_rows(tree, table, ("emotion", "usage", "pixels"))):
+            yield _from_row(row, key=f"{name}/{row_name(number)}")
+    elif in_folders:
         # Folders are named by class; their numbers, where copies have them, differ.
         named = Folder7Source(format="folder7", path=source.path)
         yield from folder7.read(tree, name=name, source=named)
     else:
-        raise UserError(f"source {name}: expected {_FORMS}; found {list(tree.members[:5])}")
+        raise tree.layout_error(name, f"expected {_FORMS}")
+
+
+def row_name(number: int) -> str:
+    """Name the picture of the `number`-th row, counted from 0, for ids: `row0000123`.
+
+    FERPlus calls pictures `fer0000123`, by a count of its own that soon falls behind the rows.
+    """
+    return f"row{number:07d}"
+
+
+def as_png(pixels: str) -> bytes | None:
+    """Encode pixel values in words; None if they are not the 48 x 48 grey values expected."""
+    words = pixels.split()
+    digits = "".join(words)
+    if len(words) != SIDE_PX**2 or not (digits.isascii() and digits.isdigit()):
+        return None
+    try:
+        values = np.frombuffer(bytes(map(int, words)), np.uint8)
+    except ValueError:  # above 255
+        return None
+    done, data = cv2.imencode(".png", values.reshape(SIDE_PX, SIDE_PX))
+    assert done
+    return bytes(data)
 
 
 def _is_in_split_folder(member: str) -> bool:
@@ -42,20 +69,13 @@ def _is_in_split_folder(member: str) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and any(map(split_of, path.parts[:-1]))
 
 
-def _read_table(tree: RawTree, table: str, *, name: str) -> Iterator[Candidate | Reject]:
-    rows = column_rows(tree, table, ("emotion", "usage", "pixels"))
-    for number, row in enumerate(rows):
-        yield _from_row(row, key=f"{name}/{row_name(number)}")
-
-
 def _from_row(row: ColumnRow, *, key: str) -> Candidate | Reject:
     emotion, usage, pixels = row.fields
     if row.problem:
         return Reject(row.row, "row_malformed", row.problem)
     if usage not in USAGES:
-        return Reject(
-            row.row, "row_malformed", f"expected a Usage of {list(USAGES)}, got {quoted(usage)}"
-        )
+        detail = f"expected a Usage of {list(USAGES)}, got {quoted(usage)}"
+        return Reject(row.row, "row_malformed", detail)
     label = FER2013_CODES.get(code(emotion))
     if label is None:
         return Reject(row.row, "label_invalid", f"expected 0 to 6, got {quoted(emotion)}")

@@ -1,24 +1,30 @@
-"""FERPlus: ten crowd votes a picture, as generated folders or as the csv pair."""
+"""FERPlus: ten crowd votes a picture, as generated folders or as the csv pair.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+Votes become a label by the rules of Barsoum et al. 2016 (arXiv:1608.01041).
+"""
+
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from posixpath import basename, splitext
+from typing import Literal
 
-from stages.config import FerplusSource
+from stages.config import CLASSES, FerplusSource
 from stages.runtime.errors import UserError
-from stages.sources.columns import column_rows
-from stages.sources.face import Candidate, Reject
-from stages.sources.fer_csv import SIDE_PX, USAGES, as_png, find_pixels, row_name
-from stages.sources.labels import Split, canonical
-from stages.sources.numbers import is_gap, whole
-from stages.sources.tables import csv_rows, quoted
+from stages.sources.fer2013 import PIXEL_TABLES, SIDE_PX, USAGES, as_png, row_name
+from stages.sources.pictures import PictureIndex
+from stages.sources.rows import Candidate, Reject, Split, canonical
+from stages.sources.tables import column_rows, csv_rows, is_gap, quoted, whole
 from stages.sources.tree import RawTree
-from stages.sources.votes import VOTE_COLUMNS, class_votes, winner
 
+LabelRule = Literal["majority", "probability", "multi_target"]
+
+_EMOTIONS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+VOTE_COLUMNS = (*_EMOTIONS, "unknown", "NF")
+_CLASS_COLUMNS = tuple(list(map(canonical, VOTE_COLUMNS)).index(name) for name in CLASSES)
+_MAX_PEAKS = 3
 _FOLDERS: dict[str, Split] = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}
 _WHOLE = (0, 0, SIDE_PX, SIDE_PX)
-# Rows of Microsoft's fer2013new.csv, counted from 0, that bear the name of another one.
+# Rows of Microsoft's fer2013new.csv, counted from 0, that bear the name of another row.
 _MISNAMED = {
     5274: "fer0006953.png",
     5348: "fer0011785.png",
@@ -31,18 +37,6 @@ _FORMS = (
 )
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A row of votes and its picture; `name` says where it stands."""
-
-    name: str
-    id: str
-    member: str
-    split: Split
-    counts: tuple[str, ...]
-    image: bytes | None = None
-
-
 def read(tree: RawTree, *, name: str, source: FerplusSource) -> Iterator[Candidate | Reject]:
     """Yield every row of the generated folders if one has pictures, else of the csv pair.
 
@@ -52,53 +46,93 @@ def read(tree: RawTree, *, name: str, source: FerplusSource) -> Iterator[Candida
     Raises:
         UserError: if there is neither form.
     """
-    votes = tree.find("fer2013new.csv")
-    pixels = find_pixels(tree)
-    with_pictures = [folder for folder in _FOLDERS if len(tree.pictures_below(folder))]
+    votes, pixels = tree.find("fer2013new.csv"), tree.find(*PIXEL_TABLES)
+    with_pictures = [folder for folder in _FOLDERS if tree.pictures_below(folder)]
     listed = [folder for folder in _FOLDERS if tree.find(f"{folder}/label.csv")]
     if votes and pixels and not with_pictures:
-        yield from _read_pair(tree, pixels, votes, name=name, source=source)
+        yield from _read_pair(tree, pixels, votes, name=name, rule=source.label_rule)
         return
     if not with_pictures and not listed:
-        raise UserError(f"source {name}: {_FORMS}; found {list(tree.members[:5])}")
+        raise tree.layout_error(name, _FORMS)
     for folder in _FOLDERS:
         if folder in with_pictures or folder in listed:
-            yield from _read_folder(tree, folder, name=name, source=source)
+            yield from _read_folder(tree, folder, name=name, rule=source.label_rule)
+
+
+def winner(counts: Sequence[int], *, rule: LabelRule) -> str | None:
+    """Find the column that a row's ten votes stand for; a tie goes to the first.
+
+    Counts of 1 or less are noise and become 0. The rule keeps some columns; unless they hold more
+    than half of the remaining votes the row has no winner.
+    """
+    votes = [count if count > 1 else 0 for count in counts]
+    match rule:
+        case "majority":
+            first = votes.index(max(votes))
+            kept = [count if column == first else 0 for column, count in enumerate(votes)]
+        case "probability":
+            kept = _peaks(votes)
+        case "multi_target":
+            kept = [count if 10 * count >= 3 * sum(votes) else 0 for count in votes]
+    if 2 * sum(kept) <= sum(votes):
+        return None
+    return VOTE_COLUMNS[kept.index(max(kept))]
+
+
+def _peaks(votes: list[int]) -> list[int]:
+    """Keep peaks in falling order until 75 % of the votes or three; a tie beyond three voids all.
+
+    Unknown or NF ends the search, and is kept itself only where nothing stands before it.
+    """
+    kept = [0] * len(votes)
+    for peak in sorted(set(votes) - {0}, reverse=True):
+        if 4 * sum(kept) >= 3 * sum(votes) or len(votes) - kept.count(0) >= _MAX_PEAKS:
+            break
+        tied = [column for column, count in enumerate(votes) if count == peak]
+        for column in tied:
+            if column < len(_EMOTIONS) or not any(kept):
+                kept[column] = peak
+            if column >= len(_EMOTIONS):
+                break
+        if tied[-1] >= len(_EMOTIONS):
+            break
+    return kept if len(votes) - kept.count(0) <= _MAX_PEAKS else [0] * len(votes)
 
 
 def _read_folder(
-    tree: RawTree, folder: str, *, name: str, source: FerplusSource
+    tree: RawTree, folder: str, *, name: str, rule: LabelRule
 ) -> Iterator[Candidate | Reject]:
     table = tree.find(f"{folder}/label.csv")
     if table is None:
         raise UserError(f"source {name}: no {folder}/label.csv beside its pictures")
-    pictures = tree.pictures_below(folder)
+    pictures = PictureIndex(tree.pictures_below(folder))
     for row, fields in csv_rows(tree, table):
         picture = pictures.find(fields[0])
         if len(fields) != 2 + len(VOTE_COLUMNS):
             detail = f"expected {2 + len(VOTE_COLUMNS)} columns, got {len(fields)}"
             yield Reject(row, "row_malformed", detail, picture)
         elif tuple(map(whole, fields[1].strip("()").split(","))) != _WHOLE:
-            # Another box would be one of another picture: these are cropped already.
+            # Another box would be the box of another picture: these are cropped already.
             detail = f"expected the box {_WHOLE}, got {quoted(fields[1])}"
             yield Reject(row, "row_malformed", detail, picture)
         elif picture is None:
             yield Reject(row, "image_missing", f"{folder}/{fields[0]}")
         else:
             key = f"{name}/{splitext(basename(picture))[0]}"
-            face = _Row(row, key, picture, _FOLDERS[folder], tuple(fields[2:]))
-            yield _candidate(face, source=source)
+            split = _FOLDERS[folder]
+            yield _from_votes(row, fields[2:], rule=rule, split=split, key=key, member=picture)
     for picture in pictures.unused():
         yield Reject(picture, "label_missing", f"no row in {table}", picture)
 
 
 def _read_pair(
-    tree: RawTree, pixels: str, votes: str, *, name: str, source: FerplusSource
+    tree: RawTree, pixels: str, votes: str, *, name: str, rule: LabelRule
 ) -> Iterator[Candidate | Reject]:
-    """The n-th row of both tables is one picture, called by n: FERPlus' names do not count rows.
+    """Yield the rows of both tables; the n-th of both are one picture, called by n.
 
-    173 rows of Microsoft's table have no name (nobody saw a face): their votes decide. A name that
-    stands twice says that rows were copied or tables joined, and not which of the two it means.
+    FERPlus' names do not count rows. 173 rows of Microsoft's table have no name (nobody saw a
+    face): their votes decide. A name that stands twice says that rows were copied or tables joined,
+    and not which of the two it means.
     """
     first_named: dict[str, str] = {}
     pixel_rows = column_rows(tree, pixels, ("usage", "pixels"))
@@ -128,30 +162,35 @@ def _read_pair(
             yield Reject(pixel.row, "image_unreadable", "expected 48 x 48 grey values")
             continue
         member = f"{pixel.row} ({image_name})" if image_name else pixel.row
-        key = f"{name}/{row_name(number)}"
-        face = _Row(vote.row, key, member, USAGES[usage], tuple(counts), image)
-        yield _candidate(face, source=source)
+        key, split = f"{name}/{row_name(number)}", USAGES[usage]
+        yield _from_votes(
+            vote.row, counts, rule=rule, split=split, key=key, member=member, image=image
+        )
 
 
-def _candidate(row: _Row, *, source: FerplusSource) -> Candidate | Reject:
-    """Decide by the votes. `label_rule` is for train; val and test always go by majority."""
-    picture = None if row.image else row.member
-    counts = [count for text in row.counts if (count := whole(text)) is not None and count >= 0]
-    if len(counts) != len(row.counts):
-        detail = f"expected ten whole numbers, got {row.counts}"
-        return Reject(row.name, "row_malformed", detail, picture)
-    column = winner(counts, rule=source.label_rule if row.split == "train" else "majority")
+def _from_votes(
+    row: str,
+    texts: Sequence[str],
+    *,
+    rule: LabelRule,
+    split: Split,
+    key: str,
+    member: str,
+    image: bytes | None = None,
+) -> Candidate | Reject:
+    """Decide by the votes. `rule` is for train; val and test always go by majority."""
+    picture = None if image else member
+    counts = [count for text in texts if (count := whole(text)) is not None and count >= 0]
+    if len(counts) != len(texts):
+        detail = f"expected ten whole numbers, got {tuple(texts)}"
+        return Reject(row, "row_malformed", detail, picture)
+    column = winner(counts, rule=rule if split == "train" else "majority")
     if column is None:
-        return Reject(row.name, "no_majority", _in_words(counts), picture)
+        votes = zip(VOTE_COLUMNS, counts, strict=True)
+        detail = ", ".join(f"{name} {count}" for name, count in votes if count)
+        return Reject(row, "no_majority", detail, picture)
     label = canonical(column)
     if label is None:
-        return Reject(row.name, "not_a_class", column, picture)
-    votes = class_votes(counts)
-    return Candidate(
-        row.name, row.id, row.member, label, row.split, photo=row.id, votes=votes, image=row.image
-    )
-
-
-def _in_words(counts: list[int]) -> str:
-    votes = zip(VOTE_COLUMNS, counts, strict=True)
-    return ", ".join(f"{name} {count}" for name, count in votes if count)
+        return Reject(row, "not_a_class", column, picture)
+    class_votes = tuple(float(counts[place]) for place in _CLASS_COLUMNS)
+    return Candidate(row, key, member, label, split, photo=key, votes=class_votes, image=image)

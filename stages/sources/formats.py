@@ -1,21 +1,12 @@
-"""Which adapter reads a source: by the type of its params section."""
+"""A source of params.yaml -> its raw rows, settled: no id twice, no face twice."""
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from stages.config import (
-    AffectnetSource,
-    AffectnetYoloSource,
-    ExpwSource,
-    Fer2013Source,
-    FerplusSource,
-    Folder7Source,
-    RafdbCompoundSource,
-    RafdbSource,
-    RafmlSource,
-    Source,
-)
+from stages.config import Source
+from stages.faces.decode import Box
 from stages.sources import (
     affectnet,
     affectnet_yolo,
@@ -26,11 +17,24 @@ from stages.sources import (
     rafdb,
     rafml,
 )
-from stages.sources.face import Candidate, Reject
-from stages.sources.labels import split_of
-from stages.sources.repeats import settle_repeats
+from stages.sources.rows import Candidate, Reject, split_of
+from stages.sources.tables import quoted
 from stages.sources.tree import RawTree
 
+ADAPTERS: dict[str, Callable[..., Iterator[Candidate | Reject]]] = {
+    "ferplus": ferplus.read,
+    "fer2013": fer2013.read,
+    "rafdb_basic": rafdb.read,
+    "rafdb_compound_mapped": rafdb.read,
+    "rafml_argmax": rafml.read,
+    "affectnet": affectnet.read,
+    "affectnet_yolo": affectnet_yolo.read,
+    "folder7": folder7.read,
+    "expw": expw.read,
+}
+_MAX_NAMED = 5
+# No line of the manifest may hold such a character.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Roboflow writes versions of x.jpg, altered at random, as x_jpg.rf.<hash>.jpg, a hash each.
 _VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+(\.[A-Za-z]{3,4})?$")
 
@@ -44,11 +48,46 @@ def read_source(tree: RawTree, *, name: str, source: Source) -> Iterator[Candida
     Raises:
         UserError: if the source is not laid out as its format says.
     """
-    return settle_repeats(map(_of_one_photo, _read(tree, name=name, source=source)))
+    rows = ADAPTERS[source.format](tree, name=name, source=source)
+    return settle_repeats(map(_with_photo_of_version, rows))
 
 
-def _of_one_photo(row: Candidate | Reject) -> Candidate | Reject:
-    """The row with the photo that its picture is a version of, in whichever split's folder."""
+def settle_repeats(rows: Iterable[Candidate | Reject]) -> Iterator[Candidate | Reject]:
+    """Yield every row in its place; no two candidates share an id, or a picture and box.
+
+    A name with a control character is malformed. If rows agree on a face, the first stays. Where
+    label or split differ, all of them go: nobody knows which is right, and a later row can
+    contradict an earlier row, hence all rows are held at once.
+    """
+    held = [_nameable(row) for row in rows]
+    faces: defaultdict[tuple[str, Box | None], list[Candidate]] = defaultdict(list)
+    for row in held:
+        if isinstance(row, Candidate):
+            faces[row.member, row.box].append(row)
+    contradictions = {face: _contradiction(same) for face, same in faces.items()}
+    first_of_id: dict[str, Candidate] = {}
+    for row in held:
+        if isinstance(row, Reject):
+            yield row
+            continue
+        face = (row.member, row.box)
+        first = faces[face][0]
+        if contradiction := contradictions[face]:
+            yield Reject(row.row, "label_contradictory", contradiction, row.picture)
+        elif row is not first and row.box is not None:
+            yield Reject(row.row, "box_repeated", f"the face of {first.row}", row.picture)
+        elif row is not first:
+            detail = f"{row.member} stands in {first.row}"
+            yield Reject(row.row, "row_repeated", detail, row.picture)
+        elif (owner := first_of_id.setdefault(row.id, row)) is not row:
+            detail = f"{owner.row} has the same id, {row.id}"
+            yield Reject(row.row, "row_repeated", detail, row.picture)
+        else:
+            yield row
+
+
+def _with_photo_of_version(row: Candidate | Reject) -> Candidate | Reject:
+    """Name the photo that a row's picture is a version of, in whichever split's folder."""
     if isinstance(row, Reject) or not _VERSION.search(row.photo):
         return row
     name, *folders, version = row.photo.split("/")
@@ -57,21 +96,20 @@ def _of_one_photo(row: Candidate | Reject) -> Candidate | Reject:
     return replace(row, photo="/".join([name, *folders, _VERSION.sub("", version)]))
 
 
-def _read(tree: RawTree, *, name: str, source: Source) -> Iterator[Candidate | Reject]:
-    match source:
-        case FerplusSource():
-            return ferplus.read(tree, name=name, source=source)
-        case Fer2013Source():
-            return fer2013.read(tree, name=name, source=source)
-        case RafdbSource() | RafdbCompoundSource():
-            return rafdb.read(tree, name=name, source=source)
-        case RafmlSource():
-            return rafml.read(tree, name=name, source=source)
-        case AffectnetSource():
-            return affectnet.read(tree, name=name, source=source)
-        case AffectnetYoloSource():
-            return affectnet_yolo.read(tree, name=name, source=source)
-        case Folder7Source():
-            return folder7.read(tree, name=name, source=source)
-        case ExpwSource():
-            return expw.read(tree, name=name, source=source)
+def _nameable(row: Candidate | Reject) -> Candidate | Reject:
+    if isinstance(row, Reject) or not _CONTROL.search(row.id + row.photo):
+        return row
+    detail = f"expected a name without control characters, got {quoted(row.id)}"
+    return Reject(row.row, "row_malformed", detail, row.picture)
+
+
+def _contradiction(same_face: Sequence[Candidate]) -> str | None:
+    """Say in words how rows of one face differ in label or split; None if they agree."""
+    if len({(row.label, row.split) for row in same_face}) == 1:
+        return None
+    words = [
+        f"{row.label}{f' ({row.split})' if row.split else ''} in {row.row}"
+        for row in same_face[:_MAX_NAMED]
+    ]
+    more = f", and {len(same_face) - _MAX_NAMED} more" if len(same_face) > _MAX_NAMED else ""
+    return f"{same_face[0].member}: {', '.join(words)}{more}"

@@ -1,24 +1,25 @@
 """Pictures with a label file each: `<split>/images/a.jpg` and `<split>/labels/a.txt`."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 from stages.runtime.errors import UserError
-from stages.sources.face import Reject
-from stages.sources.labels import Split
-from stages.sources.tree import PICTURE_SUFFIXES, RawTree
+from stages.sources.pictures import PICTURE_SUFFIXES
+from stages.sources.rows import Reject, Split
+from stages.sources.tree import RawTree
 
 _IMAGES = "images"
 _Key = tuple[Split, str]
 
 
 @dataclass(frozen=True)
-class Layout:
+class PairLayout:
     """Names of the folders, in lower case, and what a label file's name adds to its picture's.
 
-    `no_labels` are names of files that end as label files do and are none.
+    `no_labels` are names of files that end as label files do, but hold no labels.
     """
 
     splits: Mapping[str, Split]
@@ -28,7 +29,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Pair:
+class LabelPair:
     """A picture and its label file, one of which may be missing.
 
     `name` is the path that they share below their folders, without what their names end in.
@@ -40,7 +41,7 @@ class Pair:
     labels: str | None
 
 
-def read_pairs(tree: RawTree, *, layout: Layout, name: str) -> Iterator[Pair | Reject]:
+def read_pairs(tree: RawTree, *, layout: PairLayout, name: str) -> Iterator[LabelPair | Reject]:
     """Yield every picture and label file once, in pairs by their names.
 
     A name is spelt exactly so, else letter case aside where that leaves no choice. Both
@@ -51,6 +52,7 @@ def read_pairs(tree: RawTree, *, layout: Layout, name: str) -> Iterator[Pair | R
     Raises:
         UserError: if there are none, or some beside which no folder names a split.
     """
+    expected = f"expected {{{','.join(layout.splits)}}}/{{{_IMAGES},{layout.labels}}}"
     pictures: dict[_Key, str] = {}
     labels: dict[_Key, str] = {}
     for member in tree.members:
@@ -58,26 +60,25 @@ def read_pairs(tree: RawTree, *, layout: Layout, name: str) -> Iterator[Pair | R
         if folder is None or (stem := _stem(below, folder=folder, layout=layout)) is None:
             continue
         if split is None:
-            raise UserError(f"source {name}: {member}: {_expected(layout)}")
+            raise UserError(f"source {name}: {member}: {expected}")
         files = pictures if folder == _IMAGES else labels
         first = files.setdefault((split, stem), member)
         if first != member:
             picture = member if folder == _IMAGES else None
             yield Reject(member, "row_repeated", f"has one name with {first}", picture)
     if not pictures and not labels:
-        raise UserError(f"source {name}: {_expected(layout)}; found {list(tree.members[:5])}")
-    for label_key, picture_key in _other_spellings(labels, pictures):
-        labels[picture_key] = labels.pop(label_key)
+        raise tree.layout_error(name, expected)
+    # Labels and pictures left over that are each other's only match, letter case aside.
+    left_pictures = _by_lower_case(pictures.keys() - labels.keys())
+    for folded, label_keys in _by_lower_case(labels.keys() - pictures.keys()).items():
+        if len(label_keys) == len(picture_keys := left_pictures[folded]) == 1:
+            labels[picture_keys[0]] = labels.pop(label_keys[0])
     for key in sorted(pictures.keys() | labels.keys()):
-        yield Pair(*key, pictures.get(key), labels.get(key))
+        yield LabelPair(*key, pictures.get(key), labels.get(key))
 
 
-def _expected(layout: Layout) -> str:
-    return f"expected {{{','.join(layout.splits)}}}/{{{_IMAGES},{layout.labels}}}"
-
-
-def _place(member: str, *, layout: Layout) -> tuple[str | None, Split | None, str]:
-    """`images` or the folder of labels, the split beside it, and the path below both."""
+def _place(member: str, *, layout: PairLayout) -> tuple[str | None, Split | None, str]:
+    """Find `images` or the folder of labels, the split beside it, and the path below both."""
     parts = member.split("/")
     folders = [part.strip().lower() for part in parts[:-1]]
     # From below: a folder above the dataset may be called `images` too.
@@ -89,29 +90,18 @@ def _place(member: str, *, layout: Layout) -> tuple[str | None, Split | None, st
     return alone, None, parts[-1]
 
 
-def _stem(path: str, *, folder: str, layout: Layout) -> str | None:
-    """A path without its ending; None if it is no picture or label file."""
+def _stem(path: str, *, folder: str, layout: PairLayout) -> str | None:
+    """Cut off a path's ending; None if it is no picture or label file."""
     if folder == _IMAGES:
-        suffix = PurePosixPath(path).suffix
-        return path.removesuffix(suffix) if suffix.lower() in PICTURE_SUFFIXES else None
+        ending = PurePosixPath(path).suffix
+        return path.removesuffix(ending) if ending.lower() in PICTURE_SUFFIXES else None
     if PurePosixPath(path).name.lower() in layout.no_labels:
         return None
     return path[: -len(layout.ending)] if path.lower().endswith(layout.ending) else None
 
 
-def _other_spellings(labels: Iterable[_Key], pictures: Iterable[_Key]) -> list[tuple[_Key, _Key]]:
-    """Labels and pictures left over that are each other's only match, letter case aside."""
-    left_labels = _by_lower_case(set(labels) - set(pictures))
-    left_pictures = _by_lower_case(set(pictures) - set(labels))
-    return [
-        (found[0], left_pictures[key][0])
-        for key, found in left_labels.items()
-        if len(found) == len(left_pictures.get(key, [])) == 1
-    ]
-
-
-def _by_lower_case(keys: Iterable[_Key]) -> dict[_Key, list[_Key]]:
-    found: dict[_Key, list[_Key]] = {}
+def _by_lower_case(keys: Iterable[_Key]) -> defaultdict[_Key, list[_Key]]:
+    folded: defaultdict[_Key, list[_Key]] = defaultdict(list)
     for split, stem in keys:
-        found.setdefault((split, stem.lower()), []).append((split, stem))
-    return found
+        folded[split, stem.lower()].append((split, stem))
+    return folded

@@ -1,70 +1,72 @@
 """RAF-DB, basic or compound: a list of labels with its pictures, or the Kaggle folders."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from stages.config import RafdbCompoundSource, RafdbSource
-from stages.runtime.errors import UserError
-from stages.sources.class_folders import Placed, read_class_folders
-from stages.sources.face import Candidate, Reject
-from stages.sources.labels import split_of
-from stages.sources.numbers import code
-from stages.sources.tables import quoted, text_rows
-from stages.sources.tree import Pictures, RawTree
+from stages.sources.folder7 import read_class_folders
+from stages.sources.pictures import PictureIndex
+from stages.sources.rows import Candidate, Reject, split_of
+from stages.sources.tables import code, quoted, text_rows
+from stages.sources.tree import RawTree
 
+_BASIC = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry", "Neutral")
+# A compound emotion counts as the first of its pair.
+_COMPOUND = (
+    "Happy",  # and surprised
+    "Happy",  # and disgusted
+    "Sad",  # and fearful
+    "Sad",  # and angry
+    "Sad",  # and surprised
+    "Sad",  # and disgusted
+    "Fear",  # and angry
+    "Fear",  # and surprised
+    "Angry",  # and surprised
+    "Angry",  # and disgusted
+    "Disgust",  # and surprised
+)
 CODES = {
-    "rafdb_basic": {
-        "1": "Surprise",
-        "2": "Fear",
-        "3": "Disgust",
-        "4": "Happy",
-        "5": "Sad",
-        "6": "Angry",
-        "7": "Neutral",
-    },
-    # A compound emotion counts as the first of its pair.
-    "rafdb_compound_mapped": {
-        "1": "Happy",  # and surprised
-        "2": "Happy",  # and disgusted
-        "3": "Sad",  # and fearful
-        "4": "Sad",  # and angry
-        "5": "Sad",  # and surprised
-        "6": "Sad",  # and disgusted
-        "7": "Fear",  # and angry
-        "8": "Fear",  # and surprised
-        "9": "Angry",  # and surprised
-        "10": "Angry",  # and disgusted
-        "11": "Disgust",  # and surprised
-    },
+    "rafdb_basic": {str(number): label for number, label in enumerate(_BASIC, start=1)},
+    "rafdb_compound_mapped": {str(number): label for number, label in enumerate(_COMPOUND, 1)},
 }
-# The official spelling, and the one of some copies.
+# The official spelling, and the spelling of some copies.
 _LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 _ALIGNED = "_aligned"
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class RafPictures:
-    """The pictures that a list of RAF-DB or RAF-ML means: `ending` is added to its names' stems."""
+class RafPictures(PictureIndex):
+    """The pictures that a list of RAF-DB or RAF-ML means: aligned, else original, taken whole."""
 
-    pictures: Pictures
-    ending: str
+    def __init__(self, tree: RawTree, *, name: str) -> None:
+        """Index the pictures.
 
-    def find(self, file_name: str) -> str | None:
-        """The picture of a file name in the list, such as `train_00001.jpg`, or None."""
-        return self.pictures.find(self.spelt(file_name))
+        Raises:
+            UserError: if there are neither.
+        """
+        aligned, original = map(tree.pictures_below, ("aligned", "original"))
+        if not aligned and not original:
+            expected = "expected pictures below Image/aligned or Image/original"
+            raise tree.layout_error(name, expected)
+        if not aligned:
+            logger.warning(
+                "source %s: no aligned pictures; the original photos are taken whole, "
+                "and native_px is the photo's, not the face's",
+                name,
+            )
+        super().__init__(aligned or original)
+        self._ending = _ALIGNED if aligned else ""
 
-    def spelt(self, file_name: str) -> str:
-        """The picture's own file name, such as `train_00001_aligned.jpg`."""
-        path = PurePosixPath(file_name)
-        return f"{path.stem}{self.ending}{path.suffix}"
+    def find(self, name: str) -> str | None:
+        """Find the picture of a file name in the list, such as `train_00001.jpg`."""
+        return super().find(self.spelt(name))
 
-    def unused(self) -> list[str]:
-        """Pictures that were never found, sorted."""
-        return self.pictures.unused()
+    def spelt(self, name: str) -> str:
+        """Spell the picture's own file name, such as `train_00001_aligned.jpg`."""
+        path = PurePosixPath(name)
+        return f"{path.stem}{self._ending}{path.suffix}"
 
 
 def read(
@@ -76,39 +78,21 @@ def read(
         UserError: if there is neither, or a list without pictures.
     """
     codes = CODES[source.format]
-    table = tree.find(_LISTS[0]) or tree.find(_LISTS[1])
-    if table is not None:
-        yield from _read_list(tree, table, name=name, codes=codes)
+    expected = f"expected 1 to {len(codes)}, got"
+    table = tree.find(*_LISTS)
+    if table is None:
+        for file in read_class_folders(tree, name=name):
+            if isinstance(file, Reject):
+                yield file
+            elif (label := codes.get(file.class_name)) is None:
+                detail = f"a folder {expected} {quoted(file.class_name)}"
+                yield Reject(file.member, "label_invalid", detail, file.member)
+            else:
+                # The same id as by the list: the picture is the same.
+                key = f"{name}/{PurePosixPath(file.member).stem.removesuffix(_ALIGNED)}"
+                yield Candidate(file.member, key, file.member, label, file.split, photo=key)
         return
-    for placed in read_class_folders(tree, name=name):
-        yield placed if isinstance(placed, Reject) else _from_folder(placed, name=name, codes=codes)
-
-
-def raf_pictures(tree: RawTree, *, name: str) -> RafPictures:
-    """The aligned pictures if there are any, else the original ones, taken whole.
-
-    Raises:
-        UserError: if there are neither.
-    """
-    if len(aligned := tree.pictures_below("aligned")):
-        return RafPictures(aligned, ending=_ALIGNED)
-    if not len(original := tree.pictures_below("original")):
-        raise UserError(
-            f"source {name}: expected pictures below Image/aligned or Image/original, "
-            f"found {list(tree.members[:5])}"
-        )
-    logger.warning(
-        "source %s: no aligned pictures; the original photos are taken whole, "
-        "and native_px is the photo's, not the face's",
-        name,
-    )
-    return RafPictures(original, ending="")
-
-
-def _read_list(
-    tree: RawTree, table: str, *, name: str, codes: Mapping[str, str]
-) -> Iterator[Candidate | Reject]:
-    pictures = raf_pictures(tree, name=name)
+    pictures = RafPictures(tree, name=name)
     for row, text in text_rows(tree, table):
         file_name, *fields = text.rsplit(None, 1)
         picture = pictures.find(file_name)
@@ -121,7 +105,7 @@ def _read_list(
             detail = f"expected train_ or test_, got {quoted(file_name)}"
             yield Reject(row, "row_malformed", detail, picture)
         elif (label := codes.get(code(fields[0]))) is None:
-            yield Reject(row, "label_invalid", _expected(codes, fields[0]), picture)
+            yield Reject(row, "label_invalid", f"{expected} {quoted(fields[0])}", picture)
         elif picture is None:
             yield Reject(row, "image_missing", quoted(pictures.spelt(file_name)))
         else:
@@ -129,17 +113,3 @@ def _read_list(
             yield Candidate(row, key, picture, label, split, photo=key)
     for picture in pictures.unused():
         yield Reject(picture, "label_missing", f"no row in {table}", picture)
-
-
-def _from_folder(placed: Placed, *, name: str, codes: Mapping[str, str]) -> Candidate | Reject:
-    label = codes.get(placed.class_name)
-    if label is None:
-        detail = f"a folder {_expected(codes, placed.class_name)}"
-        return Reject(placed.member, "label_invalid", detail, placed.member)
-    # The same id as by the list: the picture is the same.
-    key = f"{name}/{PurePosixPath(placed.member).stem.removesuffix(_ALIGNED)}"
-    return Candidate(placed.member, key, placed.member, label, placed.split, photo=key)
-
-
-def _expected(codes: Mapping[str, str], got: str) -> str:
-    return f"expected 1 to {len(codes)}, got {quoted(got)}"

@@ -2,16 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from stages.config import CLASSES, RafmlSource
-from stages.runtime.errors import UserError
-from stages.sources.face import Candidate, Reject
-from stages.sources.labels import Split
-from stages.sources.numbers import code, number
-from stages.sources.rafdb import raf_pictures
-from stages.sources.tables import quoted, text_rows
+from stages.sources.rafdb import RafPictures
+from stages.sources.rows import Candidate, Reject, Split
+from stages.sources.tables import code, number, quoted, text_rows
 from stages.sources.tree import RawTree
 
 SHARE_COLUMNS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry")
@@ -21,9 +18,8 @@ _SPLITS: dict[str, Split] = {"0": "train", "1": "test"}
 _LARGEST_SHARE = 100.0
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A line of partition_label.txt; `split` is None where the line says none."""
+class _Part(NamedTuple):
+    """A line of partition_label.txt; `split` is None where the line names no split."""
 
     row: str
     file_name: str
@@ -42,71 +38,52 @@ def read(tree: RawTree, *, name: str, source: RafmlSource) -> Iterator[Candidate
     assert source.format == "rafml_argmax"
     shares, partition = tree.find(_SHARES), tree.find(_PARTITION)
     if shares is None or partition is None:
-        raise UserError(
-            f"source {name}: expected {_SHARES} and {_PARTITION}, found {list(tree.members[:5])}"
-        )
-    pictures = raf_pictures(tree, name=name)
-    parts = [
-        _part(row, text, pictures.find(text.rsplit(None, 1)[0]))
-        for row, text in text_rows(tree, partition)
-    ]
-    parts_of = _by_name(parts)
+        raise tree.layout_error(name, f"expected {_SHARES} and {_PARTITION}")
+    pictures = RafPictures(tree, name=name)
+    parts: list[_Part] = []
+    # The understood lines of each picture, letter case aside.
+    parts_of: defaultdict[str, list[_Part]] = defaultdict(list)
+    for row, text in text_rows(tree, partition):
+        file_name, *fields = text.rsplit(None, 1)
+        split = _SPLITS.get(code(fields[0])) if fields else None
+        parts.append(_Part(row, file_name, split, pictures.find(file_name)))
+        if split is not None:
+            parts_of[file_name.lower()].append(parts[-1])
     named: set[str] = set()
     for row, text in text_rows(tree, shares):
         file_name, *fields = text.rsplit(None, len(SHARE_COLUMNS))
         named.add(file_name.lower())
-        split = _split(row, parts_of[file_name.lower()], file_name=file_name)
+        same = parts_of[file_name.lower()]
         numbers = _numbers(fields)
         picture = pictures.find(file_name)
         if numbers is None:
             detail = f"expected a name and six shares from 0 to 100, got {quoted(text)}"
             yield Reject(row, "row_malformed", detail, picture)
-        elif isinstance(split, Reject):
-            yield split
+        elif not same:
+            detail = f"no row of {quoted(file_name)} in {_PARTITION}"
+            yield Reject(row, "row_malformed", detail)
+        elif contradiction := _contradiction(same):
+            yield Reject(row, "label_contradictory", contradiction, same[0].picture)
         elif picture is None:
             yield Reject(row, "image_missing", quoted(pictures.spelt(file_name)))
         else:
             key = f"{name}/{PurePosixPath(file_name).stem}"
-            yield _candidate(row, key, picture, split=split, shares=numbers)
+            yield _from_shares(row, numbers, split=same[0].split, key=key, picture=picture)
     yield from _left_over(parts, parts_of, named=named)
     for member in pictures.unused():
         yield Reject(member, "label_missing", f"no row in {shares}", member)
 
 
-def _part(row: str, text: str, picture: str | None) -> _Part:
-    file_name, *fields = text.rsplit(None, 1)
-    return _Part(row, file_name, _SPLITS.get(code(fields[0])) if fields else None, picture)
-
-
-def _by_name(parts: Iterable[_Part]) -> defaultdict[str, list[_Part]]:
-    """The understood lines of each picture, letter case aside."""
-    parts_of: defaultdict[str, list[_Part]] = defaultdict(list)
-    for part in parts:
-        if part.split is not None:
-            parts_of[part.file_name.lower()].append(part)
-    return parts_of
-
-
-def _split(row: str, parts: Sequence[_Part], *, file_name: str) -> Split | Reject:
-    if not parts:
-        return Reject(row, "row_malformed", f"no row of {quoted(file_name)} in {_PARTITION}")
-    if len({part.split for part in parts}) > 1:
-        return Reject(row, "label_contradictory", _in_words(parts), parts[0].picture)
-    split = parts[0].split
-    assert split is not None
-    return split
-
-
 def _numbers(fields: Sequence[str]) -> tuple[float, ...] | None:
-    """Six shares that are no less than 0 and not all 0; None if they are anything else."""
+    """Read six shares that are no less than 0 and not all 0; None if they are anything else."""
     shares = tuple(share for field in fields if (share := number(field)) is not None)
     if not len(fields) == len(shares) == len(SHARE_COLUMNS):
         return None
     return shares if min(shares) >= 0 < max(shares) <= _LARGEST_SHARE else None
 
 
-def _candidate(
-    row: str, key: str, picture: str, *, split: Split, shares: tuple[float, ...]
+def _from_shares(
+    row: str, shares: tuple[float, ...], *, split: Split | None, key: str, picture: str
 ) -> Candidate | Reject:
     share_of = dict(zip(SHARE_COLUMNS, shares, strict=True))
     winners = [column for column, share in share_of.items() if share == max(shares)]
@@ -120,7 +97,7 @@ def _candidate(
 def _left_over(
     parts: Iterable[_Part], parts_of: defaultdict[str, list[_Part]], *, named: set[str]
 ) -> Iterator[Reject]:
-    """Partition rows that are no part of a row of shares."""
+    """Yield partition rows that are no part of a row of shares."""
     for part in parts:
         file_name = part.file_name.lower()
         same = parts_of[file_name]
@@ -131,14 +108,16 @@ def _left_over(
             yield Reject(part.row, "label_missing", detail, part.picture)
         elif part is same[0]:
             continue
-        elif len({other.split for other in same}) > 1:
-            yield Reject(part.row, "label_contradictory", _in_words(same), part.picture)
+        elif contradiction := _contradiction(same):
+            yield Reject(part.row, "label_contradictory", contradiction, part.picture)
         else:
             detail = f"{quoted(part.file_name)} stands in {same[0].row}"
             yield Reject(part.row, "row_repeated", detail, part.picture)
 
 
-def _in_words(parts: Sequence[_Part]) -> str:
-    """The first line of each split, for a picture that has two."""
+def _contradiction(parts: Sequence[_Part]) -> str | None:
+    """Name the first line of each split for a picture that has two; None if it has one split."""
     first = {part.split: part.row for part in reversed(parts)}
+    if len(first) == 1:
+        return None
     return ", ".join(f"{split} in {row}" for split, row in sorted(first.items(), key=str))

@@ -7,22 +7,26 @@ import logging
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NoReturn, Self
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
-from stages.sources.archive import open_zip
-from stages.sources.members import UNREADABLE, MemberReader, Place, add_place
-from stages.sources.names import composed, litter_kind, litter_of
+from stages.sources.members import (
+    UNREADABLE,
+    MemberReader,
+    Place,
+    add_place,
+    composed,
+    litter_kind,
+    litter_of,
+    open_zip,
+)
+from stages.sources.pictures import PICTURE_SUFFIXES, suffix
 
-_JPG = ".jpg"
 _ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
-_MOST_SHOWN = 5
-PICTURE_SUFFIXES = {
-    ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp",
-}  # fmt: skip
+_MAX_SHOWN = 5
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +55,11 @@ class RawTree:
         self.reader.close()
 
     def place(self, member: str) -> Place:
-        """Where `reader`, here or in another process, finds a member."""
+        """Say where `reader`, here or in another process, finds a member."""
         return self._places[member]
 
     def read(self, member: str) -> bytes:
-        """The bytes of a member.
-
-        Raises:
-            UnreadableMemberError: if they cannot be read, or are more than any picture has.
-        """
+        """Read the bytes of a member; raises as `MemberReader.read`."""
         return self.reader.read(member, self.place(member))
 
     def open(self, member: str) -> IO[bytes]:
@@ -70,39 +70,47 @@ class RawTree:
         """Open a member as UTF-8 text, with or without a byte order mark; line ends are kept."""
         return io.TextIOWrapper(self.open(member), encoding="utf-8-sig", newline="")
 
-    def find(self, name: str) -> str | None:
-        """The member whose path ends with `name` (letter case aside), or None.
+    def find(self, *names: str) -> str | None:
+        """Find the member whose path ends with a name (letter case aside); the first name wins.
 
         Raises:
             UserError: if there are several.
         """
-        tail = f"/{name.lower()}"
-        found = [
+        for name in names:
+            tail = f"/{name.lower()}"
+            pairs = zip(self.members, self._folded, strict=True)
+            members = [member for member, folded in pairs if folded.endswith(tail)]
+            if len(members) > 1:
+                shown = f"found {len(members)}: {members[:3]}"
+                raise UserError(f"{name}: expected one such file, {shown}")
+            if members:
+                return members[0]
+        return None
+
+    def pictures_below(self, folder: str) -> list[str]:
+        """List pictures that lie, at any depth, below a folder of that name (letter case aside)."""
+        below = f"/{folder.lower()}/"
+        return [
             member
             for member, folded in zip(self.members, self._folded, strict=True)
-            if folded.endswith(tail)
+            if below in folded and suffix(member) in PICTURE_SUFFIXES
         ]
-        if len(found) > 1:
-            raise UserError(f"{name}: expected one such file, found {len(found)}: {found[:3]}")
-        return found[0] if found else None
 
-    def pictures_below(self, folder: str) -> "Pictures":
-        """The pictures that lie, at any depth, below a folder of that name (letter case aside)."""
-        below = f"/{folder.lower()}/"
-        return Pictures(
-            member
-            for member in self.members
-            if below in f"/{member.lower()}" and suffix(member) in PICTURE_SUFFIXES
-        )
+    def layout_error(self, name: str, expected: str) -> UserError:
+        """Make the error of a source whose files are not laid out as its format says."""
+        return UserError(f"source {name}: {expected}; found {list(self.members[:_MAX_SHOWN])}")
 
     def content_sha256(self) -> str:
-        """SHA-256 of a zip, or over a folder's sorted paths and the SHA-256 of each one's bytes.
+        """Hash a zip, or a folder's sorted paths and the bytes of each file (SHA-256).
 
         Raises:
             UserError: if the zip cannot be read to its end.
         """
-        if self.reader.path is not None:
-            return _archive_sha256(self.reader.path)
+        if (archive := self.reader.path) is not None:
+            try:
+                return sha256_file(archive)
+            except OSError as error:
+                raise UserError(f"{archive.name}: cannot be read: {error.strerror}") from None
         digest = hashlib.sha256()
         for member in self.members:
             digest.update(f"{member}\0{self._member_sha256(member)}\n".encode())
@@ -117,42 +125,6 @@ class RawTree:
         except UNREADABLE:
             return "unreadable"
         return digest.hexdigest()
-
-
-class Pictures:
-    """Pictures of a tree by file name; `unused` are those that nobody has looked up."""
-
-    def __init__(self, members: Iterable[str]) -> None:
-        self._exact: dict[str, str] = {}
-        for member in members:
-            name = posixpath.basename(member)
-            if name in self._exact:
-                raise UserError(f"{name}: expected once, found {self._exact[name]} and {member}")
-            self._exact[name] = member
-        spellings = Counter(name.lower() for name in self._exact)
-        self._folded = {
-            name.lower(): member
-            for name, member in self._exact.items()
-            if spellings[name.lower()] == 1
-        }
-        self._used: set[str] = set()
-
-    def __len__(self) -> int:
-        return len(self._exact)
-
-    def find(self, name: str) -> str | None:
-        """The member with that file name: spelt exactly so, else letter case aside.
-
-        Where letter case alone tells two members apart, only the exact spelling finds one.
-        """
-        member = self._exact.get(name) or self._folded.get(name.lower())
-        if member is not None:
-            self._used.add(member)
-        return member
-
-    def unused(self) -> list[str]:
-        """Members that were never found, sorted."""
-        return sorted(set(self._exact.values()) - self._used)
 
 
 def open_tree(path: Path, *, key: str) -> RawTree:
@@ -173,11 +145,18 @@ def open_tree(path: Path, *, key: str) -> RawTree:
             "knows (`dvc add`), or an absolute `raw`"
         )
     try:
-        tree = _open_folder(path) if path.is_dir() else _open_zip(path, outer=outer)
+        if path.is_dir():
+            tree = RawTree(_places_in_folder(path), reader=MemberReader(None))
+        else:
+            reader, places = open_zip(outer, below=path.relative_to(outer).as_posix())
+            tree = RawTree(places, reader=reader)
     except UserError as error:
         raise UserError(f"params.yaml: {key}: {outer.name} {error}") from None
     if tree.litter:
-        logger.info("%s: %s: left out what systems leave behind: %s", key, path.name, _counts(tree))
+        kinds = sorted(tree.litter.items(), key=lambda item: (-item[1], item[0]))
+        shown = ", ".join(f"{kind!r} {count:,}" for kind, count in kinds[:_MAX_SHOWN])
+        more = ", …" if len(kinds) > _MAX_SHOWN else ""
+        logger.info("%s: %s: left out what systems leave behind: %s%s", key, path.name, shown, more)
     nested = [name for name in tree.members if suffix(name) in _ARCHIVES]
     if nested:
         logger.warning(
@@ -186,45 +165,34 @@ def open_tree(path: Path, *, key: str) -> RawTree:
     return tree
 
 
-def _counts(tree: RawTree) -> str:
-    """The kinds of litter in a tree, the most frequent first."""
-    kinds = sorted(tree.litter.items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{kind!r} {count:,}" for kind, count in kinds[:_MOST_SHOWN])
-    return f"{shown}, …" if len(kinds) > _MOST_SHOWN else shown
-
-
-def without_jpg(path: str) -> str:
-    """A picture's path as ids have it. Any other suffix stays: `a.png` may stand beside `a.jpg`."""
-    return path[: -len(_JPG)] if path.lower().endswith(_JPG) else path
-
-
-def suffix(member: str) -> str:
-    """How a member's name ends, from the last dot on, in small letters; empty without a dot."""
-    return posixpath.splitext(member)[1].lower()
-
-
-def _open_folder(root: Path) -> RawTree:
+def _places_in_folder(root: Path) -> dict[str, Place]:
     places: dict[str, Place] = {}
-    for folder, names in _folders(root):
+    for folder, names in _walk(root):
         above = folder.relative_to(root).as_posix()
         for name in names:
             member = composed(name if above == "." else f"{above}/{name}")
             add_place(places, member, str(folder / name))
-    return RawTree(places, reader=MemberReader(None))
+    return places
 
 
-def _open_zip(path: Path, *, outer: Path) -> RawTree:
-    reader, places = open_zip(outer, below=path.relative_to(outer).as_posix())
-    return RawTree(places, reader=reader)
-
-
-def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder with its files' names. Links are followed, but never back to a folder above.
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield every folder with its files' names. Links back to a folder above are not followed.
 
     A folder of litter, which nobody may be allowed to list, stands among the files.
     """
-    identity = functools.cache(_identity)
-    for top, subfolders, names in os.walk(root, onerror=_stop, followlinks=True):
+
+    def stop(error: OSError) -> NoReturn:
+        raise UserError(f"cannot be listed: {error.strerror}: {error.filename}")
+
+    @functools.cache
+    def identity(folder: Path) -> tuple[int, int]:
+        try:
+            status = folder.stat()
+        except OSError as error:
+            stop(error)
+        return status.st_dev, status.st_ino
+
+    for top, subfolders, names in os.walk(root, onerror=stop, followlinks=True):
         folder = Path(top)
         names += [name for name in subfolders if litter_kind(name)]
         subfolders[:] = [name for name in subfolders if not litter_kind(name)]
@@ -232,22 +200,3 @@ def _folders(root: Path) -> Iterator[tuple[Path, list[str]]]:
         above = {identity(place) for place in (folder, *folder.parents[:depth])}
         subfolders[:] = [name for name in subfolders if identity(folder / name) not in above]
         yield folder, names
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    try:
-        status = folder.stat()
-    except OSError as error:
-        _stop(error)
-    return status.st_dev, status.st_ino
-
-
-def _stop(error: OSError) -> NoReturn:
-    raise UserError(f"cannot be listed: {error.strerror}: {error.filename}")
-
-
-def _archive_sha256(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise UserError(f"{path.name}: cannot be read: {error.strerror}") from None

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from stages.config import CLASSES
-from stages.faces.decode import Image, decode
-from stages.faces.few_images import read_images
+from stages.faces.decode import Image
 from stages.faces.sheet import pair_sheet
+from stages.faces.store import FaceStore
 from stages.records.views import BUCKETS, size_table
 from stages.runtime.files import write_bytes
 from stages.runtime.seed import derive_seed
@@ -184,7 +184,7 @@ def write_pair_sheets(folder: Path, frozen: FrozenManifest, *, standardized: Pat
     sheets = {DUPLICATES: duplicate_rows(frozen.duplicates), REVIEW: review_rows(frozen.review)}
     drawn = pd.concat([pairs for rows in sheets.values() for pairs in rows.values()])
     ids = {*drawn["id_a"], *drawn["id_b"]}
-    images = {id_: decode(data) for id_, data in read_images(standardized, ids).items()}
+    images = FaceStore(standardized).decode(ids)
     known = frozen.drawn[frozen.drawn["id"].isin(ids)]
     labels = dict(zip(known["id"], known["label"], strict=True))
     for name, rows in sheets.items():

@@ -25,13 +25,12 @@ from stages.config import CLASSES, Preprocess
 from stages.exporting import reference
 from stages.exporting.onnx_file import CalibratedModel, to_int8, write_onnx
 from stages.exporting.reference import Expressions
-from stages.faces.boxes import MAX_ANGLE, BoxPx
-from stages.faces.decode import decode, encode_png
+from stages.faces.decode import MAX_ANGLE, BoxPx, decode, encode_png
 from stages.faces.model_input import to_model_input
-from stages.intake.align import crop_upright
-from stages.intake.picture import Framing
+from stages.intake.crop import crop_upright
+from stages.intake.pictures import Framing
 from tests.exporting.tiny import CLAHE, SIZE, describe_tiny
-from tests.intake.pictures import read_picture
+from tests.intake.test_pictures import read_picture
 
 FRAMING = Framing(margin=0.3, max_side_px=100, detector=None)
 FERPLUS_ZIP = os.environ.get("FERPLUS_ZIP", "")

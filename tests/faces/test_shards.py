@@ -1,5 +1,9 @@
-import json
+"""Faces are written into shards, read back as columns and mapped as images; damage is named."""
+
+import pickle
+import shutil
 import struct
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,42 +13,23 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shipped import shipped
+from small_faces import small_face
 
-from stages.faces.shards import (
-    BATCH_ROWS,
-    SCHEMA,
-    Face,
-    ShardWriter,
-    read_faces,
-    read_index,
-    shard_paths,
-)
+from stages.config import Preprocess
+from stages.faces.decode import encode_png
+from stages.faces.shards import BATCH_ROWS, SCHEMA, Face, ShardWriter, read_faces, read_index
+from stages.faces.store import FaceStore
+from stages.loading.augmentation import NO_AUGMENTATION
+from stages.loading.dataset import FaceDataset
+from stages.loading.sampler import Draw
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 
-
-def make_face(number: int, *, source: str = "one", image_bytes: int = 100) -> Face:
-    rng = np.random.default_rng(number)
-    return Face(
-        id=f"{source}/{number:05d}",
-        image=rng.bytes(image_bytes),
-        width=48,
-        height=40,
-        native_px=40,
-        label="Happy",
-        votes=(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0) if number % 2 else None,
-        split="train" if number % 3 else None,
-        photo=f"{source}/{number // 2}",
-        confidence=number / 4 if number % 2 else None,
-        sha256=f"{number:064x}",
-        dhash=2**64 - 1 - number,
-        thumbnail=rng.bytes(576),
-        crop="box" if number % 2 else "none",
-        raw=f"{source}.zip/{number}.png",
-    )
+NUM_FACES = 300
 
 
-def write(folder: Path, faces: list[Face], *, shard_mb: int = 512) -> Path:
+def write(folder: Path, faces: Iterable[Face], *, shard_mb: int = 1) -> Path:
     folder.mkdir(parents=True)
     with ShardWriter(folder, shard_mb=shard_mb) as writer:
         for face in faces:
@@ -52,181 +37,205 @@ def write(folder: Path, faces: list[Face], *, shard_mb: int = 512) -> Path:
     return folder
 
 
-def test_what_was_written_is_read_back(tmp_path: Path):
+def make_face(number: int, *, image: bytes = b"x" * 100) -> Face:
+    is_odd = number % 2 == 1
+    return small_face(
+        f"one/{number:05d}",
+        image=image,
+        votes=(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0) if is_odd else None,
+        split="train" if number % 3 else None,
+        confidence=number / 4 if is_odd else None,
+        dhash=2**64 - 1 - number,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole_shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shard of a source `s`: small pictures in two batches."""
+    images = [encode_png(np.full((8, 8), number % 200, np.uint8)) for number in range(NUM_FACES)]
+    faces = [small_face(f"s/{number}", image=image) for number, image in enumerate(images)]
+    return write(tmp_path_factory.mktemp("whole") / "s", faces) / "faces-00000.arrow"
+
+
+@pytest.fixture
+def shard(whole_shard: Path, tmp_path: Path) -> Path:
+    """A copy of the shard, to be damaged."""
+    return Path(shutil.copytree(whole_shard.parent, tmp_path / "s")) / whole_shard.name
+
+
+# --- written and read --------------------------------------------------------------------------
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     faces = [make_face(number) for number in range(BATCH_ROWS * 2 + 7)]
     folder = write(tmp_path / "one", faces)
     frame = pd.read_feather(folder / "faces-00000.arrow")
     assert list(frame.columns) == SCHEMA.names
-    assert frame["id"].tolist() == [face.id for face in faces]
-    assert frame["image"].tolist() == [face.image for face in faces]
-    assert frame["dhash"].tolist() == [face.dhash for face in faces]
-    assert frame["thumbnail"].tolist() == [face.thumbnail for face in faces]
-    assert frame["crop"].tolist() == [face.crop for face in faces]
+    for column in ("id", "image", "dhash", "thumbnail", "crop"):
+        assert frame[column].tolist() == [getattr(face, column) for face in faces]
     assert frame["votes"][0] is None
     assert frame["votes"][1].tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert frame["split"].isna().tolist() == [face.split is None for face in faces]
     assert np.isnan(frame["confidence"][0])
 
 
-def test_incident_D1_the_same_faces_give_the_same_bytes(tmp_path: Path):
-    faces = [make_face(number) for number in range(600)]
-    one, two = (write(tmp_path / name, faces) for name in ("a", "b"))
-    names = [path.name for path in sorted(one.iterdir())]
+def test_incident_D1_the_same_faces_give_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (write(tmp_path / name, map(make_face, range(600))) for name in "ab")
+    names = [path.name for path in sorted(first.iterdir())]
     assert names == ["faces-00000.arrow", "index.json"]
-    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
-def test_shards_end_at_the_limit_and_the_index_counts_them(tmp_path: Path):
-    faces = [make_face(number, image_bytes=2000) for number in range(BATCH_ROWS * 5)]
-    folder = write(tmp_path / "one", faces, shard_mb=1)
+def test_shards_end_at_the_limit_and_images_are_found_across_them(tmp_path: Path) -> None:
+    faces = [make_face(n, image=bytes([n % 100]) * 2000) for n in range(BATCH_ROWS * 5)]
+    folder = write(tmp_path / "one", faces)
     index = read_index(folder)
-    rows = [shard["rows"] for shard in index["shards"].values()]
-    assert rows == [BATCH_ROWS] * 5
-    assert index["faces"] == sum(rows) == len(faces)
+    assert [shard["rows"] for shard in index["shards"].values()] == [BATCH_ROWS] * 5
+    assert index["faces"] == len(faces)
     for name, shard in index["shards"].items():
         assert shard["sha256"] == sha256_file(folder / name)
         assert (folder / name).stat().st_size < 1.1 * 2**20
     assert read_faces(tmp_path, ["id"])["id"].tolist() == [face.id for face in faces]
+    images = FaceStore(tmp_path).images(np.arange(len(faces)))
+    assert [image[0] for image in images] == [face.image[0] for face in faces]
 
 
-def test_big_pictures_make_small_batches(tmp_path: Path):
-    folder = write(tmp_path / "one", [make_face(n, image_bytes=20 << 20) for n in range(3)])
+def test_big_pictures_make_small_batches(tmp_path: Path) -> None:
+    faces = (make_face(number, image=bytes(20 << 20)) for number in range(3))
+    folder = write(tmp_path / "one", faces, shard_mb=512)
     with pa.memory_map(str(folder / "faces-00000.arrow")) as file:
         batches = pa.ipc.open_file(file)
         assert [batches.get_batch(n).num_rows for n in range(batches.num_record_batches)] == [2, 1]
 
 
-def test_a_memory_map_hands_out_images_without_copying(tmp_path: Path):
-    folder = write(tmp_path / "one", [make_face(number) for number in range(300)])
-    before = pa.total_allocated_bytes()
-    with pa.memory_map(str(folder / "faces-00000.arrow")) as file:
-        batch = pa.ipc.open_file(file).get_batch(1)
-        image = batch.column("image")[10].as_buffer()
-        assert image.to_pybytes() == make_face(BATCH_ROWS + 10).image
-        assert pa.total_allocated_bytes() - before < image.size
-
-
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what is read")
-def test_columns_are_read_without_the_images_of_their_faces(tmp_path: Path):
+def test_columns_are_read_without_the_images_of_their_faces(tmp_path: Path) -> None:
     def num_bytes_read() -> int:
         return int(Path("/proc/self/io").read_text().split()[1])
 
-    faces = [make_face(number, image_bytes=40_000) for number in range(BATCH_ROWS * 3)]
-    write(tmp_path / "one", faces)
+    faces = [make_face(number, image=bytes(40_000)) for number in range(BATCH_ROWS * 3)]
+    write(tmp_path / "one", faces, shard_mb=512)
     before, held = num_bytes_read(), pa.total_allocated_bytes()
     frame = read_faces(tmp_path, ["thumbnail", "id"])
     assert len(faces) * 576 < num_bytes_read() - before < len(faces) * 2_000
     assert pa.total_allocated_bytes() - held < len(faces) * 2_000
     assert frame.columns.tolist() == ["thumbnail", "id"]
-    assert frame["thumbnail"].tolist() == [face.thumbnail for face in faces]
 
 
-def test_all_sources_are_read_by_name(tmp_path: Path):
-    write(tmp_path / "zoo", [make_face(1, source="zoo")])
-    write(tmp_path / "ant", [make_face(2, source="ant")])
-    frame = read_faces(tmp_path, ["id", "votes", "native_px"])
-    assert frame["id"].tolist() == ["ant/00002", "zoo/00001"]
-    assert list(frame.columns) == ["id", "votes", "native_px"]
-    assert [path.parent.name for path in shard_paths(tmp_path)] == ["ant", "zoo"]
-
-
-def test_no_index_before_the_end(tmp_path: Path):
-    folder = tmp_path / "one"
-    folder.mkdir()
-
-    def fail_halfway():
-        with ShardWriter(folder, shard_mb=1) as writer:
-            writer.add(make_face(1))
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_halfway()
-    assert not (folder / "index.json").exists()
-
-
-def test_missing_pieces_are_named(tmp_path: Path):
-    with pytest.raises(UserError, match=r"no source found; run the standardize stage"):
-        read_faces(tmp_path, ["id"])
-    folder = write(tmp_path / "one", [make_face(1)])
-    (folder / "faces-00000.arrow").unlink()
-    with pytest.raises(UserError, match=r"one/faces-00000.arrow: missing"):
-        read_faces(tmp_path, ["id"])
-    with pytest.raises(UserError, match=r"two/index.json: missing"):
-        read_index(tmp_path / "two")
-
-
-@pytest.mark.parametrize("num_kept", [0, 1, 2_000, 50_000, -1])
-def test_a_shard_that_was_cut_off_is_an_error(tmp_path: Path, num_kept: int):
-    folder = write(tmp_path / "one", [make_face(number) for number in range(300)])
-    shard = folder / "faces-00000.arrow"
-    shard.write_bytes(shard.read_bytes()[:num_kept])
-    with pytest.raises(UserError, match=r"one/faces-00000.arrow: .*run the standardize stage"):
-        read_faces(tmp_path, ["id", "thumbnail"])
-
-
-@pytest.mark.parametrize("tail", [0, 200, 20_000])
-def test_a_shard_of_zeros_is_an_error(tmp_path: Path, tail: int):
-    folder = write(tmp_path / "one", [make_face(number) for number in range(300)])
-    shard = folder / "faces-00000.arrow"
-    data = shard.read_bytes()
-    # What a file system leaves of a file whose length it knew and whose bytes it did not have yet.
-    shard.write_bytes(data[:tail] + bytes(len(data) - tail))
-    with pytest.raises(UserError, match=r"one/faces-00000.arrow: .*run the standardize stage"):
-        read_faces(tmp_path, ["id"])
-
-
-@given(st.integers(0, 10**9), st.integers(0, 255))
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_any_byte_of_a_shard_may_be_wrong(tmp_path_factory, place, value):
-    folder = tmp_path_factory.mktemp("faces")
-    shard = write(folder / "one", [make_face(number) for number in range(5)]) / "faces-00000.arrow"
-    data = bytearray(shard.read_bytes())
-    data[place % len(data)] = value
-    shard.write_bytes(data)
-    with suppress(UserError):
-        read_faces(folder, ["id", "votes", "thumbnail", "split"])
-
-
-def test_a_shard_that_claims_more_text_than_it_has_is_an_error(tmp_path: Path):
-    folder = write(tmp_path / "one", [make_face(number) for number in range(5)])
-    shard = folder / "faces-00000.arrow"
-    ends = struct.pack("<6i", *(len("one/00000") * n for n in range(6)))
-    wrong = ends[:8] + struct.pack("<i", 2**30) + ends[12:]
-    whole = shard.read_bytes()
-    assert whole.count(ends) == 1
-    shard.write_bytes(whole.replace(ends, wrong))
-    with pytest.raises(UserError, match=r"one/faces-00000.arrow: expected an Arrow file"):
-        read_faces(tmp_path, ["id"])
-
-
-def test_a_shard_of_other_columns_is_an_error(tmp_path: Path):
-    folder = write(tmp_path / "one", [make_face(1)])
-    shard = folder / "faces-00000.arrow"
-    table = pd.read_feather(shard).drop(columns="thumbnail")
-    table.to_feather(shard, compression="uncompressed")
-    with pytest.raises(
-        UserError, match=r"expected other columns: .*thumbnail.*run the standardize"
-    ):
-        read_faces(tmp_path, ["id"])
-
-
-def test_an_index_of_zeros_is_an_error(tmp_path: Path):
-    folder = write(tmp_path / "one", [make_face(1)])
-    (folder / "index.json").write_bytes(bytes(200))
-    with pytest.raises(UserError, match=r"one/index.json: damaged: .*run the standardize stage"):
-        read_faces(tmp_path, ["id"])
-
-
-def test_the_index_says_what_was_noted(tmp_path: Path):
-    with ShardWriter(tmp_path, shard_mb=1) as writer:
-        writer.note({"rows": 7})
-        writer.add(make_face(1))
-    assert {key: read_index(tmp_path)[key] for key in ("faces", "rows")} == {"faces": 1, "rows": 7}
-
-
-def test_a_source_without_faces_has_an_empty_index(tmp_path: Path):
-    folder = write(tmp_path / "one", [])
-    assert json.loads((folder / "index.json").read_text()) == {"shards": {}, "faces": 0}
+def test_no_index_before_the_end_and_none_of_a_source_without_faces(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    writer = ShardWriter(tmp_path / "one", shard_mb=1)
+    writer.add(make_face(1))
+    writer.__exit__(RuntimeError, None)
+    assert not (tmp_path / "one" / "index.json").exists()
+    assert read_index(write(tmp_path / "two", [])) == {"shards": {}, "faces": 0}
     assert read_faces(tmp_path, ["id"]).empty
+
+
+def test_every_id_finds_its_own_image_without_a_copy(standardized: Path) -> None:
+    faces = read_faces(standardized, ["id", "image"])
+    assert faces["id"].is_monotonic_increasing
+    shuffled = faces.sample(frac=1, random_state=1)
+    store = FaceStore(standardized)
+    data = pickle.dumps(store)
+    assert len(data) < 1000
+    for each in (store, pickle.loads(data)):
+        positions = each.locate(shuffled["id"].tolist())
+        assert [bytes(image) for image in each.images(positions)] == shuffled["image"].tolist()
+        assert [each.id(int(position)) for position in positions] == shuffled["id"].tolist()
+    first, again = (np.frombuffer(image, np.uint8) for image in store.images(np.array([5, 5])))
+    assert np.shares_memory(first, again)
+
+
+# --- missing and damaged -----------------------------------------------------------------------
+
+
+def test_incident_D7_all_rows_without_an_image_are_one_error(standardized: Path) -> None:
+    ids = ["alpha/000", *(f"alpha/gone{n}" for n in range(7)), "beta/000"]
+    with pytest.raises(UserError, match=r"7 of 9 manifest rows have no image") as caught:
+        FaceStore(standardized).locate(ids)
+    assert "alpha/gone2, alpha/gone3, alpha/gone4, ...; run the stand" in str(caught.value)
+    assert str(standardized.parent) not in str(caught.value)
+
+
+def read_all(standardized: Path) -> None:
+    """Read columns as the manifest does, and decode each face as training does."""
+    read_faces(standardized, ["id", "votes", "thumbnail", "split"])
+    store = FaceStore(standardized)
+    dataset = FaceDataset(
+        store,
+        positions=store.locate([f"s/{number}" for number in range(NUM_FACES)]),
+        targets=np.zeros(NUM_FACES, np.int64),
+        image_size=8,
+        preprocess=shipped(Preprocess),
+        augmentation=NO_AUGMENTATION,
+        seed=1,
+    )
+    dataset[[Draw(0, row, row) for row in range(NUM_FACES)]]
+
+
+def with_wrong_end(data: bytes, *, column: str) -> bytes:
+    """A shard in which a text or image claims to end a gigabyte further on."""
+    ends = pa.ipc.open_file(data).get_batch(0).column(column).buffers()[1].to_pybytes()
+    assert ends in data
+    return data.replace(ends, ends[:8] + struct.pack("<i", 2**30) + ends[12:], 1)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    **{f"cut at {end}": lambda data, end=end: data[:end] for end in (0, 1, 2_000, 50_000, -1)},
+    # What a power cut leaves of a file whose length was known before its bytes.
+    **{
+        f"zeros from {start} to {tail}": lambda data, start=start, tail=tail: (
+            data[:start] + bytes(len(data) - start - tail) + data[len(data) - tail :]
+        )
+        for start, tail in ((0, 0), (200, 0), (200, 15_000), (20_000, 15_000), (100_000, 15_000))
+    },
+    **{f"end of {name}": lambda data, name=name: with_wrong_end(data, column=name)
+       for name in ("id", "image")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_shard_is_named(shard: Path, damage: str) -> None:
+    shard.write_bytes(DAMAGES[damage](shard.read_bytes()))
+    with pytest.raises(UserError, match=r"s/faces-00000\.arrow: .*; run the standardize stage"):
+        read_all(shard.parents[1])
+
+
+def test_what_is_missing_or_belies_the_index_is_named(shard: Path, tmp_path: Path) -> None:
+    table, index = pd.read_feather(shard), shard.with_name("index.json")
+
+    def expect(words: str, *readers: Callable[[Path], object]) -> None:
+        for reader in readers:
+            with pytest.raises(UserError, match=f"{words}.*run the standardize stage"):
+                reader(tmp_path)
+
+    def columns(folder: Path) -> pd.DataFrame:
+        return read_faces(folder, ["id"])
+
+    table.head(3).to_feather(shard, compression="uncompressed")
+    expect("00000.arrow: expected 300 faces, .* found 3", FaceStore)
+    table.drop(columns="image").to_feather(shard, compression="uncompressed")
+    expect("s/faces-00000.arrow: expected an Arrow file", FaceStore)
+    expect("s/faces-00000.arrow: expected other columns: .*image", columns)
+    shard.unlink()
+    expect("s/faces-00000.arrow: missing", FaceStore, columns)
+    index.write_bytes(bytes(200))
+    expect("s/index.json: damaged", FaceStore, columns)
+    index.unlink()
+    expect("no source found", FaceStore, columns)
+    expect("s/index.json: missing", lambda folder: read_index(folder / "s"))
+
+
+@given(st.integers(0, 10**9), st.integers(1, 5_000), st.integers(0, 255))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_bytes_of_a_shard_may_be_wrong_anywhere(
+    whole_shard: Path, tmp_path_factory: pytest.TempPathFactory, place: int, length: int, value: int
+) -> None:
+    folder = Path(shutil.copytree(whole_shard.parent, tmp_path_factory.mktemp("torn") / "s"))
+    data = bytearray(whole_shard.read_bytes())
+    place %= len(data)
+    data[place : place + length] = bytes([value]) * len(data[place : place + length])
+    (folder / whole_shard.name).write_bytes(data)
+    with suppress(UserError):
+        read_all(folder.parent)

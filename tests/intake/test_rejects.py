@@ -1,21 +1,22 @@
-import random
+"""rejects.csv has every refused row in order; rejects.png shows some of each reason."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stages.faces.boxes import BoxPx, BoxShare
-from stages.faces.decode import Image, decode, encode_png
-from stages.intake.rejects import Refused, RejectWriter, read_rejects
-from stages.sources.face import Reject
+from stages.faces.decode import BoxPx, Image, decode, encode_png
+from stages.intake.intake import RejectWriter, read_rejects
+from stages.intake.pictures import RefusedRow
+from stages.sources.rows import Reject
 from stages.sources.tree import RawTree, open_tree
+from tests.sources.conftest import write_folder
 
-MARK = (255, 0, 200)
-RED, BLUE = (200, 0, 0), (0, 0, 200)
+MARK, RED, BLUE = (255, 0, 200), (200, 0, 0), (0, 0, 200)
 
 
-def flat(colour: tuple[int, int, int], side: int = 96) -> bytes:
-    return encode_png(np.full((side, side, 3), colour, np.uint8))
+def flat(colour: tuple[int, int, int]) -> bytes:
+    return encode_png(np.full((96, 96, 3), colour, np.uint8))
 
 
 def share(sheet: Image, colour: tuple[int, int, int]) -> int:
@@ -24,20 +25,16 @@ def share(sheet: Image, colour: tuple[int, int, int]) -> int:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> RawTree:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for number in range(40):
-        (raw / f"{number}.png").write_bytes(flat((number, 0, 99)))
-    (raw / "red.png").write_bytes(flat(RED))
-    (raw / "broken.png").write_bytes(b"broken")
-    return open_tree(raw, key="x")
+    files = {f"{number}.png": flat((number, 0, 99)) for number in range(40)}
+    files |= {"red.png": flat(RED), "broken.png": b"broken"}
+    return open_tree(write_folder(tmp_path / "raw", files), key="x")
 
 
-def sheet_of(refused: list[Refused], tree: RawTree, folder: Path) -> Image:
+def sheet_of(refused: list[RefusedRow], tree: RawTree, folder: Path) -> Image:
     folder.mkdir()
     writer = RejectWriter()
-    for one in refused:
-        writer.add(one)
+    for row in refused:
+        writer.add(row)
     writer.write(folder, tree, name="x")
     return decode((folder / "rejects.png").read_bytes())
 
@@ -48,68 +45,44 @@ def test_rows_are_written_in_their_order_and_read_back(tree: RawTree, tmp_path: 
         Reject("a.png", "not_a_class"),
         Reject("é.png", "label_invalid", "ü"),
     ]
-    sheet_of([Refused(reject) for reject in rejects], tree, tmp_path / "out")
+    sheet_of([RefusedRow(reject) for reject in rejects], tree, tmp_path / "out")
     assert read_rejects(tmp_path / "out") == [
         {"source": "x", "row": r.row, "reason": r.reason, "detail": r.detail} for r in rejects
     ]
+    none = sheet_of([], tree, tmp_path / "none")
+    assert share(none, (255, 255, 255)) < none.shape[0] * none.shape[1]
+    assert read_rejects(tmp_path / "none") == []
 
 
-def test_counts_come_with_the_most_frequent_first_and_then_by_name():
-    writer = RejectWriter()
-    for number, reason in enumerate(["not_a_class", "box_empty", "box_empty", "box_outside"]):
-        writer.add(Refused(Reject(f"{number}", reason)))
-    assert list(writer.counts().items()) == [
-        ("box_empty", 2), ("box_outside", 1), ("not_a_class", 1),
-    ]  # fmt: skip
-
-
-def test_a_member_or_the_picture_itself_is_shown(tree: RawTree, tmp_path: Path):
-    of_member = Refused(Reject("1", "not_a_class", member="red.png"))
-    of_table = Refused(Reject("2", "no_majority"), image=flat(BLUE))
-    sheet = sheet_of([of_member, of_table], tree, tmp_path / "out")
+def test_a_member_or_the_picture_itself_is_shown_and_what_cannot_be_has_its_line(
+    tree: RawTree, tmp_path: Path
+):
+    shown = [
+        RefusedRow(Reject("1", "not_a_class", member="red.png")),
+        RefusedRow(Reject("2", "no_majority"), image=flat(BLUE)),
+    ]
+    broken = RefusedRow(Reject("3", "image_unreadable", member="broken.png"))
+    sheet = sheet_of(shown, tree, tmp_path / "shown")
     assert share(sheet, RED) == share(sheet, BLUE) == 96 * 96
+    missing = RefusedRow(Reject("4", "image_missing"))
+    longer = sheet_of([*shown, broken, missing], tree, tmp_path / "all")
+    assert longer.shape[0] == sheet.shape[0] + 2 * (96 + 4)
+    assert share(longer, RED) == 96 * 96
 
 
-@pytest.mark.parametrize(
-    "box",
-    [BoxPx(10, 10, 60, 60), BoxPx(60, 60, 10, 10), BoxShare(0.1, 0.1, 0.6, 0.6), BoxPx(200, 0, 300, 50)],
-)  # fmt: skip
-def test_a_box_is_drawn_on_its_photo(tree: RawTree, tmp_path: Path, box):
+def test_a_box_is_drawn_on_its_photo(tree: RawTree, tmp_path: Path):
     reject = Reject("1", "box_outside", member="red.png")
-    plain = sheet_of([Refused(reject)], tree, tmp_path / "plain")
-    boxed = sheet_of([Refused(reject, box=box)], tree, tmp_path / "boxed")
-    assert share(plain, MARK) == 0
-    assert share(boxed, MARK) > 50
-    assert share(boxed, RED) > 96 * 96 / 2
-
-
-def test_a_box_of_no_numbers_leaves_the_photo(tree: RawTree, tmp_path: Path):
-    box = BoxShare(float("nan"), 0, 1, 1)
-    refused = Refused(Reject("1", "box_outside", member="red.png"), box=box)
-    assert share(sheet_of([refused], tree, tmp_path / "out"), RED) == 96 * 96
+    for number, edges in enumerate([(10, 10, 60, 60), (60, 60, 10, 10), (200, 0, 300, 50)]):
+        refused = RefusedRow(reject, box=BoxPx(*edges))
+        sheet = sheet_of([refused], tree, tmp_path / str(number))
+        assert share(sheet, MARK) > 50
+        assert share(sheet, RED) > 96 * 96 / 2
 
 
 def test_twelve_of_many_are_drawn_in_whatever_order_they_come(tree: RawTree, tmp_path: Path):
-    refused = [Refused(Reject(f"{n}.png", "not_a_class", member=f"{n}.png")) for n in range(40)]
-    sheet = sheet_of(refused, tree, tmp_path / "one")
+    refused = [RefusedRow(Reject(f"{n}.png", "not_a_class", member=f"{n}.png")) for n in range(40)]
+    sheet = sheet_of(refused, tree, tmp_path / "first")
     drawn = [number for number in range(40) if share(sheet, (number, 0, 99))]
     assert len(drawn) == 12
     assert drawn != list(range(12))
-    random.Random(0).shuffle(refused)
-    assert (sheet == sheet_of(refused, tree, tmp_path / "two")).all()
-
-
-def test_what_cannot_be_shown_has_its_line_without_pictures(tree: RawTree, tmp_path: Path):
-    shown = Refused(Reject("1", "not_a_class", member="red.png"))
-    broken = Refused(Reject("2", "image_unreadable", member="broken.png"))
-    missing = Refused(Reject("3", "image_missing"))
-    one = sheet_of([shown], tree, tmp_path / "one")
-    three = sheet_of([shown, broken, missing], tree, tmp_path / "three")
-    assert three.shape[0] == one.shape[0] + 2 * (96 + 4)
-    assert share(three, RED) == share(one, RED)
-
-
-def test_a_source_without_rejects_has_a_sheet_that_says_so(tree: RawTree, tmp_path: Path):
-    sheet = sheet_of([], tree, tmp_path / "out")
-    assert share(sheet, (255, 255, 255)) < sheet.shape[0] * sheet.shape[1]
-    assert read_rejects(tmp_path / "out") == []
+    assert (sheet == sheet_of(refused[::-1], tree, tmp_path / "again")).all()

@@ -1,10 +1,14 @@
 import fnmatch
+import logging
 import shutil
 from pathlib import Path
 
 import grimp
 import pytest
+from raw_sources import SOURCES, write_params, write_raw
 
+from stages import standardize
+from stages.intake import reuse
 from stages.intake.reuse import _CODE, code_sha256
 
 PACKAGE = Path(__file__).parents[2] / "stages"
@@ -16,44 +20,47 @@ def package(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PACKAGE, tmp_path / "stages", ignore=ignored))
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        "sources/folder7.py",
-        "intake/crop.py",
-        "faces/shards.py",
-        "runtime/tables.py",
-    ],
-)
-def test_code_that_makes_faces_is_told_apart_by_any_change(package: Path, changed: str) -> None:
-    before = code_sha256(package)
-    path = package / changed
-    path.write_bytes(path.read_bytes() + b"# changed\n")
-    assert code_sha256(package) != before
-
-
-def test_a_file_that_is_renamed_or_new_is_a_change(package: Path) -> None:
-    before = code_sha256(package)
-    (package / "sources/folder7.py").rename(package / "sources/folder8.py")
-    renamed = code_sha256(package)
-    (package / "sources/new.py").write_bytes(b"")
-    assert len({before, renamed, code_sha256(package)}) == 3
-
-
-def test_line_ends_places_and_other_code_are_no_change(package: Path) -> None:
+def test_only_code_that_makes_faces_changes_the_hash(package: Path) -> None:
     for path in package.rglob("*.py"):
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     (package / "training/run.py").write_bytes(b"")
     (package / "sources/__pycache__").mkdir()
     (package / "sources/__pycache__/x.pyc").write_bytes(b"x")
-    assert code_sha256(package) == code_sha256(PACKAGE)
+    hashes = [code_sha256(package)]
+    assert hashes == [code_sha256(PACKAGE)]
+    for changed in ("sources/folder7.py", "intake/crop.py", "runtime/tables.py", "sources/new.py"):
+        with (package / changed).open("ab") as file:
+            file.write(b"# changed\n")
+        hashes.append(code_sha256(package))
+    (package / "sources/folder7.py").rename(package / "sources/folder8.py")
+    hashes.append(code_sha256(package))
+    assert len(set(hashes)) == len(hashes)
+
+
+def test_changed_code_reads_every_source_again(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reuse, "_PACKAGE", package)
+    write_raw(tmp_path / "raw")
+    write_params(tmp_path)
+    for expected in (0, len(SOURCES)):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            standardize.main([])
+        assert caplog.text.count("unchanged, reused") == expected
+    with (package / "sources/expw.py").open("a", encoding="utf-8") as file:
+        file.write("# The top is the first number.\n")
+    caplog.clear()
+    standardize.main([])
+    assert "unchanged, reused" not in caplog.text
 
 
 def test_all_that_decides_over_rows_is_code_that_is_hashed() -> None:
-    """Rows are made by the adapters; of config.py only NOT_A_CLASS decides, which is hashed beside."""
+    """Of config.py only CLASSES and NOT_A_CLASS decide over rows; they are hashed beside."""
     graph = grimp.build_graph("stages", cache_dir=None)
     modules = {"stages.sources.formats", *graph.find_upstream_modules("stages.sources.formats")}
     files = {module.removeprefix("stages.").replace(".", "/") + ".py" for module in modules}
     deciding = {file for file in files if not file.startswith("runtime/")} - {"config.py"}
-    assert "sources/labels.py" in deciding
+    assert "sources/rows.py" in deciding
     assert not [f for f in deciding if not any(fnmatch.fnmatch(f, pattern) for pattern in _CODE)]

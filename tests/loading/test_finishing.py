@@ -9,7 +9,7 @@ import torch
 from shipped import shipped
 
 from stages.config import Augmentation, Clahe, Preprocess
-from stages.faces.clahe import equalize
+from stages.faces.model_input import equalize
 from stages.loading import finishing
 from stages.loading.augmentation import NO_AUGMENTATION, Variation, vary_colour
 from stages.loading.dataset import FaceDataset

@@ -4,7 +4,8 @@ import matplotlib.image
 import pytest
 
 from stages.faces.decode import decode
-from stages.reporting import figures, pictures
+from stages.faces.store import FaceStore
+from stages.reporting import figures
 from stages.reporting.pictures import MISTAKES_PER_CLASS, mistakes_sheet
 from stages.runtime.errors import UserError
 
@@ -66,8 +67,8 @@ def test_the_most_confident_mistakes_of_each_class_are_read_and_no_other_face(
     root, run, monkeypatch
 ):
     table = run.plotted("teachers", "mistakes/stageA_fused_fixed")
-    asked, read = [], pictures.read_images
-    monkeypatch.setattr(pictures, "read_images", lambda f, ids: asked.append(ids) or read(f, ids))
+    asked, read = [], FaceStore.decode
+    monkeypatch.setattr(FaceStore, "decode", lambda s, ids: asked.append(set(ids)) or read(s, ids))
     given = {"rows": dict.fromkeys(run.calibration.classes, 20)}
     given["standardized"] = root / "standardized"
     sheet = decode(mistakes_sheet(table, **given))

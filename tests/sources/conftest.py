@@ -1,16 +1,53 @@
 """Small datasets on disk, each as a folder and as a zip."""
 
+import io
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
+from stages.config import Source
+from stages.sources.formats import read_source
+from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import RawTree, open_tree
 
 Files = Mapping[str, bytes | str]
 MakeTree = Callable[[Files], RawTree]
+SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
+KEYS = {"expw": {"hq_confidence": 60.0}, "ferplus": {"label_rule": "majority"}}
+
+
+AFFECTNET = (
+    "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,"
+    "expression,valence,arousal"
+)
+
+
+def npy(value: object) -> bytes:
+    """What numpy.save writes."""
+    file = io.BytesIO()
+    np.save(file, np.array(value))
+    return file.getvalue()
+
+
+def source_of(form: str, **params: object) -> Source:
+    return SOURCE.validate_python({"format": form, "path": "x"} | KEYS.get(form, {}) | params)
+
+
+def rows_of(tree: RawTree, form: str, **params: object) -> list[Candidate | Reject]:
+    return list(read_source(tree, name="it", source=source_of(form, **params)))
+
+
+def rejects_of(rows: list[Candidate | Reject]) -> list[tuple[str, str]]:
+    return [(row.row, row.reason) for row in rows if isinstance(row, Reject)]
+
+
+def faces_of(rows: list[Candidate | Reject]) -> list[tuple[str, str, str | None]]:
+    return [(row.id, row.label, row.split) for row in rows if isinstance(row, Candidate)]
 
 
 def as_bytes(content: bytes | str) -> bytes:

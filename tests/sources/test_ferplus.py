@@ -1,124 +1,233 @@
+"""FERPlus: votes become labels, from folders or from two tables whose n-th rows are one picture."""
+
 import os
 from collections import Counter
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
-from shipped import shipped
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stages.config import FerplusSource
 from stages.runtime.errors import UserError
-from stages.sources.face import Candidate, Reject
+from stages.sources.fer2013 import as_png
+from stages.sources.ferplus import VOTE_COLUMNS, winner
 from stages.sources.formats import read_source
+from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import open_tree
+from tests.sources.conftest import faces_of, rows_of, source_of
 
-SOURCE = shipped(FerplusSource, format="ferplus", path="ferplus")
 WHOLE = '"(0, 0, 48, 48)"'
-HAPPY = "1,8,0,0,0,0,0,0,1,0"
+HAPPY, SAD, NOBODY = "1,8,0,0,0,0,0,0,1,0", "0,0,0,9,1,0,0,0,0,0", "0,0,0,0,0,0,0,0,0,10"
+FOLDERS = ("FER2013Train", "FER2013Valid", "FER2013Test")
+LISTS = {
+    f"data/{folder}/label.csv": f"fer{n:07d}.png,{WHOLE},{HAPPY}\n"
+    for n, folder in enumerate(FOLDERS)
+}
 
 
-def rows_of(tree, **changes):
-    source = SOURCE.model_copy(update=changes)
-    return list(read_source(tree, name="ferplus", source=source))
+def what_became(rows: list[Candidate | Reject]) -> list[tuple[str, str]]:
+    return [(row.row, getattr(row, "reason", "face")) for row in rows]
 
 
-def rejects_of(rows):
-    return [(row.row, row.reason) for row in rows if isinstance(row, Reject)]
-
-
-def test_generated_folders(make_tree):
-    tree = make_tree(
-        {
-            "data/FER2013Train/fer0000001.png": b"1",
-            "data/FER2013Train/fer0000002.PNG": b"2",
-            "data/FER2013Train/label.csv": (
-                f"\ufefffer0000001.png,{WHOLE},{HAPPY}\r\n\r\n fer0000002.png ,{WHOLE}, {HAPPY}\r\n"
-            ),
-            "data/FER2013Valid/fer0000009.png": b"9",
-            "data/FER2013Valid/label.csv": f"fer0000009.png,{WHOLE},{HAPPY}\n",
-        }
-    )
-    rows = rows_of(tree)
-    assert [(row.id, row.split, row.label) for row in rows] == [
-        ("ferplus/fer0000001", "train", "Happy"),
-        ("ferplus/fer0000002", "train", "Happy"),
-        ("ferplus/fer0000009", "val", "Happy"),
-    ]
-    assert rows[1] == Candidate(
-        row="data/FER2013Train/label.csv:3",
-        id="ferplus/fer0000002",
-        member="data/FER2013Train/fer0000002.PNG",
-        label="Happy",
-        split="train",
-        photo="ferplus/fer0000002",
-        votes=(0, 0, 0, 8, 0, 0, 1),
-    )
-
-
-def test_every_row_that_is_no_face_says_why(make_tree):
-    lines = [
-        f"a.png,{WHOLE},{HAPPY}",
-        f"a.png,{WHOLE},{HAPPY}",
-        f"gone.png,{WHOLE},{HAPPY}",
-        f"b.png,{WHOLE},0,0,0,0,0,0,0,9,1,0",
-        f"c.png,{WHOLE},5,5,0,0,0,0,0,0,0,0",
-        f"d.png,{WHOLE},5,5",
-        f"e.png,{WHOLE},5,5,0,x,0,0,0,0,0,0",
-        f'f.png,"(10, 10, 20, 20)",{HAPPY}',
-        f"g.png,{WHOLE},0,0,0,0,0,0,0,0,2,8",
-    ]
-    files = {f"FER2013Test/{stem}.png": b"x" for stem in "abcdefgh"}
-    tree = make_tree({**files, "FER2013Test/label.csv": "\n".join(lines)})
-    rows = rows_of(tree)
-    table = "FER2013Test/label.csv"
-    assert rejects_of(rows) == [
-        (f"{table}:2", "row_repeated"),
-        (f"{table}:3", "image_missing"),
-        (f"{table}:4", "not_a_class"),
-        (f"{table}:5", "no_majority"),
-        (f"{table}:6", "row_malformed"),
-        (f"{table}:7", "row_malformed"),
-        (f"{table}:8", "row_malformed"),
-        (f"{table}:9", "not_a_class"),
-        ("FER2013Test/h.png", "label_missing"),
-    ]
-    assert len(rows) == len(lines) + 1
+def pair(*votes: str, usages: list[str] | None = None) -> dict[str, str]:
+    """The tables of some votes `<name>,<ten counts>`; their pixels tell the rows apart."""
+    usages = usages or ["Training"] * len(votes)
+    pixels = [" ".join([str(n % 256)] * 48 * 48) for n in range(len(usages))]
+    header = f"Usage,Image name,{','.join(VOTE_COLUMNS)}"
+    rows = zip(usages, pixels, strict=True)
+    return {
+        "fer2013.csv": "\n".join(["emotion,pixels,Usage", *(f"3,{p},{u}" for u, p in rows)]),
+        "fer2013new.csv": "\n".join(
+            [header, *(f"{usage},{vote}" for usage, vote in zip(usages, votes, strict=False))]
+        ),
+    }
 
 
 def test_label_rule_is_for_train_alone(make_tree):
-    no_majority = "4,0,0,1,3,2,0,0,0,0"
-    tree = make_tree(
-        {
-            f"{folder}/{name}": content
-            for folder in ("FER2013Train", "FER2013Valid")
-            for name, content in {
-                f"{folder}.png": b"x",
-                "label.csv": f"{folder}.png,{WHOLE},{no_majority}",
-            }.items()
-        }
-    )
-    train, val = rows_of(tree, label_rule="probability")
+    votes = "4,0,0,1,3,2,0,0,0,0"
+    files = {f"{folder}/a{n}.png": b"x" for n, folder in enumerate(FOLDERS)}
+    files |= {f"{f}/label.csv": f"a{n}.png,{WHOLE},{votes}" for n, f in enumerate(FOLDERS)}
+    train, *others = rows_of(make_tree(files), "ferplus", label_rule="probability")
     assert train.label == "Neutral"
-    assert val.reason == "no_majority"
-
-
-def test_pictures_without_a_table_are_an_error(make_tree):
-    tree = make_tree({"FER2013Train/a.png": b"x"})
-    with pytest.raises(UserError, match=r"no FER2013Train/label\.csv"):
-        rows_of(tree)
-
-
-def test_neither_form_is_an_error(make_tree):
-    tree = make_tree({"fer2013new.csv": "", "notes.txt": ""})
-    with pytest.raises(
-        UserError, match=r"source ferplus: expected the folders .* found \['fer2013new"
-    ):
-        rows_of(tree)
+    assert [row.reason for row in others] == ["no_majority"] * 2
 
 
 @pytest.mark.parametrize("box", ['"(0,0,48,48)"', '"(0.0, 0.0, 48.0, 48.0)"'])
 def test_reported_the_whole_picture_is_its_box_however_it_is_written(make_tree, box):
     tree = make_tree({"FER2013Test/a.png": b"x", "FER2013Test/label.csv": f"a.png,{box},{HAPPY}"})
-    assert [row.label for row in rows_of(tree)] == ["Happy"]
+    assert [row.label for row in rows_of(tree, "ferplus")] == ["Happy"]
+
+
+def test_a_pair_gives_pictures_and_a_gap_is_no_name(make_tree):
+    gaps = ("", "NaN", "nan", "NULL", "None")
+    usages = ["PrivateTest", "PublicTest", *["Training"] * 5]
+    files = pair(f"a.png,{HAPPY}", f"b.png,{HAPPY}", *(f"{g},{HAPPY}" for g in gaps), usages=usages)
+    files["fer2013.csv"] = files["fer2013.csv"].replace(f"{'1 ' * 48}", "x ", 1)
+    rows = rows_of(make_tree(files), "ferplus")
+    assert (rows[1].row, rows[1].reason) == ("fer2013.csv:3", "image_unreadable")
+    assert faces_of(rows)[:2] == [
+        ("it/row0000000", "Happy", "test"),
+        ("it/row0000002", "Happy", "train"),
+    ]
+    members = [f"fer2013.csv:{n}" for n in range(4, 9)]
+    assert [row.member for row in rows if isinstance(row, Candidate)] == [
+        "fer2013.csv:2 (a.png)",
+        *members,
+    ]
+
+
+@given(st.binary(min_size=48 * 48, max_size=48 * 48))
+def test_a_picture_is_its_values_row_by_row(values: bytes):
+    image = cv2.imdecode(
+        np.frombuffer(as_png(" ".join(map(str, values))), np.uint8), cv2.IMREAD_UNCHANGED
+    )
+    assert image.shape == (48, 48)
+    assert image.tobytes() == values
+
+
+@pytest.mark.parametrize(
+    "wrong", ["256", "-1", "1.0", "x", "0x1", "²", "٣", "9" * 30, "9" * 5000, "", "1 2"]
+)
+def test_values_that_are_no_grey_are_no_picture(wrong: str):
+    good = ["7"] * (48 * 48 - 1)
+    assert as_png(" ".join([*good, "255"])) is not None
+    assert as_png(" ".join([*good, wrong])) is None
+
+
+def test_which_form_is_read_where_both_are(make_tree):
+    """FERPlus comes with lists and no pictures: the pair is read, unless a picture is there."""
+    tables = pair(f"a.png,{HAPPY}", f"b.png,{HAPPY}", usages=["Training", "PrivateTest"])
+    assert what_became(rows_of(make_tree(tables | LISTS), "ferplus")) == [
+        ("fer2013new.csv:2", "face"),
+        ("fer2013new.csv:3", "face"),
+    ]
+    lists = [f"{name}:1" for name in LISTS]
+    picture = {"data/FER2013Valid/fer0000001.png": b"x"}
+    pictured = what_became(rows_of(make_tree(tables | LISTS | picture), "ferplus"))
+    assert pictured == list(zip(lists, ["image_missing", "face", "image_missing"], strict=True))
+
+
+def test_folders_without_pictures_or_pair_miss_their_pictures(make_tree):
+    half = {"fer2013new.csv": pair(f"a.png,{HAPPY}")["fer2013new.csv"]}
+    rows = rows_of(make_tree(half | LISTS), "ferplus")
+    assert what_became(rows) == [(f"{name}:1", "image_missing") for name in LISTS]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("", "ends after 1"),
+        (f"\nTraining,b.png,{HAPPY}", r"fer2013new.csv:3: .*'Training'"),
+        ("\nPublicTest,b.png,1", "expected 12 columns, got 3"),
+    ],
+)
+def test_tables_that_do_not_match_are_an_error(make_tree, second, message):
+    files = pair(f"a.png,{HAPPY}", usages=["Training", "PublicTest"])
+    files["fer2013new.csv"] += second
+    with pytest.raises(UserError, match=message):
+        rows_of(make_tree(files), "ferplus")
+
+
+def test_reported_one_name_in_ferplus_and_fer2013_is_one_picture(make_tree):
+    # As in Microsoft's table: after a row without a name the count of names goes on, or does not.
+    votes = [f"fer0000000.png,{HAPPY}", f",{NOBODY}", f"fer0000001.png,{SAD}", f",{HAPPY}"]
+    tree = make_tree(pair(*votes))
+    plus = {row.id: row for row in rows_of(tree, "ferplus") if isinstance(row, Candidate)}
+    pixels = {row.id: row.image for row in rows_of(tree, "fer2013")}
+    assert list(plus) == [f"it/row000000{n}" for n in (0, 2, 3)]
+    assert all(row.image == pixels[id_] for id_, row in plus.items())
+    assert plus["it/row0000002"].member == "fer2013.csv:4 (fer0000001.png)"
+
+
+def test_reported_a_name_of_a_generated_folder_is_no_row_of_fer2013(make_tree):
+    folder = {"FER2013Train/fer0000001.png": b"the third row of fer2013.csv"}
+    folder["FER2013Train/label.csv"] = f"fer0000001.png,{WHOLE},{HAPPY}\n"
+    (face,) = rows_of(make_tree(folder), "ferplus")
+    rows = rows_of(make_tree(pair(*[f",{HAPPY}"] * 3)), "fer2013")
+    assert len(rows) == 3
+    assert face.id not in {row.id for row in rows}
+
+
+def test_reported_a_name_twice_in_the_pair_is_a_reject(make_tree):
+    votes = [f"a.png,{HAPPY}", f"b.png,{HAPPY}", f"A.PNG,{SAD}", f",{SAD}", f",{NOBODY}"]
+    rows = rows_of(make_tree(pair(*votes)), "ferplus")
+    assert [row[0] for row in faces_of(rows)] == [f"it/row000000{n}" for n in (0, 1, 3)]
+    detail = "'A.PNG' stands in fer2013new.csv:2"
+    assert rows[2] == Reject("fer2013new.csv:4", "row_repeated", detail)
+    # A table's row is no member: nothing may look for it.
+    assert (rows[4].reason, rows[4].member) == ("not_a_class", None)
+
+
+def test_the_names_that_microsofts_table_gives_to_two_rows_cost_no_row(make_tree):
+    votes = [f"fer{n:07d}.png,{HAPPY}" for n in range(6970)]
+    votes[5274] = f"fer0006953.png,{HAPPY}"
+    votes[6000] = f"fer0000001.png,{HAPPY}"
+    files = pair(*votes)
+    # Pictures take a while: those of two rows do.
+    lines = files["fer2013.csv"].splitlines()
+    files["fer2013.csv"] = "\n".join(
+        line if n in {0, 5275, 6954} else "3,x,Training" for n, line in enumerate(lines)
+    )
+    rows = rows_of(make_tree(files), "ferplus")
+    assert [row[0] for row in faces_of(rows)] == ["it/row0005274", "it/row0006953"]
+    repeated = [row for row, reason in what_became(rows) if reason == "row_repeated"]
+    assert repeated == ["fer2013new.csv:6002"]
+
+
+# --- the rules ---
+
+# Worked by hand.     neu hap sur sad ang dis fea con unk NF
+RULES = {
+    "majority": [
+        ((4, 0, 0, 1, 3, 2, 0, 0, 0, 0), None),  # 4 of 4+3+2 is no majority
+        ((6, 0, 1, 1, 0, 0, 0, 0, 2, 0), "neutral"),  # 6 of 6+2
+        ((5, 0, 0, 5, 0, 0, 0, 0, 0, 0), None),  # exactly half is not more than half
+        ((1, 1, 1, 1, 1, 1, 1, 1, 1, 1), None),  # nothing is left
+        ((1, 1, 1, 2, 1, 1, 1, 1, 1, 0), "sadness"),  # single votes are noise
+        ((0, 0, 0, 0, 2, 0, 0, 8, 0, 0), "contempt"),
+        ((0, 0, 0, 0, 0, 0, 0, 0, 6, 4), "unknown"),
+        ((0, 0, 0, 0, 0, 0, 0, 0, 0, 10), "NF"),
+    ],
+    "probability": [
+        ((4, 0, 0, 1, 3, 2, 0, 0, 0, 0), "neutral"),  # 4+3 of 9 reach 75 %
+        ((5, 0, 0, 5, 0, 0, 0, 0, 0, 0), "neutral"),  # a tie goes to the first
+        ((3, 3, 2, 2, 0, 0, 0, 0, 0, 0), None),  # the tie at 2 makes four peaks
+        ((2, 2, 2, 2, 2, 0, 0, 0, 0, 0), None),  # five peaks
+        ((18, 2, 2, 2, 0, 0, 0, 0, 0, 0), "neutral"),  # exactly 75 %: the tie is not reached
+        ((4, 0, 0, 0, 0, 0, 0, 0, 4, 2), None),  # stops at unknown: 4 of 10 kept
+        ((6, 0, 0, 0, 0, 0, 0, 0, 4, 0), "neutral"),  # stops at unknown: 6 of 10 kept
+        ((2, 0, 0, 0, 0, 0, 0, 0, 8, 0), "unknown"),
+        ((3, 2, 0, 0, 0, 0, 0, 0, 5, 0), None),  # unknown comes first, half of the votes
+    ],
+    "multi_target": [
+        ((4, 0, 0, 1, 3, 2, 0, 0, 0, 0), "neutral"),  # 4 and 3 of 9
+        ((3, 3, 2, 2, 0, 0, 0, 0, 0, 0), "neutral"),  # 3 of 10 is 30 %
+        ((2, 2, 2, 2, 2, 0, 0, 0, 0, 0), None),  # nobody has 30 %
+        ((5, 2, 3, 0, 0, 0, 0, 0, 0, 0), "neutral"),
+        ((0, 4, 2, 2, 2, 0, 0, 0, 0, 0), None),  # 4 of 10 kept is not more than half
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "counts", "column"),
+    [(rule, *row) for rule, rows in RULES.items() for row in rows],
+)
+def test_rules_by_hand(rule, counts, column):
+    assert winner(counts, rule=rule) == column
+
+
+@given(st.lists(st.integers(0, 10), min_size=10, max_size=10))
+def test_a_majority_winner_wins_by_every_rule(counts):
+    column = winner(counts, rule="majority")
+    if column is None:
+        return
+    cleaned = np.array([count if count > 1 else 0 for count in counts])
+    assert cleaned[VOTE_COLUMNS.index(column)] > cleaned.sum() / 2
+    assert winner(counts, rule="multi_target") == column
+    assert winner(counts, rule="probability") in {column, None}
 
 
 # --- the real data -------------------------------------------------------------------------------
@@ -131,7 +240,7 @@ FERPLUS_ZIP = os.environ.get("FERPLUS_ZIP", "")
 )
 def test_counts_of_the_generated_folders():
     with open_tree(Path(FERPLUS_ZIP), key="FERPLUS_ZIP") as tree:
-        rows = rows_of(tree)
+        rows = list(read_source(tree, name="ferplus", source=source_of("ferplus")))
     kept = Counter(row.split for row in rows if isinstance(row, Candidate))
     contempt = Counter(
         row.row.split("/")[0]

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from stages.sources.face import Candidate, Reject
 from stages.sources.formats import read_source
+from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import RawTree, open_tree
 from tests.sources.conftest import write_folder
 from tests.sources.layouts import LAYOUTS, Tree

@@ -1,9 +1,7 @@
 """Raw trees broken at random: every row is a face or a reject, or there is one message."""
 
 import random
-import re
 import zipfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import get_args
@@ -14,216 +12,16 @@ from hypothesis import strategies as st
 
 from stages.config import CLASSES
 from stages.runtime.errors import UserError
-from stages.sources.face import Candidate, Fault, Reject, Rule
 from stages.sources.formats import read_source
 from stages.sources.members import UnreadableMemberError
+from stages.sources.rows import Candidate, Fault, Reject, Rule
 from stages.sources.tree import open_tree
 from tests.sources.conftest import write_zip
-from tests.sources.layouts import LAYOUTS, Tree
+from tests.sources.layouts import LAYOUTS
+from tests.sources.mutations import mutated
 
-NUM_TREES = 300
+NUM_TREES = 150
 REASONS = {*get_args(Rule), *get_args(Fault)}
-TEXT = {".csv", ".txt", ".lst", ".yaml"}
-FIELDS = [
-    "", " ", "-1", "0", "1", "7", "11", "1e3", "nan", "-inf", "NULL", "9" * 400, "9" * 5000, "0.5",
-    "٣", "é", "e\u0301", "\u2028", "\x85", "\x00", '"', "'", ",", "\\", "..", "../x.jpg", "/", ".jpg",
-    "#", "train", "a" * 3000, "\ud7ff", "\U0001f600", "[", "{", "%s",
-]  # fmt: skip
-FOLDERS = ["extra", "train", "test", "Train", "trian", "aligned", "origin", "1", "sad", "images"]
-
-Files = dict[str, bytes]
-Mutation = Callable[[Files, random.Random], None]
-
-
-# --- mutations of text ---------------------------------------------------------------------------
-
-
-def change_lines(files: Files, rng: random.Random, change: Callable[[list[str]], None]) -> None:
-    """Change the lines of one text file, in place, if there is one that has lines."""
-    names = sorted(name for name in files if PurePosixPath(name).suffix in TEXT and files[name])
-    if not names:
-        return
-    name = rng.choice(names)
-    try:
-        lines = files[name].decode().splitlines()
-    except UnicodeDecodeError:
-        return
-    if lines:
-        change(lines)
-        files[name] = "\n".join(lines).encode(errors="replace")
-
-
-def drop_line(files: Files, rng: random.Random) -> None:
-    change_lines(files, rng, lambda lines: lines.pop(rng.randrange(len(lines))) and None)
-
-
-def repeat_line(files: Files, rng: random.Random) -> None:
-    change_lines(
-        files, rng, lambda lines: lines.insert(rng.randrange(len(lines) + 1), rng.choice(lines))
-    )
-
-
-def contradict_line(files: Files, rng: random.Random) -> None:
-    """Repeat a line with another digit in it, perhaps that of the label."""
-
-    def change(lines: list[str]) -> None:
-        line = rng.choice(lines)
-        digits = [place for place, letter in enumerate(line) if letter.isdigit()]
-        if digits:
-            place = rng.choice(digits[-4:])
-            lines.append(f"{line[:place]}{rng.randrange(10)}{line[place + 1 :]}")
-
-    change_lines(files, rng, change)
-
-
-def shuffle_lines(files: Files, rng: random.Random) -> None:
-    change_lines(files, rng, rng.shuffle)
-
-
-def change_line(files: Files, rng: random.Random, change: Callable[[str], str]) -> None:
-    def at_one_place(lines: list[str]) -> None:
-        place = rng.randrange(len(lines))
-        lines[place] = change(lines[place])
-
-    change_lines(files, rng, at_one_place)
-
-
-def change_field(files: Files, rng: random.Random) -> None:
-    """Replace, drop or repeat one field, or swap the fields of two lines."""
-
-    def change(line: str) -> str:
-        separator = "," if "," in line else " "
-        fields = line.split(separator)
-        place = rng.randrange(len(fields))
-        match rng.randrange(4):
-            case 0:
-                fields[place] = rng.choice(FIELDS)
-            case 1:
-                del fields[place]
-            case 2:
-                fields.insert(place, fields[place])
-            case _:
-                fields[place] = fields[place].upper()
-        return separator.join(fields)
-
-    change_line(files, rng, change)
-
-
-def change_number(files: Files, rng: random.Random) -> None:
-    def change(line: str) -> str:
-        numbers = list(re.finditer(r"[0-9]+", line))
-        if not numbers:
-            return line
-        number = rng.choice(numbers)
-        return line[: number.start()] + str(rng.randrange(-2, 13)) + line[number.end() :]
-
-    change_line(files, rng, change)
-
-
-def garble_line(files: Files, rng: random.Random) -> None:
-    def change(line: str) -> str:
-        place = rng.randrange(len(line) + 1)
-        return line[:place] + rng.choice(FIELDS) + line[place + rng.randrange(3) :]
-
-    change_line(files, rng, change)
-
-
-def garble_bytes(files: Files, rng: random.Random) -> None:
-    name = rng.choice(sorted(files))
-    content = bytearray(files[name] or b"x")
-    content[rng.randrange(len(content))] = rng.randrange(256)
-    files[name] = bytes(content)
-
-
-# --- mutations of files --------------------------------------------------------------------------
-
-
-def drop_file(files: Files, rng: random.Random) -> None:
-    if len(files) > 1:
-        del files[rng.choice(sorted(files))]
-
-
-def empty_file(files: Files, rng: random.Random) -> None:
-    files[rng.choice(sorted(files))] = b""
-
-
-def truncate_file(files: Files, rng: random.Random) -> None:
-    name = rng.choice(sorted(files))
-    files[name] = files[name][: rng.randrange(len(files[name]) + 1)]
-
-
-def swap_files(files: Files, rng: random.Random) -> None:
-    one, two = rng.choice(sorted(files)), rng.choice(sorted(files))
-    files[one], files[two] = files[two], files[one]
-
-
-def place_file(files: Files, rng: random.Random, change: Callable[[str], str]) -> None:
-    """Move or copy a file to where nothing lies yet."""
-    old = rng.choice(sorted(files))
-    new = change(old)
-    blocked = any(f"{name}/".startswith(f"{new}/") or new.startswith(f"{name}/") for name in files)
-    if not blocked:
-        files[new] = files[old]
-        if rng.random() < 0.7:
-            del files[old]
-
-
-def rename_file(files: Files, rng: random.Random) -> None:
-    names = ["x.jpg", "é.png", "a b.jpg", "label.csv", "1_exp.npy", "no suffix", "a.JPEG", "0.txt"]
-    place_file(files, rng, lambda name: str(PurePosixPath(name).with_name(rng.choice(names))))
-
-
-def move_file(files: Files, rng: random.Random) -> None:
-    def change(name: str) -> str:
-        parts = name.split("/")
-        match rng.randrange(3):
-            case 0:
-                parts.insert(rng.randrange(len(parts)), rng.choice(FOLDERS))
-            case 1 if len(parts) > 1:
-                del parts[rng.randrange(len(parts) - 1)]
-            case _:
-                parts[:-1] = rng.choice(sorted(files)).split("/")[:-1]
-        return "/".join(parts)
-
-    place_file(files, rng, change)
-
-
-def change_case(files: Files, rng: random.Random) -> None:
-    change = rng.choice([str.upper, str.lower, str.title, str.swapcase])
-    place_file(files, rng, lambda name: change(name))
-
-
-def change_suffix(files: Files, rng: random.Random) -> None:
-    suffixes = [".jpg", ".JPG", ".png", ".txt", ".jpeg", "", ".gif"]
-    place_file(files, rng, lambda name: str(PurePosixPath(name).with_suffix(rng.choice(suffixes))))
-
-
-def rename_folder(files: Files, rng: random.Random) -> None:
-    folders = sorted({part for name in files for part in name.split("/")[:-1]})
-    if not folders:
-        return
-    old, new = rng.choice(folders), rng.choice([*FOLDERS, *folders])
-    moved = {"/".join(new if p == old else p for p in name.split("/")): name for name in files}
-    renamed = {name: files[old_name] for name, old_name in moved.items()}
-    files.clear()
-    files.update(renamed)
-
-
-MUTATIONS: list[Mutation] = [
-    drop_line, repeat_line, contradict_line, shuffle_lines, change_field, change_field, change_number, change_number,
-    garble_line, garble_bytes, drop_file, empty_file, truncate_file, swap_files, rename_file,
-    move_file, change_case, change_suffix, rename_folder,
-]  # fmt: skip
-
-
-def mutated(tree: Tree, *, number: int, seed: int) -> Files:
-    rng, files = random.Random(seed), dict(tree)
-    for _ in range(number):
-        rng.choice(MUTATIONS)(files, rng)
-    return files
-
-
-# --- what must hold ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

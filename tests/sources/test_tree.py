@@ -1,32 +1,18 @@
 import hashlib
 import os
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from stages.runtime.errors import UserError
 from stages.sources.members import UnreadableMemberError
+from stages.sources.pictures import PictureIndex
 from stages.sources.tree import open_tree
+from tests.sources.conftest import write_folder, write_zip
 
 KEY = "standardize.sources.x.path"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes are other things there")
-
-
-def test_members_are_sorted_and_without_litter(make_tree):
-    tree = make_tree(
-        {
-            "b/2.png": b"2",
-            "a/1.png": b"1",
-            "__MACOSX/a/._1.png": b"x",
-            "a/.hidden": b"x",
-            "a/Thumbs.db": b"x",
-            ".git/config": b"x",
-        }
-    )
-    assert tree.members == ("a/1.png", "b/2.png")
-    assert tree.read("b/2.png") == b"2"
 
 
 LITTER = {
@@ -66,9 +52,11 @@ def test_reported_what_nas_boxes_and_file_managers_leave_is_no_member(make_tree,
     )
 
 
-@pytest.mark.parametrize("name", ["eaDir", "@user_1.png", "#1.png", "icon.png", "~1.png", "thumbs"])
-def test_names_that_only_look_like_litter_are_members(make_tree, name):
-    assert make_tree({f"train/sad/{name}": b"1"}).members == (f"train/sad/{name}",)
+def test_members_are_sorted_and_may_look_like_litter(make_tree):
+    names = ["~1.png", "eaDir", "@user_1.png", "#1.png", "icon.png", "thumbs"]
+    tree = make_tree({f"sad/{name}": name for name in names})
+    assert tree.members == tuple(sorted(f"sad/{name}" for name in names))
+    assert tree.read("sad/~1.png") == b"~1.png"
 
 
 @posix
@@ -94,85 +82,59 @@ def hash_of(path: Path) -> str:
         return tree.content_sha256()
 
 
-def write_in_order(path: Path, files: dict[str, bytes]) -> Path:
-    for name, content in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    return path
-
-
-def test_a_folder_has_the_hash_of_its_names_and_bytes(tmp_path: Path):
+def test_a_folder_has_the_hash_of_its_names_and_bytes_and_a_zip_of_its_own(tmp_path: Path):
     files = {"b.txt": b"2", "a/1.png": b"1"}
-    first = hash_of(write_in_order(tmp_path / "first", files))
-    assert hash_of(write_in_order(tmp_path / "again", dict(reversed(files.items())))) == first
+    first = hash_of(write_folder(tmp_path / "first", files))
+    assert hash_of(write_folder(tmp_path / "again", dict(reversed(files.items())))) == first
     others = [files | {"b.txt": b"3"}, {"c.txt": b"2", "a/1.png": b"1"}, {"a/1.png": b"1"}]
-    hashes = {hash_of(write_in_order(tmp_path / str(n), other)) for n, other in enumerate(others)}
+    hashes = {hash_of(write_folder(tmp_path / str(n), other)) for n, other in enumerate(others)}
     assert len(hashes | {first}) == 4
-
-
-def test_a_zip_has_the_hash_of_its_own_bytes(tmp_path: Path):
-    path = tmp_path / "x.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.png", b"the picture")
-    first = hash_of(path)
-    assert first == hashlib.sha256(path.read_bytes()).hexdigest()
-    # Broken, and its directory still says the same.
-    path.write_bytes(path.read_bytes().replace(b"the picture", b"THE picture"))
-    assert hash_of(path) != first
+    path = write_zip(tmp_path / "x.zip", {"a.png": b"the picture"})
+    assert hash_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_incident_D6_a_shuffled_listing_gives_the_same_tree(tmp_path: Path, monkeypatch):
-    for name in "cab":
-        (tmp_path / name).write_bytes(name.encode())
-    walk = os.walk
-
-    def shuffled(*args, **kwargs):
-        for folder, folders, names in walk(*args, **kwargs):
-            yield folder, folders, sorted(names, reverse=True)
-
-    with open_tree(tmp_path, key=KEY) as tree:
-        first = tree.content_sha256(), tree.members
-    monkeypatch.setattr(os, "walk", shuffled)
-    with open_tree(tmp_path, key=KEY) as tree:
-        assert (tree.content_sha256(), tree.members) == first
+    write_folder(tmp_path, {name: name for name in "cab"})
+    first, walk = hash_of(tmp_path), os.walk
+    monkeypatch.setattr(
+        os,
+        "walk",
+        lambda *args, **options: (
+            (folder, folders, sorted(names, reverse=True))
+            for folder, folders, names in walk(*args, **options)
+        ),
+    )
+    assert hash_of(tmp_path) == first
 
 
-def test_find_looks_below_extra_folders_and_past_letter_case(make_tree):
-    tree = make_tree({"extra/Label/LABEL.lst": b"", "extra/old_label.lst": b""})
-    assert tree.find("label.lst") == "extra/Label/LABEL.lst"
+def test_find_looks_below_extra_folders_past_letter_case_and_refuses_to_choose(make_tree):
+    tree = make_tree({"extra/Label/LABEL.lst": b"", "x/old.lst": b"", "y/Old.lst": b""})
+    assert tree.find("none.lst", "label.lst") == "extra/Label/LABEL.lst"
     assert tree.find("label/label.lst") == "extra/Label/LABEL.lst"
     assert tree.find("none.lst") is None
-
-
-def test_find_refuses_to_choose(make_tree):
-    tree = make_tree({"a/label.lst": b"", "b/label.lst": b""})
-    with pytest.raises(UserError, match=r"label.lst: expected one such file, found 2: .*a/label"):
-        tree.find("label.lst")
+    with pytest.raises(UserError, match=r"old.lst: expected one such file, found 2: .*x/old"):
+        tree.find("old.lst")
 
 
 def test_pictures_are_found_by_name_and_counted_when_unused(make_tree):
-    tree = make_tree(
-        {"Origin/x/a.JPG": b"", "origin/b.jpg": b"", "c.jpg": b"", "origin/d.txt": b""}
-    )
-    pictures = tree.pictures_below("origin")
-    assert len(pictures) == 2
+    names = [
+        "Origin/x/a.JPG",
+        "origin/b.jpg",
+        "origin/B.jpg",
+        "origin/n.jpg",
+        "c.jpg",
+        "origin/d.txt",
+    ]
+    tree = make_tree(dict.fromkeys(names, b""))
+    pictures = PictureIndex(tree.pictures_below("origin"))
+    assert len(pictures) == 4
     assert pictures.find("a.jpg") == "Origin/x/a.JPG"
     assert pictures.find("c.jpg") is None
-    assert pictures.unused() == ["origin/b.jpg"]
-
-
-def test_two_pictures_of_one_name_are_an_error(make_tree):
-    tree = make_tree({"origin/a.jpg": b"", "origin/origin/a.jpg": b""})
-    with pytest.raises(UserError, match=r"a.jpg: expected once"):
-        tree.pictures_below("origin")
-
-
-def test_missing_or_wrong_path_names_the_params_key(tmp_path: Path):
-    with pytest.raises(UserError, match=rf"params.yaml: {KEY}: expected a folder, a .zip"):
-        open_tree(tmp_path / "none", key=KEY)
-    (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 half a download")
-    with pytest.raises(UserError, match=rf"{KEY}: cut.zip is neither a folder nor a whole zip"):
-        open_tree(tmp_path / "cut.zip", key=KEY)
+    # Where letter case alone tells two apart, only the exact name finds one.
+    assert [pictures.find(name) for name in ("b.jpg", "b.JPG")] == ["origin/b.jpg", None]
+    assert pictures.unused() == ["origin/B.jpg", "origin/n.jpg"]
+    with pytest.raises(UserError, match=r"a.jpg: expected once, found origin/a.jpg and x/a.jpg"):
+        PictureIndex(["origin/a.jpg", "x/a.jpg"])
 
 
 # --- what a disk or an archive may hold ----------------------------------------------------------
@@ -261,12 +223,3 @@ def test_archives_inside_are_named_and_not_opened(make_tree, caplog):
     tree = make_tree({"Image/aligned.zip": b"PK", "Image/original.TAR": b"", "list.txt": b""})
     assert len(tree.members) == 3
     assert "not opened: 2 archives, ['Image/aligned.zip', 'Image/original.TAR']" in caplog.text
-
-
-def test_letter_case_alone_makes_no_choice(make_tree):
-    tree = make_tree({"origin/a.jpg": b"1", "origin/x/A.jpg": b"2", "origin/b.jpg": b""})
-    pictures = tree.pictures_below("origin")
-    assert pictures.find("a.jpg") == "origin/a.jpg"
-    assert pictures.find("A.jpg") == "origin/x/A.jpg"
-    assert pictures.find("a.JPG") is None
-    assert pictures.find("B.JPG") == "origin/b.jpg"

@@ -137,5 +137,5 @@ def test_sheets_show_the_pairs_and_are_the_same_bytes_again(drawn, tmp_path: Pat
 def test_incident_D7_a_pair_without_its_image_is_an_error(drawn, tmp_path: Path) -> None:
     write_faces(tmp_path / "a", [small_face("a/00")])
     frozen = frozen_of(drawn, near=[("a/00", "a/02", {})])
-    with pytest.raises(UserError, match=r"1 of 2 rows have no image, such as 'a/02'"):
+    with pytest.raises(UserError, match=r"1 of 2 manifest rows have no image: a/02;"):
         write_pair_sheets(tmp_path / "sheets", frozen, standardized=tmp_path)

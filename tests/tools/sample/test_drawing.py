@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from stages.config import CLASSES
 from stages.runtime.seed import generator
-from stages.sources import labels, rafdb
-from stages.sources.votes import VOTE_COLUMNS
+from stages.sources import rafdb, rows
+from stages.sources.ferplus import VOTE_COLUMNS
 from tools.sample.crowd import (
     ANSWERS,
     Mood,
@@ -37,7 +37,7 @@ SOMEONE = replace(draw_identity(generator(1, "who")), beard="none", glasses=Fals
 
 def test_classes_and_codes_are_those_that_the_adapters_read():
     assert {str(code): name for name, code in RAFDB_CODES.items()} == rafdb.CODES["rafdb_basic"]
-    assert {str(code): name for name, code in EXPW_CODES.items()} == labels.FER2013_CODES
+    assert {str(code): name for name, code in EXPW_CODES.items()} == rows.FER2013_CODES
     starts = [column[:3].lower() for column in VOTE_COLUMNS]
     assert starts == ["neu", "hap", "sur", "sad", "ang", "dis", "fea", "con", "unk", "nf"]
     assert [answer[:3].lower() for answer in FERPLUS_COLUMNS] == starts

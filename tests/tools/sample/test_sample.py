@@ -11,12 +11,10 @@ from shipped import shipped
 from small_project import ROOT
 
 from stages.config import CLASSES, ExpwSource, FerplusSource, Folder7Source, RafdbSource
-from stages.faces.boxes import BoxPx
-from stages.faces.decode import decode
-from stages.faces.errors import UnusableImageError
+from stages.faces.decode import BoxPx, UnusableImageError, decode
 from stages.intake.crop import crop_square
-from stages.sources.face import Candidate, Reject
 from stages.sources.formats import read_source
+from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import open_tree
 from tools.sample import __main__ as sample
 from tools.sample.folder import INDEX, check_replaceable
