@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(backbone: str, *, size: int) -> Figures:
     """Milliseconds, images a second, and each file's share of torch's time."""
     torch.manual_seed(0)
-    section = config.Teacher(
+    section = config.TeacherParams(
         backbone=backbone,
         embedding_size=512,
         dropout=0.0,

@@ -217,7 +217,7 @@ class Preprocess(Section):
     std: tuple[Positive, Positive, Positive]
 
 
-class Teacher(Section):
+class TeacherParams(Section):
     """A timm backbone with an embedding. `weights`: a file of backbone weights below weights/.
 
     `learning_rate_scale` multiplies the stage's learning rates for this teacher; weight decay a
@@ -370,7 +370,7 @@ class Params(Section):
     standardize: Standardize
     manifest: Manifest
     preprocess: Preprocess
-    teachers: dict[Name, Teacher] = Field(min_length=1)
+    teachers: dict[Name, TeacherParams] = Field(min_length=1)
     stageA: Stage  # noqa: N815 - the name of the DVC stage
     stageB: Stage  # noqa: N815
     calibrate: Calibrate

@@ -27,13 +27,11 @@ from stages.calibrating.tables import score_rows
 from stages.computing.device import choose_device, choose_dtype
 from stages.config import Params, Preprocess
 from stages.faces.store import FaceStore
-from stages.loading.augmentation import NO_AUGMENTATION
-from stages.loading.dataset import FaceDataset
-from stages.loading.loader import EvalLoader, choose_workers
+from stages.loading.loader import EvalLoader, choose_workers, scoring_batches
 from stages.modeling.predict import predict
 from stages.modeling.teacher import load_teacher
 from stages.records.folder import read_folder
-from stages.records.schema import read_manifest, targets_of
+from stages.records.schema import read_manifest
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from stages.scoring.metrics import softmax
@@ -41,7 +39,6 @@ from tools.onnx_model import predict_onnx, read_onnx
 
 IN_VAL = "the row or a copy of it is in val, which chose or calibrated the weights"
 
-_BATCH = 64
 
 logger = logging.getLogger(__name__)
 
@@ -162,17 +159,14 @@ def _faces_of(
 ) -> EvalLoader:
     """Load the faces of the rows in batches, in their order, as a model wants them."""
     device = choose_device(params.machine.device)
-    dataset = FaceDataset(
+    return scoring_batches(
         store,
-        positions=store.locate(rows["id"].tolist()),
-        targets=targets_of(rows),
+        rows,
         image_size=size,
         preprocess=preprocess,
-        augmentation=NO_AUGMENTATION,
-        seed=0,
+        workers=choose_workers(params.machine.workers, device=device),
+        device=device,
     )
-    workers = choose_workers(params.machine.workers, device=device)
-    return EvalLoader(dataset, batch_size=_BATCH, workers=workers, device=device)
 
 
 def _score_file(

@@ -140,6 +140,10 @@ def join_team(device: torch.device) -> Iterator[Team]:
 
 
 def _part() -> None:
-    """Wait for the others before this process ends: else they see a lost process, not its code."""
+    """Wait for the others before this process ends: else they see a lost process, not its code.
+
+    Then the group is taken down. Left to the interpreter's exit, its threads may abort the process.
+    """
     with suppress(RuntimeError):
         dist.barrier()
+        dist.destroy_process_group()

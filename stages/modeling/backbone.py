@@ -37,7 +37,7 @@ _LISTED = 5
 
 
 def build_backbone(
-    teacher_params: config.Teacher, *, image_size: int, key: str
+    teacher_params: config.TeacherParams, *, image_size: int, key: str
 ) -> tuple[nn.Module, int]:
     """Build a backbone for square images, pooled as timm does, and count its features.
 
@@ -106,7 +106,7 @@ def read_state(path: Path, *, source: str) -> dict[str, Tensor]:
     return cleaned
 
 
-def _check_name(teacher_params: config.Teacher, *, key: str) -> None:
+def _check_name(teacher_params: config.TeacherParams, *, key: str) -> None:
     name = teacher_params.backbone
     # A tag, as in `resnet18.a1_in1k`, names weights; timm takes any for the name of a model.
     if not is_model(name) or ("." in name and not is_model_pretrained(name)):
@@ -118,7 +118,7 @@ def _check_name(teacher_params: config.Teacher, *, key: str) -> None:
         raise UserError(f"params.yaml: {key}.pretrained: timm has no weights for {name!r}")
 
 
-def _create(teacher_params: config.Teacher, *, image_size: int, key: str) -> nn.Module:
+def _create(teacher_params: config.TeacherParams, *, image_size: int, key: str) -> nn.Module:
     defaults = get_pretrained_cfg(teacher_params.backbone)
     takes_size = defaults is not None and defaults.fixed_input_size
     size: dict[str, Any] = {"img_size": image_size} if takes_size else {}

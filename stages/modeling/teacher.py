@@ -51,7 +51,7 @@ class Teacher(nn.Module):
 
 
 def build_teacher(
-    teacher_params: config.Teacher, *, image_size: int, scale: float, key: str
+    teacher_params: config.TeacherParams, *, image_size: int, scale: float, key: str
 ) -> Teacher:
     """Build a new teacher; `key` names its section in messages, such as `teachers.RN18`.
 
@@ -92,7 +92,7 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
             f"{_shown(path)}: changed since it was published: expected SHA-256 "
             f"{card.weights_sha256}, got {sha256} of {describe_file(path)}"
         )
-    teacher_params = config.Teacher(
+    teacher_params = config.TeacherParams(
         backbone=card.backbone,
         embedding_size=card.embedding_size,
         dropout=card.dropout,

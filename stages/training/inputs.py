@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.config import CLASSES, Filter, Stage
-from stages.config import Teacher as TeacherParams
+from stages.config import CLASSES, Filter, Stage, TeacherParams
 from stages.modeling.card import StartedFrom, read_card
 from stages.modeling.teacher import WEIGHTS_FILE, Teacher, build_teacher, load_state
 from stages.records.folder import read_folder

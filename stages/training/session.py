@@ -10,8 +10,7 @@ import torch
 
 from stages.computing.device import choose_dtype
 from stages.computing.team import ALONE, Team
-from stages.config import Machine, Preprocess, Stage
-from stages.config import Teacher as TeacherParams
+from stages.config import Machine, Preprocess, Stage, TeacherParams
 from stages.faces.store import FaceStore
 from stages.loading.loader import EvalLoader, scoring_batches
 from stages.runtime.errors import UserError

@@ -24,7 +24,7 @@ BACKBONES = {"RN18": "test_resnet", "B3": "test_efficientnet"}
 def make_teacher(name: str = "RN18", *, seed: int) -> Teacher:
     """A teacher with random weights and, in its batch norms, statistics of its own."""
     torch.manual_seed(seed)
-    section = shipped(config.Teacher, backbone=BACKBONES[name], embedding_size=16)
+    section = shipped(config.TeacherParams, backbone=BACKBONES[name], embedding_size=16)
     teacher = build_teacher(section, image_size=SIZE, scale=30.0, key=f"teachers.{name}")
     teacher.train()(torch.randn(64, 3, SIZE, SIZE))
     return teacher.eval()

@@ -133,10 +133,13 @@ def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
 
 
 @posix
-def test_no_worker_outlives_a_trainer_that_was_killed(prepared: Project) -> None:
+@pytest.mark.parametrize("moment", ["workers start", "workers work"])
+def test_no_worker_outlives_a_trainer_that_was_killed(prepared: Project, moment: str) -> None:
     folder = prepared(stageA__epochs=6, machine__workers=2)
     with _trainer(folder) as trainer:
         workers = _workers(trainer, folder)
+        if moment == "workers work":
+            _wait(lambda: _checkpoint(folder) is not None, folder)
         trainer.kill()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from shipped import shipped
 
-from stages.config import Teacher
+from stages.config import TeacherParams
 from stages.modeling.backbone import build_backbone
 from stages.runtime.errors import UserError
 
@@ -20,7 +20,7 @@ SMALL, SMALL_VIT = "test_resnet", "test_vit"
 )
 def test_any_timm_backbone_is_built_for_its_size(name, image_size) -> None:
     backbone, num_features = build_backbone(
-        shipped(Teacher, backbone=name), image_size=image_size, key=KEY
+        shipped(TeacherParams, backbone=name), image_size=image_size, key=KEY
     )
     features = backbone.eval()(torch.zeros(2, 3, image_size, image_size))
     assert features.shape == (2, num_features)
@@ -28,7 +28,7 @@ def test_any_timm_backbone_is_built_for_its_size(name, image_size) -> None:
 
 def test_the_trial_leaves_the_backbone_untouched() -> None:
     torch.manual_seed(1)
-    backbone, _ = build_backbone(shipped(Teacher, backbone=SMALL), image_size=64, key=KEY)
+    backbone, _ = build_backbone(shipped(TeacherParams, backbone=SMALL), image_size=64, key=KEY)
     torch.manual_seed(1)
     fresh = timm.create_model(SMALL, num_classes=0)
     assert backbone.training
@@ -54,7 +54,7 @@ def test_what_cannot_be_built_says_why(tmp_path, monkeypatch, changes, expected)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=expected):
-        build_backbone(shipped(Teacher, **changes), image_size=64, key=KEY)
+        build_backbone(shipped(TeacherParams, **changes), image_size=64, key=KEY)
 
 
 @pytest.mark.parametrize(("suffix", "num_classes"), [("safetensors", 0), ("pt", 11)])
@@ -94,7 +94,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
 
 
 def _built(name: str, path: Path, *, image_size: int = 64):
-    teacher_params = shipped(Teacher, backbone=name, weights=str(path))
+    teacher_params = shipped(TeacherParams, backbone=name, weights=str(path))
     return build_backbone(teacher_params, image_size=image_size, key=KEY)
 
 

@@ -6,8 +6,7 @@ import torch
 from shipped import shipped
 from torch.nn import functional
 
-from stages.config import CLASSES, Filter, Preprocess
-from stages.config import Teacher as TeacherParams
+from stages.config import CLASSES, Filter, Preprocess, TeacherParams
 from stages.modeling.card import StartedFrom, TeacherCard, read_card
 from stages.modeling.teacher import Teacher, build_teacher, load_state, load_teacher, save_teacher
 from stages.runtime.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from shipped import PARAMS, shipped
 
-from stages.config import Teacher
+from stages.config import TeacherParams
 from stages.runtime.errors import UserError
 from stages.training.inputs import InitialWeights, find_initial_weights
 
@@ -23,7 +23,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start_from(weights: str) -> InitialWeights:
-    teacher_params = shipped(Teacher, backbone="resnet18", weights=weights)
+    teacher_params = shipped(TeacherParams, backbone="resnet18", weights=weights)
     return find_initial_weights(
         Path("models"), stage_params=PARAMS.stageA, teacher_params=teacher_params, teacher="B3"
     )

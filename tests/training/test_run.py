@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.config import ClassWeights, NoCorrection, Preprocess, Prior, Stage, Teacher
+from stages.config import ClassWeights, NoCorrection, Preprocess, Prior, Stage, TeacherParams
 from stages.runtime.files import read_json, write_json
 from stages.training.run import ENVIRONMENT_FILE, open_run, record_environment, training_version
 
@@ -64,7 +64,7 @@ def test_the_fingerprint_of_a_run_stays_what_it_was(
             "seed": 7,
             "preprocess": Preprocess.model_validate(PREPROCESS),
             "stageB": stage_params,
-            "teacher": Teacher.model_validate(TEACHER),
+            "teacher": TeacherParams.model_validate(TEACHER),
         },
         data={"manifest": "a" * 64, "rows": "b" * 64, "toy/faces-00000.arrow": "c" * 64},
         init_sha256="d" * 64,

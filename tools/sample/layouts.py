@@ -7,6 +7,7 @@ moderately unequal, as in real life. A hard label sometimes names another class 
 import numpy as np
 
 from stages.config import CLASSES
+from stages.faces.decode import BoxPx
 from stages.runtime.seed import generator
 from tools.sample.crowd import (
     ANSWERS,
@@ -19,7 +20,7 @@ from tools.sample.crowd import (
     name_class,
 )
 from tools.sample.pen import Image
-from tools.sample.portrait import Box, Framing, draw_photo, draw_portrait
+from tools.sample.portrait import PictureStyle, draw_photo, draw_portrait
 from tools.sample.raw import Raw, encode_jpeg, encode_png
 from tools.sample.scene import draw_background, soften, to_grey
 
@@ -54,9 +55,9 @@ _UNKNOWN, _TORN = Mood("Sad", "Fear", 0.5, 0.6), Mood("Angry", "Disgust", 0.5, 0
 _TORN_VOTES = np.array([4, 4, 0, 0, 0, 0, 2, 0, 0, 0])  # in the order of ANSWERS
 _AFFECTNET_CONTEMPT = {"train": 5, "test": 2}
 
-_FERPLUS = Framing(side_px=48, factor=8, span=(2.3, 2.6), turn=0.8, max_blur=1, max_noise=10)
-_RAFDB = Framing(side_px=100, factor=4, span=(2.3, 2.6), turn=0.7, max_blur=1, max_noise=6)
-_AFFECTNET = Framing(side_px=224, factor=2, span=(2.4, 2.9), turn=0.9, max_blur=8, max_noise=4)
+_FERPLUS = PictureStyle(side_px=48, factor=8, span=(2.3, 2.6), turn=0.8, max_blur=1, max_noise=10)
+_RAFDB = PictureStyle(side_px=100, factor=4, span=(2.3, 2.6), turn=0.7, max_blur=1, max_noise=6)
+_AFFECTNET = PictureStyle(side_px=224, factor=2, span=(2.4, 2.9), turn=0.9, max_blur=8, max_noise=4)
 
 
 def lay_out_ferplus(raw: Raw) -> None:
@@ -130,7 +131,7 @@ def affectnet_path(split: str, label: str, *, name: str) -> str:
     return f"affectnet_full_balanced/{split}/{AFFECTNET_FOLDERS[label]}/{name}.jpg"
 
 
-def expw_line(photo: str, face_id: int, box: Box, confidence: float, *, label: str) -> str:
+def expw_line(photo: str, face_id: int, box: BoxPx, confidence: float, *, label: str) -> str:
     """`image face_id top left right bottom confidence label`."""
     edges = f"{box.top} {box.left} {box.right} {box.bottom}"
     return f"{photo} {face_id} {edges} {confidence:.4f} {EXPW_CODES[label]}"

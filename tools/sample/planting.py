@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from stages.config import CLASSES
+from stages.faces.decode import BoxPx
 from tools.sample.crowd import ANSWERS, Votes
 from tools.sample.layouts import (
     AFFECTNET_FOLDERS,
@@ -22,7 +23,7 @@ from tools.sample.layouts import (
     affectnet_path,
     expw_line,
 )
-from tools.sample.portrait import PHOTO_PX, Box
+from tools.sample.portrait import PHOTO_PX
 from tools.sample.raw import Raw, encode_jpeg, encode_png
 
 ERROR_PAGE = b"<html><head><title>404 Not Found</title></head><body>Not Found</body></html>\n"
@@ -135,7 +136,7 @@ def _undecodable(raw: Raw) -> Iterator[Planted]:
 def _bad_boxes(raw: Raw) -> Iterator[Planted]:
     """A box right of and below its photo, as of an uncropped original; and a repeated line."""
     height, width = PHOTO_PX
-    box = Box(width + 20, height + 5, width + 100, height + 85)
+    box = BoxPx(width + 20, height + 5, width + 100, height + 85)
     photo = raw.lines[EXPW_LIST][0].split()[0]
     faces = [line.split() for line in raw.lines[EXPW_LIST]]
     last = max(int(face[1]) for face in faces if face[0] == photo)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stages.faces.decode import BoxPx
 from tools.sample.crowd import Mood
 from tools.sample.expressions import blend
 from tools.sample.face import draw_face, face_box
@@ -19,7 +20,7 @@ _PHOTO_FACTOR = 3
 
 
 @dataclass(frozen=True)
-class Framing:
+class PictureStyle:
     """How a dataset shows faces. `span` is the picture's side in face units, from and to."""
 
     side_px: int
@@ -30,17 +31,7 @@ class Framing:
     max_noise: float
 
 
-@dataclass(frozen=True)
-class Box:
-    """Where a face is in a photo, px."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-
-def draw_portrait(mood: Mood, *, framing: Framing, rng: np.random.Generator) -> Image:
+def draw_portrait(mood: Mood, *, framing: PictureStyle, rng: np.random.Generator) -> Image:
     """One face that fills the picture, (side, side, 3)."""
     side = framing.side_px * framing.factor
     unit = side / float(rng.uniform(*framing.span))
@@ -56,7 +47,7 @@ def draw_portrait(mood: Mood, *, framing: Framing, rng: np.random.Generator) -> 
     )
 
 
-def draw_photo(moods: list[Mood], *, rng: np.random.Generator) -> tuple[Image, list[Box]]:
+def draw_photo(moods: list[Mood], *, rng: np.random.Generator) -> tuple[Image, list[BoxPx]]:
     """A photo with faces side by side, some near and some far, and a box for each."""
     height, width = (side * _PHOTO_FACTOR for side in PHOTO_PX)
     canvas = draw_background(height, width, rng=rng)
@@ -72,7 +63,7 @@ def draw_photo(moods: list[Mood], *, rng: np.random.Generator) -> tuple[Image, l
     for pose, mood in sorted(zip(poses, moods, strict=True), key=lambda pair: pair[0].y):
         _draw_person(canvas, mood, pose=pose, rng=rng)
     picture = reduce(canvas, factor=_PHOTO_FACTOR)
-    boxes = [Box(*(edge // _PHOTO_FACTOR for edge in face_box(pose))) for pose in poses]
+    boxes = [BoxPx(*(edge // _PHOTO_FACTOR for edge in face_box(pose))) for pose in poses]
     return photograph(picture, max_blur=1, max_noise=6, rng=rng), boxes
 
 
