@@ -127,6 +127,7 @@ def test_zero_epochs_pass_stage_a_through_at_its_size_and_scale_and_say_so(
         assert (first / name).read_bytes() == (second / name).read_bytes()
     card = read_card(second)
     assert card.image_size == 32
+    assert card.prior_correction == read_card(first).prior_correction
     assert card.started_from == StartedFrom(
         stage="stageA", weights_sha256=read_card(first).weights_sha256
     )

@@ -38,6 +38,8 @@ def describe(
         "temperature": calibration.temperature,
         "temperature_no_fit": calibration.temperature_no_fit,
         "class_bias": list(calibration.class_bias),
+        # softmax(z + v) of a teacher's logits z speaks for classes as frequent as in training rows.
+        "prior_correction": {c.teacher: list(c.prior_correction) for c in cards},
         "weights": {c.teacher: w for c, w in zip(cards, calibration.weights, strict=True)},
         "mixture": {"of": calibration.space},
         "opset": opset,

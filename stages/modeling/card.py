@@ -4,9 +4,9 @@ One pydantic model, written by training and read by everything that follows. No 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stages.config import Filter
 from stages.runtime.errors import UserError
@@ -29,10 +29,12 @@ class TeacherCard(BaseModel):
 
     `preprocess` is the params section as JSON has it; `metric` says what was measured on what;
     `filter` is the stage's row filter as trained. `started_from` is None if the run started from
-    weights of the backbone alone (ImageNet or a file) or from random numbers.
+    weights of the backbone alone (ImageNet or a file) or from random numbers. `prior_correction`
+    takes training's correction of the class prior back: the logits speak for evened-out classes,
+    the logits plus these seven numbers for the classes as frequent as in the training rows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     teacher: str
     stage: str
@@ -45,6 +47,7 @@ class TeacherCard(BaseModel):
     preprocess: dict[str, Any]
     filter: Filter
     started_from: StartedFrom | None
+    prior_correction: Annotated[tuple[float, ...], Field(min_length=7, max_length=7)]
     epoch: int
     metric: dict[str, Any]
     fingerprint: str

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from stages.config import CLASSES, Filter, Stage, TeacherParams
-from stages.modeling.card import StartedFrom, read_card
+from stages.modeling.card import TeacherCard, read_card
 from stages.modeling.teacher import WEIGHTS_FILE, Teacher, build_teacher, load_state
 from stages.records.folder import read_folder
 from stages.records.views import require_classes, select, size_table
@@ -109,12 +109,9 @@ class InitialWeights:
         file = self.published or self.backbone
         return "" if file is None else sha256_file(file)
 
-    def started_from(self) -> StartedFrom | None:
-        """Name the published teacher that the weights come from; None for any other start."""
-        if self.published is None:
-            return None
-        card = read_card(self.published.parent)
-        return StartedFrom(stage=card.stage, weights_sha256=self.sha256())
+    def card(self) -> TeacherCard | None:
+        """Read the card of the published teacher that the weights come from, if there is one."""
+        return None if self.published is None else read_card(self.published.parent)
 
     def seen(self, ids: pd.Series) -> np.ndarray:
         """(len(ids),) bool: the published weights have learnt from this row already."""
@@ -153,9 +150,9 @@ def find_initial_weights(
 
 def adopt_size_and_scale(stage_params: Stage, initial: InitialWeights) -> Stage:
     """Return the params in force: with 0 epochs, image size and scale are those of the weights."""
-    if stage_params.epochs or initial.published is None:
+    card = initial.card()
+    if stage_params.epochs or card is None:
         return stage_params
-    card = read_card(initial.published.parent)
     arcface = stage_params.arcface.model_copy(update={"scale": card.scale})
     return stage_params.model_copy(update={"image_size": card.image_size, "arcface": arcface})
 

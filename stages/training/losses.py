@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stages.computing.team import Team
 from stages.computing.transfer import RUN_AHEAD, Reading, sent_back
-from stages.config import ClassWeights, LogitAdjustment, Prior
+from stages.config import ClassWeights, LogitAdjustment, Prior, SamplerFill
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
 from stages.training.checkpoint import describe_kept
@@ -82,6 +82,28 @@ def build_loss(
         offsets = np.asarray(prior.tau * np.log(counts / counts.sum()), dtype=np.float32)
         offset = torch.tensor(offsets, device=device)
     return Loss(offset, weight, label_smoothing)
+
+
+def prior_correction(
+    prior: Prior, *, counts: np.ndarray, shown_counts: np.ndarray
+) -> tuple[float, ...]:
+    """Return what takes the correction of the class prior back, v (7,), rounded to six digits.
+
+    A loss with logit adjustment or class weights, and batches that are filled up, teach logits z
+    for another share of the classes than the training rows have. `softmax(z + v)` speaks for the
+    training rows: v is tau * log(share), -log(weight), or log(share) - log(share that is shown).
+
+    Args:
+        counts: (7,) rows of each class to train on; all above zero.
+        shown_counts: (7,) rows of each class that one epoch shows to the model.
+    """
+    loss = build_loss(prior, counts=shown_counts, label_smoothing=0.0, device=torch.device("cpu"))
+    correction = loss.offset.double().numpy()
+    if loss.weight is not None:
+        correction = correction - np.log(loss.weight.double().numpy())
+    if isinstance(prior, SamplerFill):
+        correction = np.log(counts / counts.sum()) - np.log(shown_counts / shown_counts.sum())
+    return tuple(round(float(value), 6) for value in correction)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 from stages.computing.device import describe_device
 from stages.config import CLASSES
 from stages.loading.loader import EvalLoader, choose_workers, training_batches
-from stages.modeling.card import TeacherCard
+from stages.modeling.card import StartedFrom, TeacherCard
 from stages.modeling.predict import predict
 from stages.modeling.teacher import Teacher, load_state, save_teacher
 from stages.records.schema import targets_of
@@ -28,7 +28,7 @@ from stages.training.assembly import build_loop, fit_explained, require_images
 from stages.training.checkpoint import save_with_retries
 from stages.training.inputs import alignment_report, build_model
 from stages.training.loop import Loop
-from stages.training.losses import NonFiniteError, explain_non_finite
+from stages.training.losses import NonFiniteError, explain_non_finite, prior_correction
 from stages.training.preflight import preflight, settle_forecast
 from stages.training.progress import Progress, Scores
 from stages.training.run import ENVIRONMENT_FILE, record_environment
@@ -61,6 +61,9 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
         _record_environment(session, step=0)
         logger.info("epochs is 0: the weights of %s pass through unchanged", stage_params.init_from)
         progress = Progress(best={"epoch": 0, "val": evaluate(model)})
+        before = session.initial.card()
+        assert before is not None, "params with 0 epochs and no init_from are refused"
+        correction = before.prior_correction
     else:
         batches = training_batches(
             session.store,
@@ -71,6 +74,11 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
             workers=workers,
             device=session.device,
             team=session.team,
+        )
+        correction = prior_correction(
+            stage_params.prior,
+            counts=np.bincount(targets_of(rows.train), minlength=len(CLASSES)),
+            shown_counts=batches.effective_counts,
         )
         require_images(batches.sizes, model=model, key=session.stage, team=session.team)
         loop = build_loop(session, model, batches, evaluate=evaluate, folder=folder, stop=stop)
@@ -87,7 +95,7 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
     )
     if start is not None:
         settle_forecast(progress.history, took_s=time.monotonic() - start)
-    _publish(session, model, progress=progress, logits=logits)
+    _publish(session, model, progress=progress, logits=logits, correction=correction)
 
 
 def _choose_workers(session: Session, model: Teacher) -> int:
@@ -146,13 +154,24 @@ def _record_environment(session: Session, *, step: int) -> None:
     session.team.lead(lambda: record_environment(folder, step=step, computing=computing))
 
 
-def _publish(session: Session, model: Teacher, *, progress: Progress, logits: np.ndarray) -> None:
+def _publish(
+    session: Session,
+    model: Teacher,
+    *,
+    progress: Progress,
+    logits: np.ndarray,
+    correction: tuple[float, ...],
+) -> None:
     """Publish all files of the teacher, in place of those of the run before.
 
     Args:
         logits: float32 (N, 7) of the session's scored rows.
+        correction: (7,) of the class prior.
     """
     run, stage_params, rows = session.run, session.stage_params, session.rows
+    before, started_from = session.initial.card(), None
+    if before is not None:
+        started_from = StartedFrom(stage=before.stage, weights_sha256=session.initial.sha256())
     card = TeacherCard(
         teacher=session.teacher,
         stage=session.stage,
@@ -164,7 +183,8 @@ def _publish(session: Session, model: Teacher, *, progress: Progress, logits: np
         image_size=stage_params.image_size,
         preprocess=session.preprocess.model_dump(mode="json"),
         filter=stage_params.filter,
-        started_from=session.initial.started_from(),
+        started_from=started_from,
+        prior_correction=correction,
         epoch=progress.best["epoch"],
         metric={"split": "val", "selected_by": stage_params.select_by, **progress.best["val"]},
         fingerprint=run.fingerprint,
@@ -179,7 +199,8 @@ def _publish(session: Session, model: Teacher, *, progress: Progress, logits: np
     table = pd.DataFrame({"id": ids.to_numpy(), **columns, "seen": seen})
     documents = {
         "history.json": progress.history,
-        "alignmentreport.json": alignment_report(rows, chosen_by=stage_params.filter),
+        "alignmentreport.json": alignment_report(rows, chosen_by=stage_params.filter)
+        | {"prior_correction": dict(zip(CLASSES, correction, strict=True))},
         ENVIRONMENT_FILE: read_json(run.folder / ENVIRONMENT_FILE),
     }
     target = MODELS / session.stage / session.teacher

@@ -97,6 +97,7 @@ def write_teacher(
         preprocess={},
         filter=Filter(include_sources=tuple(SOURCES[stage])),
         started_from=None,
+        prior_correction=(0.0,) * 7,
         epoch=5,
         metric={},
         fingerprint="f" * 64,

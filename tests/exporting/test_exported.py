@@ -104,6 +104,9 @@ def test_incident_X1_classes_calibration_and_shapes_are_stated(exported):
         inside = cards if name == "ensemble" else {name: cards[name]}
         assert meta["teachers"] == {n: card.backbone for n, card in inside.items()}
         assert meta["weights_sha256"] == {n: card.weights_sha256 for n, card in inside.items()}
+        assert meta["prior_correction"] == {
+            n: list(card.prior_correction) for n, card in inside.items()
+        }
         assert meta["manifest_sha256"] == cards["RN18"].manifest_sha256
         assert meta["preprocess"]["face"]["crop_margin"] == 0.3
         assert meta["preprocess"]["face"]["faces_by_crop"] == {"none": 0, "box": 80, "aligned": 0}

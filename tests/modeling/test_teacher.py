@@ -120,6 +120,7 @@ def _card() -> TeacherCard:
         preprocess=shipped(Preprocess).model_dump(mode="json"),
         filter=Filter(include_sources=("rafdb_basic",)),
         started_from=StartedFrom(stage="stageA", weights_sha256="b" * 64),
+        prior_correction=(0.0,) * 7,
         epoch=3,
         metric={"name": "macro_f1", "split": "val", "n": 10, "value": 0.5},
         fingerprint="f" * 64,

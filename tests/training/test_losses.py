@@ -14,7 +14,13 @@ from stages.computing.team import ALONE
 from stages.computing.transfer import RUN_AHEAD
 from stages.config import ClassWeights, LogitAdjustment, Prior, SamplerFill
 from stages.training.checkpoint import load_checkpoint
-from stages.training.losses import Losses, NonFiniteError, Outcome, build_loss
+from stages.training.losses import (
+    Losses,
+    NonFiniteError,
+    Outcome,
+    build_loss,
+    prior_correction,
+)
 from stages.training.step import TrainingStep
 from tests.training.small_loop import CPU, EPOCHS, NONE, NUM_BATCHES, build_loop, final_state, fit
 
@@ -126,6 +132,37 @@ def test_a_correction_is_what_its_paper_states(prior: Prior) -> None:
         weight = torch.tensor(by_hand / by_hand.mean(), dtype=torch.float32)
     expected = F.cross_entropy(logits, targets, weight=weight)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        NONE,
+        SamplerFill(kind="sampler_fill", min_per_class=2),
+        LogitAdjustment(kind="logit_adjustment", tau=0.5),
+        ClassWeights(kind="class_weights", beta=0.99),
+    ],
+    ids=lambda prior: prior.kind,
+)
+def test_incident_N9_the_recorded_correction_gives_the_shares_of_the_training_rows(prior: Prior):
+    """A model that sees nothing learns one row of logits; with the correction it says the shares."""
+    shown = np.maximum(COUNTS, 150) if isinstance(prior, SamplerFill) else COUNTS
+    loss = build_loss(prior, counts=shown, label_smoothing=0.0, device=CPU)
+    targets = torch.repeat_interleave(torch.arange(7), torch.tensor(shown))
+    logits = torch.zeros(7, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def close() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(logits.expand(len(targets), 7), targets)
+        value.backward()
+        return value
+
+    optimizer.step(close)
+    correction = prior_correction(prior, counts=COUNTS, shown_counts=shown)
+    shares = torch.softmax(logits.detach() + torch.tensor(correction), dim=0).numpy()
+    np.testing.assert_allclose(shares, COUNTS / COUNTS.sum(), rtol=0.02)
+    assert (not any(correction)) == (prior is NONE)
 
 
 @pytest.mark.parametrize(
