@@ -15,6 +15,7 @@ from stages.computing.transfer import RUN_AHEAD
 from stages.config import ClassWeights, LogitAdjustment, Prior, SamplerFill
 from stages.training.checkpoint import load_checkpoint
 from stages.training.losses import (
+    Loss,
     Losses,
     NonFiniteError,
     Outcome,
@@ -134,6 +135,22 @@ def test_a_correction_is_what_its_paper_states(prior: Prior) -> None:
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
 
 
+def learn_one_row(loss: Loss, *, counts: np.ndarray) -> Tensor:
+    """Learn the logits (7,) of a model that sees nothing, on so many rows of each class."""
+    targets = torch.repeat_interleave(torch.arange(7), torch.tensor(counts))
+    logits = torch.zeros(7, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+
+    def close() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(logits.expand(len(targets), 7), targets)
+        value.backward()
+        return value
+
+    optimizer.step(close)
+    return logits.detach()
+
+
 @pytest.mark.parametrize(
     "prior",
     [
@@ -148,19 +165,9 @@ def test_incident_N9_the_recorded_correction_gives_the_shares_of_the_training_ro
     """A model that sees nothing learns one row of logits; with the correction it says the shares."""
     shown = np.maximum(COUNTS, 150) if isinstance(prior, SamplerFill) else COUNTS
     loss = build_loss(prior, counts=shown, label_smoothing=0.0, device=CPU)
-    targets = torch.repeat_interleave(torch.arange(7), torch.tensor(shown))
-    logits = torch.zeros(7, requires_grad=True)
-    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
-
-    def close() -> Tensor:
-        optimizer.zero_grad()
-        value = loss(logits.expand(len(targets), 7), targets)
-        value.backward()
-        return value
-
-    optimizer.step(close)
+    logits = learn_one_row(loss, counts=shown)
     correction = prior_correction(prior, counts=COUNTS, shown_counts=shown)
-    shares = torch.softmax(logits.detach() + torch.tensor(correction), dim=0).numpy()
+    shares = torch.softmax(logits + torch.tensor(correction), dim=0).numpy()
     np.testing.assert_allclose(shares, COUNTS / COUNTS.sum(), rtol=0.02)
     assert (not any(correction)) == (prior is NONE)
 
@@ -178,19 +185,8 @@ def test_reported_smoothing_with_a_correction_favours_the_rarest_class(
 
     Corrected, all classes should be as likely; .1 of smoothing makes the rarest win.
     """
-    targets = torch.repeat_interleave(torch.arange(7), torch.tensor(COUNTS))
     loss = build_loss(prior, counts=COUNTS, label_smoothing=label_smoothing, device=CPU)
-    logits = torch.zeros(7, requires_grad=True)
-    optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
-
-    def close() -> Tensor:
-        optimizer.zero_grad()
-        value = loss(logits.expand(len(targets), 7), targets)
-        value.backward()
-        return value
-
-    optimizer.step(close)
-    best = logits.detach().softmax(0).numpy()
+    best = learn_one_row(loss, counts=COUNTS).softmax(0).numpy()
     if prior.kind == "none":
         assert best.argmax() == COUNTS.argmax()
     elif label_smoothing == 0:
