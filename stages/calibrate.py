@@ -18,10 +18,10 @@ logger = logging.getLogger(__name__)
 def work() -> None:
     """Read everything, fit everything, then write; nothing is written if anything is wrong."""
     from stages.calibrating.calibration_file import write_calibration
+    from stages.calibrating.plot_data import write_plot_data
     from stages.calibrating.published import STAGES, read_teacher
     from stages.calibrating.score_table import write_scores
     from stages.calibrating.study import headline_metrics, study
-    from stages.calibrating.tables import write_plot_data
     from stages.config import load_params
     from stages.records.folder import read_folder
     from stages.runtime.files import published_folder, write_json

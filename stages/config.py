@@ -314,7 +314,8 @@ class Calibrate(Section):
     """Temperatures, fusion, report. `report: val_crossfit` is for data without a test split.
 
     `stage: auto` takes stage B only if its gain on val is real. A fusion is of probabilities, or
-    `_logits`, with `weights` (fixed) or with those that fit val best (searched).
+    `_logits`, with `weights` (fixed) or with those that fit val best (searched). `refinement` is
+    the bias beside the temperature; `decide_by` is what the class that is named shall serve.
     """
 
     stage: Literal["stageA", "stageB", "auto"]
@@ -324,6 +325,8 @@ class Calibrate(Section):
     bootstrap_samples: Count
     fusion: Literal["fixed", "searched", "fixed_logits", "searched_logits"]
     weights: dict[Name, Probability]
+    refinement: Literal["auto", "none", "prior", "bias"]
+    decide_by: Literal["accuracy", "macro_f1"]
 
 
 class Export(Section):

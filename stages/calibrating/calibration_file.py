@@ -1,16 +1,28 @@
 """models/calibrated/calibration.json: everything that was fitted, written and read as one model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
+import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stages.calibrating.calibration import Calibration
+from stages.calibrating.calibration import Calibration, Fit, Resampling
+from stages.calibrating.refinement import Refinement, directions_of
+from stages.calibrating.scaling import Scaling, scaling_intervals
+from stages.records.schema import shares_of, targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
+from stages.scoring.metrics import Floats
+from stages.scoring.temperature import one_hot, temperature_interval
 
 FILE = "calibration.json"
-ORDER = "fuse in `space`, then softmax(log(fused) / temperature + class_bias)"
+ORDER = (
+    "softmax(logits + prior_correction) of each member, fused in `space`; then "
+    "softmax(log(fused) / temperature + class_bias); the class is argmax of "
+    "probabilities / val_shares ** exponent"
+)
 
 
 def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
@@ -24,6 +36,8 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Seven = Annotated[tuple[float, ...], Field(min_length=7, max_length=7)]
+Exponent = Annotated[float, Field(ge=0, le=1)]
 StageName = Literal["stageA", "stageB"]
 
 
@@ -34,23 +48,43 @@ class _Entry(BaseModel):
 
 
 class FusedMember(_Entry):
-    """A teacher in a model."""
+    """A teacher in a model. `prior_correction` takes back what training did to the class prior."""
 
     weight: Annotated[float, Field(ge=0, le=1)]
+    prior_correction: Seven
     weights_sha256: Sha256
 
 
-class BiasTrial(_Entry):
-    """Whether the bias per class is used, and why. Its changes are in paired.csv."""
+class RefinementChoice(_Entry):
+    """Which bias stands beside the temperature, and why. Its changes are in paired.csv.
 
-    adopted: bool
+    `prior_exponent` is the s of a bias `s * log val_shares`; None for another bias or without one.
+    """
+
+    taken: Refinement
     reason: Text
-    n: Count
+    prior_exponent: float | None
+    prior_exponent_95: Ends | None
+
+
+class DecisionChoice(_Entry):
+    """The exponent by which a class is named: 0 is the most probable class.
+
+    `f1_exponent` has the best macro-F1 on held-out val rows. It is taken if `calibrate.decide_by`
+    asks for macro-F1 and the gain is real; `reason` says how large it is.
+    """
+
+    exponent: Exponent
+    f1_exponent: Exponent
+    gain_is_real: bool
+    reason: Text
 
 
 class ModelCalibration(_Entry):
     """Fitted numbers of a teacher or a fusion. A temperature that is no fit is 1 and says why.
 
+    `crowd_temperature` takes the place of `temperature` for the crowd's votes; None if too few of
+    the rows have votes. `val_shares` are the class shares of the rows that all was fitted on.
     `left_out` counts the rows of val that were not fitted on, by reason. `folds_no_fit` says how
     many folds of val fit no temperature; empty if all do.
     """
@@ -60,20 +94,23 @@ class ModelCalibration(_Entry):
     temperature: Positive
     temperature_95: Ends | None
     temperature_no_fit: str | None
-    class_bias: Annotated[tuple[float, ...], Field(min_length=7, max_length=7)]
-    votes_temperature: Positive | None
-    votes_temperature_95: Ends | None
-    votes_temperature_no_fit: str | None
-    votes_n: Count
+    class_bias: Seven
+    class_bias_95: tuple[Ends, ...] | None
+    crowd_temperature: Positive | None
+    crowd_temperature_95: Ends | None
+    crowd_temperature_no_fit: str | None
+    crowd_n: Count
+    val_shares: Seven
     fitted_rows: Annotated[int, Field(ge=1)]
     left_out: dict[str, Count]
     folds_no_fit: str
-    refinement: BiasTrial
+    refinement: RefinementChoice
+    decision: DecisionChoice
 
     @model_validator(mode="after")
     def _is_fitted_or_says_why_not(self) -> "ModelCalibration":
-        if (self.votes_temperature is None) != (self.votes_n == 0):
-            raise ValueError("votes_n: expected rows with a votes_temperature, and 0 without")
+        if (self.crowd_temperature is None) != (self.crowd_n == 0):
+            raise ValueError("crowd_n: expected rows with a crowd_temperature, and 0 without")
         if (self.temperature_95 is None) != (self.temperature_no_fit is not None):
             raise ValueError("expected a temperature_95, or a temperature_no_fit that says why")
         return self
@@ -82,7 +119,14 @@ class ModelCalibration(_Entry):
     def calibration(self) -> Calibration:
         """Return the calibration that these numbers make."""
         numbers = self.model_dump(include=set(Calibration.__dataclass_fields__))
-        return Calibration(tuple(m.weight for m in self.members.values()), **numbers)
+        members = self.members.values()
+        return Calibration(
+            weights=tuple(member.weight for member in members),
+            corrections=tuple(member.prior_correction for member in members),
+            exponent=self.decision.exponent,
+            f1_exponent=self.decision.f1_exponent,
+            **numbers,
+        )
 
     @property
     def weights_sha256(self) -> str:
@@ -111,6 +155,7 @@ class CalibrationFile(_Entry):
 
     stage: StageName
     stage_asked: Literal["stageA", "stageB", "auto"]
+    decide_by: Literal["accuracy", "macro_f1"]
     verdict: StageChoice
     fusion: Text
     fused_model: Text
@@ -145,6 +190,76 @@ class CalibrationFile(_Entry):
     def shown(self) -> tuple[str, ...]:
         """Name the models that are scored in full: the teachers, then the exported fusion."""
         return (*self.taken[self.fused_model].members, self.fused_model)
+
+
+def describe_fit(
+    fitted: Fit,
+    *,
+    logits: Floats,
+    rows: pd.DataFrame,
+    weights_sha256: Mapping[str, str],
+    left_out: Mapping[str, int],
+    folds_no_fit: str,
+    resampling: Resampling,
+) -> ModelCalibration:
+    """Put what was fitted on these rows (M, N, 7) of members by name into numbers and intervals."""
+    calibration, trial, exponents = fitted.calibration, fitted.trial, fitted.exponents
+    mixture, groups = calibration.mix(logits), rows["group"]
+    targets, shares = targets_of(rows), shares_of(rows)
+    voted = ~np.isnan(shares[:, 0]) & (calibration.crowd_temperature is not None)
+    temperature_95 = bias_95 = prior_exponent = prior_exponent_95 = crowd_95 = None
+    resamples = resampling.resamples(groups)
+    if trial.taken != "none":
+        directions = directions_of(trial.taken, targets)
+        scaling = Scaling(calibration.temperature, calibration.class_bias)
+        intervals = scaling_intervals(
+            mixture, targets, directions=directions, scaling=scaling, resamples=resamples
+        )
+        temperature_95, bias_95 = intervals.temperature, intervals.class_bias
+        if trial.taken == "prior":
+            (direction,), bias = directions, np.asarray(calibration.class_bias)
+            prior_exponent = float(bias @ direction / (direction @ direction))
+            (prior_exponent_95,) = intervals.coefficients
+    elif not calibration.temperature_no_fit:
+        temperature_95 = temperature_interval(
+            mixture, one_hot(targets), temperature=calibration.temperature, resamples=resamples
+        )
+    if calibration.crowd_temperature is not None and not calibration.crowd_temperature_no_fit:
+        crowd_95 = temperature_interval(
+            mixture[voted],
+            shares[voted],
+            temperature=calibration.crowd_temperature,
+            resamples=resampling.resamples(groups[voted]),
+            bias=calibration.class_bias,
+        )
+    members = zip(weights_sha256.items(), calibration.weights, calibration.corrections, strict=True)
+    apart = ("weights", "corrections", "exponent", "f1_exponent")
+    return ModelCalibration(
+        members={
+            name: FusedMember(weight=weight, prior_correction=correction, weights_sha256=sha256)
+            for (name, sha256), weight, correction in members
+        },
+        **{name: value for name, value in vars(calibration).items() if name not in apart},
+        temperature_95=temperature_95,
+        class_bias_95=bias_95,
+        crowd_temperature_95=crowd_95,
+        crowd_n=int(voted.sum()),
+        fitted_rows=len(rows),
+        left_out=dict(left_out),
+        folds_no_fit=folds_no_fit,
+        refinement=RefinementChoice(
+            taken=trial.taken,
+            reason=trial.reason,
+            prior_exponent=prior_exponent,
+            prior_exponent_95=prior_exponent_95,
+        ),
+        decision=DecisionChoice(
+            exponent=calibration.exponent,
+            f1_exponent=exponents.exponent,
+            gain_is_real=exponents.gain_is_real,
+            reason=exponents.reason,
+        ),
+    )
 
 
 def write_calibration(folder: Path, calibration: CalibrationFile) -> None:

@@ -7,29 +7,29 @@ are calibrated by other folds, and on gate rows.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from stages.calibrating.calibration import (
     Calibration,
-    Mixing,
-    Probabilities,
+    Fit,
+    Outputs,
     Resampling,
-    Space,
     crossfit,
     fit,
     no_fits,
+    no_outputs,
 )
-from stages.calibrating.calibration_file import BiasTrial, FusedMember, ModelCalibration
+from stages.calibrating.calibration_file import ModelCalibration, describe_fit
+from stages.calibrating.fusion import Mixing, Space
 from stages.calibrating.published import KeptRows, Mask, PublishedTeacher, StageRows
-from stages.calibrating.scaling import PER_CLASS, Scaling, Trial, scaling_interval
-from stages.config import CLASSES
+from stages.calibrating.refinement import Trial
 from stages.records.folder import MANIFEST_FILE
-from stages.records.schema import shares_of, targets_of
+from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
-from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
-from stages.scoring.temperature import temperature_interval
+from stages.scoring.metrics import Floats, Ints
 
 # Kinds of `calibrate.fusion`; the model is called `fused_<kind>`.
 FUSIONS = ("fixed", "searched", "fixed_logits", "searched_logits")
@@ -53,13 +53,13 @@ class Model:
         """Join the hashes of the teachers' weights by `+`."""
         return "+".join(teacher.weights_sha256 for teacher in self.teachers)
 
-    def predict(self, rows: KeptRows) -> Floats:
-        """Return each teacher's raw probabilities (M, N, 7) of these rows."""
-        return np.stack([softmax(teacher.logits_of(rows.frame)) for teacher in self.teachers])
+    def logits(self, rows: KeptRows) -> Floats:
+        """Return each teacher's logits (M, N, 7) of these rows."""
+        return np.stack([teacher.logits_of(rows.frame) for teacher in self.teachers])
 
-    def fit(self, rows: KeptRows, *, resampling: Resampling) -> tuple[Calibration, Trial]:
+    def fit(self, rows: KeptRows, *, resampling: Resampling) -> Fit:
         """Fit the model on these rows."""
-        return fit(self.predict(rows), rows.frame, mixing=self.mixing, resampling=resampling)
+        return fit(self.logits(rows), rows.frame, mixing=self.mixing, resampling=resampling)
 
     def seen(self, rows: KeptRows) -> Mask:
         """Mark the rows (N,) that a teacher was trained on, or on a copy of them."""
@@ -78,7 +78,8 @@ class Model:
 
 def single(teacher: PublishedTeacher) -> Model:
     """Make a model of one teacher."""
-    return Model(teacher.stage, teacher.name, (teacher,), Mixing((1.0,)))
+    mixing = Mixing((1.0,), (teacher.prior_correction,))
+    return Model(teacher.stage, teacher.name, (teacher,), mixing)
 
 
 def stage_models(
@@ -87,25 +88,28 @@ def stage_models(
     """Make the models of a stage: its teachers, then all fusions of them."""
     models = [single(teacher) for teacher in teachers]
     fixed = tuple(weights[teacher.name] for teacher in teachers)
+    corrections = tuple(teacher.prior_correction for teacher in teachers)
     for kind in FUSIONS:
         space: Space = "logits" if kind.endswith("_logits") else "probabilities"
-        mixing = Mixing(fixed if kind.startswith("fixed") else None, space)
+        mixing = Mixing(fixed if kind.startswith("fixed") else None, corrections, space)
         models.append(Model(teachers[0].stage, f"fused_{kind}", tuple(teachers), mixing))
     return models
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's probabilities on the manifest rows of a place: test, val or gate:<view>.
+    """A model's outputs on the manifest rows of a place: test, val or gate:<view>.
 
     `known` marks rows (N,) that the model was trained or chosen on; `left_out` says how many rows
-    are missing from `unseen`, by reason.
+    are missing from `unseen`, by reason. `decision` is how its class is named: the most probable
+    one, or by the prior.
     """
 
     place: str
     fitted_on: str
     rows: pd.DataFrame
-    probabilities: Probabilities
+    outputs: Outputs
+    decision: Literal["argmax", "prior"]
     known: Mask
     left_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -121,8 +125,8 @@ class Predictions:
 
     def only(self, mask: Mask) -> "Predictions":
         """Keep the rows of the mask (N,)."""
-        kept, known = self.probabilities.only(mask), self.known[mask]
-        return replace(self, rows=self.rows[mask], probabilities=kept, known=known)
+        kept, known = self.outputs.only(mask), self.known[mask]
+        return replace(self, rows=self.rows[mask], outputs=kept, known=known)
 
 
 @dataclass(frozen=True)
@@ -153,50 +157,25 @@ def fit_model(model: Model, *, val: KeptRows, resampling: Resampling) -> FittedM
             f"params.yaml: calibrate.folds: {settings.folds} folds need as many groups of val "
             f"rows, found {num_groups}"
         )
-    calibration, trial = model.fit(val, resampling=resampling)
+    fitted = model.fit(val, resampling=resampling)
     held_out, folds_no_fit = predict_held_out(model, val, resampling=resampling)
-    logits = log_probabilities(calibration.apply(model.predict(val)).raw)
-    groups, shares = val.frame["group"], shares_of(val.frame)
-    voted = ~np.isnan(shares[:, 0]) & (calibration.votes_temperature is not None)
-    majority = votes = None
-    if not calibration.temperature_no_fit:
-        majority = scaling_interval(
-            logits,
-            targets_of(val.frame),
-            directions=PER_CLASS,
-            scaling=Scaling(calibration.temperature, calibration.class_bias),
-            resamples=resampling.resamples(groups),
-        )
-    if calibration.votes_temperature is not None and not calibration.votes_temperature_no_fit:
-        votes = temperature_interval(
-            logits[voted],
-            shares[voted],
-            temperature=calibration.votes_temperature,
-            resamples=resampling.resamples(groups[voted]),
-        )
-    place = f"models/{model.stage}: {model.name}"
+    calibration, place = fitted.calibration, f"models/{model.stage}: {model.name}"
     if reason := calibration.temperature_no_fit:
         logger.warning("%s: no fit on val, temperature 1 and no bias: %s", place, reason)
     elif folds_no_fit:
         logger.warning("%s: val by folds: %s", place, folds_no_fit)
-    if reason := calibration.votes_temperature_no_fit:
+    if reason := calibration.crowd_temperature_no_fit:
         logger.warning("%s: no fit to the votes of val, temperature 1: %s", place, reason)
-    numbers = {name: value for name, value in vars(calibration).items() if name != "weights"}
-    result = ModelCalibration(
-        members={
-            teacher.name: FusedMember(weight=weight, weights_sha256=teacher.weights_sha256)
-            for teacher, weight in zip(model.teachers, calibration.weights, strict=True)
-        },
-        **numbers,
-        temperature_95=majority,
-        votes_temperature_95=votes,
-        votes_n=int(voted.sum()),
-        fitted_rows=len(val.frame),
-        left_out=dict(val.left_out),
+    described = describe_fit(
+        fitted,
+        logits=model.logits(val),
+        rows=val.frame,
+        weights_sha256={teacher.name: teacher.weights_sha256 for teacher in model.teachers},
+        left_out=val.left_out,
         folds_no_fit=folds_no_fit,
-        refinement=BiasTrial(adopted=trial.adopted, reason=trial.reason, n=len(val.frame)),
+        resampling=resampling,
     )
-    return FittedModel(model, result, trial, val, held_out)
+    return FittedModel(model, described, fitted.trial, val, held_out)
 
 
 def report_model(
@@ -225,7 +204,8 @@ def predict_places(
             place,
             "val",
             rows.frame,
-            calibration.apply(model.predict(rows)),
+            calibration.apply(model.logits(rows)),
+            calibration.decision,
             model.seen(rows),
             model.unseen(rows).left_out,
         )
@@ -242,19 +222,25 @@ def predict_held_out(
     """
     if val.frame["group"].nunique() < resampling.settings.folds:
         return no_predictions(val, place="val", fitted_on=BY_FOLDS), ""
-    probabilities, calibrations = crossfit(
-        model.predict(val), val.frame, mixing=model.mixing, resampling=resampling
+    outputs, calibrations = crossfit(
+        model.logits(val), val.frame, mixing=model.mixing, resampling=resampling
     )
-    unknown = np.zeros(len(val.frame), dtype=bool)
-    held_out = Predictions("val", BY_FOLDS, val.frame, probabilities, unknown, val.left_out)
+    held_out = Predictions(
+        "val",
+        BY_FOLDS,
+        val.frame,
+        outputs,
+        "prior" if any(fitted.exponent for fitted in calibrations) else "argmax",
+        np.zeros(len(val.frame), dtype=bool),
+        val.left_out,
+    )
     return held_out, no_fits(calibrations)
 
 
 def no_predictions(rows: KeptRows, *, place: str, fitted_on: str) -> Predictions:
     """Make the predictions of no row."""
-    probabilities = Probabilities(*np.empty((3, 0, len(CLASSES))))
-    unknown = np.zeros(0, dtype=bool)
-    return Predictions(place, fitted_on, rows.frame[:0], probabilities, unknown, rows.left_out)
+    nothing, unknown = no_outputs(0), np.zeros(0, dtype=bool)
+    return Predictions(place, fitted_on, rows.frame[:0], nothing, "argmax", unknown, rows.left_out)
 
 
 def _require_rows(rows: KeptRows, *, split: str, model: Model) -> KeptRows:

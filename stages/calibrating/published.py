@@ -32,7 +32,8 @@ Mask = npt.NDArray[np.bool_]
 class PublishedTeacher:
     """One teacher of one stage; `logits` is indexed by id and holds seven logits and `seen`.
 
-    `filter` chose the rows that it was trained on, `started_from` are its first weights.
+    `filter` chose the rows that it was trained on, `started_from` are its first weights,
+    `prior_correction` (7,) takes back what training did to the class prior.
     """
 
     stage: str
@@ -40,6 +41,7 @@ class PublishedTeacher:
     weights_sha256: str
     filter: Filter
     started_from: StartedFrom | None
+    prior_correction: tuple[float, ...]
     logits: pd.DataFrame
     history: list[dict[str, Any]]
 
@@ -68,6 +70,7 @@ def read_teacher(folder: Path, *, manifest: ManifestFolder) -> PublishedTeacher:
         weights_sha256=card.weights_sha256,
         filter=card.filter,
         started_from=card.started_from,
+        prior_correction=card.prior_correction,
         logits=logits.set_index("id"),
         history=history,
     )

@@ -1,7 +1,7 @@
-"""Logits -> temperature and bias, fitted together, and whether the bias earns its place.
+"""Logits and targets -> temperature and bias with the least NLL together, and their intervals.
 
-A bias is adopted only if its gain is real on rows that it was not fitted on. A bias on top of a
-temperature that was fitted alone makes the right class likelier, so that this T is too sharp.
+A bias on top of a temperature that was fitted alone makes the right class likelier, so that this T
+is too sharp: both are fitted together.
 """
 
 from dataclasses import dataclass
@@ -9,23 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-from stages.scoring.bootstrap import Interval, Resamples, mean_interval, percentiles
-from stages.scoring.metrics import Floats, Ints, row_nll, softmax
-from stages.scoring.temperature import (
-    HIGHEST,
-    LOWEST,
-    fit_temperature,
-    largest_at_zero,
-    one_hot,
-    temperature_interval,
-)
+from stages.scoring.bootstrap import Interval, Resamples, percentiles
+from stages.scoring.metrics import Floats, Ints, softmax
+from stages.scoring.temperature import HIGHEST, LOWEST, NO_BIAS, largest_at_zero
 
-ClassBias = tuple[float, ...]
-NO_BIAS: ClassBias = (0.0,) * 7
-NO_OPTIMUM = "temperature and bias have no optimum together"
-# Helmert's basis (6, 7) of all biases with the sum 0: what a bias per class may be.
-_BASIS = np.tril(np.ones((7, 7)), -1)[1:] - np.diag(np.arange(7.0))[1:]
-PER_CLASS: Floats = _BASIS / np.linalg.norm(_BASIS, axis=1, keepdims=True)
+ClassNumbers = tuple[float, ...]  # seven, in the order of CLASSES
 
 _MAX_STEPS = 100
 _SMALL_STEP = 1e-8
@@ -37,7 +25,7 @@ class Scaling:
     """`softmax(logits / temperature + class_bias)`; the bias (7,) has the sum 0."""
 
     temperature: float
-    class_bias: ClassBias = NO_BIAS
+    class_bias: ClassNumbers = NO_BIAS
 
     def apply(self, logits: Floats) -> Floats:
         """Return probabilities (N, 7)."""
@@ -45,51 +33,12 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A bias per class, tried on rows that it was not fitted on, and whether it is adopted.
+class ScalingIntervals:
+    """95 % bootstrap intervals of T, of the K coefficients of the bias and of the bias (7,)."""
 
-    `without` and `refined` are their probabilities (N, 7); N is 0 if it could not be tried.
-    """
-
-    adopted: bool
-    reason: str
-    targets: Ints
-    without: Floats
-    refined: Floats
-
-
-def untried(reason: str) -> Trial:
-    """Make the trial of a bias that could not be tried."""
-    return Trial(False, reason, np.empty(0, dtype=np.int64), *np.empty((2, 0, 7)))
-
-
-def try_bias(logits: Floats, targets: Ints, *, fold: Ints, resamples: Resamples) -> Trial:
-    """Try a bias per class by folds (N,); adopt it if the interval of its NLL change is below 0.
-
-    The ECE is not used to decide: NLL is a proper score and holds calibration already, while the
-    ECE also falls for a model that says less, and no interval of its change holds its rate. The
-    bias is not tried if the rows outside of a fold have no optimum, with a bias or without.
-    """
-    held_out = np.unique(fold)
-    if len(held_out) < 2:
-        return untried("too few groups")
-    if any((np.bincount(targets[fold != held], minlength=7) == 0).any() for held in held_out):
-        return untried("a class has too few rows")
-    without, refined = np.empty_like(logits), np.empty_like(logits)
-    for held in held_out:
-        out = fold == held
-        temperature = fit_temperature(logits[~out], one_hot(targets[~out]))
-        scaling = fit_scaling(
-            logits[~out], targets[~out], directions=PER_CLASS, start=temperature.value
-        )
-        if temperature.no_fit or scaling is None:
-            return untried(f"{NO_OPTIMUM} without fold {held}")
-        without[out] = Scaling(temperature.value).apply(logits[out])
-        refined[out] = scaling.apply(logits[out])
-    change = row_nll(refined, targets) - row_nll(without, targets)
-    adopted = mean_interval(change, resamples=resamples)[1] < 0
-    reason = "the NLL of held-out folds falls" if adopted else "no real gain on held-out folds"
-    return Trial(adopted, reason, targets, without, refined)
+    temperature: Interval
+    coefficients: tuple[Interval, ...]
+    class_bias: tuple[Interval, ...]
 
 
 def fit_scaling(
@@ -125,18 +74,14 @@ def fit_scaling(
     return None
 
 
-def scaling_interval(
+def scaling_intervals(
     logits: Floats, targets: Ints, *, directions: Floats, scaling: Scaling, resamples: Resamples
-) -> Interval:
-    """Return the 95 % bootstrap interval of a T that was fitted alone or with such a bias.
+) -> ScalingIntervals:
+    """Return the intervals of a T and a bias that were fitted together in these directions (K, 7).
 
-    Each draw goes one Newton step from it, with the curvature of all rows, so none is fitted anew.
-    An end at a bound is open.
+    Each draw goes one Newton step from them, with the curvature of all rows, so none is fitted
+    anew. An end of T at a bound is open.
     """
-    if scaling.class_bias == NO_BIAS:
-        return temperature_interval(
-            logits, one_hot(targets), temperature=scaling.temperature, resamples=resamples
-        )
     beta = 1 / scaling.temperature
     coefficients = np.linalg.lstsq(directions.T, np.asarray(scaling.class_bias), rcond=None)[0]
     place, by_class = np.array([beta, *coefficients]), largest_at_zero(logits)
@@ -144,7 +89,15 @@ def scaling_interval(
     steps = resamples.totals(slopes.T) / len(targets) @ np.linalg.inv(curvature)
     bounds = np.log([LOWEST * beta, HIGHEST * beta])
     low, high = percentiles(np.clip(steps[:, 0] / beta, *bounds))
-    return float(scaling.temperature * np.exp(low)), float(scaling.temperature * np.exp(high))
+    drawn = coefficients - steps[:, 1:]
+    return ScalingIntervals(
+        temperature=(
+            float(scaling.temperature * np.exp(low)),
+            float(scaling.temperature * np.exp(high)),
+        ),
+        coefficients=tuple(percentiles(column) for column in drawn.T),
+        class_bias=tuple(percentiles(column) for column in (drawn @ directions).T),
+    )
 
 
 def _nll_at(

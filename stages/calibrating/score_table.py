@@ -23,19 +23,22 @@ PAIRED_COLUMNS = (
     "what", "stage", "model", "teacher", "rows", "by", "part",
     "metric", "n", "value", "low", "high", "fitted_on", "weights_sha256",
 )  # fmt: skip
-# What a model's val rows by folds have: what models are chosen by.
-CHOOSING = ("accuracy", "macro_f1", "nll")
 FLOORS = ("ece_floor", "ece_floor_95")
-STAGE_GAIN, TEACHER_GAIN, BIAS_GAIN = "stageB-stageA", "with-without", "bias-T"
+# Metrics of the class that is named; all others are of probabilities and their largest.
+NAMED = ("accuracy", "balanced_accuracy", "macro_f1", "f1")
+# Probabilities of val rows by folds with each refinement, whichever is taken.
+REFINED = {"none": "T", "prior": "T_prior", "bias": "T_bias"}
+STAGE_GAIN, TEACHER_GAIN, DECISION_GAIN = "stageB-stageA", "with-without", "prior-argmax"
+REFINEMENT_GAINS = {"prior": "T_prior-T", "bias": "T_bias-T"}
 DIGITS = 6
 
 # The values that a column may have; every other text column is free.
 _VOCABULARY: Mapping[str, tuple[str, ...]] = {
-    "what": (STAGE_GAIN, TEACHER_GAIN, BIAS_GAIN),
-    "by": ("all", "source", "native_px", "class", "row_set", "left_out"),
+    "what": (STAGE_GAIN, TEACHER_GAIN, DECISION_GAIN, *REFINEMENT_GAINS.values()),
+    "by": ("all", "source", "native_px", "class", "row_set", "decision", "left_out"),
     "label_rule": ("majority", "votes"),
-    "probabilities": ("raw", "calibrated", "crowd"),
-    "decision": ("argmax",),
+    "probabilities": ("raw", *REFINED.values(), "calibrated", "crowd"),
+    "decision": ("argmax", "prior"),
     "metric": (*METRICS, *FLOORS, "classes", "f1", "kl", "in_domain", "rows"),
 }
 _PART = ("by", "part", "label_rule", "probabilities")
@@ -174,15 +177,19 @@ def _check_complete(table: pd.DataFrame) -> None:
     classes are there.
     """
     for (stage, model, place), rows in table.groupby(["stage", "model", "rows"], sort=False):
-        shown, is_full = f"scores: {stage} {model}: {place}", "ece" in set(rows["metric"])
+        shown, is_full = f"scores: {stage} {model}: {place}", "class" in set(rows["by"])
         parts = rows.groupby(list(_PART), sort=False).agg({"n": "first", "metric": set})
         for (by, part, rule, probabilities), n, metrics in parts.itertuples():
-            special = {"votes": "kl", "class": "f1", "left_out": "rows"}
+            special = {
+                "votes": {"kl"},
+                "class": {"f1"},
+                "left_out": {"rows"},
+                "decision": {*NAMED} - {"f1"},
+            }
             if rule == "votes" or by in special:
-                expected = {special[rule if rule == "votes" else by]}
+                expected = special[rule if rule == "votes" else by]
             else:
-                scored = (*METRICS, *FLOORS) if is_full or place != "val" else CHOOSING
-                expected = {*scored} if n else set()
+                expected = {*METRICS, *FLOORS} if n else set()
                 expected |= {"classes"} if probabilities == "calibrated" else set()
             if str(place).startswith("gate:") and (by, probabilities) == ("all", "calibrated"):
                 expected.add("in_domain")

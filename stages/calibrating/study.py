@@ -27,11 +27,18 @@ from stages.calibrating.score_table import (
     pick,
     score_table,
 )
-from stages.calibrating.tables import Row, held_out_rows, score_rows
+from stages.calibrating.tables import (
+    Row,
+    choice_rows,
+    held_out_rows,
+    refinement_rows,
+    score_rows,
+)
 from stages.calibrating.verdict import (
     DIFFERENCES,
-    bias_rows,
     decide,
+    decision_gain_rows,
+    refinement_gain_rows,
     stage_gain_rows,
     teacher_gain_rows,
 )
@@ -102,7 +109,9 @@ def study(
         fitted_on="val",
         order=ORDER,
         temperature_range=(LOWEST, HIGHEST),
-        **settings.model_dump(include={"fusion", "report", "bins", "bootstrap_samples"}),
+        **settings.model_dump(
+            include={"fusion", "report", "bins", "bootstrap_samples", "decide_by"}
+        ),
         stages={
             stage: StageModels(models={k[1]: e.fit for k, e in fitted.items() if k[0] == stage})
             for stage in STAGES
@@ -126,8 +135,9 @@ def _paired_rows(
     for (stage, name), places in reported.items():
         entry, headline = fitted[stage, name], next(iter(places.values()))
         yield from teacher_gain_rows(entry, headline, rows=rows[stage], resampling=resampling)
-    for entry in fitted.values():
-        yield from bias_rows(entry, resampling=resampling)
+        yield from refinement_gain_rows(entry, resampling=resampling)
+        for place in {entry.held_out.place: entry.held_out, headline.place: headline}.values():
+            yield from decision_gain_rows(place, entry.model, resampling=resampling)
 
 
 def model_rows(
@@ -141,8 +151,12 @@ def model_rows(
 
     Warn of gates without a row, or with rows of the stage's own domain.
     """
-    if "val" not in reported:
+    if "val" in reported:
+        yield from refinement_rows(fitted, resampling=resampling)
+    else:
         yield from held_out_rows(fitted.held_out, resampling=resampling)
+        if reported:
+            yield from choice_rows(fitted, resampling=resampling)
     for place, predictions in reported.items():
         in_domain = None
         if place.startswith("gate:"):

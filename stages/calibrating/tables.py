@@ -1,33 +1,32 @@
 """Predictions of a model -> rows of the score table, and the CSVs behind every picture."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from stages.calibrating.calibration import Resampling
-from stages.calibrating.predictions import Predictions
-from stages.calibrating.published import STAGES, Mask, PublishedTeacher
-from stages.calibrating.score_table import CHOOSING, DIGITS
+from stages.calibrating.predictions import FittedModel, Predictions
+from stages.calibrating.published import Mask
+from stages.calibrating.score_table import NAMED, REFINED
 from stages.config import CLASSES
 from stages.records.schema import shares_of
-from stages.runtime.files import write_csv
-from stages.scoring.bootstrap import Estimate, Resamples, draw, estimates, f1_estimates, kl_estimate
-from stages.scoring.confidence import ece_floor, risk_coverage, wilson_interval
-from stages.scoring.metrics import Floats, reliability_table
+from stages.scoring.bootstrap import (
+    Estimate,
+    Resamples,
+    draw,
+    estimate,
+    estimates,
+    f1_estimates,
+    kl_estimate,
+)
+from stages.scoring.confidence import ece_floor
+from stages.scoring.metrics import Floats, Ints
 
 # Buckets of native sizes, and where each but the first begins.
 NATIVE_PX = ("below 48", "48 to 95", "96 to 191", "192 and more")
 _EDGES = (48, 96, 192)
-_TRAINING_COLUMNS = (
-    "epoch", "step", "learning_rate", "margin_rad", "train_loss",
-    "val_accuracy", "val_macro_f1", "val_nll",
-)  # fmt: skip
-# What is drawn of each source.
-_SOURCE_METRICS = ("accuracy", "macro_f1")
-
 Row = dict[str, Any]
 
 
@@ -50,12 +49,14 @@ def score_rows(
     if in_domain is not None:
         yield _row(predictions, "in_domain", n=n, value=in_domain)
     if n:
-        calibrated = counted.probabilities.calibrated
-        f1 = f1_estimates(draw(calibrated, targets, resamples=resamples, bins=bins))
+        calibrated = counted.outputs.calibrated
+        yield from _decision_rows(counted, resamples)
+        named = counted.outputs.named
+        f1 = f1_estimates(draw(calibrated, targets, named=named, resamples=resamples, bins=bins))
         counts = np.bincount(targets, minlength=len(CLASSES)).tolist()
         for name, count, estimate in zip(CLASSES, counts, f1, strict=True):
             values = interval_of(estimate) if count else {}
-            yield _row(predictions, "f1", n=count, by="class", part=name, **values)
+            yield _row(counted, "f1", n=count, by="class", part=name, **values)
         for by, masks, chosen in (
             ("source", source_masks(counted.rows), counted),
             ("native_px", native_px_masks(counted.rows), counted),
@@ -75,12 +76,36 @@ def held_out_rows(held_out: Predictions, *, resampling: Resampling) -> Iterator[
     """Yield what models are chosen by: calibrated scores of val rows by folds."""
     if n := len(held_out.rows):
         resamples = resampling.resamples(held_out.rows["group"])
-        for row in _part(held_out, resamples, bins=resampling.settings.bins):
-            if row["metric"] in (*CHOOSING, "classes"):
-                yield row
+        yield from _part(held_out, resamples, bins=resampling.settings.bins)
     else:
         yield _row(held_out, "classes", n=0, value=0)
     yield from _left_out_rows(held_out, n=n)
+
+
+def choice_rows(fitted: FittedModel, *, resampling: Resampling) -> Iterator[Row]:
+    """Yield what was chosen from on val by folds: raw scores, each refinement, both decisions."""
+    held_out, bins = fitted.held_out, resampling.settings.bins
+    if held_out.rows.empty:
+        return
+    resamples = resampling.resamples(held_out.rows["group"])
+    yield from _part(held_out, resamples, bins=bins, probabilities="raw")
+    yield from _decision_rows(held_out, resamples)
+    yield from refinement_rows(fitted, resampling=resampling)
+
+
+def refinement_rows(fitted: FittedModel, *, resampling: Resampling) -> Iterator[Row]:
+    """Yield the scores of each refinement on val by folds."""
+    held_out = fitted.held_out
+    resamples = resampling.resamples(held_out.rows["group"])
+    for refinement, values in fitted.trial.held_out.items():
+        yield from _scores(
+            held_out,
+            values,
+            values.argmax(axis=1),
+            resamples,
+            bins=resampling.settings.bins,
+            about={"n": len(values), "probabilities": REFINED[refinement], "decision": "argmax"},
+        )
 
 
 def source_masks(rows: pd.DataFrame) -> dict[str, Mask]:
@@ -122,33 +147,62 @@ def _part(
     resamples: Resamples,
     *,
     bins: int,
-    probabilities: str = "calibrated",
+    probabilities: Literal["raw", "calibrated"] = "calibrated",
     by: str = "all",
     part: str = "",
 ) -> Iterator[Row]:
-    """Yield every metric of some rows, the floor of the ECE and how many classes are there."""
-    targets = predictions.targets
-    values: Floats = getattr(predictions.probabilities, probabilities)
+    """Yield every metric of some rows, and how many classes are there."""
+    outputs, n = predictions.outputs, len(predictions.rows)
+    about: Row = {"n": n, "by": by, "part": part, "probabilities": probabilities}
+    if probabilities == "raw":
+        values, named = outputs.raw, outputs.raw.argmax(axis=1)
+        about["decision"] = "argmax"
+    else:
+        values, named = outputs.calibrated, outputs.named
+        yield _row(predictions, "classes", value=len(np.unique(predictions.targets)), **about)
+    yield from _scores(predictions, values, named, resamples, bins=bins, about=about)
+
+
+def _scores(
+    predictions: Predictions,
+    values: Floats,
+    named: Ints,
+    resamples: Resamples,
+    *,
+    bins: int,
+    about: Row,
+) -> Iterator[Row]:
+    """Yield every metric of probabilities (N, 7) and named classes (N,), and the ECE's floor."""
     floor = ece_floor(values, group=resamples.group, bins=bins)
-    drawn = draw(values, targets, resamples=resamples, bins=bins)
-    about = {"n": len(targets), "by": by, "part": part, "probabilities": probabilities}
-    for metric, estimate in estimates(drawn, floor=floor).items():
-        yield _row(predictions, metric, **interval_of(estimate), **about)
-    yield _row(predictions, "ece_floor", value=floor.mean, **about)
-    yield _row(predictions, "ece_floor_95", value=floor.percentile_95, **about)
-    if probabilities == "calibrated":
-        yield _row(predictions, "classes", value=len(np.unique(targets)), **about)
+    drawn = draw(values, predictions.targets, named=named, resamples=resamples, bins=bins)
+    for metric, found in estimates(drawn, floor=floor).items():
+        yield _row(predictions, metric, **about | interval_of(found))
+    yield _row(predictions, "ece_floor", **about, value=floor.mean)
+    yield _row(predictions, "ece_floor_95", **about, value=floor.percentile_95)
+
+
+def _decision_rows(predictions: Predictions, resamples: Resamples) -> Iterator[Row]:
+    """Yield what the most probable class scores, and what the class by the prior."""
+    outputs, targets = predictions.outputs, predictions.targets
+    for decision, named in (
+        ("argmax", outputs.calibrated.argmax(axis=1)),
+        ("prior", outputs.named_for_f1),
+    ):
+        drawn = draw(outputs.calibrated, targets, named=named, resamples=resamples, bins=1)
+        about = {"n": len(targets), "by": "decision", "part": decision, "decision": decision}
+        for metric in NAMED[:3]:
+            yield _row(predictions, metric, **about | interval_of(estimate(drawn, metric)))
 
 
 def _vote_rows(predictions: Predictions, *, resampling: Resampling) -> Iterator[Row]:
     """Yield the distance to the crowd's votes, where there are votes and a temperature for them."""
     shares = shares_of(predictions.rows)
-    voted = ~np.isnan(shares[:, 0]) & ~np.isnan(predictions.probabilities.crowd[:, 0])
+    voted = ~np.isnan(shares[:, 0]) & ~np.isnan(predictions.outputs.crowd[:, 0])
     if voted.any():
         kept, shares = predictions.only(voted), shares[voted]
         resamples = resampling.resamples(kept.rows["group"])
-        for name, probabilities in vars(kept.probabilities).items():
-            kl = kl_estimate(probabilities, shares, resamples=resamples)
+        for name in ("raw", "calibrated", "crowd"):
+            kl = kl_estimate(getattr(kept.outputs, name), shares, resamples=resamples)
             about = {"n": len(shares), "label_rule": "votes", "probabilities": name}
             yield _row(kept, "kl", **interval_of(kl), **about)
 
@@ -161,103 +215,5 @@ def _left_out_rows(predictions: Predictions, *, n: int) -> Iterator[Row]:
 def _row(predictions: Predictions, metric: str, **values: Any) -> Row:
     about = {"by": "all", "part": "", "label_rule": "majority", "probabilities": "calibrated"}
     place = {"rows": predictions.place, "fitted_on": predictions.fitted_on}
-    return about | {"decision": "argmax", "metric": metric} | place | values
-
-
-def write_plot_data(
-    folder: Path,
-    *,
-    reported: Mapping[tuple[str, str], Mapping[str, Predictions]],
-    teachers: Sequence[PublishedTeacher],
-    scores: pd.DataFrame,
-    bins: int,
-) -> None:
-    """Fill a folder for each kind of picture with a `<stage>_<model>.csv` for each model reported.
-
-    `sources/` has one `<stage>.csv`. A teacher without epochs (passed through) has no training
-    curve and no file.
-    """
-    for (stage, model), places in reported.items():
-        headline = next(iter(places.values())).unseen
-        tables = {
-            "reliability": reliability_rows(headline, bins=bins),
-            "risk_coverage": risk_coverage(headline.probabilities.calibrated, headline.targets),
-            "confusion": confusion_rows(headline),
-            "mistakes": mistakes(headline),
-        }
-        for kind, table in tables.items():
-            _write(folder / kind / f"{stage}_{model}.csv", table)
-    for teacher in teachers:
-        if teacher.history:
-            name = f"{teacher.stage}_{teacher.name}.csv"
-            _write(folder / "training" / name, training_curve(teacher))
-    for stage in STAGES:
-        models = [model for where, model in reported if where == stage]
-        rows = scores[(scores["stage"] == stage) & scores["model"].isin(models)]
-        _write(folder / "sources" / f"{stage}.csv", source_rows(rows))
-
-
-def reliability_rows(predictions: Predictions, *, bins: int) -> pd.DataFrame:
-    """Make a row for each confidence bin with rows, `raw` and `scaled` (calibrated).
-
-    `low, high` are the bin's edges, `confidence` and `accuracy` means of its `count` rows, and
-    `accuracy_low, accuracy_high` the accuracy's 95 % interval.
-    """
-    parts = []
-    both = predictions.probabilities
-    for name, probabilities in (("raw", both.raw), ("scaled", both.calibrated)):
-        table = reliability_table(probabilities, predictions.targets, bins=bins)
-        table = table[table["count"] > 0]
-        low, high = wilson_interval(table["accuracy"] * table["count"], table["count"])
-        parts.append(table.assign(accuracy_low=low, accuracy_high=high, probabilities=name))
-    rows = pd.concat(parts)
-    return rows[["probabilities", *rows.columns.drop("probabilities")]]
-
-
-def confusion_rows(predictions: Predictions) -> pd.DataFrame:
-    """Make a row for each face, actual and predicted class, as DVC's templates count them."""
-    names = pd.Index(CLASSES)
-    predicted = predictions.probabilities.calibrated.argmax(axis=1)
-    return pd.DataFrame({"actual": names[predictions.targets], "predicted": names[predicted]})
-
-
-def mistakes(predictions: Predictions) -> pd.DataFrame:
-    """List `id, source, actual, predicted, confidence` of misread faces, most confident first."""
-    known = predictions.rows[["id", "source"]].reset_index(drop=True)
-    table = pd.concat([known, confusion_rows(predictions)], axis=1)
-    table["confidence"] = predictions.probabilities.calibrated.max(axis=1).round(DIGITS)
-    wrong = table[table["actual"] != table["predicted"]]
-    return wrong.sort_values(["confidence", "id"], ascending=[False, True])
-
-
-def training_curve(teacher: PublishedTeacher) -> pd.DataFrame:
-    """Make a row for each epoch; `val_*` is missing where no evaluation was due."""
-    rows = [
-        entry | {f"val_{key}": value for key, value in (entry["val"] or {}).items()}
-        for entry in teacher.history
-    ]
-    return pd.DataFrame(rows).reindex(columns=list(_TRAINING_COLUMNS))
-
-
-def source_rows(scores: pd.DataFrame) -> pd.DataFrame:
-    """Make a row for each source in domain and each gate, and for each metric that is drawn.
-
-    `model, source, n, classes, metric, value, low, high`; `classes` of the seven are among the n.
-    `scores` are those of the models of one stage.
-    """
-    wanted = scores[scores["probabilities"] == "calibrated"]
-    is_gate = wanted["rows"].str.startswith("gate:")
-    wanted = wanted[wanted["by"] == np.where(is_gate, "all", "source")]
-    gate = "gate " + wanted["rows"].str.removeprefix("gate:")
-    wanted = wanted.assign(source=wanted["part"].where(wanted["by"] == "source", gate))
-    key = ["model", "source"]
-    classes = wanted[wanted["metric"] == "classes"].set_index(key)["value"].astype(int)
-    rows = wanted[wanted["metric"].isin(_SOURCE_METRICS)]
-    rows = rows.join(classes.rename("classes"), on=key)
-    return rows[["model", "source", "n", "classes", "metric", "value", "low", "high"]]
-
-
-def _write(path: Path, frame: pd.DataFrame) -> None:
-    # Vega draws an empty cell as 0 and passes over the text "nan".
-    rounded = frame.round(DIGITS)
-    write_csv(path, rounded.astype(object).where(rounded.notna(), "nan"))
+    decision = predictions.decision if metric in NAMED else "argmax"
+    return about | {"decision": decision, "metric": metric} | place | values

@@ -23,12 +23,22 @@ from stages.calibrating.predictions import (
     predict_places,
 )
 from stages.calibrating.published import STAGES, KeptRows, StageRows
-from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, number, pick
+from stages.calibrating.score_table import (
+    DECISION_GAIN,
+    NAMED,
+    REFINEMENT_GAINS,
+    STAGE_GAIN,
+    TEACHER_GAIN,
+    number,
+    pick,
+)
 from stages.calibrating.tables import Row, interval_of, source_masks
-from stages.scoring.bootstrap import draw, paired_differences
+from stages.records.schema import targets_of
+from stages.scoring.bootstrap import Estimate, draw, paired_differences
 
 # What is compared, second minus first: above 0 in macro-F1 and below 0 in NLL speak for the second.
 DIFFERENCES = ("macro_f1", "nll")
+LABELLED = NAMED[:3]
 
 
 def stage_gain_rows(
@@ -76,7 +86,7 @@ def teacher_gain_rows(
         rest = model.without(member)
         val = rest.unseen(rows.val)
         if resampling.settings.report == "test":
-            calibration, _ = rest.fit(val, resampling=resampling)
+            calibration = rest.fit(val, resampling=resampling).calibration
             test = {"test": rows.places["test"]}
             (less,) = predict_places(rest, test, calibration=calibration).values()
         else:
@@ -92,26 +102,43 @@ def teacher_gain_rows(
             }
 
 
-def bias_rows(fitted: FittedModel, *, resampling: Resampling) -> Iterator[Row]:
-    """Yield what the bias per class changes on held-out folds; nothing if it was not tried."""
-    trial, bins = fitted.trial, resampling.settings.bins
-    if not len(trial.targets):
-        return
-    draws = resampling.resamples(fitted.val.frame["group"])
-    before, after = (
-        draw(probabilities, trial.targets, resamples=draws, bins=bins)
-        for probabilities in (trial.without, trial.refined)
-    )
-    changes = paired_differences(before, after, metrics=("nll", "accuracy", "macro_f1"))
-    about = {
-        "what": BIAS_GAIN,
-        "stage": fitted.model.stage,
-        "model": fitted.model.name,
-        "weights_sha256": fitted.model.weights_sha256,
-        "n": len(fitted.val.frame),
+def refinement_gain_rows(fitted: FittedModel, *, resampling: Resampling) -> Iterator[Row]:
+    """Yield what each refinement changes on val by folds, against the temperature alone."""
+    tried, val = dict(fitted.trial.held_out), fitted.val.frame
+    draws, metrics = resampling.resamples(val["group"]), ("nll", *LABELLED)
+    drawn = {
+        refinement: draw(p, targets_of(val), named=p.argmax(axis=1), resamples=draws, bins=1)
+        for refinement, p in tried.items()
     }
+    for refinement, what in REFINEMENT_GAINS.items():
+        if refinement in drawn:
+            changes = paired_differences(drawn["none"], drawn[refinement], metrics=metrics)
+            yield from _changes(changes, fitted.held_out, fitted.model, what=what, n=len(val))
+
+
+def decision_gain_rows(
+    predictions: Predictions, model: Model, *, resampling: Resampling
+) -> Iterator[Row]:
+    """Yield what the class by the prior changes, against the most probable class."""
+    counted = predictions.unseen
+    if counted.rows.empty:
+        return
+    outputs, draws = counted.outputs, resampling.resamples(counted.rows["group"])
+    before, after = (
+        draw(outputs.calibrated, counted.targets, named=named, resamples=draws, bins=1)
+        for named in (outputs.calibrated.argmax(axis=1), outputs.named_for_f1)
+    )
+    changes = paired_differences(before, after, metrics=LABELLED)
+    yield from _changes(changes, counted, model, what=DECISION_GAIN, n=len(counted.rows))
+
+
+def _changes(
+    changes: Mapping[str, Estimate], place: Predictions, model: Model, *, what: str, n: int
+) -> Iterator[Row]:
+    about = {"stage": model.stage, "model": model.name, "weights_sha256": model.weights_sha256}
     for metric, change in changes.items():
-        yield _row(fitted.held_out, fitted.held_out, metric) | about | interval_of(change)
+        row = _row(place, place, metric, what=what, n=n)
+        yield row | about | interval_of(change)
 
 
 def same_rows(first: Predictions, second: Predictions) -> tuple[Predictions, Predictions]:
@@ -138,8 +165,9 @@ def difference_rows(
     for (by, part), mask in parts.items():
         before, after = (
             draw(
-                side.probabilities.calibrated[mask],
+                side.outputs.calibrated[mask],
                 side.targets[mask],
+                named=side.outputs.named[mask],
                 resamples=draws.only(mask),
                 bins=bins,
             )
@@ -192,7 +220,7 @@ def _predict_shared(
             for place in ("val", *rows.places)
         }
     held_out, folds_no_fit = predict_held_out(model, val, resampling=resampling)
-    calibration, _ = model.fit(val, resampling=resampling)
+    calibration = model.fit(val, resampling=resampling).calibration
     places = {"val": held_out} | predict_places(model, rows.places, calibration=calibration)
     notes = {place: (fitted_on, no_fits([calibration])) for place in places}
     notes["val"] = (by_folds, folds_no_fit)

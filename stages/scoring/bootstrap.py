@@ -77,18 +77,22 @@ def resample(groups: Sequence[str], *, samples: int, random: np.random.Generator
     return Resamples(group.astype(np.int64), counts)
 
 
-def draw(probabilities: Floats, targets: Ints, *, resamples: Resamples, bins: int) -> Drawn:
-    """Compute every metric of these rows (N, C) and of each draw of them.
+def draw(
+    probabilities: Floats, targets: Ints, *, named: Ints, resamples: Resamples, bins: int
+) -> Drawn:
+    """Compute every metric of these rows (N, C), and of each draw of them.
 
-    What each row adds is, for C classes and B bins of equal width: a confusion matrix (C * C:
-    actual, predicted), confidence minus hit in each bin (B), NLL and Brier score.
+    `named` (N,) are the classes that the model names: accuracy and F1 judge these. The ECE judges
+    the most probable class. What each row adds is, for C classes and B bins of equal width: a
+    confusion matrix (C * C: actual, named), confidence minus hit in each bin (B), NLL and Brier
+    score.
     """
     n, classes = probabilities.shape
-    rows, predicted = np.arange(n), probabilities.argmax(axis=1)
-    confidence = probabilities.max(axis=1)
+    rows, confidence = np.arange(n), probabilities.max(axis=1)
+    hits = probabilities.argmax(axis=1) == targets
     sums = np.zeros((n, classes**2 + bins + 2))
-    sums[rows, targets * classes + predicted] = 1
-    sums[rows, classes**2 + bin_of(confidence, bins=bins)] = confidence - (predicted == targets)
+    sums[rows, targets * classes + named] = 1
+    sums[rows, classes**2 + bin_of(confidence, bins=bins)] = confidence - hits
     sums[:, -2] = row_nll(probabilities, targets)
     sums[:, -1] = row_brier(probabilities, targets)
     return Drawn(
@@ -109,8 +113,7 @@ def metrics_of(totals: Floats, *, classes: int) -> dict[str, Floats]:
     n = confusion.sum(axis=(1, 2))
     n = np.where(n > 0, n, np.nan)
     hits = np.diagonal(confusion, axis1=1, axis2=2)
-    actual, claims = confusion.sum(axis=2), confusion.sum(axis=1) + confusion.sum(axis=2)
-    f1 = np.where(claims > 0, 2 * hits / np.maximum(claims, 1), 0.0)
+    actual, f1 = confusion.sum(axis=2), f1_of_classes(confusion)
     recall = np.where(actual > 0, hits / np.maximum(actual, 1), 0.0)
     present = (actual > 0).sum(axis=1)
     return {
@@ -124,27 +127,39 @@ def metrics_of(totals: Floats, *, classes: int) -> dict[str, Floats]:
     }
 
 
+def f1_of_classes(confusion: Floats) -> Floats:
+    """F1 (..., C) of confusion matrices (..., C, C: actual, named); 0 for a class in neither."""
+    claims = confusion.sum(axis=-2) + confusion.sum(axis=-1)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    result: Floats = np.where(claims > 0, 2 * hits / np.maximum(claims, 1), 0.0)
+    return result
+
+
 def estimates(drawn: Drawn, *, floor: NoiseFloor) -> dict[str, Estimate]:
     """Each metric of `METRICS` with its interval; `floor` is that of the ECE of these rows.
 
-    The interval is that of the percentiles of the draws, but for two cases. Where all rows are
-    right or all are wrong, a share has Wilson's, each group taken as one row. The ECE has the
-    reflected `2 ece - drawn`, widened to hold the ECE: the ECE of a draw is too large by about as
-    much as the ECE itself, for its bins scatter twice. And an ECE that a calibrated model may show,
-    by its floor, may as well be 0. docs/metrics.md says how often the intervals held the truth of
-    synthetic samples.
+    The ECE has the reflected interval `2 ece - drawn`, widened to hold the ECE: the ECE of a draw
+    is too large by about as much as the ECE itself, for its bins scatter twice. And an ECE that a
+    calibrated model may show, by its floor, may as well be 0. docs/metrics.md says how often the
+    intervals held the truth of synthetic samples.
     """
-    made = {}
-    for name in METRICS:
-        value, (low, high) = float(drawn.metrics[name][0]), percentiles(drawn.draws[name])
-        if name == "ece":
-            lowest = 0.0 if value <= floor.percentile_95 else max(0.0, 2 * value - high)
-            low, high = lowest, max(value, 2 * value - low)
-        elif name in _SHARES and value in (0, 1):
-            ends = wilson_interval(value * drawn.groups, drawn.groups)
-            low, high = float(ends[0]), float(ends[1])
-        made[name] = Estimate(value, (low, high))
-    return made
+    made = {name: estimate(drawn, name) for name in METRICS}
+    ece, (low, high) = made["ece"].value, made["ece"].interval
+    lowest = 0.0 if ece <= floor.percentile_95 else max(0.0, 2 * ece - high)
+    return made | {"ece": Estimate(ece, (lowest, max(ece, 2 * ece - low)))}
+
+
+def estimate(drawn: Drawn, name: str) -> Estimate:
+    """A metric with the percentiles of its draws.
+
+    Where all rows are right or all are wrong, a share has Wilson's interval, each group taken as
+    one row.
+    """
+    value, interval = float(drawn.metrics[name][0]), percentiles(drawn.draws[name])
+    if name in _SHARES and value in (0, 1):
+        low, high = wilson_interval(value * drawn.groups, drawn.groups)
+        interval = (float(low), float(high))
+    return Estimate(value, interval)
 
 
 def paired_differences(

@@ -32,15 +32,15 @@ class Scores(TypedDict):
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> Floats:
-    """Probabilities (N, C) float64 of logits (N, C)."""
+    """Probabilities (..., C) float64 of logits (..., C)."""
     shifted = np.asarray(logits, dtype=np.float64)
-    shifted = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-    result: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    result: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
     return result
 
 
 def log_probabilities(probabilities: Floats) -> Floats:
-    """Logarithms (N, C) that stay finite where a probability underflowed to 0."""
+    """Logarithms (..., C) that stay finite where a probability underflowed to 0."""
     result: Floats = np.log(np.maximum(probabilities, _TINY))
     return result
 

@@ -4,6 +4,7 @@ This temperature makes confidence agree with accuracy; it is not a distillation 
 are shares (N, C) of the classes: one-hot for the majority label, or the crowd's votes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from stages.scoring.bootstrap import Interval, Resamples, percentiles
 from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
 
 LOWEST, HIGHEST = 0.05, 50.0
+NO_BIAS = (0.0,) * 7
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,10 @@ def scale(probabilities: Floats, temperature: float) -> Floats:
     return softmax(log_probabilities(probabilities) / temperature)
 
 
-def fit_temperature(logits: Floats, shares: Floats) -> Temperature:
-    """Find the T in 0.05..50 with the least cross-entropy of shares to `softmax(logits / T)`.
+def fit_temperature(
+    logits: Floats, shares: Floats, *, bias: Sequence[float] = NO_BIAS
+) -> Temperature:
+    """Find the T in 0.05..50 with which `softmax(logits / T + bias)` has the least cross-entropy.
 
     For one-hot shares that is the NLL (Guo 2017). It is convex in `b = 1 / T` with the slope
     `E_p[z] - E_s[z]` over all rows, so an optimum lies inside if the slope changes its sign between
@@ -44,7 +48,7 @@ def fit_temperature(logits: Floats, shares: Floats) -> Temperature:
     wanted = (shares.T * by_class).sum(axis=0)
 
     def slope(inverse: float) -> float:
-        return float(_row_slopes(by_class, wanted, inverse=inverse).mean())
+        return float(_row_slopes(by_class, wanted, inverse=inverse, bias=bias).mean())
 
     n = len(shares)
     if slope(0) >= 0:
@@ -60,7 +64,12 @@ def fit_temperature(logits: Floats, shares: Floats) -> Temperature:
 
 
 def temperature_interval(
-    logits: Floats, shares: Floats, *, temperature: float, resamples: Resamples
+    logits: Floats,
+    shares: Floats,
+    *,
+    temperature: float,
+    resamples: Resamples,
+    bias: Sequence[float] = NO_BIAS,
 ) -> Interval:
     """The 95 % bootstrap interval of a fitted T: each draw goes one Newton step from it in log T.
 
@@ -71,9 +80,10 @@ def temperature_interval(
     wanted = (shares.T * by_class).sum(axis=0)
     inverse = 1 / temperature
     at_lowest, here, at_highest = (
-        _row_slopes(by_class, wanted, inverse=b) for b in (1 / LOWEST, inverse, 1 / HIGHEST)
+        _row_slopes(by_class, wanted, inverse=b, bias=bias)
+        for b in (1 / LOWEST, inverse, 1 / HIGHEST)
     )
-    probabilities = softmax(logits * inverse).T
+    probabilities = softmax(logits * inverse + np.asarray(bias)).T
     expected = (probabilities * by_class).sum(axis=0)
     curvature = (probabilities * by_class**2).sum(axis=0) - expected**2
     columns = np.column_stack([here, curvature, at_lowest, at_highest])
@@ -96,8 +106,10 @@ def largest_at_zero(logits: Floats) -> Floats:
     return np.ascontiguousarray((logits - logits.max(axis=1, keepdims=True)).T)
 
 
-def _row_slopes(by_class: Floats, wanted: Floats, *, inverse: float) -> Floats:
+def _row_slopes(
+    by_class: Floats, wanted: Floats, *, inverse: float, bias: Sequence[float]
+) -> Floats:
     """Slope (N,) of each row's cross-entropy in 1 / T; `wanted` (N,) are the means by shares."""
-    weights = np.exp(by_class * inverse)
+    weights = np.exp(by_class * inverse + np.asarray(bias)[:, None])
     slopes: Floats = (weights * by_class).sum(axis=0) / weights.sum(axis=0) - wanted
     return slopes
