@@ -74,11 +74,11 @@ def test_incident_N5_known_temperature_and_the_weights_it_belongs_to(done):
         teacher = calibration.stages[stage].models["RN18"]
         fits = [(teacher.temperature, teacher.temperature_95)]
         if stage == "stageA":  # no row of stage B has votes
-            fits.append((teacher.votes_temperature, teacher.votes_temperature_95))
+            fits.append((teacher.crowd_temperature, teacher.crowd_temperature_95))
         for value, (low, high) in fits:
             assert value == pytest.approx(temperature, rel=0.15)
             assert low < value < high
-        assert teacher.votes_n == {"stageA": 120, "stageB": 0}[stage]
+        assert teacher.crowd_n == {"stageA": 120, "stageB": 0}[stage]
         assert (teacher.fitted_rows, teacher.weights_sha256) == (n, card["weights_sha256"])
         assert calibration.manifest_sha256 == card["manifest_sha256"]
     assert (calibration.stage, calibration.stage_asked) == ("stageA", "auto")
@@ -127,7 +127,7 @@ def test_reported_val_that_is_all_right_is_said_and_stops_nothing(
             assert "no fit in 5 of 5 folds: T = 1" in model.folds_no_fit
     assert "models/stageB: B3: no fit on val, temperature 1 and no bias: the logits" in caplog.text
     # The crowd does not always choose the label, so its temperature has an optimum.
-    assert calibration.stages["stageA"].models["RN18"].votes_temperature_no_fit is None
+    assert calibration.stages["stageA"].models["RN18"].crowd_temperature_no_fit is None
     paired = pick(read_paired(CALIBRATED / "paired.csv"), what="stageB-stageA")
     assert set(paired["fitted_on"]) == {
         "val of both stages (no fit: T = 1)",

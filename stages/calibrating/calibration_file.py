@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.calibrating.calibration import Calibration, Fit, Resampling
-from stages.calibrating.refinement import Refinement, directions_of
+from stages.calibrating.refinement import Refinement, directions_of, prior_exponent
 from stages.calibrating.scaling import Scaling, scaling_intervals
 from stages.records.schema import shares_of, targets_of
 from stages.runtime.errors import UserError
@@ -84,9 +84,10 @@ class ModelCalibration(_Entry):
     """Fitted numbers of a teacher or a fusion. A temperature that is no fit is 1 and says why.
 
     `crowd_temperature` takes the place of `temperature` for the crowd's votes; None if too few of
-    the rows have votes. `val_shares` are the class shares of the rows that all was fitted on.
-    `left_out` counts the rows of val that were not fitted on, by reason. `folds_no_fit` says how
-    many folds of val fit no temperature; empty if all do.
+    the rows have votes. `class_bias_95` is that of a bias per class. `val_shares` are the class
+    shares of the rows that all was fitted on. `left_out` counts the rows of val that were not
+    fitted on, by reason. `folds_no_fit` says how many folds of val fit no temperature; empty if
+    all do.
     """
 
     members: Annotated[dict[str, FusedMember], Field(min_length=1)]
@@ -207,7 +208,7 @@ def describe_fit(
     mixture, groups = calibration.mix(logits), rows["group"]
     targets, shares = targets_of(rows), shares_of(rows)
     voted = ~np.isnan(shares[:, 0]) & (calibration.crowd_temperature is not None)
-    temperature_95 = bias_95 = prior_exponent = prior_exponent_95 = crowd_95 = None
+    temperature_95 = bias_95 = exponent = exponent_95 = crowd_95 = None
     resamples = resampling.resamples(groups)
     if trial.taken != "none":
         directions = directions_of(trial.taken, targets)
@@ -215,11 +216,11 @@ def describe_fit(
         intervals = scaling_intervals(
             mixture, targets, directions=directions, scaling=scaling, resamples=resamples
         )
-        temperature_95, bias_95 = intervals.temperature, intervals.class_bias
+        temperature_95 = intervals.temperature
         if trial.taken == "prior":
-            (direction,), bias = directions, np.asarray(calibration.class_bias)
-            prior_exponent = float(bias @ direction / (direction @ direction))
-            (prior_exponent_95,) = intervals.coefficients
+            exponent, (exponent_95,) = prior_exponent(scaling, targets), intervals.coefficients
+        else:
+            bias_95 = intervals.class_bias
     elif not calibration.temperature_no_fit:
         temperature_95 = temperature_interval(
             mixture, one_hot(targets), temperature=calibration.temperature, resamples=resamples
@@ -250,8 +251,8 @@ def describe_fit(
         refinement=RefinementChoice(
             taken=trial.taken,
             reason=trial.reason,
-            prior_exponent=prior_exponent,
-            prior_exponent_95=prior_exponent_95,
+            prior_exponent=exponent,
+            prior_exponent_95=exponent_95,
         ),
         decision=DecisionChoice(
             exponent=calibration.exponent,

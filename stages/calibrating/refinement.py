@@ -24,6 +24,8 @@ NO_OPTIMUM = "temperature and bias have no optimum together"
 _BASIS = np.tril(np.ones((7, 7)), -1)[1:] - np.diag(np.arange(7.0))[1:]
 PER_CLASS: Floats = _BASIS / np.linalg.norm(_BASIS, axis=1, keepdims=True)
 
+_LARGEST = 2.0  # exponent of a prior: 1 is a prior that was never put back
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -60,7 +62,11 @@ def directions_of(refinement: Refinement, targets: Ints) -> Floats:
 
 
 def fit_refinement(refinement: Refinement, logits: Floats, targets: Ints) -> Scaling | None:
-    """Fit a temperature and such a bias; None if they have no optimum or a class has no row."""
+    """Fit a temperature and such a bias.
+
+    The result is None if they have no optimum, a class has no row, or the bias is no prior: among
+    almost even classes log shares are noise, and any bias along them has a huge exponent.
+    """
     temperature = fit_temperature(logits, one_hot(targets))
     if temperature.no_fit:
         return None
@@ -69,7 +75,16 @@ def fit_refinement(refinement: Refinement, logits: Floats, targets: Ints) -> Sca
     if (np.bincount(targets, minlength=7) == 0).any():
         return None
     directions = directions_of(refinement, targets)
-    return fit_scaling(logits, targets, directions=directions, start=temperature.value)
+    scaling = fit_scaling(logits, targets, directions=directions, start=temperature.value)
+    if scaling and refinement == "prior" and abs(prior_exponent(scaling, targets)) > _LARGEST:
+        return None
+    return scaling
+
+
+def prior_exponent(scaling: Scaling, targets: Ints) -> float:
+    """Return the s of a bias `s * log shares` of targets (N,)."""
+    (direction,) = directions_of("prior", targets)
+    return float(np.asarray(scaling.class_bias) @ direction / (direction @ direction))
 
 
 def try_refinements(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from stages.calibrating.calibration import Probabilities
+from stages.calibrating.calibration import Outputs
 from stages.calibrating.predictions import Predictions
 from stages.calibrating.score_table import (
     number,
@@ -45,8 +45,14 @@ def predictions(draw):
     shares = np.random.default_rng(1).multinomial(10, softmax(logits)) / 10
     shares[100:] = np.nan
     rows[list(SHARE_COLUMNS)] = shares
-    probabilities = Probabilities(softmax(logits * 3), softmax(logits), softmax(logits * 0.9))
-    return Predictions("test", "val", rows, probabilities, UNKNOWN)
+    return Predictions("test", "val", rows, _outputs(logits), "argmax", UNKNOWN)
+
+
+def _outputs(logits, *, by_prior=None):
+    """Outputs that name the most probable class, but `by_prior` for the sake of macro-F1."""
+    named = logits.argmax(axis=1)
+    other = named if by_prior is None else by_prior
+    return Outputs(softmax(logits * 3), softmax(logits), softmax(logits * 0.9), named, other)
 
 
 def _table(predictions, **options):
@@ -63,14 +69,15 @@ def test_incident_N6_every_block_names_model_rows_label_rule_and_protocol(predic
     table = _table(predictions)
     columns = ["stage", "model", "weights_sha256", "rows", "decision", "fitted_on"]
     expected = ["stageA", "RN18", "ab" * 32, "test", "argmax", "val"]
-    assert table[columns].drop_duplicates().to_numpy().tolist() == [expected]
+    in_force = table[table["by"] != "decision"]
+    assert in_force[columns].drop_duplicates().to_numpy().tolist() == [expected]
     counts = table[table["by"] == "all"].groupby("label_rule")["n"].unique()
     assert {rule: n.tolist() for rule, n in counts.items()} == {"majority": [200], "votes": [100]}
 
 
 def test_incident_N8_every_row_of_scores_has_every_metric_with_its_interval(predictions):
     table = _table(predictions)
-    scores = table[table["metric"].isin(METRICS)]
+    scores = table[table["metric"].isin(METRICS) & (table["by"] != "decision")]
     assert (scores["low"] <= scores["high"]).all()
     assert np.isfinite(scores[["value", "low", "high"]]).all(axis=None)
     parts = scores.groupby(["by", "part", "probabilities"])["metric"].agg(set)
@@ -83,11 +90,13 @@ def test_incident_N8_every_row_of_scores_has_every_metric_with_its_interval(pred
 
 
 def test_incident_N8_any_number_that_is_missing_is_an_error(studied):
-    """Drop each row of a model's scores in turn."""
+    """Drop a row of each kind from a model's scores in turn."""
     scores = studied.scores.query("stage == 'stageA' and model == 'fused_fixed'")
     # How many rows were left out, and votes that are not there, cannot be told apart.
     promised = scores.query("by != 'left_out' and label_rule == 'majority'")
-    assert len(promised) > 150
+    kind = ["by", "probabilities", "decision", "metric", "rows"]
+    promised = promised.drop_duplicates(kind)
+    assert len(promised) > 100
     for row in promised.index:
         with pytest.raises(ValueError, match="scores: stageA fused_fixed"):
             score_table(scores.drop(index=row).to_dict("records"))
@@ -125,8 +134,8 @@ def test_reported_ece_interval_reaches_0_exactly_where_its_floor_says_noise(
         n = len(targets)
         groups = [f"g{number // copies}" for number in range(n)]
         rows = predictions.rows[:n].assign(label=np.array(CLASSES)[targets], group=groups)
-        probabilities = Probabilities(*[softmax(logits * 1.35)] * 3)
-        table = _table(Predictions("test", "val", rows, probabilities, UNKNOWN[:n]))
+        outputs = _outputs(logits * 1.35)
+        table = _table(Predictions("test", "val", rows, outputs, "argmax", UNKNOWN[:n]))
         ece, floor = (_calibrated(table, metric) for metric in ("ece", "ece_floor_95"))
         reaches.append(ece.low == 0)
         is_below.append(ece.value <= floor.value)
@@ -136,7 +145,7 @@ def test_reported_ece_interval_reaches_0_exactly_where_its_floor_says_noise(
 
 def test_parts_are_the_scores_of_their_rows(predictions):
     table = _table(predictions)
-    calibrated, targets = predictions.probabilities.calibrated, predictions.targets
+    calibrated, targets = predictions.outputs.calibrated, predictions.targets
     official, free = ORDER < 150, ORDER % 10 != 0
     for by, part, mask in (
         ("all", "", ~UNKNOWN),
@@ -153,12 +162,39 @@ def test_parts_are_the_scores_of_their_rows(predictions):
         for metric in METRICS:
             value, *_, n = _calibrated(table, metric, by=by, part=part)
             assert (value, n) == (pytest.approx(expected[metric]), mask.sum())
-    raw = score(predictions.probabilities.raw, targets, bins=15)
+    raw = score(predictions.outputs.raw, targets, bins=15)
     assert _calibrated(table, "ece", probabilities="raw").value == pytest.approx(raw["ece"])
     classes = pick(table, by="class").set_index("part")["value"].to_dict()
     assert classes == pytest.approx(score(calibrated, targets, bins=15)["f1"])
     unofficial = dataclasses.replace(predictions, rows=predictions.rows.assign(official=np.nan))
     assert set(pick(_table(unofficial), by="row_set")["part"]) == {"all", "duplicate_free"}
+
+
+def test_class_that_is_named_by_the_prior_is_judged_apart_from_probabilities(predictions):
+    """Accuracy and F1 are of the decision in force; NLL and ECE are of probabilities."""
+    targets, outputs = predictions.targets, predictions.outputs
+    by_prior = np.where(ORDER < 40, 1, outputs.named)
+    before, tables = _table(predictions), []
+    for decision, named in (("argmax", outputs.named), ("prior", by_prior)):
+        changed = dataclasses.replace(outputs, named=named, named_for_f1=by_prior)
+        tables.append(_table(dataclasses.replace(predictions, outputs=changed, decision=decision)))
+    alike, taken = tables
+    accuracy = (by_prior == targets).mean()
+    for table in tables:
+        both = pick(table, by="decision", metric="accuracy").set_index("part")["value"]
+        assert both.to_dict() == pytest.approx(
+            {"argmax": (outputs.named == targets).mean(), "prior": accuracy}
+        )
+    for metric in METRICS:
+        first, second, third = (_calibrated(table, metric) for table in (before, alike, taken))
+        is_named = metric in ("accuracy", "balanced_accuracy", "macro_f1")
+        assert (first == second, first == third) == (True, not is_named)
+    assert _calibrated(taken, "accuracy").value == pytest.approx(accuracy)
+    decisions = pick(taken, by="all", probabilities="calibrated").set_index("metric")["decision"]
+    assert set(decisions[["accuracy", "macro_f1"]]) == {"prior"}
+    assert set(decisions[["nll", "ece"]]) == {"argmax"}
+    f1 = pick(taken, by="class").set_index("part")["value"].to_dict()
+    assert f1 == pytest.approx(score(np.eye(7)[by_prior], targets, bins=15)["f1"])
 
 
 def test_absent_class_has_no_f1_and_the_classes_that_are_there_are_counted(predictions):
@@ -170,7 +206,7 @@ def test_absent_class_has_no_f1_and_the_classes_that_are_there_are_counted(predi
 
 @pytest.mark.parametrize("is_right", [True, False])
 def test_few_rows_that_are_all_right_or_all_wrong_are_not_certain(predictions, is_right):
-    right = predictions.probabilities.calibrated.argmax(axis=1) == predictions.targets
+    right = predictions.outputs.calibrated.argmax(axis=1) == predictions.targets
     six = predictions.only(np.isin(ORDER, np.flatnonzero(right == is_right)[:6]))
     expected = binomtest(6 * is_right, 6).proportion_ci(method="wilson")
     _, low, high, _ = _calibrated(_table(six), "accuracy")
@@ -198,7 +234,8 @@ def test_place_without_rows_says_so_and_has_no_numbers(predictions):
 def test_votes_are_compared_on_the_rows_that_have_them(predictions):
     table = pick(_table(predictions), label_rule="votes")
     shares = predictions.rows[list(SHARE_COLUMNS)].to_numpy()[:100]
-    for name, probabilities in vars(predictions.probabilities).items():
+    for name in ("raw", "calibrated", "crowd"):
+        probabilities = getattr(predictions.outputs, name)
         value, *_, n = number(table, "kl", probabilities=name)
         assert (value, n) == (pytest.approx(row_kl(probabilities[:100], shares).mean()), 100)
     unvoted = _table(predictions.only(ORDER >= 100))

@@ -44,7 +44,7 @@ def test_incident_N8_missing_parts_of_the_verdict_and_of_the_comparison_are_erro
         ({"temperature": -1.0}, "temperature"),
         ({"temperature_95": (2.0, 1.0)}, "low end"),
         ({"temperature_95": None}, "expected a temperature_95"),
-        ({"votes_n": 0}, "votes_n"),
+        ({"crowd_n": 0}, "crowd_n"),
         ({"temprature": 1.0}, "temprature"),
     ],
 )

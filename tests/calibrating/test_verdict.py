@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.calibrating.calibration import Mixing, Probabilities
+from stages.calibrating.calibration import Outputs
+from stages.calibrating.fusion import Mixing
 from stages.calibrating.predictions import Model, Predictions, fit_model, report_model, single
 from stages.calibrating.published import stage_rows
 from stages.calibrating.score_table import number, paired_table, pick
@@ -83,8 +84,9 @@ def _predictions(logits, targets):
             "group": [f"g{number}" for number in range(n)],
         }
     )
-    probabilities = Probabilities(*[softmax(logits)] * 3)
-    return Predictions("test", "val", rows, probabilities, np.zeros(n, dtype=bool))
+    named = logits.argmax(axis=1)
+    outputs = Outputs(*[softmax(logits)] * 3, named, named)
+    return Predictions("test", "val", rows, outputs, "argmax", np.zeros(n, dtype=bool))
 
 
 def _differences(first, second):
@@ -133,7 +135,8 @@ def gain_of(read):
     rows = stage_rows(manifest, rows=good.filter, stage="stageA", started_from={})
 
     def build(weights, space="probabilities", *, teachers=trio):
-        model = Model("stageA", "fused", tuple(teachers), Mixing(weights, space))
+        mixing = Mixing(weights, ((0.0,) * 7,) * len(teachers), space)
+        model = Model("stageA", "fused", tuple(teachers), mixing)
         fitted = fit_model(model, val=rows.val, resampling=RESAMPLING)
         test = report_model(fitted, rows=rows, resampling=RESAMPLING)["test"]
         table = paired_table(teacher_gain_rows(fitted, test, rows=rows, resampling=RESAMPLING))
@@ -180,8 +183,8 @@ def test_incident_N3_val_that_the_stages_are_chosen_by_is_not_fitted_on_itself(r
         admitted = teachers["stageB"][0].filter
         rows = stage_rows(manifest, rows=admitted, stage=stage, started_from={})
         fitted = fit_model(single(teachers[stage][1]), val=rows.val, resampling=RESAMPLING)
-        in_sample = fitted.fit.calibration.apply(fitted.model.predict(rows.val)).calibrated
-        both = (in_sample, fitted.held_out.probabilities.calibrated)
+        in_sample = fitted.fit.calibration.apply(fitted.model.logits(rows.val)).calibrated
+        both = (in_sample, fitted.held_out.outputs.calibrated)
         nll.append([row_nll(p, targets_of(rows.val.frame)).mean() for p in both])
         assert nll[-1][0] < nll[-1][1]
     about = {"what": "stageB-stageA", "model": "B3", "by": "all", "rows": "val"}
@@ -212,9 +215,9 @@ def test_equal_logits_and_a_narrower_filter_of_the_second_stage_are_no_gain(read
     study = run_study(equal)
     first, second = (study.calibration.stages[s].models["RN18"] for s in ("stageA", "stageB"))
     assert first.class_bias != second.class_bias
-    bias = pick(study.paired, what="bias-T", stage="stageB", model="RN18").set_index("metric")
-    assert second.refinement.adopted
-    assert bias.index.tolist() == ["nll", "accuracy", "macro_f1"]
+    bias = pick(study.paired, what="T_bias-T", stage="stageB", model="RN18").set_index("metric")
+    assert second.refinement.taken == "bias"
+    assert bias.index.tolist() == ["nll", "accuracy", "balanced_accuracy", "macro_f1"]
     assert bias.loc["nll", "high"] < 0 < bias.loc["macro_f1", "low"]
     assert not study.calibration.verdict.gain_is_real
     table = pick(study.paired, what="stageB-stageA", by="all").query("metric != 'in_domain'")

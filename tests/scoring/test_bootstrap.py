@@ -18,7 +18,8 @@ def _resamples(groups, *, samples, seed):
 
 def _estimates(logits, targets, groups, *, samples=200, seed=1):
     resamples = _resamples(groups, samples=samples, seed=seed)
-    drawn = bootstrap.draw(softmax(logits), targets, resamples=resamples, bins=15)
+    named = logits.argmax(axis=1)
+    drawn = bootstrap.draw(softmax(logits), targets, named=named, resamples=resamples, bins=15)
     floor = ece_floor(softmax(logits), group=resamples.group, bins=15)
     return estimates(drawn, floor=floor)
 
@@ -31,7 +32,8 @@ def test_a_draw_is_the_score_of_the_drawn_rows(draw):
     logits, targets = draw(60)
     probabilities = softmax(logits * 2)
     resamples = _resamples(np.arange(60) // 3, samples=4, seed=1)
-    drawn = bootstrap.draw(probabilities, targets, resamples=resamples, bins=15)
+    named = logits.argmax(axis=1)
+    drawn = bootstrap.draw(probabilities, targets, named=named, resamples=resamples, bins=15)
     taken = [np.repeat(np.arange(60), counts[resamples.group]) for counts in resamples.counts]
     cases = [(drawn.metrics, 0, np.arange(60))]
     cases += [(drawn.draws, number, rows) for number, rows in enumerate(taken)]

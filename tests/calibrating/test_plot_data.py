@@ -3,8 +3,8 @@ import dataclasses
 import pandas as pd
 import pytest
 
+from stages.calibrating.plot_data import source_rows, write_plot_data
 from stages.calibrating.score_table import number
-from stages.calibrating.tables import source_rows, write_plot_data
 from stages.scoring.metrics import expected_calibration_error
 
 MODEL = ("stageA", "RN18")
@@ -46,7 +46,7 @@ def test_reliability_rows_have_counts_and_intervals_and_no_empty_bin(plots, head
         assert ((table[low] <= table[value]) & (table[value] <= table[high])).all()
     scaled = table[table["probabilities"] == "scaled"]
     gap = ((scaled["accuracy"] - scaled["confidence"]).abs() * scaled["count"]).sum() / n
-    probabilities = headline.probabilities.calibrated
+    probabilities = headline.outputs.calibrated
     ece = expected_calibration_error(probabilities, headline.targets, bins=15)
     assert gap == pytest.approx(ece, abs=1e-5)
 
