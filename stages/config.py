@@ -1,7 +1,7 @@
 """params.yaml -> frozen, typed sections.
 
 In: the path of a params file. Out: `Params`, checked whole. Every problem of the file stands in one
-`ParamsError`, a line each: `params.yaml: stageA.learing_rate: unknown key; did you mean ...`.
+`UserError`, a line each: `params.yaml: stageA.learing_rate: unknown key; did you mean ...`.
 """
 
 import json
@@ -23,9 +23,8 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")]
-ClassName = Literal["Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral"]
 # The order that holds everywhere.
-CLASSES: tuple[str, ...] = get_args(ClassName)
+CLASSES = ("Angry", "Disgust", "Fear", "Happy", "Sad", "Surprise", "Neutral")
 NUM_CLASSES = len(CLASSES)
 # Other names that datasets use, by their letters: such rows are left out and counted.
 NOT_A_CLASS = ("contempt", "contemptuous", "none", "uncertain", "noface", "unknown", "nf")
@@ -51,10 +50,6 @@ def _check_meaning(value: Any) -> Any:
 FolderMeaning = Annotated[str, BeforeValidator(_check_meaning)]
 
 
-class ParamsError(UserError):
-    """params.yaml is unreadable or holds impossible values; the message has a line per problem."""
-
-
 class Section(BaseModel):
     """A part of params.yaml: unknown keys are errors, nothing is converted or changed."""
 
@@ -78,40 +73,17 @@ class FerplusSource(RawDataset):
     label_rule: Literal["majority", "probability", "multi_target"]
 
 
-class RafdbSource(RawDataset):
-    """RAF-DB basic emotions, aligned (or original) pictures with the list of labels."""
+class PlainSource(RawDataset):
+    """A dataset whose format says it all: docs/formats.md has what each of them reads."""
 
-    format: Literal["rafdb_basic"]
-
-
-class RafdbCompoundSource(RawDataset):
-    """RAF-DB compound emotions, each mapped to the first emotion of its pair."""
-
-    format: Literal["rafdb_compound_mapped"]
-
-
-class RafmlSource(RawDataset):
-    """RAF-ML: the emotion with the largest share; the shares are kept as votes."""
-
-    format: Literal["rafml_argmax"]
-
-
-class Fer2013Source(RawDataset):
-    """FER2013, the csv or `{train,test}/<class>/*`."""
-
-    format: Literal["fer2013"]
-
-
-class AffectnetSource(RawDataset):
-    """AffectNet with its own label files: training.csv and validation.csv, or .npy annotations."""
-
-    format: Literal["affectnet"]
-
-
-class AffectnetYoloSource(RawDataset):
-    """AffectNet in YOLO form: `data.yaml`, `{train,valid,test}/{images,labels}`."""
-
-    format: Literal["affectnet_yolo"]
+    format: Literal[
+        "fer2013",
+        "rafdb_basic",
+        "rafdb_compound_mapped",
+        "rafml_argmax",
+        "affectnet",
+        "affectnet_yolo",
+    ]
 
 
 class Folder7Source(RawDataset):
@@ -133,17 +105,15 @@ class ExpwSource(RawDataset):
 
 
 Source = Annotated[
-    FerplusSource
-    | Fer2013Source
-    | RafdbSource
-    | RafdbCompoundSource
-    | RafmlSource
-    | AffectnetSource
-    | AffectnetYoloSource
-    | Folder7Source
-    | ExpwSource,
-    Field(discriminator="format"),
+    FerplusSource | PlainSource | Folder7Source | ExpwSource, Field(discriminator="format")
 ]
+# By the names that the adapters use.
+Fer2013Source = PlainSource
+RafdbSource = PlainSource
+RafdbCompoundSource = PlainSource
+RafmlSource = PlainSource
+AffectnetSource = PlainSource
+AffectnetYoloSource = PlainSource
 
 
 class Standardize(Section):
@@ -382,16 +352,14 @@ class Params(Section):
 
     def stage(self, name: str) -> Stage:
         """Return the section of the training stage called `name`."""
-        section = getattr(self, name)
-        assert isinstance(section, Stage)
-        return section
+        return {"stageA": self.stageA, "stageB": self.stageB}[name]
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check a params file.
 
     Raises:
-        ParamsError: for an unreadable file, unknown keys, wrong types or impossible combinations.
+        UserError: for an unreadable file, unknown keys, wrong types or impossible combinations.
     """
     data = read_yaml(path)
     try:
@@ -402,36 +370,35 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     else:
         problems = list(_contradictions(params))
     if problems:
-        raise ParamsError("\n".join(f"{path.name}: {problem}" for problem in problems))
+        raise UserError("\n".join(f"{path.name}: {problem}" for problem in problems))
     return params
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping as DVC does: YAML 1.2, duplicate keys are a `ParamsError`."""
+    """Read a YAML mapping as DVC does: YAML 1.2, duplicate keys are a `UserError`."""
     try:
         data = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParamsError(f"{path.name}: no such file in {path.absolute().parent.name}/") from None
+        raise UserError(f"{path.name}: no such file in {path.absolute().parent.name}/") from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ParamsError(f"{path.name}: not valid YAML: {place}{error.problem}") from None
+        raise UserError(f"{path.name}: not valid YAML: {place}{error.problem}") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise ParamsError(f"{path.name}: expected a mapping of sections, got {type(data).__name__}")
+        raise UserError(f"{path.name}: expected a mapping of sections, got {type(data).__name__}")
     return data
 
 
 def _problem(error: Any, data: Any) -> str:
     """Return a pydantic error as `dotted.key: what is wrong`; `data` tells keys from tags."""
     parts: list[str] = []
-    for position, part in enumerate(error["loc"]):
-        is_last = position == len(error["loc"]) - 1
+    for part in error["loc"]:
         is_key = isinstance(data, dict) and part in data
         if is_key or (isinstance(data, list) and isinstance(part, int)):
             data = data[part]
-        elif not (is_last and error["type"] == "missing"):
+        elif error["type"] != "missing" or part != error["loc"][-1]:
             continue
         parts.append(str(part))
     key = ".".join(parts)
@@ -441,9 +408,8 @@ def _problem(error: Any, data: Any) -> str:
         return f"{key}: unknown key; {hint}"
     if error["type"] == "missing":
         return f"{key}: missing"
-    if error["type"].startswith("union_tag"):
-        return f"{key}: {error['msg']}"
-    return f"{key}: {error['msg']}, got {data!r}"
+    got = "" if error["type"].startswith("union_tag") else f", got {data!r}"
+    return f"{key}: {error['msg']}{got}"
 
 
 def _known_keys(place: Sequence[str | int]) -> list[str]:
@@ -483,15 +449,16 @@ def _contradictions(params: Params) -> Iterator[str]:
     duplicates = params.manifest.duplicates
     if duplicates.review_correlation > duplicates.near_correlation:
         yield "manifest.duplicates.review_correlation: is above near_correlation"
-    stages = {"stageA": params.stageA, "stageB": params.stageB}
-    filters: dict[str, Filter] = {f"{key}.filter": stage.filter for key, stage in stages.items()}
+    filters: dict[str, Filter] = {}
+    for key, stage in {"stageA": params.stageA, "stageB": params.stageB}.items():
+        yield from _stage_contradictions(key, stage)
+        filters[f"{key}.filter"] = stage.filter
     filters |= {f"manifest.views.{name}": view for name, view in params.manifest.views.items()}
     for key, rows in filters.items():
         if both := sorted(set(rows.include_sources) & set(rows.exclude_sources)):
             yield f"{key}: {both} stand in include_sources and in exclude_sources"
-    for name, view in params.manifest.views.items():
-        if not view.splits:
-            yield f"manifest.views.{name}.splits: an empty list selects nothing"
+        if isinstance(rows, View) and not rows.splits:
+            yield f"{key}.splits: an empty list selects nothing"
     for name, teacher in params.teachers.items():
         if teacher.pretrained and teacher.weights is not None:
             yield f"teachers.{name}: pretrained and weights exclude each other; choose one"
@@ -502,8 +469,6 @@ def _contradictions(params: Params) -> Iterator[str]:
                     f"teachers.{name}.weights: expected a file below weights/, which DVC watches, "
                     f"with /, got {teacher.weights!r}"
                 )
-    for key, stage in stages.items():
-        yield from _stage_contradictions(key, stage)
     if params.stageA.init_from is not None:
         yield "stageA.init_from: the first stage cannot start from itself; expected null"
     shares = params.calibrate.weights
@@ -531,10 +496,9 @@ def _shared_names(params: Params) -> Iterator[str]:
             yield f"manifest.source_groups.{group}: is the name of a source; choose another"
         if not members:
             yield f"manifest.source_groups.{group}: an empty list names no source"
-    keys = {key: key for key in params.standardize.sources} | owner
-    places = {name: f"standardize.sources.{key}" for name, key in keys.items()}
-    for group in params.manifest.source_groups:
-        places.setdefault(group, f"manifest.source_groups.{group}")
+    faces = {key: key for key in params.standardize.sources} | owner
+    places = {name: f"standardize.sources.{key}" for name, key in faces.items()}
+    places |= {group: f"manifest.source_groups.{group}" for group in params.manifest.source_groups}
     views = {name: f"manifest.views.{name}" for name in params.manifest.views}
     teachers = {name: f"teachers.{name}" for name in params.teachers}
     for kind in (places, views, teachers):
@@ -563,9 +527,8 @@ def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:
     if stage.label_smoothing and isinstance(stage.prior, ClassWeights | LogitAdjustment):
         yield (
             f"{key}.label_smoothing: {stage.label_smoothing:g} with prior.kind {stage.prior.kind}: "
-            "the smoothed share is equal for all classes, and the correction of the prior would "
-            "multiply it for the rare ones, which then win where a picture says nothing; use 0, or "
-            "prior.kind sampler_fill"
+            "the correction of the prior would multiply the smoothed share of the rare classes, "
+            "which then win where a picture says nothing; use 0, or prior.kind sampler_fill"
         )
     least = stage.prior.min_per_class if isinstance(stage.prior, SamplerFill) else 0
     if stage.batch_size < (needed := NUM_CLASSES * least):

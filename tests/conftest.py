@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
     """A function that makes the project's params; the current folder is the project."""
     draw(tmp_path / "raw" / "toy", images=IMAGES)
     monkeypatch.chdir(tmp_path)
-
-    def configure(**changes: Any) -> Path:
-        write_params(tmp_path, small_params(**changes))
-        return tmp_path
-
-    return configure
+    return partial(_configure, tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +44,9 @@ def prepared(
     """A function that sets params of a project with its manifest; it is the current folder."""
     shutil.copytree(manifested, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    return partial(_configure, tmp_path)
 
-    def configure(**changes: Any) -> Path:
-        write_params(tmp_path, small_params(**changes))
-        return tmp_path
 
-    return configure
+def _configure(folder: Path, **changes: Any) -> Path:
+    write_params(folder, small_params(**changes))
+    return folder

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import yaml
 
-from stages.config import CLASSES
+from stages.config import CLASSES, read_yaml
 
 ROOT = Path(__file__).parents[1]
 IMAGES = {"train": 10, "val": 5, "test": 5}
@@ -35,32 +35,24 @@ def draw(folder: Path, *, images: dict[str, int]) -> None:
 
 def small_params(**changes: Any) -> dict[str, Any]:
     """Return the sample recipe for one source `toy`, small and quick; `a__b=1` sets a key of it."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text("utf-8"))
-    params["raw"] = "raw"
-    params["standardize"]["sources"] = {"toy": {"format": "folder7", "path": "toy"}}
-    params["manifest"] |= {
-        "source_groups": {},
-        "views": {"toy_train": {"splits": ["train"]}},
+    small: dict[str, Any] = {
+        "raw": "raw",
+        "standardize__sources": {"toy": {"format": "folder7", "path": "toy"}},
+        "manifest__source_groups": {},
+        "manifest__views": {"toy_train": {"splits": ["train"]}},
         # Bars at seven places are near copies of each other by design.
-        "duplicates": {
-            "policy": "drop_from_train",
-            "near_correlation": 1.0,
-            "review_correlation": 1.0,
-        },
+        "manifest__duplicates__near_correlation": 1.0,
+        "manifest__duplicates__review_correlation": 1.0,
+        "export__soft_labels_view": "toy_train",
+        "calibrate__bootstrap_samples": 50,
     }
-    params["export"]["soft_labels_view"] = "toy_train"
+    params = change(read_yaml(ROOT / "params.yaml"), **small)
     for name, backbone in BACKBONES.items():
-        params["teachers"][name] |= {
-            "backbone": backbone,
-            "embedding_size": 16,
-            "learning_rate_scale": 5.0,
-        }
+        kept = {"embedding_size": 16, "learning_rate_scale": 5.0}
+        params["teachers"][name] |= {"backbone": backbone} | kept
     for stage in ("stageA", "stageB"):
         params[stage]["filter"] |= {"include_sources": ["toy"], "min_native_px": 0}
         params[stage] |= {"image_size": 32, "epochs": 4, "batch_size": 8, "warmup_epochs": 0.5}
-        params[stage]["learning_rate"], params[stage]["min_lr"] = 1e-3, 1e-5
-    params["export"]["parity_tolerance"] = 1e-4
-    params["calibrate"]["bootstrap_samples"] = 50
     return change(params, **changes)
 
 
@@ -77,7 +69,6 @@ def change(params: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def write_params(folder: Path, params: dict[str, Any]) -> None:
     """Write params.yaml in block style, as `dvc exp run -S` does."""
-    # PyYAML writes 1e-05, which YAML 1.1 readers (itself) take for text; ours reads both.
     text = yaml.safe_dump(params, default_flow_style=False, sort_keys=False)
     (folder / "params.yaml").write_text(text, encoding="utf-8")
 
