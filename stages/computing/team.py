@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from stages.runtime.errors import LostProcessError, UserError, exit_code
+from stages.runtime.errors import LostProcessError, UserError
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Team:
             if self.leads:
                 outcome = [(0, work())]
         except BaseException as error:
-            dist.broadcast_object_list([(exit_code(error), None)], src=0)
+            dist.broadcast_object_list([(getattr(error, "exit_code", 1), None)], src=0)
             _part()
             raise
         dist.broadcast_object_list(outcome, src=0)

@@ -22,8 +22,6 @@ from stages.runtime.errors import (
 )
 from stages.runtime.machine import limit_threads
 
-DONE = 0
-
 # Control characters except tab and line feed, and characters that turn the direction of text: a
 # file's name could clear a terminal. Messages have lines of their own, so a line feed passes.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -67,7 +65,7 @@ def run_door(
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, handlers=[handler])
     limit_threads()
     try:
-        return work(**values) or DONE
+        return work(**values) or 0
     except (UserError, LockHeldError, LostProcessError, InterruptedRunError) as error:
         message, exit_code = str(error), error.exit_code
         if rank and isinstance(error, InterruptedRunError):

@@ -19,7 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from stages.runtime.errors import LockHeldError, UserError, is_disk_full
+from stages.runtime.errors import LockHeldError, UserError, no_room
 from stages.runtime.files import leftovers, pid_space, remove, sha256_json, write_json
 
 LOCK, HOLDER = ".run.lock", "holder.json"
@@ -91,10 +91,8 @@ def is_held(folder: Path) -> bool:
     """
     if not (folder / LOCK).exists():
         return False
-    lock = _lock_of(folder)
     try:
-        with _plain_errors(folder):
-            lock.acquire(timeout=0)
+        lock = _acquire(folder, timeout_s=0)
     except Timeout:
         return True
     try:
@@ -112,12 +110,9 @@ def describe_holder(folder: Path) -> str:
 
 
 def _take(folder: Path) -> FileLock:
-    lock = _lock_of(folder)
     for _ in range(_TRIES):
         try:
-            with _plain_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=_PATIENCE_S)
+            lock = _acquire(folder, timeout_s=_PATIENCE_S)
         except (FileNotFoundError, FileExistsError):
             # The process that held the lock until now has removed the folder.
             continue
@@ -132,11 +127,10 @@ def _take(folder: Path) -> FileLock:
                 f"for good, remove {(folder / HOLDER).as_posix()} and start again",
             )
         host = socket.gethostname()
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         holder = Holder(
             pid=os.getpid(),
             host=host,
-            command=command,
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             start=datetime.now(UTC).replace(microsecond=0),
             pid_space=pid_space(),
             kernel=_kernel(host),
@@ -146,24 +140,22 @@ def _take(folder: Path) -> FileLock:
     raise LockHeldError(folder, describe_holder(folder))
 
 
-def _lock_of(folder: Path) -> FileLock:
+def _acquire(folder: Path, *, timeout_s: float) -> FileLock:
+    """Make the folder if needed and lock it; a `Timeout` says that another process has the lock."""
     # The other kind of lock is a file that exists, which a killed process would leave behind.
-    return FileLock(folder / LOCK, fallback_to_soft=False)
-
-
-@contextlib.contextmanager
-def _plain_errors(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
-        yield
+        lock.acquire(timeout=timeout_s)
     except (Timeout, FileNotFoundError, FileExistsError):
         raise
     except (OSError, NotImplementedError) as error:
-        if is_disk_full(error):
+        if no_room(error):
             raise
         raise UserError(
             f"{folder.as_posix()}: cannot be locked: {error}; "
             "`.work` must lie on a file system that can be written and has locks"
         ) from error
+    return lock
 
 
 def _read_holder(folder: Path) -> Holder | None:
@@ -192,12 +184,10 @@ def _may_live(folder: Path) -> bool:
     if holder.kernel == "" or holder.kernel != _kernel(holder.host):
         return True
     # Of this kernel: where locks lock, a holder that has lost its lock is gone. Ask once more.
-    second = _lock_of(folder)
     try:
-        second.acquire(timeout=0)
+        _acquire(folder, timeout_s=0).release()
     except Timeout:
         return False
-    second.release()
     return True
 
 

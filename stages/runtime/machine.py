@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,8 +81,6 @@ def environment() -> dict[str, Any]:
 
 def driver() -> str | None:
     """Return the version of NVIDIA's driver, or None if its tool is missing or does not answer."""
-    if shutil.which("nvidia-smi") is None:
-        return None
     done = _run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return done.stdout.partition("\n")[0].strip() if done and not done.returncode else None
 

@@ -34,8 +34,7 @@ def heeded() -> list[signal.Signals]:
 
     Other ignored signals count: a shell between a scheduler and this process may ignore a warning.
     """
-    ignored_hang_up = {n for n in _known("SIGHUP") if signal.getsignal(n) == signal.SIG_IGN}
-    return [number for number in STOP_SIGNALS if number not in ignored_hang_up]
+    return [n for n in STOP_SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) != signal.SIG_IGN]
 
 
 @contextmanager
