@@ -110,7 +110,6 @@ def test_reported_cores_torch_in_a_door(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_reported_the_environment_names_every_package_and_what_computes() -> None:
-    """It named thirteen, and neither CUDA nor cuDNN nor the driver."""
     recorded = environment()
     installed = {each.metadata["Name"].lower().replace("_", "-") for each in distributions()}
     assert list(recorded["packages"]) == sorted(installed)
@@ -141,7 +140,6 @@ def test_the_driver_is_what_its_tool_says(program) -> None:
 
 
 def test_reported_git_that_refuses_is_warned_about_in_its_own_words(program, caplog) -> None:
-    """The commit was lost without a word."""
     program(
         "git", "echo >&2 \"fatal: dubious ownership in '/data'\"", "echo >&2 '\ttry x'", "exit 128"
     )
@@ -155,8 +153,8 @@ def test_reported_no_git_and_no_repository_are_warned_about(tmp_path, monkeypatc
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert commit() is None
     assert "is not recorded: fatal: not a git repository" in caplog.text
-    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     Path("a").write_text("1")
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
     for command in (["init", "-q"], ["add", "a"], [*identity, "commit", "-qm", "a"]):
         subprocess.run(["git", *command], check=True)
     name = commit() or ""
