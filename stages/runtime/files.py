@@ -31,11 +31,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 
 
 def project_root() -> Path:
-    """Return the project that owns `.work`: the current folder, where every door runs.
+    """Return the project that owns `.work`: the current folder, or of a copy the one copied.
 
-    `dvc exp run --temp` and queues run in a copy of the git repository, which they remove: there it
-    is the project that was copied. DVC_ROOT does not say: below a stage of another project it is
-    that one's.
+    `dvc exp run --temp` and queues run in a copy of the git repository, which they remove. DVC_ROOT
+    does not say: below a stage of another project it is that one's.
     """
     here = Path.cwd()
     copies = [folder for folder in here.parents if folder.parts[-3:] == _COPIES]
@@ -77,10 +76,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, readable by people: a key or an entry of a list on a line of its own.
-
-    NaN and infinity are refused.
-    """
+    """Write JSON atomically, a key or an entry of a list on a line of its own; NaN is refused."""
     write_text(path, _json_lines(value, margin="") + "\n")
 
 
@@ -96,10 +92,7 @@ def write_csv(path: Path, frame: "pd.DataFrame") -> str:
 
 
 def inert(text: str) -> str:
-    """Return a stranger's text with an apostrophe in front if a spreadsheet would run it.
-
-    Not for keys: an id begins with the name of its source, which is inert.
-    """
+    """Return a stranger's text with an apostrophe in front if a spreadsheet would run it."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
@@ -115,9 +108,9 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
 def published_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its place when the block succeeds.
 
-    After a crash there is the old folder or the new one, whole. No system replaces a full folder in
-    one move: cut short between two, the old one lies beside its place until the end of the next
-    call, which replaces it or brings it back.
+    After a crash there is the old folder or the new one, whole. It takes two moves: cut short
+    between them, the old one lies beside its place until the end of the next call, which replaces
+    it or brings it back.
     """
     aside = target.with_name(target.name + _ASIDE)
     with _temporary_for(target) as temporary:
@@ -187,11 +180,9 @@ def sha256_json(value: Any) -> str:
 
 def pid_space() -> str:
     """Return a hash of the machine and container in which this process's pid is valid."""
-    names = [socket.gethostname()]
     namespace = Path("/proc/self/ns/pid")
-    if namespace.is_symlink():
-        names.append(str(namespace.readlink()))
-    return sha256_json(names)[:8]
+    names = [str(namespace.readlink())] if namespace.is_symlink() else []
+    return sha256_json([socket.gethostname(), *names])[:8]
 
 
 def _json_lines(value: Any, *, margin: str) -> str:
@@ -270,10 +261,7 @@ def _patiently(act: Callable[[], object]) -> None:
 
 
 def _writer_runs(temporary: Path) -> bool | None:
-    """Return whether the process that writes it still runs; None if only another machine knows.
-
-    A new process with the pid of a dead writer hides what the dead one left.
-    """
+    """Return whether the process that writes it still runs; None if only another machine knows."""
     name = _OWN_TEMPORARY.fullmatch(temporary.name)
     if name is None or name["home"] != pid_space():
         return None

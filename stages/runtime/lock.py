@@ -62,11 +62,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def removal_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder that the block empties; lock and folder go with its last file.
-
-    Raises:
-        LockHeldError, UserError: as `run_lock`.
-    """
+    """Hold the lock of a folder that the block empties; lock and folder go with its last file."""
     lock = _take(folder)
     try:
         yield
@@ -75,8 +71,7 @@ def removal_lock(folder: Path) -> Iterator[None]:
             # Windows keeps a file that any process has open, so one that goes is nobody's lock.
             lock.release()
         # Elsewhere still held: a process that waits for it then finds that its file has no name.
-        with contextlib.suppress(OSError):
-            # Fails where a new run has begun already.
+        with contextlib.suppress(OSError):  # where a new run has begun already
             (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
     finally:
@@ -84,11 +79,7 @@ def removal_lock(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a process holds the lock of `folder` now, or may do so on another machine.
-
-    Raises:
-        UserError: when the file system is read-only or knows no locks.
-    """
+    """Return whether a process holds the lock of `folder` now, or may do so on another machine."""
     if not (folder / LOCK).exists():
         return False
     try:
@@ -103,8 +94,7 @@ def is_held(folder: Path) -> bool:
 
 def describe_holder(folder: Path) -> str:
     """Return who took the lock of `folder` last; it counts only while the lock is held."""
-    holder = _read_holder(folder)
-    if holder is None:
+    if (holder := _read_holder(folder)) is None:
         return "holder unknown (it is just starting)"
     return f"pid {holder.pid} on {holder.host} since {holder.start.isoformat()}: {holder.command}"
 
@@ -168,8 +158,7 @@ def _read_holder(folder: Path) -> Holder | None:
 
 def _may_live(folder: Path) -> bool:
     """Return whether the holder in the file may be at work although this process got its lock."""
-    holder = _read_holder(folder)
-    if holder is None:
+    if (holder := _read_holder(folder)) is None:
         return False
     if holder.host == socket.gethostname() and holder.pid_space in ("", pid_space()):
         try:

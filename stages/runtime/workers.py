@@ -1,8 +1,4 @@
-"""Long loops over items: worker processes that share the work, and how far the loop is.
-
-No stop signal ends a worker; the end of its parent does. What comes out of a loop is the same for
-any number of workers.
-"""
+"""Long loops over items: worker processes that share the work, and how far the loop is."""
 
 import logging
 import multiprocessing
@@ -81,9 +77,7 @@ def map_in_order(
 
     At most `window` results are under way or waiting for an earlier one. With 0 workers this
     process does the work; else `work`, items and results are pickled, `work` once for each worker.
-
-    Raises:
-        UserError: if a worker dies.
+    A worker that dies is a `UserError`.
     """
     if workers == 0:
         yield from map(work, items)

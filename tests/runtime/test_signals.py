@@ -44,10 +44,9 @@ def heard() -> Iterator[list[int]]:
 )  # fmt: skip
 def test_a_signal_is_noted_and_a_second_one_acts(sent, acts, heard: list[int]) -> None:
     with stop_on_signals() as stop:
-        assert not stop
+        assert not stop.signal_number
         for number in sent:
             os.kill(os.getpid(), number)
-        assert stop
         assert (stop.signal_number, heard) == (sent[0], acts)
     os.kill(os.getpid(), sent[0])
     assert heard == [*acts, sent[0]]
@@ -59,7 +58,7 @@ def test_an_ignored_warning_is_heeded_and_a_hang_up_that_nohup_ignores_is_not(na
     signal.signal(number, signal.SIG_IGN)
     with stop_on_signals() as stop:
         os.kill(os.getpid(), number)
-        assert bool(stop) == (name == "SIGUSR1")
+        assert (stop.signal_number == number) == (name == "SIGUSR1")
     assert signal.getsignal(number) == signal.SIG_IGN
 
 
@@ -71,7 +70,7 @@ def test_signals_are_held_back_until_the_block_ends_or_as_long_as_they_were_befo
                 pass
             # To this thread: another one, as libraries start them, would take it at once.
             signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-            assert not stop
+            assert not stop.signal_number
         assert stop.signal_number == signal.SIGTERM
     assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
 
