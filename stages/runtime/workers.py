@@ -83,25 +83,22 @@ def map_in_order(
         yield from map(work, items)
         return
     pending: deque[Future[R]] = deque()
-    workers = min(workers, _MOST_WORKERS)
-    with ProcessPoolExecutor(
-        workers, mp_context=WorkerContext(), initializer=_set_up, initargs=(work,)
-    ) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(_call, item))
-                while pending and (len(pending) >= window or pending[0].done()):
-                    yield _result(pending.popleft(), pool)
-            while pending:
+    workers, context = min(workers, _MOST_WORKERS), WorkerContext()
+    pool = ProcessPoolExecutor(workers, context, initializer=_set_up, initargs=(work,))
+    try:
+        for item in items:
+            pending.append(pool.submit(_call, item))
+            while pending and (len(pending) >= window or pending[0].done()):
                 yield _result(pending.popleft(), pool)
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"params.yaml: machine.workers: {error} (a reason may stand above): killed by the "
-                "system for want of memory? Use fewer workers, or 0"
-            ) from error
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield _result(pending.popleft(), pool)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"params.yaml: machine.workers: {error} (a reason may stand above): killed by the "
+            "system for want of memory? Use fewer workers, or 0"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

@@ -64,6 +64,13 @@ def test_asking_whether_a_lock_is_held_turns_no_run_away(tmp_path: Path) -> None
             take(tmp_path)
 
 
+def test_a_folder_stays_with_what_its_removal_left(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with removal_lock(tmp_path):
+        assert is_held(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
 def test_two_never_hold_a_folder_that_is_removed_again_and_again(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     names = ("run_lock", "run_lock", "removal_lock")
