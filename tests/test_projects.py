@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from small_project import ROOT
 
-from stages.runtime.files import work_folder
-
 # A door in small: it leaves its param in `.work`.
 DOOR = """\
 from pathlib import Path
@@ -43,12 +41,11 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("around").resolve()
     run(folder, "git init -q -b main && dvc init -q")
     (folder / "dvc.yaml").write_text(AROUND, encoding="utf-8")
+    files = {"dvc.yaml": PIPELINE, "door.py": DOOR, "params.yaml": "v: 0", ".gitignore": ".work\n"}
     for name in ("own", "plain"):
         (folder / name).mkdir()
-        (folder / name / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
-        (folder / name / "door.py").write_text(DOOR, encoding="utf-8")
-        (folder / name / "params.yaml").write_text("v: 0", encoding="utf-8")
-        (folder / name / ".gitignore").write_text(".work\n", encoding="utf-8")
+        for file, text in files.items():
+            (folder / name / file).write_text(text, encoding="utf-8")
     run(folder / "own", "dvc init -q --subdir")
     run(folder, "git add -A && git commit -q -m start")
     return folder
@@ -85,28 +82,13 @@ def test_reported_dvc_root_of_a_parent(
     assert files == [around / made]
 
 
-def test_work_is_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "parent"))
-    monkeypatch.chdir(tmp_path)
-    assert work_folder("stageA").resolve() == tmp_path / ".work" / "stageA"
-    assert [path.name for path in tmp_path.iterdir()] == [".work"]
-
-
 def run(folder: Path, command: str) -> str:
     """Return what a command line prints that must succeed."""
     # Into a file: a queue's worker outlives who started it.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=folder,
-            env=os.environ | ENVIRONMENT,
-            timeout=120,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        environment = os.environ | ENVIRONMENT
+        done = subprocess.run(command, shell=True, cwd=folder, env=environment, **streams)
         output.seek(0)
         text = output.read()
     assert done.returncode == 0, text

@@ -24,8 +24,7 @@ def choose_device(wanted: str) -> torch.device:
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
         raise UserError(
             f"params.yaml: machine.device: {wanted!r} asked for, {found} CUDA devices found"
         )
@@ -35,8 +34,8 @@ def choose_device(wanted: str) -> torch.device:
 def be_fast() -> None:
     """Let a GPU choose its fastest convolutions, those in TF32 among them.
 
-    Matrix products of float32 stay float32: the cosine of the head is one, and TF32 would round it
-    by some 5e-4, of which the scale makes a hundredth of a logit. On a CPU nothing changes.
+    Matrix products stay float32: the cosine of the head is one, and TF32 would round it by some
+    5e-4, of which the scale makes a hundredth of a logit.
     """
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = True
@@ -80,8 +79,8 @@ def describe_device(device: torch.device) -> str:
 def keep_freed_memory() -> None:
     """Make glibc, if it is the C library, keep freed memory for the next allocation.
 
-    It would give large blocks back to the system and take new ones, which the system clears page by
-    page: 20,000 pages in a CPU's training step of ResNet18 at 64 px.
+    Else the system takes large blocks back and clears new ones page by page: 20,000 pages in a
+    CPU's training step of ResNet18 at 64 px.
     """
     if platform.libc_ver()[0] != "glibc":
         return

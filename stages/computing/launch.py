@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from stages.computing.team import refuse_one_gpu
 from stages.runtime.errors import UserError
 from stages.runtime.machine import limit_threads
 from stages.runtime.signals import heeded
@@ -35,7 +36,17 @@ def launch(command: Sequence[str], *, processes: int, device: torch.device) -> i
     Raises:
         UserError: if there are fewer GPUs than processes, or on Windows.
     """
-    _check(processes, device=device)
+    if sys.platform == "win32":
+        raise UserError(
+            "params.yaml: machine.processes: torch cannot start several processes on Windows; use "
+            "1, or WSL"
+        )
+    if device.type == "cuda":
+        refuse_one_gpu(device)
+        if processes > (found := torch.cuda.device_count()):
+            raise UserError(
+                f"params.yaml: machine.processes: {processes} asked for, {found} CUDA devices found"
+            )
     limit_threads(processes=processes)
     # A stop waits for an evaluation that has begun.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
@@ -71,24 +82,4 @@ def launch(command: Sequence[str], *, processes: int, device: torch.device) -> i
 
 def worst(codes: Iterable[int]) -> int:
     """Return the code that says most: a door's own before 1, a bug or a lost process."""
-    known = [code for code in codes if code > 1]
-    return max(known, default=1)
-
-
-def _check(processes: int, *, device: torch.device) -> None:
-    if sys.platform == "win32":
-        raise UserError(
-            "params.yaml: machine.processes: torch cannot start several processes on Windows; use "
-            "1, or WSL"
-        )
-    if device.type != "cuda":
-        return
-    if device.index is not None:
-        raise UserError(
-            f"params.yaml: machine.device: '{device}' is one GPU, machine.processes asks for "
-            f"{processes}; use cuda and CUDA_VISIBLE_DEVICES to choose them"
-        )
-    if processes > (found := torch.cuda.device_count()):
-        raise UserError(
-            f"params.yaml: machine.processes: {processes} asked for, {found} CUDA devices found"
-        )
+    return max((code for code in codes if code > 1), default=1)

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from stages.runtime.errors import LostProcessError, UserError, exit_code
+from stages.runtime.errors import LostProcessError, UserError
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Team:
             if self.leads:
                 outcome = [(0, work())]
         except BaseException as error:
-            dist.broadcast_object_list([(exit_code(error), None)], src=0)
+            dist.broadcast_object_list([(getattr(error, "exit_code", 1), None)], src=0)
             _part()
             raise
         dist.broadcast_object_list(outcome, src=0)
@@ -106,9 +106,6 @@ def join_team(device: torch.device) -> Iterator[Team]:
 
     On GPUs each process of a machine gets its own: `cuda` means that GPU from here on.
 
-    Args:
-        device: of the kind that the model will live on.
-
     Raises:
         UserError: if one GPU is named for all of them.
         LostProcessError: if another process of the team has ended; that process says why.
@@ -117,16 +114,11 @@ def join_team(device: torch.device) -> Iterator[Team]:
         yield ALONE
         return
     if device.type == "cuda":
-        if device.index is not None:
-            raise UserError(
-                f"params.yaml: machine.device: '{device}' is one GPU for several processes; use "
-                "cuda, and CUDA_VISIBLE_DEVICES to choose among them"
-            )
+        refuse_one_gpu(device)
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
-        local_size = int(os.environ["LOCAL_WORLD_SIZE"])
-        yield Team(dist.get_rank(), dist.get_world_size(), local_size)
+        yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
     except RuntimeError as error:
         # Gloo has no error class of its own.
         is_gloo = type(error) is RuntimeError and "gloo" in str(error)
@@ -139,10 +131,19 @@ def join_team(device: torch.device) -> Iterator[Team]:
     dist.destroy_process_group()
 
 
+def refuse_one_gpu(device: torch.device) -> None:
+    """Refuse a GPU that is named for several processes."""
+    if device.index is not None:
+        raise UserError(
+            f"params.yaml: machine.device: '{device}' is one GPU for several processes; use cuda, "
+            "and CUDA_VISIBLE_DEVICES to choose among them"
+        )
+
+
 def _part() -> None:
     """Wait for the others before this process ends: else they see a lost process, not its code.
 
-    Then the group is taken down. Left to the interpreter's exit, its threads may abort the process.
+    Left to the interpreter's exit, the threads of the group may abort the process.
     """
     with suppress(RuntimeError):
         dist.barrier()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -28,23 +29,15 @@ class ManifestFolder:
     source_groups: Mapping[str, Sequence[str]]
 
     @property
-    def gate_ids(self) -> set[str]:
-        """Ids of the rows of all gate views."""
-        return {id_ for gate in self.gates.values() for id_ in gate["id"]}
-
-    @property
     def scored(self) -> pd.Index:
         """Ids of the rows whose logits every teacher publishes: val, test and gate rows."""
-        is_scored = (self.rows["split"] != "train") | self.rows["id"].isin(self.gate_ids)
+        gate_ids = chain(*(gate["id"] for gate in self.gates.values()))
+        is_scored = (self.rows["split"] != "train") | self.rows["id"].isin([*gate_ids])
         ids: pd.Index = pd.Index(self.rows.loc[is_scored, "id"])
         return ids
 
     def admitted(self, rows: Filter, *, key: str) -> pd.DataFrame:
-        """Select the rows that a stage's filter admits (see `views.admit`).
-
-        Raises:
-            UserError: if a name of the filter matches no row.
-        """
+        """Select the rows that a stage's filter admits (see `views.admit`)."""
         return admit(self.rows, rows, key=key, source_groups=self.source_groups)
 
 

@@ -4,7 +4,7 @@ In and out: a frame with `COLUMNS` in that order, text as pandas `str`, missing 
 a row per face, ordered by id. Anything else is one `UserError` that names file, line and column.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -29,8 +29,6 @@ _SPLIT_SETS = tuple(
 # Shares are kept to six digits (see `manifest_rows`), so seven of them sum to 1 but for rounding.
 _SUM_TOLERANCE = 1e-5
 _MAX_PROBLEMS = 10
-
-
 _NAME = "text without control characters"
 
 Check = Callable[[pd.Series], pd.Series]
@@ -41,18 +39,18 @@ def _is_name(values: pd.Series) -> pd.Series:
     return (values.str.len() > 0) & ~values.str.contains(r"[\x00-\x1f\x7f]", regex=True)
 
 
-def _among(names: Sequence[str]) -> Check:
-    return lambda values: values.isin(names)
+def _is_split(values: pd.Series) -> pd.Series:
+    return values.isin(SPLITS)
 
 
 # By column: its type, what holds of its values, and the same in words.
 _CELLS: dict[str, tuple[type | str, Check, str]] = {
     "id": (str, _is_name, f"{_NAME}, different in each row"),
     "source": (str, _is_name, "the id up to its first '/'"),
-    "label": (str, _among(CLASSES), f"one of {', '.join(CLASSES)}"),
-    "split": (str, _among(SPLITS), f"one of {', '.join(SPLITS)}"),
-    "official": (str, _among(SPLITS), f"one of {', '.join(SPLITS)}, or nothing"),
-    "twin_splits": (str, _among(_SPLIT_SETS), "splits joined by +, or nothing"),
+    "label": (str, lambda values: values.isin(CLASSES), f"one of {', '.join(CLASSES)}"),
+    "split": (str, _is_split, f"one of {', '.join(SPLITS)}"),
+    "official": (str, _is_split, f"one of {', '.join(SPLITS)}, or nothing"),
+    "twin_splits": (str, lambda values: values.isin(_SPLIT_SETS), "splits joined by +, or nothing"),
     "group": (str, _is_name, _NAME),
     "photo": (str, _is_name, _NAME),
     "native_px": ("int64", lambda values: values >= 1, "a whole number, 1 or more"),
@@ -127,8 +125,7 @@ def source_of(ids: pd.Series) -> pd.Series:
 
 
 def _checked(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    if list(frame.columns) != list(COLUMNS):
-        got = list(frame.columns)
+    if (got := list(frame.columns)) != list(COLUMNS):
         raise UserError(f"{path.name}: columns: expected {list(COLUMNS)}, got {got}")
     try:
         frame = _SCHEMA.validate(frame.reset_index(drop=True), lazy=True)

@@ -87,11 +87,7 @@ def admit(
 
 
 def require_classes(rows: pd.DataFrame, *, key: str) -> None:
-    """Refuse rows to train on in which a class is missing.
-
-    Raises:
-        UserError: naming the classes without a row, and the counts of the others.
-    """
+    """Refuse rows to train on in which a class is missing, with the counts of all classes."""
     counts = {name: int((rows["label"] == name).sum()) for name in CLASSES}
     if missing := [name for name, count in counts.items() if count == 0]:
         raise UserError(
@@ -102,11 +98,9 @@ def require_classes(rows: pd.DataFrame, *, key: str) -> None:
 
 def size_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Number of rows by source (index, sorted) and native size (a column for each of BUCKETS)."""
-    bucket = np.searchsorted(EDGES, rows["native_px"].to_numpy(), side="right") - 1
-    source, names = pd.factorize(rows["source"], sort=True)
-    counts = np.zeros((len(names), len(BUCKETS)), dtype=np.int64)
-    np.add.at(counts, (source, bucket), 1)
-    return pd.DataFrame(counts, index=pd.Index(names, name="source"), columns=list(BUCKETS))
+    buckets = pd.cut(rows["native_px"], [*EDGES, np.inf], right=False, labels=BUCKETS)
+    table = pd.crosstab(rows["source"], buckets, dropna=False)
+    return table.set_axis(list(BUCKETS), axis="columns")
 
 
 def _sources_of(

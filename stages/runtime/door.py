@@ -1,8 +1,4 @@
-"""Command line, logging and exit codes of every door.
-
-In: the function that does a door's work, the door's docstring and its arguments. Out: its exit
-code. Imports only what answers `--help` at once.
-"""
+"""Command line, logging and exit codes of every door; imports only what `--help` needs at once."""
 
 import argparse
 import logging
@@ -21,8 +17,6 @@ from stages.runtime.errors import (
     disk_full_error,
 )
 from stages.runtime.machine import limit_threads
-
-DONE = 0
 
 # Control characters except tab and line feed, and characters that turn the direction of text: a
 # file's name could clear a terminal. Messages have lines of their own, so a line feed passes.
@@ -44,9 +38,8 @@ def run_door(
 ) -> int:
     """Parse the command line, do a door's work, and return the exit code.
 
-    `arguments` adds the door's arguments to the parser; `work` gets their values by keyword, and
-    returns an exit code or None. `doc` is what `--help` shows. A bug keeps its traceback; a package
-    or a system library that is not installed is no bug.
+    `arguments` adds the door's arguments to the parser; `work` gets their values by keyword. `doc`
+    is what `--help` shows. A bug keeps its traceback; what is not installed is no bug.
     """
     spec = sys.modules[work.__module__].__spec__
     parser = argparse.ArgumentParser(
@@ -59,15 +52,14 @@ def run_door(
     # Other programs set RANK too; it counts where torch's launcher has started this process. Of
     # several processes that train together only the first logs more than warnings.
     rank = int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
-    handler = logging.StreamHandler(sys.stderr)
     process = f"process {rank}: " if rank else ""
-    handler.setFormatter(
-        _PrintableFormatter(f"%(asctime)s %(levelname)s {process}%(message)s", "%H:%M:%S")
-    )
+    line = f"%(asctime)s %(levelname)s {process}%(message)s"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PrintableFormatter(line, "%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING if rank else logging.INFO, handlers=[handler])
     limit_threads()
     try:
-        return work(**values) or DONE
+        return work(**values) or 0
     except (UserError, LockHeldError, LostProcessError, InterruptedRunError) as error:
         message, exit_code = str(error), error.exit_code
         if rank and isinstance(error, InterruptedRunError):
@@ -105,7 +97,5 @@ def not_installed(error: ImportError) -> str | None:
 
 
 class _PrintableFormatter(logging.Formatter):
-    """Log lines that control no terminal."""
-
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

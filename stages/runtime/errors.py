@@ -29,11 +29,10 @@ class LockHeldError(RuntimeError):
 
 
 class InterruptedRunError(RuntimeError):
-    """A stop signal arrived and the state was saved; `signal_number` makes the exit code."""
+    """A stop signal arrived and the state was saved."""
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}; state saved, run again to go on")
-        self.signal_number = signal_number
         self.exit_code = 128 + signal_number
 
 
@@ -41,11 +40,6 @@ class LostProcessError(RuntimeError):
     """Another process of the run has ended."""
 
     exit_code = 1
-
-
-def exit_code(error: BaseException) -> int:
-    """Return the exit code that the error ends a process with; 1 is a bug."""
-    return int(getattr(error, "exit_code", 1))
 
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
@@ -56,17 +50,14 @@ def did_you_mean(name: str, known: Iterable[str], *, most: int = 1) -> str:
     return f"did you mean {nearest[0]!r}?" if nearest else ""
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Return whether the system had no room for what was written."""
-    return isinstance(error, OSError) and error.errno in _NO_ROOM
-
-
 def no_room(error: BaseException | None) -> OSError | None:
     """Return the error of a full disk that this error is or was caused by, or None."""
-    while error is not None and not is_disk_full(error):
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return error
         # torch and pyarrow wrap the system's errors in their own.
         error = error.__cause__ or error.__context__
-    return error if isinstance(error, OSError) else None
+    return None
 
 
 def free_bytes(path: Path) -> int:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil  # type: ignore[import-untyped]
 
-from stages.runtime.errors import UserError, is_disk_full
+from stages.runtime.errors import UserError, no_room
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,23 +24,27 @@ if TYPE_CHECKING:
 _TRIES = 20
 _COPIES = (".dvc", "tmp", "exps")
 _ASIDE = ".old~"
+_in_a_line = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _OWN_TEMPORARY = re.compile(r"\..+\.tmp-(?P<home>[0-9a-f]{8})-(?P<pid>\d+)")
 # Beginnings that make a spreadsheet take a cell for a formula, some only in their wide form.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def project_root() -> Path:
-    """Return the project that owns `.work`: the current folder, where every door runs.
+    """Return the project that owns `.work`: the current folder, or of a copy the one copied.
 
-    `dvc exp run --temp` and queues run in a copy of the git repository, which they remove: there it
-    is the project that was copied. DVC_ROOT does not say: below a stage of another project it is
-    that one's.
+    `dvc exp run --temp` and queues run in a copy of the git repository, which they remove. DVC_ROOT
+    does not say: below a stage of another project it is that one's.
     """
     here = Path.cwd()
     copies = [folder for folder in here.parents if folder.parts[-3:] == _COPIES]
     if not copies:
         return Path()
-    return _git_root(copies[-1]) / here.relative_to(_git_root(here))
+    copy, copied = (
+        next(parent for parent in (folder, *folder.parents) if (parent / ".git").exists())
+        for folder in (here, copies[-1])
+    )
+    return copied / here.relative_to(copy)
 
 
 def work_folder(*parts: str) -> Path:
@@ -72,10 +76,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, readable by people: a key or an entry of a list on a line of its own.
-
-    NaN and infinity are refused.
-    """
+    """Write JSON atomically, a key or an entry of a list on a line of its own; NaN is refused."""
     write_text(path, _json_lines(value, margin="") + "\n")
 
 
@@ -91,10 +92,7 @@ def write_csv(path: Path, frame: "pd.DataFrame") -> str:
 
 
 def inert(text: str) -> str:
-    """Return a stranger's text with an apostrophe in front if a spreadsheet would run it.
-
-    Not for keys: an id begins with the name of its source, which is inert.
-    """
+    """Return a stranger's text with an apostrophe in front if a spreadsheet would run it."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
@@ -110,10 +108,11 @@ def write_with(path: Path, write: Callable[[Path], object]) -> None:
 def published_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target` that takes its place when the block succeeds.
 
-    After a crash there is the old folder or the new one, whole. No system replaces a full folder in
-    one move: cut short between two, the old one lies beside its place until the end of the next
-    call, which replaces it or brings it back.
+    After a crash there is the old folder or the new one, whole. It takes two moves: cut short
+    between them, the old one lies beside its place until the end of the next call, which replaces
+    it or brings it back.
     """
+    aside = target.with_name(target.name + _ASIDE)
     with _temporary_for(target) as temporary:
         try:
             temporary.mkdir()
@@ -122,11 +121,11 @@ def published_folder(target: Path) -> Iterator[Path]:
                 if path.is_file():
                     sync(path)
             if target.exists():
-                replace(target, _beside(target, target.name + _ASIDE))
+                replace(target, _beside(aside))
             replace(temporary, target)
         finally:
             # A folder that was moved aside comes back if it has no successor.
-            for old in _strays(target, target.name + _ASIDE):
+            for old in _strays(aside):
                 if target.exists():
                     _discard(old)
                 else:
@@ -181,18 +180,9 @@ def sha256_json(value: Any) -> str:
 
 def pid_space() -> str:
     """Return a hash of the machine and container in which this process's pid is valid."""
-    names = [socket.gethostname()]
     namespace = Path("/proc/self/ns/pid")
-    if namespace.is_symlink():
-        names.append(str(namespace.readlink()))
-    return sha256_json(names)[:8]
-
-
-def _git_root(folder: Path) -> Path:
-    for parent in (folder, *folder.parents):
-        if (parent / ".git").exists():
-            return parent
-    raise UserError(f"{folder.as_posix()}: expected a git repository, found none around it")
+    names = [str(namespace.readlink())] if namespace.is_symlink() else []
+    return sha256_json([socket.gethostname(), *names])[:8]
 
 
 def _json_lines(value: Any, *, margin: str) -> str:
@@ -201,20 +191,16 @@ def _json_lines(value: Any, *, margin: str) -> str:
     if isinstance(value, dict) and value:
         # A key that is no text becomes text.
         entries = [
-            f"{_json_line(str(key))}: {_json_lines(entry, margin=inner)}"
+            f"{_in_a_line(str(key))}: {_json_lines(entry, margin=inner)}"
             for key, entry in value.items()
         ]
         opening, closing = "{}"
     elif isinstance(value, list) and any(isinstance(entry, (dict, list)) for entry in value):
-        entries = [_json_line(entry) for entry in value]
+        entries = [_in_a_line(entry) for entry in value]
         opening, closing = "[]"
     else:
-        return _json_line(value)
+        return _in_a_line(value)
     return f"{opening}\n{inner}" + f",\n{inner}".join(entries) + f"\n{margin}{closing}"
-
-
-def _json_line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 @contextmanager
@@ -224,38 +210,31 @@ def _temporary_for(path: Path) -> Iterator[Path]:
     The error of a full disk names the file that was being written, not its temporary.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stray in _strays(path, path.name):
+    for stray in _strays(path):
         _discard(stray)
-    temporary = _beside(path, path.name)
+    temporary = _beside(path)
     try:
         yield temporary
     except OSError as error:
-        if is_disk_full(error):
+        if full := no_room(error):
             # The system names no file for a write, and both files for a copy.
-            named = Path(error.filename2 or error.filename or temporary)
+            named = Path(full.filename2 or full.filename or temporary)
             if named.is_relative_to(temporary):
                 named = path / named.relative_to(temporary)
-            error.filename, error.filename2 = str(named), None
+            full.filename, full.filename2 = str(named), None
         raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
-def _beside(path: Path, name: str) -> Path:
-    """Return the temporary place of this process for a name beside `path`.
-
-    It says who writes, so that neither a process that still runs nor one on another machine that
-    shares the folder loses its work.
-    """
-    return path.with_name(f".{name}.tmp-{pid_space()}-{os.getpid()}")
+def _beside(path: Path) -> Path:
+    """Return this process's temporary place for a path; its name says who writes there."""
+    return path.with_name(f".{path.name}.tmp-{pid_space()}-{os.getpid()}")
 
 
-def _strays(path: Path, name: str) -> list[Path]:
-    """Return the temporary places for a name beside `path` of this process and of dead ones."""
-    start, beside = f".{name}.tmp-", _beside(path, name)
+def _strays(path: Path) -> list[Path]:
+    """Return the temporary places for a path of this process and of dead ones of this machine."""
+    start, beside = f".{path.name}.tmp-", _beside(path)
     others = sorted(other for other in path.parent.iterdir() if other.name.startswith(start))
     return [other for other in others if other == beside or _writer_runs(other) is False]
 
@@ -282,10 +261,7 @@ def _patiently(act: Callable[[], object]) -> None:
 
 
 def _writer_runs(temporary: Path) -> bool | None:
-    """Return whether the process that writes it still runs; None if only another machine knows.
-
-    A new process with the pid of a dead writer hides what the dead one left.
-    """
+    """Return whether the process that writes it still runs; None if only another machine knows."""
     name = _OWN_TEMPORARY.fullmatch(temporary.name)
     if name is None or name["home"] != pid_space():
         return None

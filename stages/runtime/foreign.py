@@ -15,25 +15,28 @@ SAFETENSORS, TORCH = "a safetensors file", "a file of torch.save"
 
 _HEAD_BYTES = 512
 _SHOWN = 40
-_LFS = b"version https://git-lfs.github.com/spec/"
-_PAGES = (b"<!doctype html", b"<html", b"<head", b"<?xml", b"<!--")
-# The format version, then the tag of its producer, its opset or its graph.
-_ONNX = re.compile(rb"\x08[\x03-\x20][\x12\x3a\x42]")
-_TAR_MARK = slice(257, 262)
 # Kinds of files by their first bytes.
 _KINDS = {
-    b"\x1f\x8b": "a gzip archive; unpack it",
-    b"BZh": "a bzip2 archive; unpack it",
-    b"\xfd7zXZ\0": "an xz archive; unpack it",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
-    b"Rar!": "a rar archive; unpack it",
-    b"\x89HDF": "an HDF5 file, as Keras and MATLAB write them",
-    b"\x93NUMPY": "a numpy array",
-    b"\x89PNG": "a picture",
-    b"\xff\xd8\xff": "a picture",
-    b"%PDF": "a PDF",
-    b"\x80\x02\x8a\x0a": TORCH,
-    b"\x80": "a pickle of Python objects",
+    rb"version https://git-lfs\.github\.com/spec/": (
+        "a git-LFS pointer in place of the file; `git lfs pull` fetches it"
+    ),
+    rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype html|html|head|\?xml|!--)": (
+        "a web page, as a download leaves it that was refused; download the file itself"
+    ),
+    rb".{257}ustar": "a tar archive; unpack it",
+    rb"\x1f\x8b": "a gzip archive; unpack it",
+    rb"BZh": "a bzip2 archive; unpack it",
+    rb"\xfd7zXZ\0": "an xz archive; unpack it",
+    rb"7z\xbc\xaf\x27\x1c": "a 7z archive; unpack it",
+    rb"Rar!": "a rar archive; unpack it",
+    rb"\x89HDF": "an HDF5 file, as Keras and MATLAB write them",
+    rb"\x93NUMPY": "a numpy array",
+    rb"\x89PNG|\xff\xd8\xff": "a picture",
+    rb"%PDF": "a PDF",
+    rb"\x80\x02\x8a\x0a": TORCH,
+    rb"\x80": "a pickle of Python objects",
+    # The format version, then the tag of its producer, its opset or its graph.
+    rb"\x08[\x03-\x20][\x12\x3a\x42]": "an ONNX file",
 }
 
 
@@ -48,24 +51,15 @@ def describe(file: IO[bytes]) -> str:
     num_bytes = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(_HEAD_BYTES)
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not num_bytes:
         return "an empty file"
-    if head.startswith(_LFS):
-        return "a git-LFS pointer in place of the file; `git lfs pull` fetches it"
-    if text.startswith(_PAGES):
-        return "a web page, as a download leaves it that was refused; download the file itself"
     if head.startswith(b"PK\x03\x04"):
         return _zip(file, num_bytes)
     if is_safetensors(head):
         return _safetensors(file, num_bytes)
-    if head[_TAR_MARK] == b"ustar":
-        return "a tar archive; unpack it"
     for start, kind in _KINDS.items():
-        if head.startswith(start):
+        if re.match(start, head, re.DOTALL):
             return kind
-    if _ONNX.match(head):
-        return "an ONNX file"
     try:
         # Not final: the last character may be cut.
         decoded = codecs.getincrementaldecoder("utf-8-sig")().decode(head)

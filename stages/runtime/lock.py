@@ -19,7 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from stages.runtime.errors import LockHeldError, UserError, is_disk_full
+from stages.runtime.errors import LockHeldError, UserError, no_room
 from stages.runtime.files import leftovers, pid_space, remove, sha256_json, write_json
 
 LOCK, HOLDER = ".run.lock", "holder.json"
@@ -62,11 +62,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def removal_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder that the block empties; lock and folder go with its last file.
-
-    Raises:
-        LockHeldError, UserError: as `run_lock`.
-    """
+    """Hold the lock of a folder that the block empties; lock and folder go with its last file."""
     lock = _take(folder)
     try:
         yield
@@ -75,8 +71,7 @@ def removal_lock(folder: Path) -> Iterator[None]:
             # Windows keeps a file that any process has open, so one that goes is nobody's lock.
             lock.release()
         # Elsewhere still held: a process that waits for it then finds that its file has no name.
-        with contextlib.suppress(OSError):
-            # Fails where a new run has begun already.
+        with contextlib.suppress(OSError):  # where a new run has begun already
             (folder / LOCK).unlink(missing_ok=True)
             folder.rmdir()
     finally:
@@ -84,17 +79,11 @@ def removal_lock(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Return whether a process holds the lock of `folder` now, or may do so on another machine.
-
-    Raises:
-        UserError: when the file system is read-only or knows no locks.
-    """
+    """Return whether a process holds the lock of `folder` now, or may do so on another machine."""
     if not (folder / LOCK).exists():
         return False
-    lock = _lock_of(folder)
     try:
-        with _plain_errors(folder):
-            lock.acquire(timeout=0)
+        lock = _acquire(folder, timeout_s=0)
     except Timeout:
         return True
     try:
@@ -105,19 +94,15 @@ def is_held(folder: Path) -> bool:
 
 def describe_holder(folder: Path) -> str:
     """Return who took the lock of `folder` last; it counts only while the lock is held."""
-    holder = _read_holder(folder)
-    if holder is None:
+    if (holder := _read_holder(folder)) is None:
         return "holder unknown (it is just starting)"
     return f"pid {holder.pid} on {holder.host} since {holder.start.isoformat()}: {holder.command}"
 
 
 def _take(folder: Path) -> FileLock:
-    lock = _lock_of(folder)
     for _ in range(_TRIES):
         try:
-            with _plain_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=_PATIENCE_S)
+            lock = _acquire(folder, timeout_s=_PATIENCE_S)
         except (FileNotFoundError, FileExistsError):
             # The process that held the lock until now has removed the folder.
             continue
@@ -132,11 +117,10 @@ def _take(folder: Path) -> FileLock:
                 f"for good, remove {(folder / HOLDER).as_posix()} and start again",
             )
         host = socket.gethostname()
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         holder = Holder(
             pid=os.getpid(),
             host=host,
-            command=command,
+            command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             start=datetime.now(UTC).replace(microsecond=0),
             pid_space=pid_space(),
             kernel=_kernel(host),
@@ -146,24 +130,22 @@ def _take(folder: Path) -> FileLock:
     raise LockHeldError(folder, describe_holder(folder))
 
 
-def _lock_of(folder: Path) -> FileLock:
+def _acquire(folder: Path, *, timeout_s: float) -> FileLock:
+    """Make the folder if needed and lock it; a `Timeout` says that another process has the lock."""
     # The other kind of lock is a file that exists, which a killed process would leave behind.
-    return FileLock(folder / LOCK, fallback_to_soft=False)
-
-
-@contextlib.contextmanager
-def _plain_errors(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK, fallback_to_soft=False)
     try:
-        yield
+        lock.acquire(timeout=timeout_s)
     except (Timeout, FileNotFoundError, FileExistsError):
         raise
     except (OSError, NotImplementedError) as error:
-        if is_disk_full(error):
+        if no_room(error):
             raise
         raise UserError(
             f"{folder.as_posix()}: cannot be locked: {error}; "
             "`.work` must lie on a file system that can be written and has locks"
         ) from error
+    return lock
 
 
 def _read_holder(folder: Path) -> Holder | None:
@@ -176,8 +158,7 @@ def _read_holder(folder: Path) -> Holder | None:
 
 def _may_live(folder: Path) -> bool:
     """Return whether the holder in the file may be at work although this process got its lock."""
-    holder = _read_holder(folder)
-    if holder is None:
+    if (holder := _read_holder(folder)) is None:
         return False
     if holder.host == socket.gethostname() and holder.pid_space in ("", pid_space()):
         try:
@@ -192,12 +173,10 @@ def _may_live(folder: Path) -> bool:
     if holder.kernel == "" or holder.kernel != _kernel(holder.host):
         return True
     # Of this kernel: where locks lock, a holder that has lost its lock is gone. Ask once more.
-    second = _lock_of(folder)
     try:
-        second.acquire(timeout=0)
+        _acquire(folder, timeout_s=0).release()
     except Timeout:
         return False
-    second.release()
     return True
 
 

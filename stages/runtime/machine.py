@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ def num_cores() -> int:
     """Return the number of cores that this process may run on and has a quota of time for.
 
     A container or a job often sees all cores of the host, and a quota of its cgroup, or of a group
-    around it, gives it the time of a few. The time of 1.5 cores counts as 2.
+    around it, gives it the time of a few.
     """
     return max(1, min([_affinity(), *(math.ceil(quota) for quota in _quotas())]))
 
@@ -41,9 +40,8 @@ def num_threads(wanted: int | Literal["auto"]) -> int:
 def limit_threads(*, processes: int = 1) -> None:
     """Let the libraries of `processes` processes together start one thread for each core.
 
-    Libraries know the affinity, not the quota. Call it before they are imported. Variables that the
-    user has set stay. One process without a quota is left as it is: the number of torch's threads
-    shows in the last bits of what it computes.
+    Libraries know the affinity, not the quota. Call it before they are imported. One process
+    without a quota is left as it is: torch's threads show in the last bits of what it computes.
     """
     cores, seen = num_cores(), _affinity()
     if processes == 1 and cores == seen:
@@ -62,12 +60,12 @@ def environment() -> dict[str, Any]:
 
     import torch
 
-    versions: dict[str, str] = {}
-    for distribution in distributions():
-        # A half-removed package has no name. If two have the same, Python imports the first.
-        if name := distribution.metadata["Name"]:
-            name = name.lower().replace("_", "-")
-            versions.setdefault(name, distribution.metadata["Version"])
+    # A half-removed package has no name. If two have the same, Python imports the first.
+    versions = {
+        name.lower().replace("_", "-"): each.metadata["Version"]
+        for each in reversed([*distributions()])
+        if (name := each.metadata["Name"])
+    }
     return {
         "python": platform.python_version(),
         "system": platform.system(),
@@ -82,17 +80,12 @@ def environment() -> dict[str, Any]:
 
 def driver() -> str | None:
     """Return the version of NVIDIA's driver, or None if its tool is missing or does not answer."""
-    if shutil.which("nvidia-smi") is None:
-        return None
     done = _run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
     return done.stdout.partition("\n")[0].strip() if done and not done.returncode else None
 
 
 def commit() -> str | None:
-    """Return the commit of the working tree, with `-dirty` when tracked files differ.
-
-    If git names no commit, warn in git's own words and return None.
-    """
+    """Return the commit, with `-dirty` when tracked files differ; warn if git names none."""
     done = _run("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     if done is not None and done.returncode == 0:
         return done.stdout.strip()

@@ -21,21 +21,17 @@ STOP_SIGNALS = (*_known("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"), *WARNINGS)
 
 
 class StopRequest:
-    """The first signal that asked this process to stop; 0 and false before."""
+    """The first signal that asked this process to stop; 0 before."""
 
     signal_number = 0
-
-    def __bool__(self) -> bool:
-        return self.signal_number != 0
 
 
 def heeded() -> list[signal.Signals]:
     """Return the stop signals to react to: all but a SIGHUP that is ignored, as under `nohup`.
 
-    Other ignored signals count: a shell between a scheduler and this process may ignore a warning.
+    A shell between a scheduler and this process may ignore a warning, which still counts.
     """
-    ignored_hang_up = {n for n in _known("SIGHUP") if signal.getsignal(n) == signal.SIG_IGN}
-    return [number for number in STOP_SIGNALS if number not in ignored_hang_up]
+    return [n for n in STOP_SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) != signal.SIG_IGN]
 
 
 @contextmanager
@@ -69,9 +65,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
 def stop_signals_held_back() -> Iterator[None]:
     """Hold stop signals back until the block ends; a process started in it never gets them.
 
-    A child inherits the mask, and so is safe before its first line of Python runs. On Windows,
-    which cannot hold signals back, the block changes nothing.
+    A child inherits the mask, and so is safe before its first line of Python runs.
     """
+    # Windows cannot hold signals back.
     if sys.platform == "win32":
         yield
         return

@@ -1,8 +1,4 @@
-"""Files that DVC does not watch: they could change, and no stage would run again.
-
-In: a path that a stage is about to read, below a folder that dvc.yaml names as a dep. Out: nothing,
-or a `UserError` that says what to do instead.
-"""
+"""Files that DVC does not watch: they could change, and no stage would run again."""
 
 import contextlib
 import functools
@@ -20,12 +16,8 @@ def check_watched(
     """Refuse files at or below `path` that DVC does not find when it looks through `dep`.
 
     DVC enters no linked folder but `dep` itself, no folder that is a DVC project of its own, and
-    nothing that .dvcignore names. Linked files it follows. A path may be spelled as its disk lets
-    it be, letter case aside for instance. `key` is the params key of `path`, `instead` what to do
-    instead of linking a folder.
-
-    Raises:
-        UserError: with the first file, why DVC does not see it, and what to do.
+    nothing that .dvcignore names. Linked files it follows. A path may be spelled in any way that
+    its disk permits. `key` is the params key of `path`, `instead` what to do in place of a link.
     """
     on_disk = _spelling_on_disk(dep)
     seen = set(_seen_by_dvc(on_disk(path), dep=dep))
@@ -51,7 +43,7 @@ def check_watched(
 def _spelling_on_disk(dep: Path) -> Callable[[str | Path], str]:
     """Return a function that spells a path below `dep` as a listing of the disk does.
 
-    It follows no link: a link is another file than its target, whatever the link's name.
+    It follows no link: a link is another file than its target.
     """
 
     @functools.cache

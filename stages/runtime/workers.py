@@ -1,8 +1,4 @@
-"""Long loops over items: worker processes that share the work, and how far the loop is.
-
-No stop signal ends a worker; the end of its parent does. What comes out of a loop is the same for
-any number of workers.
-"""
+"""Long loops over items: worker processes that share the work, and how far the loop is."""
 
 import logging
 import multiprocessing
@@ -81,33 +77,28 @@ def map_in_order(
 
     At most `window` results are under way or waiting for an earlier one. With 0 workers this
     process does the work; else `work`, items and results are pickled, `work` once for each worker.
-
-    Raises:
-        UserError: if a worker dies.
+    A worker that dies is a `UserError`.
     """
     if workers == 0:
         yield from map(work, items)
         return
     pending: deque[Future[R]] = deque()
-    workers = min(workers, _MOST_WORKERS)
-    with ProcessPoolExecutor(
-        workers, mp_context=WorkerContext(), initializer=_set_up, initargs=(work,)
-    ) as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(_call, item))
-                while pending and (len(pending) >= window or pending[0].done()):
-                    yield _result(pending.popleft(), pool)
-            while pending:
+    workers, context = min(workers, _MOST_WORKERS), WorkerContext()
+    pool = ProcessPoolExecutor(workers, context, initializer=_set_up, initargs=(work,))
+    try:
+        for item in items:
+            pending.append(pool.submit(_call, item))
+            while pending and (len(pending) >= window or pending[0].done()):
                 yield _result(pending.popleft(), pool)
-        except BrokenProcessPool as error:
-            raise UserError(
-                f"params.yaml: machine.workers: {error} (a reason may stand above): killed by the "
-                "system for want of memory? Use fewer workers, or 0"
-            ) from error
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            yield _result(pending.popleft(), pool)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"params.yaml: machine.workers: {error} (a reason may stand above): killed by the "
+            "system for want of memory? Use fewer workers, or 0"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

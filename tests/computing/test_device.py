@@ -12,7 +12,6 @@ from stages.computing.device import (
     be_fast,
     choose_device,
     choose_dtype,
-    peak_gpu_bytes,
     peak_memory,
 )
 from stages.runtime.errors import UserError
@@ -81,4 +80,3 @@ def test_peak_memory_of_a_process_grows_with_what_it_holds() -> None:
     after = peak_memory(CPU)
     assert after is not None
     assert before.peak + held.nbytes // 2 < after.peak <= after.total
-    assert peak_gpu_bytes(CPU) is None

@@ -5,38 +5,23 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from stages.computing.transfer import RUN_AHEAD, Reading, prepared, read_behind, sent_back
+from stages.computing.transfer import RUN_AHEAD, prepared, read_behind, sent_back
 
 CPU = torch.device("cpu")
 
 
-def numbered(count: int, made: list[int]) -> Iterator[dict[str, torch.Tensor]]:
-    for number in range(count):
-        made.append(number)
-        yield {"image": torch.tensor(number)}
-
-
-def test_every_batch_is_prepared_once_in_order_and_not_before_it_is_wanted() -> None:
-    made: list[int] = []
-    batches = prepared(
-        numbered(4, made), prepare=lambda batch: {"image": batch["image"] * 2}, device=CPU
-    )
-    first = next(batches)
-    assert made == [0]
-    assert [int(batch["image"]) for batch in (first, *batches)] == [0, 2, 4, 6]
-
-
-@pytest.mark.parametrize("count", [0, 1, RUN_AHEAD, RUN_AHEAD + 1, 7])
-def test_everything_is_read_in_order_and_behind(count: int) -> None:
+@pytest.mark.parametrize("count", [0, RUN_AHEAD, RUN_AHEAD + 1, 7])
+def test_batches_are_prepared_when_wanted_and_everything_is_read_in_order_and_behind(count) -> None:
     asked: list[int] = []
 
-    def readings() -> Iterator[Reading]:
+    def numbered() -> Iterator[dict[str, torch.Tensor]]:
         for number in range(count):
             asked.append(number)
-            yield lambda number=number: torch.tensor(number)
+            yield {"image": torch.tensor(number)}
 
-    for number, tensor in enumerate(read_behind(readings())):
-        assert int(tensor) == number
+    batches = prepared(numbered(), prepare=lambda batch: {"image": batch["image"] * 2}, device=CPU)
+    for number, tensor in enumerate(read_behind(sent_back(batch["image"]) for batch in batches)):
+        assert int(tensor) == 2 * number
         assert len(asked) == min(count, number + 1 + RUN_AHEAD)
     assert len(asked) == count
 

@@ -7,7 +7,7 @@ import pytest
 from shipped import shipped
 
 from stages.config import Manifest, View
-from stages.records.folder import ManifestFolder, read_folder
+from stages.records.folder import read_folder
 from stages.runtime.errors import UserError
 from stages.splitting.frozen import freeze, publish
 
@@ -16,28 +16,20 @@ FILES = ["classification_manifest.csv", "gate.csv"]
 
 @pytest.fixture
 def folder(faces, one_of_each_class, tmp_path: Path) -> Path:
-    section = shipped(
-        Manifest,
-        source_groups={"mine": ("zz",)},
-        views={"gate": View(splits=("test",), gate=True), "plain": View(splits=("train",))},
-    )
-    frozen = freeze(faces(one_of_each_class), section=section, seed=1)
+    views = {"gate": View(min_native_px=50, gate=True), "plain": View(splits=("train",))}
+    section = shipped(Manifest, source_groups={"mine": ("zz",)}, views=views)
+    large = {"id": "zz/large", "split": "train", "native_px": 50}
+    frozen = freeze(faces([*one_of_each_class, large]), section=section, seed=1)
     publish(tmp_path / "manifests", frozen, warnings=pd.DataFrame(), section=section)
     return tmp_path / "manifests"
 
 
-def test_rows_gates_and_groups(folder: Path) -> None:
+def test_rows_gates_groups_and_the_rows_that_are_scored(folder: Path) -> None:
     read = read_folder(folder)
-    assert len(read.rows) == 9
-    assert {name: rows["id"].tolist() for name, rows in read.gates.items()} == {"gate": ["zz/test"]}
+    assert len(read.rows) == 10
+    assert {name: list(gate["id"]) for name, gate in read.gates.items()} == {"gate": ["zz/large"]}
     assert read.source_groups == {"mine": ["zz"]}
-
-
-def test_scored_rows_are_val_test_and_gate_rows(rows) -> None:
-    frame = rows({"id": f"s/{name}", "split": name} for name in ("test", "train", "val"))
-    frame = pd.concat([frame, rows([{"id": "t/gate"}])], ignore_index=True)
-    folder = ManifestFolder(frame, "", {"gate": frame[frame["id"] == "t/gate"]}, {})
-    assert folder.scored.tolist() == ["s/test", "s/val", "t/gate"]
+    assert list(read.scored) == ["zz/large", "zz/test", "zz/val"]
 
 
 @pytest.mark.parametrize("name", ["index.json", *FILES])

@@ -2,8 +2,6 @@
 
 import io
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,8 @@ import pytest
 from stages.runtime import door
 from stages.runtime.door import printable, run_door
 from stages.runtime.errors import UserError
+from tests.runtime.children import python
 
-ROOT = Path(__file__).parents[2]
 LIBGL = "libGL.so.1: cannot open shared object file: No such file or directory"
 
 
@@ -52,12 +50,11 @@ def test_reported_without_libgl_a_door_ends_with_one_line(tmp_path: Path) -> Non
     """As in slim images, where opencv-python is installed and its libraries are not."""
     (tmp_path / "cv2").mkdir()
     (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({LIBGL!r}, name='cv2')")
-    paths = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(ROOT)!r}]"
-    code = f"{paths}; from stages.standardize import main; raise SystemExit(main([]))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: opencv-python (cv2) is installed and does not load: lib")
-    assert done.stderr.count("\n") == 1
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from stages.standardize import main"
+    exit_code, _, log = python(f"{code}; raise SystemExit(main([]))", tmp_path)
+    assert exit_code == 2
+    assert log.startswith("error: opencv-python (cv2) is installed and does not load: lib")
+    assert log.count("\n") == 1
 
 
 def test_reported_names_control_no_terminal(

@@ -4,7 +4,6 @@ import io
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -15,15 +14,13 @@ from pathlib import Path
 import cv2
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stages.runtime import workers
 from stages.runtime.errors import UserError
 from stages.runtime.signals import STOP_SIGNALS
 from stages.runtime.workers import WorkerContext, map_in_order, one_opencv_thread, with_progress
+from tests.runtime.children import python, running
 
-ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="other signals and pipes there")
 # A pool of two, whose processes are then named; it waits to be killed.
 PARENT = """
@@ -31,12 +28,11 @@ import os, time
 from concurrent.futures import ProcessPoolExecutor
 from stages.runtime.workers import WorkerContext
 
-if __name__ == "__main__":
-    pool = ProcessPoolExecutor(2, mp_context=WorkerContext())
-    list(pool.map(time.sleep, [0.2] * 4))
-    print(*pool._processes, flush=True)
-    pool.submit(time.sleep, 600)
-    time.sleep(600)
+pool = ProcessPoolExecutor(2, mp_context=WorkerContext())
+list(pool.map(time.sleep, [0.2] * 4))
+print(*pool._processes, flush=True)
+pool.submit(time.sleep, 600)
+time.sleep(600)
 """
 SEMAPHORES = """
 import os, time; from multiprocessing import resource_tracker
@@ -49,20 +45,17 @@ time.sleep(1); print(os.waitpid(pid, os.WNOHANG))
 """
 
 
-def work(number: int) -> tuple[int, int, int]:
-    time.sleep(0.3 if number == 0 else 0)
-    return number, os.getpid(), cv2.getNumThreads()
+def work(number: int, *, folder: Path) -> tuple[int, int]:
+    """The first item is done when another process has done the second, or after 20 s."""
+    deadline = time.monotonic() + 20
+    while number == 0 and not (folder / "1").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (folder / str(number)).touch()
+    return number, cv2.getNumThreads()
 
 
-@given(numbers=st.lists(st.integers(1), max_size=40), window=st.integers(1, 9))
-def test_without_workers_this_process_works_in_the_order_of_the_items(numbers, window) -> None:
-    done = list(map_in_order(work, numbers, workers=0, window=window))
-    assert [number for number, _, _ in done] == numbers
-    assert {pid for _, pid, _ in done} <= {os.getpid()}
-
-
-@pytest.mark.parametrize("window", [1, 5])
-def test_a_slow_item_is_waited_for_and_no_more_than_the_window_is_begun(window: int) -> None:
+def test_a_slow_item_is_waited_for_and_no_more_than_the_window_is_begun(tmp_path: Path) -> None:
     num_taken, ahead = 0, []
 
     def items():
@@ -70,25 +63,11 @@ def test_a_slow_item_is_waited_for_and_no_more_than_the_window_is_begun(window: 
             ahead.append(number - num_taken)
             yield number
 
-    for number, _, threads in map_in_order(work, items(), workers=2, window=window):
-        assert (number, threads) == (num_taken, 1)
+    for result in map_in_order(partial(work, folder=tmp_path), items(), workers=2, window=5):
+        assert result == (num_taken, 1)
         num_taken += 1
     assert num_taken == 50
-    assert max(ahead) <= window
-
-
-def meet(number: int, *, folder: Path) -> bool:
-    """Waits until two processes have come, at most 20 s."""
-    (folder / str(number)).touch()
-    deadline = time.monotonic() + 20
-    while (alone := len(list(folder.iterdir())) < 2) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not alone
-
-
-def test_several_processes_work_at_once(tmp_path: Path) -> None:
-    work = partial(meet, folder=tmp_path)
-    assert list(map_in_order(work, range(2), workers=2, window=2)) == [True, True]
+    assert max(ahead) <= 5
 
 
 def begin(number: int, *, folder: Path) -> int:
@@ -105,12 +84,6 @@ def test_an_error_reaches_the_caller_and_ends_the_work(tmp_path: Path, num_worke
     assert len(list(tmp_path.iterdir())) < 30
 
 
-def die(number: int) -> int:
-    if number == 3:
-        os._exit(9)
-    return number
-
-
 def die_while_sending(number: int) -> bytes:
     """Sends 200 kB of 5 MB at the fourth item, and is gone."""
 
@@ -124,10 +97,10 @@ def die_while_sending(number: int) -> bytes:
     return b""
 
 
-@pytest.mark.parametrize("dies", [die, pytest.param(die_while_sending, marks=posix)])
-def test_a_worker_that_dies_is_an_error_that_names_the_params_key(dies) -> None:
+@posix
+def test_a_worker_that_dies_is_an_error_that_names_the_params_key() -> None:
     with pytest.raises(UserError, match=r"params.yaml: machine.workers: .*Use fewer workers, or 0"):
-        list(map_in_order(dies, range(9), workers=2, window=4))
+        list(map_in_order(die_while_sending, range(9), workers=2, window=4))
 
 
 def test_opencv_has_its_threads_back_afterwards() -> None:
@@ -138,18 +111,11 @@ def test_opencv_has_its_threads_back_afterwards() -> None:
     assert cv2.getNumThreads() == before
 
 
-def test_workers_end_with_a_parent_that_is_killed_idle_or_not(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT, encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
-    ) as parent:
-        assert parent.stdout is not None
-        processes = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+def test_workers_end_with_a_parent_that_is_killed_idle_or_not() -> None:
+    with running(PARENT) as (_, pids):
+        processes = [psutil.Process(int(pid)) for pid in pids.split()]
         assert len(processes) == 2
-        parent.kill()
-        _, alive = psutil.wait_procs(processes, timeout=20)
+    _, alive = psutil.wait_procs(processes, timeout=20)
     assert not alive
 
 
@@ -166,20 +132,16 @@ def test_a_stop_signal_ends_no_worker() -> None:
 
 @posix
 def test_reported_no_stop_signal_ends_the_process_that_counts_semaphores() -> None:
-    command = [sys.executable, "-c", SEMAPHORES]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (0, "(0, 0)\n"), done.stderr
+    assert python(SEMAPHORES) == (0, "(0, 0)\n", "")
 
 
-@pytest.mark.parametrize(
-    ("is_terminal", "every_seconds", "num_lines"), [(True, 0, 0), (False, 0, 3), (False, 1000, 0)]
-)
+@pytest.mark.parametrize(("is_terminal", "num_lines"), [(True, 0), (False, 3)])
 def test_a_terminal_shows_a_bar_and_a_log_a_line_now_and_then(
-    monkeypatch, caplog, is_terminal: bool, every_seconds: float, num_lines: int
+    monkeypatch, caplog, is_terminal: bool, num_lines: int
 ) -> None:
     stream = io.StringIO()
     stream.isatty = lambda: is_terminal
-    monkeypatch.setattr(workers, "LINE_EVERY_SECONDS", every_seconds)
+    monkeypatch.setattr(workers, "LINE_EVERY_SECONDS", 0)
     monkeypatch.setattr(sys, "stderr", stream)
     with caplog.at_level(logging.INFO):
         assert list(with_progress(iter("abc"), name="expw")) == ["a", "b", "c"]
