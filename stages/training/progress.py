@@ -15,7 +15,8 @@ CLOCK_KEYS = (
     "preflight",
 )
 
-Scores = dict[str, float]
+# Numbers, or None for a temperature that could not be fitted.
+Scores = dict[str, Any]
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Progress:
         """Return whether scores beat the best so far; the first do, equal later ones do not."""
         if not self.best:
             return True
-        new, old = scores[select_by], float(self.best["val"][select_by])
+        new, old = (float(each[select_by]) for each in (scores, self.best["val"]))
         return new < old if select_by == "nll" else new > old
 
     def close_epoch(
@@ -108,7 +109,8 @@ def describe_epoch(record: Mapping[str, Any], *, epochs: int) -> str:
     if record["peak_gpu_bytes"] is not None:
         text += f", GPU memory {record['peak_gpu_bytes'] / 2**30:.1f} GiB"
     if record["val"] is not None:
-        text += "; val " + ", ".join(f"{name} {value:.4g}" for name, value in record["val"].items())
+        scores = {name: value for name, value in record["val"].items() if value is not None}
+        text += "; val " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
     return text
 
 

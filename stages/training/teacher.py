@@ -6,7 +6,6 @@ In: a session, whose run is held. Out: models/<stage>/<teacher>/, written in one
 import logging
 import time
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,8 @@ from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import published_folder, read_json, sha256_file, write_json, write_with
 from stages.runtime.signals import StopRequest
-from stages.scoring.metrics import Ints, score, softmax
+from stages.scoring.metrics import Floats, Ints, score, softmax
+from stages.scoring.temperature import fit_temperature, one_hot
 from stages.training.assembly import build_loop, fit_explained, require_images
 from stages.training.checkpoint import save_with_retries
 from stages.training.inputs import alignment_report, build_model
@@ -35,7 +35,6 @@ from stages.training.run import ENVIRONMENT_FILE, record_environment
 from stages.training.session import MODELS, Session
 from stages.training.tuning import count_workers
 
-VAL_METRICS: tuple[Literal["accuracy", "macro_f1", "nll"], ...] = ("accuracy", "macro_f1", "nll")
 _ECE_BINS = 15
 
 logger = logging.getLogger(__name__)
@@ -110,11 +109,31 @@ def _choose_workers(session: Session, model: Teacher) -> int:
 
 
 def _evaluate(model: nn.Module, *, session: Session, val: EvalLoader, targets: Ints) -> Scores:
-    """Score a model on the val rows: n and `VAL_METRICS`."""
-    logits = _predict_together(model, val, session=session)
+    logits = _predict_together(model, val, session=session).astype(np.float64)
     # By one process: what follows from the scores must be the same in all, to the last bit.
-    scores = session.team.lead(lambda: score(softmax(logits), targets, bins=_ECE_BINS))
-    return {"n": len(targets)} | {name: scores[name] for name in VAL_METRICS}
+    return session.team.lead(lambda: score_evaluation(logits, targets))
+
+
+def score_evaluation(logits: Floats, targets: Ints) -> Scores:
+    """Score the val rows' logits (N, 7), as they are and scaled by the temperature that fits them.
+
+    The temperature is fitted on the rows that it is scored on: no other gives a lower `scaled_nll`.
+    Where the rows fit none, `temperature` is None, and the scaled scores are the raw ones.
+    """
+    fitted = fit_temperature(logits, one_hot(targets))
+    raw = score(softmax(logits), targets, bins=_ECE_BINS)
+    scaled = score(softmax(logits / fitted.value), targets, bins=_ECE_BINS)
+    return {
+        "n": len(targets),
+        "accuracy": raw["accuracy"],
+        "macro_f1": raw["macro_f1"],
+        "nll": raw["nll"],
+        "ece": raw["ece"],
+        "brier": raw["brier"],
+        "temperature": None if fitted.no_fit else fitted.value,
+        "scaled_nll": scaled["nll"],
+        "scaled_ece": scaled["ece"],
+    }
 
 
 def _predict_together(model: nn.Module, batches: EvalLoader, *, session: Session) -> np.ndarray:

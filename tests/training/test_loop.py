@@ -169,7 +169,8 @@ def test_lines_say_how_fast_an_epoch_goes_and_how_much_is_left() -> None:
         "epoch 2 of 3, batch 4 of 10: loss 1.5000, 32 img/s, data wait 25 %, 0:00:32 left"
     )
     record = {"epoch": 2, "train_loss": 1.25, "rate_img_s": 310.4, "data_wait_share": 0.04}
-    record |= {"peak_gpu_bytes": 3 * 2**30, "val": {"n": 10, "macro_f1": 0.5}}
+    record |= {"peak_gpu_bytes": 3 * 2**30}
+    record |= {"val": {"n": 10, "macro_f1": 0.5, "temperature": None}}
     assert describe_epoch(record, epochs=5) == (
         "epoch 2 of 5: loss 1.2500, 310 img/s, data wait 4%, GPU memory 3.0 GiB; val n 10, macro_f1 0.5"
     )
