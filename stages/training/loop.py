@@ -39,10 +39,11 @@ T = TypeVar("T")
 
 
 class Batches(Protocol):
-    """The training batches of any epoch, from any batch on.
+    """The training batches of any epoch, from any batch on, the same at every call.
 
     `sizes` counts the images of each batch of an epoch, of which each process of a team gets its
-    share; `finish` makes model input on the device of a batch.
+    share; `finish` makes model input on the device of a batch; `share_seen` is the share of all
+    rows that an epoch shows.
     """
 
     @property
@@ -51,13 +52,9 @@ class Batches(Protocol):
     @property
     def finish(self) -> Prepare: ...  # noqa: D102
 
-    def share_seen(self, epoch: int) -> float:
-        """Return the share of all rows that an epoch shows."""
-        ...
+    def share_seen(self, epoch: int) -> float: ...  # noqa: D102
 
-    def epoch(self, epoch: int, *, start_batch: int) -> Iterable[Batch]:
-        """Return the batches of an epoch, the same at every call."""
-        ...
+    def epoch(self, epoch: int, *, start_batch: int) -> Iterable[Batch]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -155,8 +152,9 @@ class Loop:
         while progress.epoch < self.plan.epochs:
             self._train_epoch(progress)
             self._conclude_epoch(progress)
-            # Best first, then the checkpoint that names it.
-            progress.count_checkpoint(self._save(progress))
+            # Best first, then the checkpoint that names it. Its seconds belong to this epoch.
+            record, seconds = progress.history[-1], self._save(progress)
+            record["checkpoint_seconds"] = round(record["checkpoint_seconds"] + seconds, 3)
             self.step.team.lead(lambda: remove_superseded(self.folder, best=progress.best))
             if signal_number := self.stop_signal():
                 raise InterruptedRunError(signal_number)
@@ -220,18 +218,14 @@ class Loop:
         self.settle(progress)
 
     def settle(self, progress: Progress) -> None:
-        """Wait for all steps taken so far and count their losses.
-
-        Raises:
-            NonFiniteError: if loss or gradient of a step is not finite.
-        """
+        """Wait for all steps taken so far and count their losses, as `Losses.read`."""
         start = time.monotonic()
         for loss, num_images in self.losses.read(self.step.team, behind=0):
             progress.loss_sum += loss * num_images
         progress.seconds += time.monotonic() - start
 
     def _conclude_epoch(self, progress: Progress) -> None:
-        """Evaluate where it is due, keep the best weights, and write the epoch's record."""
+        """Evaluate where it is due, keep the best weights, and turn the sums into a record."""
         epoch, scores, start = progress.epoch + 1, None, time.monotonic()
         peak, weights = peak_gpu_bytes(self.step.device), self.step.weights()
         if self.plan.is_evaluated(epoch):
@@ -244,15 +238,28 @@ class Loop:
             )
             progress.best = self._lead_saving(keep, num_bytes=self.step.weights_bytes())
             progress.checkpoint_seconds += time.monotonic() - start
-        progress.close_epoch(
-            learning_rate=self.plan.schedule.at(progress.step - 1),
-            margin_rad=self.plan.margin_at(epoch),
-            rows_seen_share=self.batches.share_seen(progress.epoch),
-            scores=scores,
-            eval_seconds=eval_seconds,
-            peak_gpu_bytes=peak,
-        )
-        logger.info("%s", describe_epoch(progress.history[-1], epochs=self.plan.epochs))
+        record = {
+            "epoch": epoch,
+            "step": progress.step,
+            "learning_rate": self.plan.schedule.at(progress.step - 1),
+            "margin_rad": self.plan.margin_at(epoch),
+            "train_loss": progress.loss_sum / progress.images,
+            "rate_img_s": round(progress.images / progress.seconds, 1),
+            "data_wait_share": round(progress.wait_seconds / progress.seconds, 4),
+            "images": progress.images,
+            "rows_seen_share": self.batches.share_seen(progress.epoch),
+            "seconds": round(progress.seconds, 3),
+            "eval_seconds": round(eval_seconds, 3),
+            "checkpoint_seconds": round(progress.checkpoint_seconds, 3),
+            "peak_gpu_bytes": peak,
+            "val": scores,
+            "preflight": progress.preflight,
+        }
+        logger.info("%s", describe_epoch(record, epochs=self.plan.epochs))
+        progress.history.append(record)
+        progress.epoch, progress.batch = epoch, 0
+        progress.preflight, progress.checkpoint_seconds = None, 0.0
+        progress.clear_sums()
 
     def _save(self, progress: Progress) -> float:
         """Write a checkpoint; returns the seconds that it took."""

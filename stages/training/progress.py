@@ -45,49 +45,10 @@ class Progress:
         new, old = (float(each[select_by]) for each in (scores, self.best["val"]))
         return new < old if select_by == "nll" else new > old
 
-    def close_epoch(
-        self,
-        *,
-        learning_rate: float,
-        margin_rad: float,
-        rows_seen_share: float,
-        scores: Scores | None,
-        eval_seconds: float,
-        peak_gpu_bytes: int | None,
-    ) -> None:
-        """Turn the sums into the epoch's record of the history, and start the next epoch."""
-        self.epoch += 1
-        self.history.append(
-            {
-                "epoch": self.epoch,
-                "step": self.step,
-                "learning_rate": learning_rate,
-                "margin_rad": margin_rad,
-                "train_loss": self.loss_sum / self.images,
-                "rate_img_s": round(self.images / self.seconds, 1),
-                "data_wait_share": round(self.wait_seconds / self.seconds, 4),
-                "images": self.images,
-                "rows_seen_share": rows_seen_share,
-                "seconds": round(self.seconds, 3),
-                "eval_seconds": round(eval_seconds, 3),
-                "checkpoint_seconds": round(self.checkpoint_seconds, 3),
-                "peak_gpu_bytes": peak_gpu_bytes,
-                "val": scores,
-                "preflight": self.preflight,
-            }
-        )
-        self.batch, self.preflight, self.checkpoint_seconds = 0, None, 0.0
-        self.clear_sums()
-
     def clear_sums(self) -> None:
         """Count images, losses and seconds from 0."""
         self.images = 0
         self.loss_sum, self.seconds, self.wait_seconds = 0.0, 0.0, 0.0
-
-    def count_checkpoint(self, seconds: float) -> None:
-        """Add the time of the checkpoint that follows an epoch to the record of that epoch."""
-        record = self.history[-1]
-        record["checkpoint_seconds"] = round(record["checkpoint_seconds"] + seconds, 3)
 
 
 def describe_progress(progress: Progress, *, num_batches: int, epochs: int) -> str:

@@ -32,15 +32,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Left:
-    """The work that a run has left."""
-
-    steps: int
-    evaluations: int
-    rows_to_score: int
-
-
-@dataclass(frozen=True)
 class Rates:
     """Rates that `steps` steps of a run showed."""
 
@@ -49,10 +40,6 @@ class Rates:
     img_s: float
     data_wait_share: float
     scoring_img_s: float
-
-    def seconds(self, left: Left) -> float:
-        """Forecast the time to the end."""
-        return left.steps * self.step_seconds + left.rows_to_score / self.scoring_img_s
 
 
 def for_a_while(items: Iterable[T], *, seconds: float) -> Iterator[T]:
@@ -117,11 +104,7 @@ def is_worth_trying(
 
 
 def compile_for_good(path: TrainingPath, *, call: Callable[[], object]) -> None:
-    """Compile, by a first call.
-
-    Raises:
-        UserError: if this machine cannot.
-    """
+    """Compile, by a first call; raise a UserError if this machine cannot."""
     # Importing it takes seconds, which only a run that compiles should wait.
     from torch._dynamo.exc import TorchDynamoException
 
@@ -156,10 +139,7 @@ def take_faster(path: TrainingPath, *, eager: Rates, measure: Callable[[], Rates
     faster = min(eager, compiled, key=lambda measured: measured.step_seconds)
     if faster is eager:
         path.undo_compile()
-    logger.info(
-        "machine.compile: auto: %.1f ms a step compiled, %.1f ms not: %s",
-        1e3 * compiled.step_seconds,
-        1e3 * eager.step_seconds,
-        "compiled" if path.is_compiled else "not compiled",
-    )
+    chosen = "compiled" if path.is_compiled else "not compiled"
+    text = "machine.compile: auto: %.1f ms a step compiled, %.1f ms not: %s"
+    logger.info(text, 1e3 * compiled.step_seconds, 1e3 * eager.step_seconds, chosen)
     return faster

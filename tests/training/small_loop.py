@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -151,7 +152,9 @@ def session(**machine: Any) -> Session:
 
 def fly(loop: Loop, progress: Progress, *, val: Any = VAL, **machine: Any) -> dict[str, Any]:
     """Take the preflight of a loop."""
-    return preflight(session(**machine), loop, progress, val=val, num_val=27, num_scored=54)
+    run = session(**machine)
+    run.__dict__["rows"] = SimpleNamespace(val=range(27), scored=range(54))
+    return preflight(run, loop, progress, val=val)
 
 
 def final_state(folder: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ WITHOUT = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
 
 def require(model: nn.Module, *, rows: int, batch_size: int, team: Team = ALONE) -> None:
     sampler = EpochSampler(np.arange(rows) % 7, batch_size=batch_size, seed=7)
-    require_images(sampler.sizes, model=model, key="stageA", team=team)
+    require_images(replace(session(), team=team), model, sampler.sizes)
 
 
 def test_reported_a_batch_of_one_image_before_batch_norm_is_refused() -> None:

@@ -195,7 +195,7 @@ def test_what_a_run_holds_already_is_not_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = {"checkpoint_bytes": 400, "weights_bytes": 100, "table_bytes": 10}
-    ask = partial(require_room, tmp_path, models=tmp_path / "no" / "models", **sizes, kept=str)
+    ask = partial(require_room, tmp_path, models=tmp_path / "no" / "models", **sizes)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(UserError, match="two checkpoints of 0 MB"):
         ask()

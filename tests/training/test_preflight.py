@@ -18,7 +18,6 @@ from stages.training.losses import NonFiniteError
 from stages.training.preflight import quota, settle_forecast
 from stages.training.progress import Progress
 from stages.training.step import Batch, TrainingStep
-from stages.training.tuning import Left, Rates
 from tests.training.small_loop import (
     EPOCHS,
     VAL,
@@ -75,11 +74,11 @@ def test_the_preflight_of_a_short_run_is_short(left: int) -> None:
 
 
 def test_the_forecast_counts_steps_evaluations_and_the_last_scoring(tmp_path: Path) -> None:
-    rates = Rates(steps=12, step_seconds=0.5, img_s=128, data_wait_share=0.1, scoring_img_s=200)
-    assert rates.seconds(Left(steps=100, evaluations=3, rows_to_score=3 * 400 + 800)) == 60
-    progress = Progress(epoch=1, batch=2, step=4)
-    left = fly(build_loop(tmp_path, eval_every=2), progress)["left"]
-    assert left == {"steps": 5, "evaluations": 2, "rows_to_score": 2 * 27 + 54}
+    record = fly(build_loop(tmp_path, eval_every=2), Progress(epoch=1, batch=2, step=4))
+    assert record["left"] == {"steps": 5, "evaluations": 2, "rows_to_score": 2 * 27 + 54}
+    tried = record["tried"]
+    expected = 5 * tried["step_seconds"] + 108 / tried["scoring_img_s"]
+    assert record["forecast_s"] == pytest.approx(expected, abs=0.06)
 
 
 def fill_memory(loop: Loop) -> None:

@@ -3,19 +3,23 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from shipped import shipped
 
 from stages import train
-from stages.config import load_params
+from stages.config import TeacherParams, load_params
 from stages.loading.sampler import EpochSampler
 from stages.records.schema import targets_of
+from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 from stages.training.checkpoint import load_checkpoint
 from stages.training.inputs import choose_rows
 from stages.training.step import TrainingStep
+from tests.training.small_loop import session
 from tests.training.small_run import published, record_steps, run_folder
 
 Project = Callable[..., Path]
@@ -68,6 +72,20 @@ def test_a_non_finite_loss_names_its_faces_and_the_run_goes_on_from_its_checkpoi
     sampler = EpochSampler(targets_of(rows), batch_size=stage_params.batch_size, seed=7)
     assert sampler.num_batches == 9
     assert written["ids"] == rows["id"].iloc[sampler.batches(1)[12 - 9]].tolist()
+
+
+def test_reported_weights_that_dvc_does_not_see_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "weights" / "b3.safetensors"
+    weights.parent.mkdir()
+    weights.touch()
+    monkeypatch.chdir(tmp_path)
+    params = shipped(TeacherParams, weights="weights/b3.safetensors")
+    assert replace(session(), teacher_params=params).initial.backbone is not None
+    (tmp_path / ".dvcignore").write_text("*.safetensors\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"N18.weights: DVC does not see weights/b3.safetensors"):
+        assert replace(session(), teacher_params=params).initial
 
 
 def test_a_deterministic_run_is_allowed_only_what_is_and_says_so(prepared: Project) -> None:
