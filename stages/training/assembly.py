@@ -21,7 +21,7 @@ from stages.modeling.teacher import Teacher, build_teacher, load_state
 from stages.runtime.errors import UserError
 from stages.runtime.seed import derive_seed
 from stages.runtime.signals import StopRequest
-from stages.training.loop import CosineSchedule, Loop, Plan
+from stages.training.loop import CosineSchedule, Loop
 from stages.training.losses import build_loss
 from stages.training.progress import Scores
 from stages.training.session import Session
@@ -98,7 +98,12 @@ def build_loop(
     )
     # The batches that remain of an epoch make a step.
     steps_per_epoch = -(-len(batches.sizes) // stage_params.accumulate)
-    plan = Plan(
+    return Loop(
+        step,
+        batches,
+        evaluate,
+        folder,
+        stop,
         seed=session.seed,
         epochs=stage_params.epochs,
         accumulate=stage_params.accumulate,
@@ -113,7 +118,6 @@ def build_loop(
         ),
         margin_at=partial(margin_at, arcface=stage_params.arcface),
     )
-    return Loop(step, plan, batches, evaluate=evaluate, folder=folder, stop=stop)
 
 
 def require_images(session: Session, model: nn.Module, sizes: Sequence[int]) -> None:

@@ -57,12 +57,11 @@ def alignment_report(rows: RunRows, *, chosen_by: Filter) -> dict[str, Any]:
     """Count rows before and after the filter, by class, source and native size."""
 
     def count(part: pd.DataFrame) -> dict[str, Any]:
-        by_source, by_size = part["source"].value_counts().sort_index(), size_table(part).sum()
         return {
             "rows": len(part),
             "by_class": {name: int((part["label"] == name).sum()) for name in CLASSES},
-            "by_source": {str(name): int(number) for name, number in by_source.items()},
-            "by_native_px": {str(name): int(number) for name, number in by_size.items()},
+            "by_source": part["source"].value_counts().sort_index().to_dict(),
+            "by_native_px": size_table(part).sum().to_dict(),
         }
 
     before = rows.manifest

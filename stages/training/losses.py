@@ -86,9 +86,7 @@ def prior_correction(
     for another share of the classes than the training rows have. `softmax(z + v)` speaks for the
     training rows: v is tau * log(share), -log(weight), or log(share) - log(share that is shown).
 
-    Args:
-        counts: (7,) rows of each class to train on; all above zero.
-        shown_counts: (7,) rows of each class that one epoch shows to the model.
+    `counts` (7,) are the rows of each class to train on, `shown_counts` those that an epoch shows.
     """
     loss = build_loss(prior, counts=shown_counts, label_smoothing=0.0, device=torch.device("cpu"))
     correction = loss.offset.double().numpy()

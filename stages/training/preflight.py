@@ -60,11 +60,11 @@ def preflight(
         UserError: if a batch does not fit the GPU, a checkpoint the disk, or the forecast is above
             `max_hours`.
     """
-    start, step, plan = time.monotonic(), loop.step, loop.plan
-    num_val, num_scored = len(session.rows.val), len(session.rows.scored)
-    num_steps = plan.schedule.total_steps - progress.step
-    evaluations = sum(map(plan.is_evaluated, range(progress.epoch + 1, plan.epochs + 1)))
-    num_rows = evaluations * num_val + num_scored
+    start, step = time.monotonic(), loop.step
+    num_val = len(session.rows.val)
+    num_steps = loop.schedule.total_steps - progress.step
+    evaluations = sum(map(loop.is_evaluated, range(progress.epoch + 1, loop.epochs + 1)))
+    num_rows = evaluations * num_val + len(session.rows.scored)
     reset_peak(step.device)
     with fit_explained(session, step.model):
         with step.rehearsal():
@@ -72,16 +72,7 @@ def preflight(
             rates = _rehearse(
                 session, loop, progress, val=val, num_steps=num_steps, num_batches=num_batches
             )
-            memory = peak_memory(step.device)
-            room = partial(
-                require_room,
-                loop.folder,
-                models=MODELS,
-                checkpoint_bytes=step.state_bytes(),
-                weights_bytes=step.weights_bytes(),
-                table_bytes=num_scored * _BYTES_OF_A_ROW,
-            )
-        step.team.lead(room)
+            memory, checkpoint_bytes = peak_memory(step.device), step.state_bytes()
         forecast = num_steps * rates.step_seconds + num_rows / rates.scoring_img_s
         rough = "" if rates.steps >= ENOUGH_STEPS else " (a rough forecast, of so few steps)"
         logger.info(
@@ -94,8 +85,9 @@ def preflight(
         if memory is not None and step.device.type == "cuda" and memory.peak > memory.total:
             # Windows lends a GPU the machine's memory instead of failing, at a tenth of the speed.
             raise torch.cuda.OutOfMemoryError(f"it needs {memory}")
-    hours = session.machine.max_hours
-    step.team.lead(partial(_require_hours, forecast, max_hours=hours))
+    step.team.lead(
+        partial(_refuse, session, loop, forecast=forecast, checkpoint_bytes=checkpoint_bytes)
+    )
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "epoch": progress.epoch + 1,
@@ -185,7 +177,7 @@ def _step_rates(
 def _steps(loop: Loop, progress: Progress) -> Iterator[Progress]:
     """Take the steps of the run up to its end, counted anew; skip what is between two epochs."""
     trial = Progress(epoch=progress.epoch, batch=progress.batch, step=progress.step)
-    while trial.epoch < loop.plan.epochs:
+    while trial.epoch < loop.epochs:
         for _ in loop.steps(trial):
             yield trial
         trial.epoch, trial.batch = trial.epoch + 1, 0
@@ -206,10 +198,19 @@ def _scoring_rate(loop: Loop, val: EvalLoader, *, num_batches: float) -> float:
     return len(logits) / (time.monotonic() - start)
 
 
-def _require_hours(forecast: float, *, max_hours: float | None) -> None:
-    if max_hours is not None and forecast > 3600 * max_hours:
+def _refuse(session: Session, loop: Loop, *, forecast: float, checkpoint_bytes: int) -> None:
+    """Refuse a disk without room for the run, and a forecast above `max_hours`."""
+    require_room(
+        loop.folder,
+        models=MODELS,
+        checkpoint_bytes=checkpoint_bytes,
+        weights_bytes=loop.step.weights_bytes(),
+        table_bytes=len(session.rows.scored) * _BYTES_OF_A_ROW,
+    )
+    hours = session.machine.max_hours
+    if hours is not None and forecast > 3600 * hours:
         raise UserError(
-            f"params.yaml: machine.max_hours: {max_hours:g} hours are allowed, the forecast is "
+            f"params.yaml: machine.max_hours: {hours:g} hours are allowed, the forecast is "
             f"{forecast / 3600:.3g} ({describe_duration(forecast)}); no step was taken. Plan "
             "less, raise max_hours, or set it to null for no limit"
         )

@@ -19,8 +19,6 @@ from stages.runtime.errors import InterruptedRunError, LostProcessError, UserErr
 from stages.training.losses import NonFiniteError
 from stages.training.step import TrainingPath
 
-Wanted = bool | Literal["auto"]
-
 # Compiling takes a minute or two: `auto` tries it where that is little beside what is left.
 WORTH_TRYING_SECONDS = 1800.0
 # Beyond what the device takes: workers do not all run at the rate of the one that was measured.
@@ -57,10 +55,8 @@ def count_workers(
     """Return how many workers keep the device busy, at most `most`; each process of a team counts.
 
     They are counted by scoring, for which batches are due about three times as often as for
-    training. A worker beyond need costs half a gigabyte, and seconds when it starts.
-
-    Args:
-        batches: a loader without workers.
+    training. A worker beyond need costs half a gigabyte, and seconds when it starts. `batches` come
+    from a loader without workers.
     """
     # With few rows some process of a team has no batch to try.
     if not len(batches):
@@ -87,7 +83,7 @@ def needed_workers(*, made_img_s: float, scored_img_s: float, most: int) -> int:
 
 
 def is_worth_trying(
-    wanted: Wanted, *, seconds_left: float, device: torch.device, team: Team
+    wanted: bool | Literal["auto"], *, seconds_left: float, device: torch.device, team: Team
 ) -> bool:
     """Return whether `auto` should measure compiled steps.
 

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 from stages.config import NoCorrection
 from stages.runtime.signals import StopRequest
 from stages.training.checkpoint import load_checkpoint
-from stages.training.loop import CosineSchedule, Loop, Plan
+from stages.training.loop import CosineSchedule, Loop
 from stages.training.losses import build_loss
 from stages.training.preflight import preflight
 from stages.training.progress import CLOCK_KEYS, Progress
@@ -119,7 +119,7 @@ def build_loop(
         "margin_at": lambda epoch: 0.1 * epoch,
     }
     batches = SyntheticBatches(stop, stop_after=stop_after, poison=poison)
-    return Loop(step, Plan(**defaults | plan), batches, evaluate=evaluate, folder=folder, stop=stop)
+    return Loop(step, batches, evaluate, folder, stop, **defaults | plan)
 
 
 def still(model: nn.Module) -> None:

@@ -113,7 +113,7 @@ def no_room() -> Iterator[Callable[[], None]]:
 def after_one_epoch(folder: Path) -> Loop:
     """The small run, whose first epoch is learnt and saved."""
     loop = build_loop(folder)
-    fit(replace(loop, plan=replace(loop.plan, epochs=1)))
+    fit(replace(loop, epochs=1))
     return build_loop(folder)
 
 
@@ -136,8 +136,7 @@ def test_reported_a_full_disk_ends_in_words_with_all_that_was_good(
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda _: None)
     # The next that is written is a checkpoint, as no epoch but the last is evaluated.
-    loop = after_one_epoch(tmp_path)
-    loop = replace(loop, plan=replace(loop.plan, eval_every=EPOCHS))
+    loop = replace(after_one_epoch(tmp_path), eval_every=EPOCHS)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with no_room(), pytest.raises(UserError) as said:
         fit(loop)

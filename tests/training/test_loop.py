@@ -1,7 +1,6 @@
 """The loop: a run that is stopped anywhere ends in the same bits, and its record tells the truth."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,12 +89,12 @@ def test_incident_T5_the_logged_loss_is_that_of_an_image_however_much_is_accumul
 ) -> None:
     records = []
     for accumulate in (1, 2):
-        loop = build_loop(tmp_path / str(accumulate), accumulate=accumulate)
         # Nothing is learnt, dropped or made harder: only how batches are grouped differs.
         flat = CosineSchedule(peak=0.0, floor=0.0, warmup_steps=0, total_steps=99)
+        same = {"schedule": flat, "margin_at": lambda _: 0.1}
+        loop = build_loop(tmp_path / str(accumulate), accumulate=accumulate, **same)
         still(loop.step.model)
-        plan = replace(loop.plan, schedule=flat, margin_at=lambda _: 0.1)
-        records.append(fit(replace(loop, plan=plan)).history)
+        records.append(fit(loop).history)
     one_by_one, grouped = ([record["train_loss"] for record in history] for history in records)
     assert grouped == pytest.approx(one_by_one, rel=1e-5)
     # The batches that remain of an epoch are a step.
