@@ -125,11 +125,10 @@ def require_images(session: Session, model: nn.Module, sizes: Sequence[int]) -> 
 
     `sizes` counts the images of each batch of an epoch, in all processes.
     """
-    team, key = session.team, session.stage
-    needed = _needed(model, team)
+    team, key, needed = session.team, session.stage, _needed(model, session.team)
     if (least := min(sizes)) >= needed:
         return
-    ways = f"use {_least_batch_size(model, team)} or more"
+    ways = f"use {2 * needed - 1} or more"
     if needed > team.size:
         ways += ", or a backbone without batch norm, which needs 2 images at once in each process"
     if team.size > 1:
@@ -149,7 +148,7 @@ def fit_explained(session: Session, model: nn.Module) -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         reason = str(error).split(". ")[0]
     key, stage_params = session.stage, session.stage_params
-    least, way = _least_batch_size(model, session.team), f"a smaller {key}.image_size"
+    least, way = 2 * _needed(model, session.team) - 1, f"a smaller {key}.image_size"
     note = "batch norm then sees the smaller batches"
     if isinstance(stage_params.prior, SamplerFill):
         least = max(least, NUM_CLASSES * stage_params.prior.min_per_class)
@@ -165,13 +164,11 @@ def fit_explained(session: Session, model: nn.Module) -> Iterator[None]:
     )
 
 
-def _least_batch_size(model: nn.Module, team: Team) -> int:
-    # Sizes differ by one at most: with twice the number, less one, the smallest is large enough.
-    return 2 * _needed(model, team) - 1
-
-
 def _needed(model: nn.Module, team: Team) -> int:
-    # Batch norm has no variance of a single image.
+    """Return how many images a batch must have; batch norm has no variance of a single one.
+
+    Sizes of batches differ by one at most: twice the number, less one, is a safe `batch_size`.
+    """
     return (2 if _has_batch_norm(model) else 1) * team.size
 
 

@@ -60,11 +60,9 @@ def build_loss(
 ) -> Loss:
     """Build the loss of a stage; sampler fill and no correction leave cross entropy as it is.
 
-    Args:
-        prior: the correction that is active. Class weights are (1 - beta) / (1 - beta^n), scaled to
-            a mean of 1 (Cui et al., CVPR 2019, eq. 2); logit adjustment adds tau * log(share) to
-            the training logits (Menon et al., ICLR 2021, eq. 10).
-        counts: (7,) rows of each class that one epoch shows to the model; all above zero.
+    Class weights are (1 - beta) / (1 - beta^n), scaled to a mean of 1 (Cui et al., CVPR 2019,
+    eq. 2); logit adjustment adds tau * log(share) to the training logits (Menon et al., ICLR 2021,
+    eq. 10). `counts` (7,) are the rows of each class that an epoch shows; all are above zero.
     """
     weight, offset = None, torch.zeros(len(counts), device=device)
     if isinstance(prior, ClassWeights):
@@ -123,16 +121,15 @@ class NonFiniteError(UserError):
     """
 
     def __init__(self, outcome: Outcome, *, loss: float, norm: float, rows: list[int]) -> None:
-        is_loss = not math.isfinite(loss)
-        what = f"the loss of step {outcome.number} is {loss}"
-        if not is_loss:
-            what = f"the norm of the gradient of step {outcome.number} is {norm}"
-        self.what, self.rows = f"{what} at learning rate {outcome.learning_rate:g}", rows
+        is_loss, rate = not math.isfinite(loss), outcome.learning_rate
+        what, value = ("loss", loss) if is_loss else ("norm of the gradient", norm)
+        self.what = f"the {what} of step {outcome.number} is {value} at learning rate {rate:g}"
+        self.rows = rows
         self.record = {
             "step": outcome.number,
             "loss": str(loss),
             "gradient_norm": None if is_loss else str(norm),
-            "learning_rate": outcome.learning_rate,
+            "learning_rate": rate,
         }
         super().__init__(f"{self.what}; rows of the training set in this step: {rows}")
 

@@ -139,7 +139,7 @@ def _rehearse(
     measure = partial(_step_rates, loop, progress, quota(num_steps), scoring_img_s=scoring_img_s)
     if compiling is True:
         # By a step that is not measured.
-        compile_for_good(step.path, call=partial(next, _steps(loop, progress)))
+        compile_for_good(step.path, call=lambda: loop.settle(next(_steps(loop, progress))))
     rates = measure()
     seconds_left = num_steps * rates.step_seconds
     if is_worth_trying(compiling, seconds_left=seconds_left, device=step.device, team=step.team):

@@ -145,12 +145,11 @@ def record_environment(folder: Path, *, step: int, computing: Mapping[str, Any])
     if not changed:
         return
     start = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(
-        path, recorded | {"later_processes": [*later, {"start": start, "step": step, **changed}]}
-    )
+    later.append({"start": start, "step": step, **changed})
+    write_json(path, recorded | {"later_processes": later})
     known = [name for name in computing if name in changed and name in before]
     if moved := [f"{name} {before[name]} -> {now[name]}" for name in known]:
         text = (
-            "resumed on another machine at step %d: %s; bits and numbers may differ from those of"
+            "resumed on another machine at step %d: %s; bits may differ from a run without a stop"
         )
-        logger.warning(f"{text} an undisturbed run", step, ", ".join(moved))
+        logger.warning(text, step, ", ".join(moved))

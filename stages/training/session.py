@@ -41,12 +41,7 @@ class Session:
 
     @cached_property
     def initial(self) -> InitialWeights:
-        """The weights that the run starts from.
-
-        Raises:
-            UserError: if a file that is named does not exist, or is not watched by DVC; nothing
-                starts from scratch instead.
-        """
+        """The weights that the run starts from; from scratch only if params.yaml names no file."""
         stage, weights = self.stage_params.init_from, self.teacher_params.weights
         if stage is not None:
             published = MODELS / stage / self.teacher / WEIGHTS_FILE

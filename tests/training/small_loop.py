@@ -30,9 +30,9 @@ NONE = NoCorrection(kind="none")
 class Learner(nn.Module):
     """A small network with everything that carries state: dropout and batch norm."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.5) -> None:
         super().__init__()
-        parts = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)
+        parts = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout)
         self.body = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 7))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -93,10 +93,16 @@ def evaluate(model: nn.Module) -> dict[str, float]:
 
 
 def build_loop(
-    folder: Path, *, stop_after: int = -1, poison: int = -1, accumulate: int = 2, **plan: Any
+    folder: Path,
+    *,
+    stop_after: int = -1,
+    poison: int = -1,
+    accumulate: int = 2,
+    dropout: float = 0.5,
+    **plan: Any,
 ) -> Loop:
     torch.manual_seed(0)
-    model, stop = Learner(), StopRequest()
+    model, stop = Learner(dropout), StopRequest()
     step = TrainingStep(
         path=TrainingPath(model, embed=model.forward, head_logits=lower_target),
         optimizer=build_optimizer(model, "adamw", weight_decay=0.05),
@@ -120,13 +126,6 @@ def build_loop(
     }
     batches = SyntheticBatches(stop, stop_after=stop_after, poison=poison)
     return Loop(step, batches, evaluate, folder, stop, **defaults | plan)
-
-
-def still(model: nn.Module) -> None:
-    """Drop nothing at random."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
 
 
 def fit(loop: Loop) -> Progress:

@@ -4,7 +4,6 @@ import copy
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,9 +16,7 @@ from stages.training.loop import Loop
 from stages.training.losses import NonFiniteError
 from stages.training.preflight import quota, settle_forecast
 from stages.training.progress import Progress
-from stages.training.step import Batch, TrainingStep
 from tests.training.small_loop import (
-    EPOCHS,
     VAL,
     ValBatches,
     assert_same,
@@ -47,22 +44,6 @@ def test_a_run_with_a_preflight_ends_in_the_same_bits(
     progress.preflight = fly(loop, progress)
     loop.fit(progress)
     assert_same(final_state(tmp_path / "without"), final_state(tmp_path / "with"))
-
-
-def test_the_steps_are_those_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflights, "MAX_SHARE", 1.0)
-    taken, take = [], TrainingStep.take
-
-    def recorded(step: TrainingStep, group: list[Batch], **options: Any):
-        taken.append((len(group), *options.values()))
-        return take(step, group, **options)
-
-    monkeypatch.setattr(TrainingStep, "take", recorded)
-    fly(build_loop(tmp_path), Progress())
-    rehearsed = taken.copy()
-    fit(build_loop(tmp_path))
-    assert len(rehearsed) == EPOCHS * 3
-    assert taken == rehearsed * 2
 
 
 @given(st.integers(min_value=1, max_value=10**7))
