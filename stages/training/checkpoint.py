@@ -141,20 +141,12 @@ def save_with_retries(
 
 
 def require_room(
-    run: Path,
-    *,
-    models: Path,
-    checkpoint_bytes: int,
-    weights_bytes: int,
-    table_bytes: int,
+    run: Path, *, models: Path, checkpoint_bytes: int, weights_bytes: int, table_bytes: int
 ) -> None:
     """Refuse a disk with less room than a run takes at most.
 
-    Args:
-        run: its folder, which holds two checkpoints and two best weights, and one more of each
-            while it is written.
-        models: the folder that the teacher is published in, beside the one that it replaces.
-        table_bytes: of what is published beside the weights.
+    The folder `run` holds two checkpoints and two best weights, and one more of each while it is
+    written. In `models` weights and a table are published beside those that they replace.
     """
     held = sum(file.stat().st_size for file in run.glob("*") if file.is_file())
     working = max(3 * (checkpoint_bytes + weights_bytes) - held, checkpoint_bytes)

@@ -35,9 +35,7 @@ def choose_rows(manifests: Path, *, rows: Filter, key: str) -> RunRows:
 
     `max_per_class` thins training only. Logits are published for every val and test row and for
     every row of a gate view, whatever the filter says, so that stages meet on the same rows.
-
-    Raises:
-        UserError: for a source without rows, a class without a train row, or no val row.
+    A source without rows, a class without a train row, and no val row are refused.
     """
     published = read_folder(manifests)
     manifest, groups = published.rows, published.source_groups

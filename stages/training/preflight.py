@@ -51,14 +51,11 @@ def preflight(
     """Try the run's next steps, forecast the rest from them, and leave the run as it was.
 
     With `machine.compile` the steps are compiled from here on, or not. `val` are the batches of an
-    evaluation.
-
-    Returns:
-        The record that history.json keeps; `took_s` is empty until `settle_forecast`.
+    evaluation. Returns the record that history.json keeps; `took_s` is empty until
+    `settle_forecast`.
 
     Raises:
-        UserError: if a batch does not fit the GPU, a checkpoint the disk, or the forecast is above
-            `max_hours`.
+        UserError: if a batch does not fit the GPU, the run the disk, or the forecast `max_hours`.
     """
     start, step = time.monotonic(), loop.step
     num_val = len(session.rows.val)

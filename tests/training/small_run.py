@@ -16,11 +16,10 @@ from stages.training.losses import Outcome
 from stages.training.progress import CLOCK_KEYS
 from stages.training.step import Batch, TrainingStep
 
-EPOCHS, STEPS = 4, 20
 PARAMS = {
     "teachers__RN18__backbone": "resnet10t",
     "teachers__RN18__learning_rate_scale": 1.0,
-    "stageA__epochs": EPOCHS,
+    "stageA__epochs": 4,
     "stageA__batch_size": 8,
     # Small steps: larger ones amplify how a processor rounds to a hundredth of a loss.
     "stageA__learning_rate": 1e-4,
