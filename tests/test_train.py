@@ -1,26 +1,20 @@
 """The training door: what it publishes, where it starts from, and what it refuses."""
 
-import logging
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import chdir
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from small_project import ROOT, small_params, write_params
 
 from stages import manifest, standardize, train
 from stages.modeling.card import StartedFrom, read_card
 from stages.modeling.teacher import load_teacher
+from stages.records.schema import targets_of
 from stages.runtime.files import read_json, sha256_file
-from stages.runtime.lock import run_lock
-from tests.training.small_run import run_folder
+from stages.training.teacher import score_evaluation
 
 Project = Callable[..., Path]
 PUBLISHED = {"best.safetensors", "teacher.json", "history.json", "alignmentreport.json"}
@@ -30,107 +24,71 @@ SHORT = {"stageA__epochs": 1, "stageA__arcface__ramp_end_epoch": 1}
 SHORT |= {"stageA__arcface__warmup_epochs": 0}
 
 
-@pytest.fixture(scope="module")
-def trained(manifested: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The small project with stage A trained, made once, and the log of the training."""
-    folder = tmp_path_factory.mktemp("trained")
-    shutil.copytree(manifested, folder, dirs_exist_ok=True)
-    write_params(folder, small_params(stageA__eval_every=2))
-    log, root = StringIO(), logging.getLogger()
-    handler, level = logging.StreamHandler(log), root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        with chdir(folder):
-            assert train.main(["stageA", "RN18"]) == 0
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-    return folder, log.getvalue()
-
-
-@pytest.fixture
-def after_stage_a(
-    trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Project:
-    """A function that sets params of a copy of the trained project; it is the current folder."""
-    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-
-    def configure(**changes: Any) -> Path:
-        write_params(tmp_path, small_params(stageA__eval_every=2, **changes))
-        return tmp_path
-
-    return configure
-
-
-def test_what_is_published_belongs_together(trained: tuple[Path, str]) -> None:
-    folder, _ = trained
+def test_incident_T6_what_is_published_belongs_together(prepared: Project) -> None:
+    folder = prepared()
+    assert train.main(["stageA", "RN18"]) == 0
     published = folder / TEACHER
     assert {path.name for path in published.iterdir()} == PUBLISHED
     _, card = load_teacher(published)
     assert card.weights_sha256 == sha256_file(published / "best.safetensors")
-    assert card.manifest_sha256 == sha256_file(folder / "manifests" / "classification_manifest.csv")
+    manifest_file = folder / "manifests" / "classification_manifest.csv"
+    assert card.manifest_sha256 == sha256_file(manifest_file)
     assert (card.filter.include_sources, card.started_from) == (("toy",), None)
     report = read_json(published / "alignmentreport.json")
     assert report["train"]["after"]["rows"] == 7 * 10
     assert report["train"]["after"]["by_native_px"]["32_47"] == 7 * 10
-    logits = pd.read_parquet(published / "logits.parquet")
+    logits = pd.read_parquet(published / "logits.parquet").set_index("id")
     assert len(logits) == 7 * (5 + 5)
     assert not logits["seen"].any()
+    rows = pd.read_csv(manifest_file).set_index("id")
+    val = logits.join(rows[rows["split"] == "val"], how="inner")
+    columns = val.filter(like="logit_").to_numpy(dtype=np.float64)
+    scores = score_evaluation(columns, targets_of(val))
+    for name in ("n", "accuracy", "nll", "temperature", "scaled_nll"):
+        assert card.metric[name] == pytest.approx(scores[name], rel=1e-3)
 
 
-def test_incident_T6_the_published_metric_is_that_of_the_published_weights(
-    trained: tuple[Path, str],
+def test_incident_T4_T7_a_run_says_what_it_will_cost_and_a_second_one_that_it_is_done(
+    prepared: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder, _ = trained
-    logits = pd.read_parquet(folder / TEACHER / "logits.parquet")
-    rows = pd.read_csv(folder / "manifests" / "classification_manifest.csv").set_index("id")
-    val = logits[logits["id"].map(rows["split"]) == "val"]
-    predicted = val.filter(like="logit_").to_numpy().argmax(axis=1)
-    names = [column.removeprefix("logit_") for column in val.filter(like="logit_").columns]
-    hits = [
-        names[k] == rows["label"][id_].lower() for k, id_ in zip(predicted, val["id"], strict=True)
-    ]
-    metric = read_card(folder / TEACHER).metric
-    assert metric["accuracy"] == pytest.approx(sum(hits) / len(hits))
-
-
-def test_incident_T4_the_preflight_prints_and_keeps_what_the_run_will_cost(
-    trained: tuple[Path, str],
-) -> None:
-    folder, log = trained
+    folder = prepared(stageA__eval_every=2)
+    with caplog.at_level("INFO"):
+        assert train.main(["stageA", "RN18"]) == 0
     assert re.search(
-        r"^preflight of 1 steps: \d+ img/s, data wait \d+ %, (peak memory [\d.]+ of [\d.]+ GiB, )?"
+        r"preflight of 1 steps: \d+ img/s, data wait \d+ %, (peak memory [\d.]+ of [\d.]+ GiB, )?"
         r"scoring \d+ img/s; 0:\d\d:\d\d to the end \(a rough forecast, of so few steps\): "
-        r"36 steps, 2 evaluations, 140 rows to score$",
-        log,
-        re.MULTILINE,
+        r"36 steps, 2 evaluations, 140 rows to score\n",
+        caplog.text,
     )
     history = read_json(folder / TEACHER / "history.json")
     first, *others = (record["preflight"] for record in history)
     assert others == [None] * 3
     assert first["left"] == {"steps": 36, "evaluations": 2, "rows_to_score": 2 * 35 + 70}
     assert first["took_s"] >= sum(r["seconds"] + r["eval_seconds"] for r in history) - 0.1
-    assert re.search(r"forecast 0:\d\d:\d\d, took 0:\d\d:\d\d \([+-]\d+ %\)", log)
+    assert re.search(r"forecast 0:\d\d:\d\d, took 0:\d\d:\d\d \([+-]\d+ %\)", caplog.text)
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        assert train.main(["stageA", "RN18"]) == 0
+    assert "nothing to train: all 4 epochs of this run are done" in caplog.text
+    assert "preflight of" not in caplog.text
 
 
 def test_zero_epochs_pass_stage_a_through_at_its_size_and_scale_and_say_so(
-    after_stage_a: Project, caplog: pytest.LogCaptureFixture
+    prepared: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = after_stage_a(stageB__epochs=0, stageB__image_size=40, stageB__arcface__scale=5.0)
+    zero = {"stageB__epochs": 0, "stageB__image_size": 40, "stageB__arcface__scale": 5.0}
+    folder = prepared(**SHORT, **zero)
+    assert train.main(["stageA", "RN18"]) == 0
     with caplog.at_level("INFO"):
         assert train.main(["stageB", "RN18"]) == 0
     assert "epochs is 0: the weights of stageA pass through unchanged" in caplog.text
     first, second = (folder / "models" / stage / "RN18" for stage in ("stageA", "stageB"))
     for name in ("best.safetensors", "logits.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
-    card = read_card(second)
+    card, before = read_card(second), read_card(first)
     assert card.image_size == 32
-    assert card.prior_correction == read_card(first).prior_correction
-    assert card.started_from == StartedFrom(
-        stage="stageA", weights_sha256=read_card(first).weights_sha256
-    )
+    assert card.prior_correction == before.prior_correction
+    assert card.started_from == StartedFrom(stage="stageA", weights_sha256=before.weights_sha256)
 
 
 def test_rows_that_stage_a_learnt_from_are_seen_in_stage_b_too(project: Project) -> None:
@@ -149,42 +107,28 @@ def test_rows_that_stage_a_learnt_from_are_seen_in_stage_b_too(project: Project)
         assert logits["seen"].sum() == 7 * 10
 
 
-def test_incident_T7_a_second_run_of_the_same_recipe_trains_nothing_and_says_why(
-    after_stage_a: Project, caplog: pytest.LogCaptureFixture
+def test_incident_R7_another_recipe_manifest_or_source_group_is_another_run(
+    prepared: Project,
 ) -> None:
-    folder = after_stage_a()
-    before = (folder / TEACHER / "logits.parquet").read_bytes()
-    with caplog.at_level("INFO"):
+    def num_runs(**changes: Any) -> int:
+        prepared(**SHORT | changes)
+        assert manifest.main([]) == 0
         assert train.main(["stageA", "RN18"]) == 0
-    assert "nothing to train: all 4 epochs of this run are done" in caplog.text
-    assert "preflight of" not in caplog.text
-    assert (folder / TEACHER / "logits.parquet").read_bytes() == before
+        return len(list(Path(".work/stageA/RN18").iterdir()))
 
-
-def test_incident_R7_another_recipe_or_manifest_is_another_run(after_stage_a: Project) -> None:
-    folder = after_stage_a(stageA__epochs=1, stageA__warmup_epochs=0)
-    runs = folder / ".work" / "stageA" / "RN18"
-    assert train.main(["stageA", "RN18"]) == 0
-    assert len(list(runs.iterdir())) == 2
-    next((folder / "raw" / "toy" / "train" / "Happy").iterdir()).unlink()
-    assert standardize.main([]) == manifest.main([]) == 0
-    assert train.main(["stageA", "RN18"]) == 0
-    assert len(list(runs.iterdir())) == 3
-
-
-def test_incident_R7_a_source_group_that_changed_is_another_run(project: Project) -> None:
+    assert num_runs() == 1
+    assert num_runs(stageA__learning_rate=2e-3) == 2
+    next(Path("raw/toy/train/Happy").iterdir()).unlink()
     two = {name: {"format": "folder7", "path": "toy"} for name in ("toy", "more")}
-    for group in (["toy", "more"], ["toy"]):
-        folder = project(
-            standardize__sources=two,
-            manifest__duplicates__policy="report_only",
-            manifest__source_groups={"group": group},
-            stageA__filter={"include_sources": ["group"]},
-            **SHORT,
-        )
-        assert standardize.main([]) == manifest.main([]) == 0
-        assert train.main(["stageA", "RN18"]) == 0
-    assert len(list((folder / ".work" / "stageA" / "RN18").iterdir())) == 2
+    grouped = {
+        "standardize__sources": two,
+        "manifest__duplicates__policy": "report_only",
+        "stageA__filter": {"include_sources": ["group"]},
+    }
+    prepared(**grouped)
+    assert standardize.main([]) == 0
+    for number, group in ((3, ["toy", "more"]), (4, ["toy"])):
+        assert num_runs(**grouped, manifest__source_groups={"group": group}) == number
 
 
 def test_incident_R6_missing_init_weights_are_an_error(
@@ -196,22 +140,6 @@ def test_incident_R6_missing_init_weights_are_an_error(
     assert "models/stageA/RN18/best.safetensors: missing, and init_from is stageA" in message
     assert "dvc repro stageA@RN18" in message
     assert not (folder / "models").exists()
-    prepared(teachers__RN18__weights="weights/nowhere.pt")
-    assert train.main(["stageA", "RN18"]) == 2
-    assert "teachers.RN18.weights: no file weights/nowhere.pt" in capsys.readouterr().err
-
-
-def test_a_held_lock_is_exit_code_3_and_names_the_holder(after_stage_a: Project) -> None:
-    folder = after_stage_a()
-    before = (folder / TEACHER / "best.safetensors").read_bytes()
-    command = [sys.executable, "-m", "stages.train", "stageA", "RN18"]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
-    with run_lock(run_folder(folder)):
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-    assert done.returncode == 3
-    assert "another run holds the lock: pid " in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (folder / TEACHER / "best.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -220,6 +148,9 @@ def test_a_held_lock_is_exit_code_3_and_names_the_holder(after_stage_a: Project)
         ("RN18", {"stageA__filter__include_sources": ["toi"]}, "no rows of source 'toi'; known: "),
         ("RN18", {"stageA__filter__min_native_px": 100}, "stageA.filter"),
         ("RN18", {"machine__device": "cuda:7"}, "machine.device: 'cuda:7' asked for"),
+        ("RN18", {"stageA__batch_size": 1}, "stageA.batch_size: 70 images in 70 batches leave"),
+        ("RN18", {"machine__max_hours": 1e-6}, "max_hours: 1e-06 hours are allowed, the forecast"),
+        ("RN18", {"teachers__RN18__weights": "weights/x"}, "teachers.RN18.weights: no file "),
         ("RN50", {}, "teachers: no 'RN50'; known: ['B3', 'RN18']"),
     ],
 )
@@ -233,22 +164,18 @@ def test_wrong_params_are_exit_code_2(
     prepared(**changes)
     assert train.main(["stageA", teacher]) == 2
     assert expected in capsys.readouterr().err
+    assert not list(Path(".work").rglob("checkpoint*"))
 
 
-def test_incident_D7_rows_without_images_are_an_error_at_once(
-    prepared: Project, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = prepared()
-    (folder / "standardized" / "toy" / "faces-00000.arrow").unlink()
-    assert train.main(["stageA", "RN18"]) == 2
-    assert "Traceback" not in capsys.readouterr().err
-
-
-def test_incident_T3_a_size_that_the_backbone_cannot_take_stops_before_the_data_is_read(
+def test_incident_D7_T3_what_cannot_be_trained_on_stops_at_once(
     prepared: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = prepared(teachers__RN18__backbone="efficientformer_l1")
     (folder / "standardized" / "toy" / "faces-00000.arrow").unlink()
+    # Before the data is read.
     assert train.main(["stageA", "RN18"]) == 2
     expected = "teachers.RN18.backbone: 'efficientformer_l1' does not take 32 px images"
     assert expected in capsys.readouterr().err
+    prepared()
+    assert train.main(["stageA", "RN18"]) == 2
+    assert "Traceback" not in capsys.readouterr().err

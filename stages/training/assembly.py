@@ -1,4 +1,4 @@
-"""A session and its model -> the training loop, with batches that fit model and GPU."""
+"""A session -> its model and the training loop, with batches that fit model and GPU."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -17,16 +17,36 @@ from stages.computing.team import Team
 from stages.config import NUM_CLASSES, SamplerFill
 from stages.loading.loader import TrainLoader
 from stages.modeling.arcface import margin_at
-from stages.modeling.teacher import Teacher
+from stages.modeling.teacher import Teacher, build_teacher, load_state
 from stages.runtime.errors import UserError
+from stages.runtime.seed import derive_seed
 from stages.runtime.signals import StopRequest
-from stages.training.loop import CosineSchedule, Loop, Plan
+from stages.training.loop import CosineSchedule, Loop
 from stages.training.losses import build_loss
 from stages.training.progress import Scores
 from stages.training.session import Session
 from stages.training.step import TrainingPath, TrainingStep, build_optimizer
 
 logger = logging.getLogger(__name__)
+
+
+def build_model(session: Session) -> Teacher:
+    """Build the teacher with its initial weights; random numbers come from (seed, teacher)."""
+    torch.manual_seed(derive_seed(session.seed, "weights", session.teacher))
+    teacher_params, published = session.teacher_params, session.initial.published
+    if published is not None:
+        # Every weight comes from the published file: nothing to fetch or to read before it.
+        teacher_params = teacher_params.model_copy(update={"pretrained": False, "weights": None})
+    model = build_teacher(
+        teacher_params,
+        image_size=session.stage_params.image_size,
+        scale=session.stage_params.arcface.scale,
+        key=f"teachers.{session.teacher}",
+    )
+    if published is not None:
+        load_state(model, published)
+    model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def build_loop(
@@ -38,7 +58,7 @@ def build_loop(
     folder: Path,
     stop: StopRequest,
 ) -> Loop:
-    """Build the loop that trains a model, which is on its device already.
+    """Build the loop that trains a model.
 
     In a team, gradients become the sum over the processes. Batch norm sees whole batches on GPUs;
     on CPUs, where torch has none that does, each process normalises by its own share, and the first
@@ -78,7 +98,12 @@ def build_loop(
     )
     # The batches that remain of an epoch make a step.
     steps_per_epoch = -(-len(batches.sizes) // stage_params.accumulate)
-    plan = Plan(
+    return Loop(
+        step,
+        batches,
+        evaluate,
+        folder,
+        stop,
         seed=session.seed,
         epochs=stage_params.epochs,
         accumulate=stage_params.accumulate,
@@ -93,24 +118,17 @@ def build_loop(
         ),
         margin_at=partial(margin_at, arcface=stage_params.arcface),
     )
-    return Loop(step, plan, batches, evaluate=evaluate, folder=folder, stop=stop)
 
 
-def require_images(sizes: Sequence[int], *, model: nn.Module, key: str, team: Team) -> None:
-    """Check that every process gets enough images of every batch.
+def require_images(session: Session, model: nn.Module, sizes: Sequence[int]) -> None:
+    """Refuse batches that leave a process without an image, or with a single one for batch norm.
 
-    Args:
-        sizes: images of each batch of an epoch, in all processes.
-        key: the stage's section in params.yaml.
-
-    Raises:
-        UserError: if a batch leaves a process without an image, or with a single one before batch
-            norm, which has no variance then.
+    `sizes` counts the images of each batch of an epoch, in all processes.
     """
-    needed = _needed(model, team)
+    team, key, needed = session.team, session.stage, _needed(model, session.team)
     if (least := min(sizes)) >= needed:
         return
-    ways = f"use {_least_batch_size(model, team)} or more"
+    ways = f"use {2 * needed - 1} or more"
     if needed > team.size:
         ways += ", or a backbone without batch norm, which needs 2 images at once in each process"
     if team.size > 1:
@@ -123,18 +141,14 @@ def require_images(sizes: Sequence[int], *, model: nn.Module, key: str, team: Te
 
 @contextmanager
 def fit_explained(session: Session, model: nn.Module) -> Iterator[None]:
-    """Say what to change in params.yaml if a GPU runs out of memory inside.
-
-    Raises:
-        UserError: in place of torch's error.
-    """
+    """Raise a UserError that says what to change if a GPU runs out of memory inside."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        reason, key, stage_params = str(error).split(". ")[0], session.stage, session.stage_params
-    else:
         return
-    least, way = _least_batch_size(model, session.team), f"a smaller {key}.image_size"
+    except torch.cuda.OutOfMemoryError as error:
+        reason = str(error).split(". ")[0]
+    key, stage_params = session.stage, session.stage_params
+    least, way = 2 * _needed(model, session.team) - 1, f"a smaller {key}.image_size"
     note = "batch norm then sees the smaller batches"
     if isinstance(stage_params.prior, SamplerFill):
         least = max(least, NUM_CLASSES * stage_params.prior.min_per_class)
@@ -150,14 +164,11 @@ def fit_explained(session: Session, model: nn.Module) -> Iterator[None]:
     )
 
 
-def _least_batch_size(model: nn.Module, team: Team) -> int:
-    """Return the smallest batch size that leaves every process enough images in any epoch."""
-    # Sizes differ by one at most: with twice the number, less one, the smallest is large enough.
-    return 2 * _needed(model, team) - 1
-
-
 def _needed(model: nn.Module, team: Team) -> int:
-    """Images of a batch: batch norm has no variance of a single one."""
+    """Return how many images a batch must have; batch norm has no variance of a single one.
+
+    Sizes of batches differ by one at most: twice the number, less one, is a safe `batch_size`.
+    """
     return (2 if _has_batch_norm(model) else 1) * team.size
 
 

@@ -1,9 +1,8 @@
 """The state of a run on disk: checkpoints and best weights, each whole or absent.
 
-`checkpoint_last.pt` is written as a temporary file, synced and moved into place; the one before
-stays as `checkpoint_prev.pt` and is used, with a warning, when the last is unreadable or missing.
-`status.json` says in a few bytes how far the last one is. Room on the disk is asked for before the
-run; a disk that is full later is waited for, then named.
+The one before `checkpoint_last.pt` stays as `checkpoint_prev.pt` and is used, with a warning, when
+the last is unreadable or missing. `status.json` says in a few bytes how far the last one is. Room
+on the disk is asked for before the run; a disk that is full later is waited for, then named.
 """
 
 import logging
@@ -43,9 +42,8 @@ T = TypeVar("T")
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) as the last checkpoint.
 
-    Args:
-        state: with `progress` (`epoch`, `batch` and `step` to do next) and, where they are known,
-            `extent` (`epochs` of the run, `num_batches` of an epoch), which the status repeats.
+    The status repeats its `progress` (`epoch`, `batch` and `step` to do next) and, where it is
+    known, its `extent` (`epochs` of the run, `num_batches` of an epoch).
     """
     last = folder / LAST
 
@@ -73,11 +71,7 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Load the newest readable checkpoint to the CPU; None if the run never wrote one.
-
-    Raises:
-        RuntimeError: if there are checkpoints and all are unreadable.
-    """
+    """Load the newest readable checkpoint to the CPU; None if the run never wrote one."""
     paths = [folder / name for name in (LAST, PREVIOUS) if (folder / name).exists()]
     for path in paths:
         try:
@@ -109,13 +103,8 @@ def keep_best(
     path = folder / f"best-{epoch:04d}.safetensors"
     tensors = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     write_bytes(path, save(tensors))
-    return {
-        "epoch": epoch,
-        "file": path.name,
-        "sha256": sha256_file(path),
-        "before": before,
-        "val": scores,
-    }
+    best = {"epoch": epoch, "file": path.name, "sha256": sha256_file(path)}
+    return best | {"before": before, "val": scores}
 
 
 def remove_superseded(folder: Path, *, best: Mapping[str, Any]) -> None:
@@ -133,13 +122,8 @@ def save_with_retries(
 ) -> T:
     """Call `write`, again after a while if the disk is full, and return its result.
 
-    Args:
-        path: the file or folder that it writes.
-        num_bytes: about how many it needs.
-        kept: says what is kept if it fails.
-
-    Raises:
-        UserError: if there is still no room at the last try.
+    If there is no room at the last try either, the UserError says how much `path` needs, about, and
+    what is `kept`.
     """
     for wait in (*_WAITS_S, None):
         try:
@@ -157,25 +141,12 @@ def save_with_retries(
 
 
 def require_room(
-    run: Path,
-    *,
-    models: Path,
-    checkpoint_bytes: int,
-    weights_bytes: int,
-    table_bytes: int,
-    kept: Callable[[], str],
+    run: Path, *, models: Path, checkpoint_bytes: int, weights_bytes: int, table_bytes: int
 ) -> None:
-    """Check that the disk has the room that a run takes at most.
+    """Refuse a disk with less room than a run takes at most.
 
-    Args:
-        run: its folder, which holds two checkpoints and two best weights, and one more of each
-            while it is written.
-        models: the folder that the teacher is published in, beside the one that it replaces.
-        table_bytes: of what is published beside the weights.
-        kept: says what the run goes on from.
-
-    Raises:
-        UserError: if there is less.
+    The folder `run` holds two checkpoints and two best weights, and one more of each while it is
+    written. In `models` weights and a table are published beside those that they replace.
     """
     held = sum(file.stat().st_size for file in run.glob("*") if file.is_file())
     working = max(3 * (checkpoint_bytes + weights_bytes) - held, checkpoint_bytes)
@@ -186,7 +157,7 @@ def require_room(
                 f"{folder.as_posix()}: {_describe_room(folder, needed=needed)}: a run keeps two "
                 f"checkpoints of {checkpoint_bytes / _MB:.0f} MB and two best weights of "
                 f"{weights_bytes / _MB:.0f} MB, writes a third of each, and publishes one; "
-                f"{kept()}; {MAKE_ROOM}"
+                f"{describe_kept(run)}; {MAKE_ROOM}"
             )
 
 

@@ -39,10 +39,11 @@ T = TypeVar("T")
 
 
 class Batches(Protocol):
-    """The training batches of any epoch, from any batch on.
+    """The training batches of any epoch, from any batch on, the same at every call.
 
     `sizes` counts the images of each batch of an epoch, of which each process of a team gets its
-    share; `finish` makes model input on the device of a batch.
+    share; `finish` makes model input on the device of a batch; `share_seen` is the share of all
+    rows that an epoch shows.
     """
 
     @property
@@ -51,13 +52,9 @@ class Batches(Protocol):
     @property
     def finish(self) -> Prepare: ...  # noqa: D102
 
-    def share_seen(self, epoch: int) -> float:
-        """Return the share of all rows that an epoch shows."""
-        ...
+    def share_seen(self, epoch: int) -> float: ...  # noqa: D102
 
-    def epoch(self, epoch: int, *, start_batch: int) -> Iterable[Batch]:
-        """Return the batches of an epoch, the same at every call."""
-        ...
+    def epoch(self, epoch: int, *, start_batch: int) -> Iterable[Batch]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -79,9 +76,18 @@ class CosineSchedule:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The numbers of a run."""
+class Loop:
+    """The loop that takes steps until all epochs are done and keeps their state in `folder`.
 
+    Losses are read some steps later, and always before anything of their steps is kept. In a team
+    every process runs this loop, and all take the same decisions.
+    """
+
+    step: TrainingStep
+    batches: Batches
+    evaluate: Callable[[nn.Module], Scores]
+    folder: Path
+    stop: StopRequest
     seed: int
     epochs: int
     accumulate: int
@@ -90,26 +96,6 @@ class Plan:
     checkpoint_seconds: float
     schedule: CosineSchedule
     margin_at: Callable[[float], float]
-
-    def is_evaluated(self, epoch: int) -> bool:
-        """Return whether epoch `epoch`, counted from 1, is evaluated; the last always is."""
-        return epoch % self.eval_every == 0 or epoch == self.epochs
-
-
-@dataclass(frozen=True)
-class Loop:
-    """The loop that takes steps as `plan` says and keeps their state in `folder`.
-
-    Losses are read some steps later, and always before anything of their steps is kept. In a team
-    every process runs this loop, and all take the same decisions.
-    """
-
-    step: TrainingStep
-    plan: Plan
-    batches: Batches
-    evaluate: Callable[[nn.Module], Scores]
-    folder: Path
-    stop: StopRequest
     losses: Losses = field(default_factory=Losses)
 
     @property
@@ -117,17 +103,17 @@ class Loop:
         """Number of batches in an epoch."""
         return len(self.batches.sizes)
 
+    def is_evaluated(self, epoch: int) -> bool:
+        """Return whether epoch `epoch`, counted from 1, is evaluated; the last always is."""
+        return epoch % self.eval_every == 0 or epoch == self.epochs
+
     def stop_signal(self) -> int:
         """Return the signal that asked any process of the team to stop; 0 if there is none."""
         (signal_number,) = self.step.team.greatest(self.stop.signal_number)
         return signal_number
 
     def resume(self) -> Progress:
-        """Restore the last checkpoint, if there is one, and return the progress of the run.
-
-        Raises:
-            UserError: if the processes of the team do not see the same checkpoint.
-        """
+        """Restore the last checkpoint, if there is one, and return the progress of the run."""
         state = load_checkpoint(self.folder)
         steps = self.step.team.gather(None if state is None else state["progress"]["step"])
         if len(set(steps)) > 1:
@@ -139,8 +125,8 @@ class Loop:
             return Progress()
         self.step.restore(state)
         progress = Progress(**state["progress"])
-        if progress.epoch >= self.plan.epochs:
-            logger.info("nothing to train: all %d epochs of this run are done", self.plan.epochs)
+        if progress.epoch >= self.epochs:
+            logger.info("nothing to train: all %d epochs of this run are done", self.epochs)
         else:
             logger.info("resuming at epoch %d, batch %d", progress.epoch + 1, progress.batch + 1)
         return progress
@@ -152,11 +138,12 @@ class Loop:
             InterruptedRunError: after saving, when a stop was requested.
             NonFiniteError: on a non-finite loss; the last good checkpoint is kept.
         """
-        while progress.epoch < self.plan.epochs:
+        while progress.epoch < self.epochs:
             self._train_epoch(progress)
             self._conclude_epoch(progress)
-            # Best first, then the checkpoint that names it.
-            progress.count_checkpoint(self._save(progress))
+            # Best first, then the checkpoint that names it. Its seconds belong to this epoch.
+            record, seconds = progress.history[-1], self._save(progress)
+            record["checkpoint_seconds"] = round(record["checkpoint_seconds"] + seconds, 3)
             self.step.team.lead(lambda: remove_superseded(self.folder, best=progress.best))
             if signal_number := self.stop_signal():
                 raise InterruptedRunError(signal_number)
@@ -170,14 +157,13 @@ class Loop:
             # A clock and a signal differ between processes: any of them decides for all.
             signal_number, is_due, is_line_due = self.step.team.greatest(
                 self.stop.signal_number,
-                now - last_saved >= self.plan.checkpoint_seconds,
+                now - last_saved >= self.checkpoint_seconds,
                 now - last_line >= LINE_EVERY_SECONDS,
             )
             if is_line_due:
                 self.settle(progress)
-                last_line, epochs = now, self.plan.epochs
-                text = describe_progress(progress, num_batches=self.num_batches, epochs=epochs)
-                logger.info("%s", text)
+                last_line, sizes = now, {"num_batches": self.num_batches, "epochs": self.epochs}
+                logger.info("%s", describe_progress(progress, **sizes))
             if (signal_number or is_due) and progress.batch < self.num_batches:
                 self.settle(progress)
                 progress.checkpoint_seconds += self._save(progress)
@@ -196,7 +182,7 @@ class Loop:
         batches = prepared(made, prepare=self.batches.finish, device=self.step.device)
         while True:
             start = time.monotonic()
-            group = list(itertools.islice(batches, self.plan.accumulate))
+            group = list(itertools.islice(batches, self.accumulate))
             progress.wait_seconds += time.monotonic() - start
             if not group:
                 break
@@ -205,9 +191,9 @@ class Loop:
                 group,
                 number=progress.step,
                 num_images=num_images,
-                learning_rate=self.plan.schedule.at(progress.step),
-                margin_rad=self.plan.margin_at(progress.epoch + progress.batch / self.num_batches),
-                seed=self.plan.seed,
+                learning_rate=self.schedule.at(progress.step),
+                margin_rad=self.margin_at(progress.epoch + progress.batch / self.num_batches),
+                seed=self.seed,
             )
             self.losses.add(outcome)
             for loss, num_read in self.losses.read(self.step.team):
@@ -220,45 +206,54 @@ class Loop:
         self.settle(progress)
 
     def settle(self, progress: Progress) -> None:
-        """Wait for all steps taken so far and count their losses.
-
-        Raises:
-            NonFiniteError: if loss or gradient of a step is not finite.
-        """
+        """Wait for all steps taken so far and count their losses, as `Losses.read`."""
         start = time.monotonic()
         for loss, num_images in self.losses.read(self.step.team, behind=0):
             progress.loss_sum += loss * num_images
         progress.seconds += time.monotonic() - start
 
     def _conclude_epoch(self, progress: Progress) -> None:
-        """Evaluate where it is due, keep the best weights, and write the epoch's record."""
+        """Evaluate where it is due, keep the best weights, and turn the sums into a record."""
         epoch, scores, start = progress.epoch + 1, None, time.monotonic()
         peak, weights = peak_gpu_bytes(self.step.device), self.step.weights()
-        if self.plan.is_evaluated(epoch):
+        if self.is_evaluated(epoch):
             scores = self.evaluate(weights)
         eval_seconds = time.monotonic() - start
-        if scores is not None and progress.is_better(scores, select_by=self.plan.select_by):
+        if scores is not None and progress.is_better(scores, select_by=self.select_by):
             start, before = time.monotonic(), progress.best.get("file", "")
             keep = partial(
                 keep_best, weights, scores, epoch=epoch, folder=self.folder, before=before
             )
             progress.best = self._lead_saving(keep, num_bytes=self.step.weights_bytes())
             progress.checkpoint_seconds += time.monotonic() - start
-        progress.close_epoch(
-            learning_rate=self.plan.schedule.at(progress.step - 1),
-            margin_rad=self.plan.margin_at(epoch),
-            rows_seen_share=self.batches.share_seen(progress.epoch),
-            scores=scores,
-            eval_seconds=eval_seconds,
-            peak_gpu_bytes=peak,
-        )
-        logger.info("%s", describe_epoch(progress.history[-1], epochs=self.plan.epochs))
+        record = {
+            "epoch": epoch,
+            "step": progress.step,
+            "learning_rate": self.schedule.at(progress.step - 1),
+            "margin_rad": self.margin_at(epoch),
+            "train_loss": progress.loss_sum / progress.images,
+            "rate_img_s": round(progress.images / progress.seconds, 1),
+            "data_wait_share": round(progress.wait_seconds / progress.seconds, 4),
+            "images": progress.images,
+            "rows_seen_share": self.batches.share_seen(progress.epoch),
+            "seconds": round(progress.seconds, 3),
+            "eval_seconds": round(eval_seconds, 3),
+            "checkpoint_seconds": round(progress.checkpoint_seconds, 3),
+            "peak_gpu_bytes": peak,
+            "val": scores,
+            "preflight": progress.preflight,
+        }
+        logger.info("%s", describe_epoch(record, epochs=self.epochs))
+        progress.history.append(record)
+        progress.epoch, progress.batch = epoch, 0
+        progress.preflight, progress.checkpoint_seconds = None, 0.0
+        progress.clear_sums()
 
     def _save(self, progress: Progress) -> float:
         """Write a checkpoint; returns the seconds that it took."""
         assert not len(self.losses), "steps that are not known to be finite are not kept"
         start = time.monotonic()
-        extent = {"epochs": self.plan.epochs, "num_batches": self.num_batches}
+        extent = {"epochs": self.epochs, "num_batches": self.num_batches}
         state = self.step.state() | {"progress": asdict(progress), "extent": extent}
         num_bytes = self.step.state_bytes()
         self._lead_saving(lambda: save_checkpoint(self.folder, state), num_bytes=num_bytes)

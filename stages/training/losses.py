@@ -28,9 +28,8 @@ NONFINITE_FILE = "nonfinite.json"
 class Loss:
     """Cross entropy with the stage's one correction of the class prior, float32.
 
-    Args:
-        offset: (7,), added to the logits.
-        weight: (7,), how much a row of each class counts in a mean; None: all rows the same.
+    `offset` (7,) is added to the logits; `weight` (7,) says how much a row of each class counts in
+    a mean, None that all count the same.
     """
 
     offset: Tensor
@@ -39,21 +38,15 @@ class Loss:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Average over the rows of logits (N, 7) and targets (N,)."""
-        return F.cross_entropy(
-            logits.float() + self.offset,
-            targets,
-            weight=self.weight,
-            label_smoothing=self.label_smoothing,
-        )
+        logits, smoothing = logits.float() + self.offset, self.label_smoothing
+        return F.cross_entropy(logits, targets, weight=self.weight, label_smoothing=smoothing)
 
     def shares(
         self, targets: Sequence[Tensor], *, num_images: int, team: Team
     ) -> Sequence[Tensor | float]:
         """Weigh the mean loss of each batch of a step so that their sum is the step's mean.
 
-        Args:
-            targets: (n,) of each batch of this process.
-            num_images: of the step, in all processes.
+        `targets` (n,) are those of this process's batches; `num_images` counts all processes.
         """
         if self.weight is None:
             return [len(batch) / num_images for batch in targets]
@@ -67,11 +60,9 @@ def build_loss(
 ) -> Loss:
     """Build the loss of a stage; sampler fill and no correction leave cross entropy as it is.
 
-    Args:
-        prior: the correction that is active. Class weights are (1 - beta) / (1 - beta^n), scaled to
-            a mean of 1 (Cui et al., CVPR 2019, eq. 2); logit adjustment adds tau * log(share) to
-            the training logits (Menon et al., ICLR 2021, eq. 10).
-        counts: (7,) rows of each class that one epoch shows to the model; all above zero.
+    Class weights are (1 - beta) / (1 - beta^n), scaled to a mean of 1 (Cui et al., CVPR 2019,
+    eq. 2); logit adjustment adds tau * log(share) to the training logits (Menon et al., ICLR 2021,
+    eq. 10). `counts` (7,) are the rows of each class that an epoch shows; all are above zero.
     """
     weight, offset = None, torch.zeros(len(counts), device=device)
     if isinstance(prior, ClassWeights):
@@ -93,9 +84,7 @@ def prior_correction(
     for another share of the classes than the training rows have. `softmax(z + v)` speaks for the
     training rows: v is tau * log(share), -log(weight), or log(share) - log(share that is shown).
 
-    Args:
-        counts: (7,) rows of each class to train on; all above zero.
-        shown_counts: (7,) rows of each class that one epoch shows to the model.
+    `counts` (7,) are the rows of each class to train on, `shown_counts` those that an epoch shows.
     """
     loss = build_loss(prior, counts=shown_counts, label_smoothing=0.0, device=torch.device("cpu"))
     correction = loss.offset.double().numpy()
@@ -108,13 +97,11 @@ def prior_correction(
 
 @dataclass(frozen=True)
 class Outcome:
-    """Loss and gradient of step `number`, as they lie on the device.
+    """Loss and gradient of step `number`, as they lie on the device, 0-dimensional.
 
-    Args:
-        num_images: of the step, in all processes.
-        loss: this process's part of the mean loss of an image, 0-dimensional.
-        gradient_norm: 0-dimensional; infinite where float16's scaler has skipped the step.
-        rows: of the training set, of each batch of this process.
+    `loss` is this process's part of the mean loss of an image; `gradient_norm` is infinite where
+    float16's scaler has skipped the step; `num_images` counts all processes; `rows` of the training
+    set are those of each batch of this process.
     """
 
     number: int
@@ -134,16 +121,15 @@ class NonFiniteError(UserError):
     """
 
     def __init__(self, outcome: Outcome, *, loss: float, norm: float, rows: list[int]) -> None:
-        is_loss = not math.isfinite(loss)
-        what = f"the loss of step {outcome.number} is {loss}"
-        if not is_loss:
-            what = f"the norm of the gradient of step {outcome.number} is {norm}"
-        self.what, self.rows = f"{what} at learning rate {outcome.learning_rate:g}", rows
+        is_loss, rate = not math.isfinite(loss), outcome.learning_rate
+        what, value = ("loss", loss) if is_loss else ("norm of the gradient", norm)
+        self.what = f"the {what} of step {outcome.number} is {value} at learning rate {rate:g}"
+        self.rows = rows
         self.record = {
             "step": outcome.number,
             "loss": str(loss),
             "gradient_norm": None if is_loss else str(norm),
-            "learning_rate": outcome.learning_rate,
+            "learning_rate": rate,
         }
         super().__init__(f"{self.what}; rows of the training set in this step: {rows}")
 
@@ -165,10 +151,8 @@ class Losses:
     def read(self, team: Team, *, behind: int = RUN_AHEAD) -> Iterator[tuple[float, int]]:
         """Yield mean loss and number of images of all steps but the last `behind`.
 
-        The processes of a team call this at the same steps.
-
-        Raises:
-            NonFiniteError: at the first step whose loss or gradient is not finite.
+        The processes of a team call this at the same steps. The first step whose loss or gradient
+        is not finite raises a NonFiniteError.
         """
         while len(self._pending) > behind:
             outcome, reading = self._pending.popleft()
@@ -185,11 +169,7 @@ class Losses:
 def explain_non_finite(error: NonFiniteError, *, run: Run, ids: Sequence[str]) -> NoReturn:
     """Say what to look at in the morning: in nonfinite.json, and in words with ways to go on.
 
-    Args:
-        ids: names of the step's faces.
-
-    Raises:
-        UserError: always, in place of `error`.
+    `ids` are the names of the step's faces.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(run.folder / NONFINITE_FILE, {"at": now, **error.record, "ids": ids})

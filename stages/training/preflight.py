@@ -20,13 +20,12 @@ from stages.loading.loader import EvalLoader
 from stages.modeling.predict import predict
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.training.assembly import fit_explained
-from stages.training.checkpoint import describe_kept, require_room
+from stages.training.checkpoint import require_room
 from stages.training.loop import Loop
 from stages.training.losses import Losses
 from stages.training.progress import Progress, describe_duration
 from stages.training.session import MODELS, Session
 from stages.training.tuning import (
-    Left,
     Rates,
     compile_for_good,
     for_a_while,
@@ -47,73 +46,45 @@ logger = logging.getLogger(__name__)
 
 
 def preflight(
-    session: Session,
-    loop: Loop,
-    progress: Progress,
-    *,
-    val: EvalLoader,
-    num_val: int,
-    num_scored: int,
+    session: Session, loop: Loop, progress: Progress, *, val: EvalLoader
 ) -> dict[str, Any]:
     """Try the run's next steps, forecast the rest from them, and leave the run as it was.
 
-    With `machine.compile` the steps are compiled from here on, or not.
-
-    Args:
-        val: batches of an evaluation of `num_val` rows; `num_scored` rows are scored at the end.
-
-    Returns:
-        The record that history.json keeps; `took_s` is empty until `settle_forecast`.
+    With `machine.compile` the steps are compiled from here on, or not. `val` are the batches of an
+    evaluation. Returns the record that history.json keeps; `took_s` is empty until
+    `settle_forecast`.
 
     Raises:
-        UserError: if a batch does not fit the GPU, a checkpoint the disk, or the forecast is above
-            `max_hours`.
-        NonFiniteError: if the loss or gradient of a step is not finite.
-        InterruptedRunError: when a stop was requested.
+        UserError: if a batch does not fit the GPU, the run the disk, or the forecast `max_hours`.
     """
-    start, step, plan = time.monotonic(), loop.step, loop.plan
-    evaluations = sum(map(plan.is_evaluated, range(progress.epoch + 1, plan.epochs + 1)))
-    left = Left(
-        steps=plan.schedule.total_steps - progress.step,
-        evaluations=evaluations,
-        rows_to_score=evaluations * num_val + num_scored,
-    )
+    start, step = time.monotonic(), loop.step
+    num_val = len(session.rows.val)
+    num_steps = loop.schedule.total_steps - progress.step
+    evaluations = sum(map(loop.is_evaluated, range(progress.epoch + 1, loop.epochs + 1)))
+    num_rows = evaluations * num_val + len(session.rows.scored)
     reset_peak(step.device)
     with fit_explained(session, step.model):
         with step.rehearsal():
-            num_batches = len(val) * left.rows_to_score / num_val
-            rates = _rehearse(session, loop, progress, val=val, num_batches=num_batches, left=left)
-            memory = peak_memory(step.device)
-            room = partial(
-                require_room,
-                loop.folder,
-                models=MODELS,
-                checkpoint_bytes=step.state_bytes(),
-                weights_bytes=step.weights_bytes(),
-                table_bytes=num_scored * _BYTES_OF_A_ROW,
-                kept=partial(describe_kept, loop.folder),
+            num_batches = len(val) * num_rows / num_val
+            rates = _rehearse(
+                session, loop, progress, val=val, num_steps=num_steps, num_batches=num_batches
             )
-        step.team.lead(room)
-        forecast = rates.seconds(left)
+            memory, checkpoint_bytes = peak_memory(step.device), step.state_bytes()
+        forecast = num_steps * rates.step_seconds + num_rows / rates.scoring_img_s
+        rough = "" if rates.steps >= ENOUGH_STEPS else " (a rough forecast, of so few steps)"
         logger.info(
-            "preflight of %d steps: %.0f img/s, data wait %.0f %%, %sscoring %.0f img/s; "
-            "%s to the end%s: %d steps, %d evaluations, %d rows to score",
-            rates.steps,
-            rates.img_s,
-            100 * rates.data_wait_share,
-            "" if memory is None else f"peak memory {memory}, ",
-            rates.scoring_img_s,
-            describe_duration(forecast),
-            "" if rates.steps >= ENOUGH_STEPS else " (a rough forecast, of so few steps)",
-            left.steps,
-            left.evaluations,
-            left.rows_to_score,
+            f"preflight of {rates.steps} steps: {rates.img_s:.0f} img/s, "
+            f"data wait {100 * rates.data_wait_share:.0f} %, "
+            f"{'' if memory is None else f'peak memory {memory}, '}"
+            f"scoring {rates.scoring_img_s:.0f} img/s; {describe_duration(forecast)} to the end"
+            f"{rough}: {num_steps} steps, {evaluations} evaluations, {num_rows} rows to score"
         )
         if memory is not None and step.device.type == "cuda" and memory.peak > memory.total:
             # Windows lends a GPU the machine's memory instead of failing, at a tenth of the speed.
             raise torch.cuda.OutOfMemoryError(f"it needs {memory}")
-    hours = session.machine.max_hours
-    step.team.lead(partial(_require_hours, forecast, max_hours=hours))
+    step.team.lead(
+        partial(_refuse, session, loop, forecast=forecast, checkpoint_bytes=checkpoint_bytes)
+    )
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "epoch": progress.epoch + 1,
@@ -122,7 +93,7 @@ def preflight(
         "tried": {name: round(value, 6) for name, value in asdict(rates).items()},
         "compiled": step.path.is_compiled,
         "memory_bytes": None if memory is None else memory._asdict(),
-        "left": asdict(left),
+        "left": {"steps": num_steps, "evaluations": evaluations, "rows_to_score": num_rows},
         "forecast_s": round(forecast, 1),
         "took_s": None,
     }
@@ -132,12 +103,9 @@ def settle_forecast(history: Sequence[Mapping[str, Any]], *, took_s: float) -> N
     """Write what the run took beside the last forecast of the history, and log both."""
     last = [record["preflight"] for record in history if record.get("preflight")][-1]
     last["took_s"] = round(took_s, 1)
-    logger.info(
-        "forecast %s, took %s (%+.0f %%)",
-        describe_duration(last["forecast_s"]),
-        describe_duration(took_s),
-        100 * (took_s / last["forecast_s"] - 1),
-    )
+    forecast, took = describe_duration(last["forecast_s"]), describe_duration(took_s)
+    difference = 100 * (took_s / last["forecast_s"] - 1)
+    logger.info("forecast %s, took %s (%+.0f %%)", forecast, took, difference)
 
 
 def quota(left: float) -> tuple[int, int]:
@@ -153,14 +121,10 @@ def _rehearse(
     progress: Progress,
     *,
     val: EvalLoader,
+    num_steps: int,
     num_batches: float,
-    left: Left,
 ) -> Rates:
-    """Measure the way that the run will compute: compiled, or as the model is.
-
-    Args:
-        num_batches: that are left to score.
-    """
+    """Measure the way that the run will compute: compiled, or as the model is."""
     # Losses of a trial that failed must not be taken for the run's.
     loop = replace(loop, losses=Losses())
     step, compiling = loop.step, session.machine.compile
@@ -169,12 +133,12 @@ def _rehearse(
     next(iter(loop.batches.epoch(progress.epoch, start_batch=progress.batch)), None)
     next(iter(val), None)
     scoring_img_s = _scoring_rate(loop, val, num_batches=num_batches)
-    measure = partial(_step_rates, loop, progress, left=left, scoring_img_s=scoring_img_s)
+    measure = partial(_step_rates, loop, progress, quota(num_steps), scoring_img_s=scoring_img_s)
     if compiling is True:
         # By a step that is not measured.
-        compile_for_good(step.path, call=partial(_take_step, loop, progress))
+        compile_for_good(step.path, call=lambda: loop.settle(next(_steps(loop, progress))))
     rates = measure()
-    seconds_left = left.steps * rates.step_seconds
+    seconds_left = num_steps * rates.step_seconds
     if is_worth_trying(compiling, seconds_left=seconds_left, device=step.device, team=step.team):
         rates = take_faster(step.path, eager=rates, measure=measure)
     # Each process scores its share of the rows, all at the same time.
@@ -182,11 +146,11 @@ def _rehearse(
     return step.team.lead(lambda: together)
 
 
-def _step_rates(loop: Loop, progress: Progress, *, left: Left, scoring_img_s: float) -> Rates:
-    trial = Progress(epoch=progress.epoch, batch=progress.batch, step=progress.step)
-    warmup, limit = quota(left.steps)
-    num_steps = 0
-    for number, _ in enumerate(_steps(loop, trial), start=1):
+def _step_rates(
+    loop: Loop, progress: Progress, share: tuple[int, int], *, scoring_img_s: float
+) -> Rates:
+    warmup, limit = share
+    for number, trial in enumerate(_steps(loop, progress), start=1):
         if signal_number := loop.stop_signal():
             raise InterruptedRunError(signal_number)
         if number == warmup:
@@ -207,16 +171,12 @@ def _step_rates(loop: Loop, progress: Progress, *, left: Left, scoring_img_s: fl
     )
 
 
-def _take_step(loop: Loop, progress: Progress) -> None:
+def _steps(loop: Loop, progress: Progress) -> Iterator[Progress]:
+    """Take the steps of the run up to its end, counted anew; skip what is between two epochs."""
     trial = Progress(epoch=progress.epoch, batch=progress.batch, step=progress.step)
-    next(_steps(loop, trial))
-    loop.settle(trial)
-
-
-def _steps(loop: Loop, trial: Progress) -> Iterator[None]:
-    """Take the run's steps up to its end, without what happens between two epochs."""
-    while trial.epoch < loop.plan.epochs:
-        yield from loop.steps(trial)
+    while trial.epoch < loop.epochs:
+        for _ in loop.steps(trial):
+            yield trial
         trial.epoch, trial.batch = trial.epoch + 1, 0
 
 
@@ -235,10 +195,19 @@ def _scoring_rate(loop: Loop, val: EvalLoader, *, num_batches: float) -> float:
     return len(logits) / (time.monotonic() - start)
 
 
-def _require_hours(forecast: float, *, max_hours: float | None) -> None:
-    if max_hours is not None and forecast > 3600 * max_hours:
+def _refuse(session: Session, loop: Loop, *, forecast: float, checkpoint_bytes: int) -> None:
+    """Refuse a disk without room for the run, and a forecast above `max_hours`."""
+    require_room(
+        loop.folder,
+        models=MODELS,
+        checkpoint_bytes=checkpoint_bytes,
+        weights_bytes=loop.step.weights_bytes(),
+        table_bytes=len(session.rows.scored) * _BYTES_OF_A_ROW,
+    )
+    hours = session.machine.max_hours
+    if hours is not None and forecast > 3600 * hours:
         raise UserError(
-            f"params.yaml: machine.max_hours: {max_hours:g} hours are allowed, the forecast is "
+            f"params.yaml: machine.max_hours: {hours:g} hours are allowed, the forecast is "
             f"{forecast / 3600:.3g} ({describe_duration(forecast)}); no step was taken. Plan "
             "less, raise max_hours, or set it to null for no limit"
         )

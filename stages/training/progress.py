@@ -15,7 +15,8 @@ CLOCK_KEYS = (
     "preflight",
 )
 
-Scores = dict[str, float]
+# Numbers, or None for a temperature that could not be fitted.
+Scores = dict[str, Any]
 
 
 @dataclass
@@ -41,52 +42,13 @@ class Progress:
         """Return whether scores beat the best so far; the first do, equal later ones do not."""
         if not self.best:
             return True
-        new, old = scores[select_by], float(self.best["val"][select_by])
+        new, old = (float(each[select_by]) for each in (scores, self.best["val"]))
         return new < old if select_by == "nll" else new > old
-
-    def close_epoch(
-        self,
-        *,
-        learning_rate: float,
-        margin_rad: float,
-        rows_seen_share: float,
-        scores: Scores | None,
-        eval_seconds: float,
-        peak_gpu_bytes: int | None,
-    ) -> None:
-        """Turn the sums into the epoch's record of the history, and start the next epoch."""
-        self.epoch += 1
-        self.history.append(
-            {
-                "epoch": self.epoch,
-                "step": self.step,
-                "learning_rate": learning_rate,
-                "margin_rad": margin_rad,
-                "train_loss": self.loss_sum / self.images,
-                "rate_img_s": round(self.images / self.seconds, 1),
-                "data_wait_share": round(self.wait_seconds / self.seconds, 4),
-                "images": self.images,
-                "rows_seen_share": rows_seen_share,
-                "seconds": round(self.seconds, 3),
-                "eval_seconds": round(eval_seconds, 3),
-                "checkpoint_seconds": round(self.checkpoint_seconds, 3),
-                "peak_gpu_bytes": peak_gpu_bytes,
-                "val": scores,
-                "preflight": self.preflight,
-            }
-        )
-        self.batch, self.preflight, self.checkpoint_seconds = 0, None, 0.0
-        self.clear_sums()
 
     def clear_sums(self) -> None:
         """Count images, losses and seconds from 0."""
         self.images = 0
         self.loss_sum, self.seconds, self.wait_seconds = 0.0, 0.0, 0.0
-
-    def count_checkpoint(self, seconds: float) -> None:
-        """Add the time of the checkpoint that follows an epoch to the record of that epoch."""
-        record = self.history[-1]
-        record["checkpoint_seconds"] = round(record["checkpoint_seconds"] + seconds, 3)
 
 
 def describe_progress(progress: Progress, *, num_batches: int, epochs: int) -> str:
@@ -108,7 +70,8 @@ def describe_epoch(record: Mapping[str, Any], *, epochs: int) -> str:
     if record["peak_gpu_bytes"] is not None:
         text += f", GPU memory {record['peak_gpu_bytes'] / 2**30:.1f} GiB"
     if record["val"] is not None:
-        text += "; val " + ", ".join(f"{name} {value:.4g}" for name, value in record["val"].items())
+        scores = {name: value for name, value in record["val"].items() if value is not None}
+        text += "; val " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
     return text
 
 

@@ -1,7 +1,4 @@
-"""The identity of a run and the folder in which it works.
-
-In: what defines a run. Out: its fingerprint, `.work/<stage>/<teacher>/<fingerprint>`, the lock on
-it, and the records of which inputs define it and which processes trained it.
+"""The identity of a run, the folder in which it works, and which processes trained it.
 
 Same stage, teacher, params, data and initial weights: the same run, resumed. Anything else: another
 fingerprint, another folder, a fresh start. Code is left out on purpose; the training version is
@@ -53,11 +50,9 @@ def open_run(
 ) -> Run:
     """Name the run that these inputs define; nothing is written before it is held.
 
-    Args:
-        version: `training_version` of the stage.
-        params: sections and values that dvc.yaml lists for the stage, by their key.
-        data: SHA-256 of the manifest, of the chosen rows' ids and of each shard, by name.
-        init_sha256: SHA-256 of the initial weights; empty if there are none.
+    `params` are the sections and values that dvc.yaml lists for the stage. `data` are SHA-256 of
+    the manifest, of the chosen rows' ids and of each shard, `init_sha256` that of the initial
+    weights, or empty.
     """
     plain = {
         key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
@@ -90,11 +85,7 @@ def training_version(stage_params: Stage) -> int:
 
 @contextmanager
 def hold(run: Run) -> Iterator[None]:
-    """Hold the lock on the run's folder, which is made if needed.
-
-    Raises:
-        LockHeldError, UserError: as `run_lock`.
-    """
+    """Hold the lock on the run's folder, which is made if needed, as `run_lock`."""
     with run_lock(run.folder):
         write_json(run.folder / IDENTITY, run.identity)
         yield
@@ -131,13 +122,9 @@ def kept_files(folder: Path) -> list[Path]:
 def record_environment(folder: Path, *, step: int, computing: Mapping[str, Any]) -> None:
     """Write what the process that begins the run computes with, and what later ones change.
 
-    A process that finds no step done begins the run. Of a later process only the packages whose
-    version has changed are kept.
-
-    Args:
-        step: the optimizer step that this process goes on with.
-        computing: what changes the bits of a run, such as device and precision: a change of it is
-            also logged as a warning.
+    A process that goes on with step 0 begins the run. Of a later process only the packages whose
+    version has changed are kept. `computing` is what changes the bits of a run, such as device and
+    precision: a change of it is also logged as a warning.
     """
     path = folder / ENVIRONMENT_FILE
     now = environment() | dict(computing)
@@ -158,14 +145,11 @@ def record_environment(folder: Path, *, step: int, computing: Mapping[str, Any])
     if not changed:
         return
     start = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(
-        path, recorded | {"later_processes": [*later, {"start": start, "step": step, **changed}]}
-    )
+    later.append({"start": start, "step": step, **changed})
+    write_json(path, recorded | {"later_processes": later})
     known = [name for name in computing if name in changed and name in before]
     if moved := [f"{name} {before[name]} -> {now[name]}" for name in known]:
-        logger.warning(
-            "resumed on another machine at step %d: %s; bits and numbers may differ from those of "
-            "an undisturbed run",
-            step,
-            ", ".join(moved),
+        text = (
+            "resumed on another machine at step %d: %s; bits may differ from a run without a stop"
         )
+        logger.warning(text, step, ", ".join(moved))

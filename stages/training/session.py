@@ -13,15 +13,11 @@ from stages.computing.team import ALONE, Team
 from stages.config import Machine, Preprocess, Stage, TeacherParams
 from stages.faces.store import FaceStore
 from stages.loading.loader import EvalLoader, scoring_batches
+from stages.modeling.teacher import WEIGHTS_FILE
 from stages.runtime.errors import UserError
-from stages.training.inputs import (
-    InitialWeights,
-    RunRows,
-    adopt_size_and_scale,
-    choose_rows,
-    find_initial_weights,
-    shard_hashes,
-)
+from stages.runtime.files import read_json, sha256_json
+from stages.runtime.watched import check_watched
+from stages.training.inputs import InitialWeights, RunRows, choose_rows
 from stages.training.run import Run, open_run, training_version
 
 STANDARDIZED, MANIFESTS, MODELS = Path("standardized"), Path("manifests"), Path("models")
@@ -45,13 +41,24 @@ class Session:
 
     @cached_property
     def initial(self) -> InitialWeights:
-        """The weights that the run starts from."""
-        return find_initial_weights(
-            MODELS,
-            stage_params=self.stage_params,
-            teacher_params=self.teacher_params,
-            teacher=self.teacher,
-        )
+        """The weights that the run starts from; from scratch only if params.yaml names no file."""
+        stage, weights = self.stage_params.init_from, self.teacher_params.weights
+        if stage is not None:
+            published = MODELS / stage / self.teacher / WEIGHTS_FILE
+            if not published.is_file():
+                raise UserError(
+                    f"{published.as_posix()}: missing, and init_from is {stage}; "
+                    f"run `dvc repro {stage}@{self.teacher}` first"
+                )
+            return InitialWeights(published, None)
+        if weights is None:
+            return InitialWeights(None, None)
+        backbone, key = Path(weights), f"teachers.{self.teacher}.weights"
+        if not backbone.is_file():
+            raise UserError(f"params.yaml: {key}: no file {weights}")
+        instead = "copy the file, or link it alone"
+        check_watched(backbone, dep=Path("weights"), files=[backbone], key=key, instead=instead)
+        return InitialWeights(None, backbone)
 
     @cached_property
     def rows(self) -> RunRows:
@@ -61,7 +68,12 @@ class Session:
     @cached_property
     def run(self) -> Run:
         """The run that exactly the params that dvc.yaml lists for the stage and the data name."""
-        hashes = {"manifest": self.rows.manifest_sha256, "rows": self.rows.sha256()}
+        # Source groups and filters enter by the ids.
+        ids = [part["id"].tolist() for part in (self.rows.train, self.rows.val)]
+        data = {"manifest": self.rows.manifest_sha256, "rows": sha256_json(ids)}
+        for index in sorted(STANDARDIZED.glob("*/index.json")):
+            for shard, entry in read_json(index)["shards"].items():
+                data[f"{index.parent.name}/{shard}"] = entry["sha256"]
         return open_run(
             self.stage,
             teacher=self.teacher,
@@ -72,7 +84,7 @@ class Session:
                 self.stage: self.stage_params,
                 "teacher": self.teacher_params,
             },
-            data=hashes | shard_hashes(STANDARDIZED),
+            data=data,
             init_sha256=self.initial.sha256(),
         )
 
@@ -104,12 +116,12 @@ def open_session(session: Session) -> Session:
     """Find weights and rows, and so name the run; with 0 epochs adopt the weights' size and scale.
 
     Nothing is written.
-
-    Raises:
-        UserError: if rows, classes or weights are missing, or a team does not see the same ones.
     """
-    stage_params = adopt_size_and_scale(session.stage_params, session.initial)
-    session = replace(session, stage_params=stage_params)
+    stage_params, card = session.stage_params, session.initial.card()
+    if stage_params.epochs == 0 and card is not None:
+        arcface = stage_params.arcface.model_copy(update={"scale": card.scale})
+        adopted = {"image_size": card.image_size, "arcface": arcface}
+        session = replace(session, stage_params=stage_params.model_copy(update=adopted))
     fingerprint, num_rows = session.run.fingerprint, len(session.rows.train)
     if len(set(session.team.gather(fingerprint))) > 1:
         raise UserError(

@@ -119,9 +119,7 @@ class TrainingStep:
 
         What the model draws at random (dropout, dropped paths) is a function of (seed, number) and
         of the process. A non-finite step is taken too: `Losses` finds it before anything is kept.
-
-        Args:
-            num_images: of the group, in all processes.
+        `num_images` counts those of the group in all processes.
         """
         torch.manual_seed(derive_seed(seed, "step", number) + self.team.rank)
         for parameters in self.optimizer.param_groups:
@@ -146,16 +144,11 @@ class TrainingStep:
         )
 
     def _backward(self, group: Sequence[Batch], *, num_images: int, margin_rad: float) -> Tensor:
-        """Compute gradients of the mean loss over all images of the group.
-
-        Returns:
-            This process's part of the loss, 0-dimensional.
-        """
+        """Compute gradients of the group's mean loss, and return this process's part of it."""
         total = torch.zeros((), device=self.device)
         targets = [batch["target"] for batch in group]
         shares = self.loss.shares(targets, num_images=num_images, team=self.team)
-        shared = self.shared
-        path = self.path if shared is None else shared
+        shared, path = self.shared, self.path if self.shared is None else self.shared
         for number, (batch, share) in enumerate(zip(group, shares, strict=True), start=1):
             # Only the last batch of a group exchanges the gradients that have added up.
             is_kept_back = number < len(group)

@@ -6,11 +6,9 @@ In: a session, whose run is held. Out: models/<stage>/<teacher>/, written in one
 import logging
 import time
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from stages.computing.device import describe_device
@@ -23,10 +21,11 @@ from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import published_folder, read_json, sha256_file, write_json, write_with
 from stages.runtime.signals import StopRequest
-from stages.scoring.metrics import Ints, score, softmax
-from stages.training.assembly import build_loop, fit_explained, require_images
+from stages.scoring.metrics import Floats, Ints, score, softmax
+from stages.scoring.temperature import fit_temperature, one_hot
+from stages.training.assembly import build_loop, build_model, fit_explained, require_images
 from stages.training.checkpoint import save_with_retries
-from stages.training.inputs import alignment_report, build_model
+from stages.training.inputs import alignment_report
 from stages.training.loop import Loop
 from stages.training.losses import NonFiniteError, explain_non_finite, prior_correction
 from stages.training.preflight import preflight, settle_forecast
@@ -35,7 +34,6 @@ from stages.training.run import ENVIRONMENT_FILE, record_environment
 from stages.training.session import MODELS, Session
 from stages.training.tuning import count_workers
 
-VAL_METRICS: tuple[Literal["accuracy", "macro_f1", "nll"], ...] = ("accuracy", "macro_f1", "nll")
 _ECE_BINS = 15
 
 logger = logging.getLogger(__name__)
@@ -45,14 +43,7 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
     """Train the model, or pass its initial weights through if epochs is 0; score and publish it."""
     rows, stage_params, folder = session.rows, session.stage_params, session.run.folder
     logger.info("%s, %s", describe_device(session.device), session.dtype)
-    model = build_model(
-        session.initial,
-        stage_params=stage_params,
-        teacher_params=session.teacher_params,
-        teacher=session.teacher,
-        seed=session.seed,
-    )
-    model.to(session.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build_model(session)
     workers = _choose_workers(session, model)
     val = session.scoring_batches(rows.val, workers=workers)
     evaluate = partial(_evaluate, session=session, val=val, targets=targets_of(rows.val))
@@ -80,7 +71,7 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
             counts=np.bincount(targets_of(rows.train), minlength=len(CLASSES)),
             shown_counts=batches.effective_counts,
         )
-        require_images(batches.sizes, model=model, key=session.stage, team=session.team)
+        require_images(session, model, batches.sizes)
         loop = build_loop(session, model, batches, evaluate=evaluate, folder=folder, stop=stop)
         progress = loop.resume()
         if progress.epoch < stage_params.epochs:
@@ -110,18 +101,35 @@ def _choose_workers(session: Session, model: Teacher) -> int:
 
 
 def _evaluate(model: nn.Module, *, session: Session, val: EvalLoader, targets: Ints) -> Scores:
-    """Score a model on the val rows: n and `VAL_METRICS`."""
-    logits = _predict_together(model, val, session=session)
+    logits = _predict_together(model, val, session=session).astype(np.float64)
     # By one process: what follows from the scores must be the same in all, to the last bit.
-    scores = session.team.lead(lambda: score(softmax(logits), targets, bins=_ECE_BINS))
-    return {"n": len(targets)} | {name: scores[name] for name in VAL_METRICS}
+    return session.team.lead(lambda: score_evaluation(logits, targets))
+
+
+def score_evaluation(logits: Floats, targets: Ints) -> Scores:
+    """Score the val rows' logits (N, 7), as they are and scaled by the temperature that fits them.
+
+    The temperature is fitted on the rows that it is scored on: no other gives a lower `scaled_nll`.
+    Where the rows fit none, `temperature` is None, and the scaled scores are the raw ones.
+    """
+    fitted = fit_temperature(logits, one_hot(targets))
+    raw = score(softmax(logits), targets, bins=_ECE_BINS)
+    scaled = score(softmax(logits / fitted.value), targets, bins=_ECE_BINS)
+    return {
+        "n": len(targets),
+        "accuracy": raw["accuracy"],
+        "macro_f1": raw["macro_f1"],
+        "nll": raw["nll"],
+        "ece": raw["ece"],
+        "brier": raw["brier"],
+        "temperature": None if fitted.no_fit else fitted.value,
+        "scaled_nll": scaled["nll"],
+        "scaled_ece": scaled["ece"],
+    }
 
 
 def _predict_together(model: nn.Module, batches: EvalLoader, *, session: Session) -> np.ndarray:
-    """Predict logits (N, 7) of all rows, in order, in every process of the team.
-
-    Each process predicts its batches with the leader's weights and buffers.
-    """
+    """Predict logits (N, 7) of all rows, in order, by the leader's weights, in every process."""
     session.team.align(model)
     device, dtype = session.device, session.dtype
     part = predict(model, batches, finish=batches.finish, device=device, dtype=dtype)
@@ -130,15 +138,12 @@ def _predict_together(model: nn.Module, batches: EvalLoader, *, session: Session
 
 def _fit(session: Session, loop: Loop, progress: Progress, *, val: EvalLoader) -> float:
     """Take the preflight, then train to the end; returns when training began, on the clock."""
-    rows = session.rows
     try:
-        progress.preflight = preflight(
-            session, loop, progress, val=val, num_val=len(rows.val), num_scored=len(rows.scored)
-        )
+        progress.preflight = preflight(session, loop, progress, val=val)
         start = time.monotonic()
         loop.fit(progress)
     except NonFiniteError as error:
-        ids = rows.train["id"].iloc[error.rows].tolist()
+        ids = session.rows.train["id"].iloc[error.rows].tolist()
         session.team.lead(partial(explain_non_finite, error, run=session.run, ids=ids))
     return start
 
@@ -164,9 +169,7 @@ def _publish(
 ) -> None:
     """Publish all files of the teacher, in place of those of the run before.
 
-    Args:
-        logits: float32 (N, 7) of the session's scored rows.
-        correction: (7,) of the class prior.
+    `logits` (N, 7) are those of the session's scored rows, `correction` (7,) that of the prior.
     """
     run, stage_params, rows = session.run, session.stage_params, session.rows
     before, started_from = session.initial.card(), None

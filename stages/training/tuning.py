@@ -19,8 +19,6 @@ from stages.runtime.errors import InterruptedRunError, LostProcessError, UserErr
 from stages.training.losses import NonFiniteError
 from stages.training.step import TrainingPath
 
-Wanted = bool | Literal["auto"]
-
 # Compiling takes a minute or two: `auto` tries it where that is little beside what is left.
 WORTH_TRYING_SECONDS = 1800.0
 # Beyond what the device takes: workers do not all run at the rate of the one that was measured.
@@ -32,15 +30,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Left:
-    """The work that a run has left."""
-
-    steps: int
-    evaluations: int
-    rows_to_score: int
-
-
-@dataclass(frozen=True)
 class Rates:
     """Rates that `steps` steps of a run showed."""
 
@@ -49,10 +38,6 @@ class Rates:
     img_s: float
     data_wait_share: float
     scoring_img_s: float
-
-    def seconds(self, left: Left) -> float:
-        """Forecast the time to the end."""
-        return left.steps * self.step_seconds + left.rows_to_score / self.scoring_img_s
 
 
 def for_a_while(items: Iterable[T], *, seconds: float) -> Iterator[T]:
@@ -70,10 +55,8 @@ def count_workers(
     """Return how many workers keep the device busy, at most `most`; each process of a team counts.
 
     They are counted by scoring, for which batches are due about three times as often as for
-    training. A worker beyond need costs half a gigabyte, and seconds when it starts.
-
-    Args:
-        batches: a loader without workers.
+    training. A worker beyond need costs half a gigabyte, and seconds when it starts. `batches` come
+    from a loader without workers.
     """
     # With few rows some process of a team has no batch to try.
     if not len(batches):
@@ -100,7 +83,7 @@ def needed_workers(*, made_img_s: float, scored_img_s: float, most: int) -> int:
 
 
 def is_worth_trying(
-    wanted: Wanted, *, seconds_left: float, device: torch.device, team: Team
+    wanted: bool | Literal["auto"], *, seconds_left: float, device: torch.device, team: Team
 ) -> bool:
     """Return whether `auto` should measure compiled steps.
 
@@ -117,11 +100,7 @@ def is_worth_trying(
 
 
 def compile_for_good(path: TrainingPath, *, call: Callable[[], object]) -> None:
-    """Compile, by a first call.
-
-    Raises:
-        UserError: if this machine cannot.
-    """
+    """Compile, by a first call; raise a UserError if this machine cannot."""
     # Importing it takes seconds, which only a run that compiles should wait.
     from torch._dynamo.exc import TorchDynamoException
 
@@ -156,10 +135,7 @@ def take_faster(path: TrainingPath, *, eager: Rates, measure: Callable[[], Rates
     faster = min(eager, compiled, key=lambda measured: measured.step_seconds)
     if faster is eager:
         path.undo_compile()
-    logger.info(
-        "machine.compile: auto: %.1f ms a step compiled, %.1f ms not: %s",
-        1e3 * compiled.step_seconds,
-        1e3 * eager.step_seconds,
-        "compiled" if path.is_compiled else "not compiled",
-    )
+    chosen = "compiled" if path.is_compiled else "not compiled"
+    text = "machine.compile: auto: %.1f ms a step compiled, %.1f ms not: %s"
+    logger.info(text, 1e3 * compiled.step_seconds, 1e3 * eager.step_seconds, chosen)
     return faster

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 from stages.config import NoCorrection
 from stages.runtime.signals import StopRequest
 from stages.training.checkpoint import load_checkpoint
-from stages.training.loop import CosineSchedule, Loop, Plan
+from stages.training.loop import CosineSchedule, Loop
 from stages.training.losses import build_loss
 from stages.training.preflight import preflight
 from stages.training.progress import CLOCK_KEYS, Progress
@@ -29,9 +30,9 @@ NONE = NoCorrection(kind="none")
 class Learner(nn.Module):
     """A small network with everything that carries state: dropout and batch norm."""
 
-    def __init__(self) -> None:
+    def __init__(self, dropout: float = 0.5) -> None:
         super().__init__()
-        parts = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5)
+        parts = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(dropout)
         self.body = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 7))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -92,10 +93,16 @@ def evaluate(model: nn.Module) -> dict[str, float]:
 
 
 def build_loop(
-    folder: Path, *, stop_after: int = -1, poison: int = -1, accumulate: int = 2, **plan: Any
+    folder: Path,
+    *,
+    stop_after: int = -1,
+    poison: int = -1,
+    accumulate: int = 2,
+    dropout: float = 0.5,
+    **plan: Any,
 ) -> Loop:
     torch.manual_seed(0)
-    model, stop = Learner(), StopRequest()
+    model, stop = Learner(dropout), StopRequest()
     step = TrainingStep(
         path=TrainingPath(model, embed=model.forward, head_logits=lower_target),
         optimizer=build_optimizer(model, "adamw", weight_decay=0.05),
@@ -118,14 +125,7 @@ def build_loop(
         "margin_at": lambda epoch: 0.1 * epoch,
     }
     batches = SyntheticBatches(stop, stop_after=stop_after, poison=poison)
-    return Loop(step, Plan(**defaults | plan), batches, evaluate=evaluate, folder=folder, stop=stop)
-
-
-def still(model: nn.Module) -> None:
-    """Drop nothing at random."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    return Loop(step, batches, evaluate, folder, stop, **defaults | plan)
 
 
 def fit(loop: Loop) -> Progress:
@@ -151,7 +151,9 @@ def session(**machine: Any) -> Session:
 
 def fly(loop: Loop, progress: Progress, *, val: Any = VAL, **machine: Any) -> dict[str, Any]:
     """Take the preflight of a loop."""
-    return preflight(session(**machine), loop, progress, val=val, num_val=27, num_scored=54)
+    run = session(**machine)
+    run.__dict__["rows"] = SimpleNamespace(val=range(27), scored=range(54))
+    return preflight(run, loop, progress, val=val)
 
 
 def final_state(folder: Path) -> dict[str, Any]:

@@ -16,11 +16,10 @@ from stages.training.losses import Outcome
 from stages.training.progress import CLOCK_KEYS
 from stages.training.step import Batch, TrainingStep
 
-EPOCHS, STEPS = 4, 20
 PARAMS = {
     "teachers__RN18__backbone": "resnet10t",
     "teachers__RN18__learning_rate_scale": 1.0,
-    "stageA__epochs": EPOCHS,
+    "stageA__epochs": 4,
     "stageA__batch_size": 8,
     # Small steps: larger ones amplify how a processor rounds to a hundredth of a loss.
     "stageA__learning_rate": 1e-4,
@@ -35,7 +34,7 @@ PARAMS = {
     "machine__precision": "fp32",
     "machine__workers": 0,
 }
-Steps = dict[int, tuple[float, list[int]]]
+NEVER: Mapping[int, Callable[[TrainingStep], None]] = {}
 
 
 def write_run_params(folder: Path, **changes: Any) -> Path:
@@ -49,25 +48,26 @@ def run_folder(folder: Path) -> Path:
 
 
 def record_steps(
-    monkeypatch: pytest.MonkeyPatch, *, after: Mapping[int, Callable[[], object]] | None = None
-) -> Steps:
-    """Loss and rows of each step of the runs to come; `after` a step something may happen, once.
+    monkeypatch: pytest.MonkeyPatch, *, after: Mapping[int, Callable[[TrainingStep], None]] = NEVER
+) -> dict[int, float]:
+    """Loss of each step of the runs to come; `after` a step something may happen, once.
 
     The steps of a preflight are recorded too, until training does, and records, them again.
     """
-    steps: Steps = {}
-    events, take = dict(after or {}), TrainingStep.take
+    losses: dict[int, float] = {}
+    events, take = dict(after), TrainingStep.take
 
     def recorded(
         step: TrainingStep, group: Sequence[Batch], *, number: int, **options: Any
     ) -> Outcome:
         outcome = take(step, group, number=number, **options)
-        steps[number] = float(outcome.loss), [int(row) for batch in group for row in batch["index"]]
-        events.pop(number, lambda: None)()
+        losses[number] = float(outcome.loss)
+        if number in events:
+            events.pop(number)(step)
         return outcome
 
     monkeypatch.setattr(TrainingStep, "take", recorded)
-    return steps
+    return losses
 
 
 def published(folder: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import copy
 import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from stages.runtime.errors import InterruptedRunError, UserError
 from stages.training import preflight as preflights
+from stages.training.loop import Loop
 from stages.training.losses import NonFiniteError
 from stages.training.preflight import quota, settle_forecast
 from stages.training.progress import Progress
-from stages.training.step import Batch, TrainingStep
-from stages.training.tuning import Left, Rates
 from tests.training.small_loop import (
-    EPOCHS,
     VAL,
     ValBatches,
     assert_same,
@@ -48,22 +46,6 @@ def test_a_run_with_a_preflight_ends_in_the_same_bits(
     assert_same(final_state(tmp_path / "without"), final_state(tmp_path / "with"))
 
 
-def test_the_steps_are_those_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflights, "MAX_SHARE", 1.0)
-    taken: list[Any] = []
-    take = TrainingStep.take
-
-    def recorded(step: TrainingStep, group: list[Batch], **options: Any):
-        taken.append((len(group), *options.values()))
-        return take(step, group, **options)
-
-    monkeypatch.setattr(TrainingStep, "take", recorded)
-    fly(build_loop(tmp_path), Progress())
-    fit(build_loop(tmp_path))
-    assert taken[: EPOCHS * 3] == taken[EPOCHS * 3 :]
-    assert len(taken) == 2 * EPOCHS * 3
-
-
 @given(st.integers(min_value=1, max_value=10**7))
 def test_the_preflight_of_a_short_run_is_short(left: int) -> None:
     warmup, limit = quota(left)
@@ -72,51 +54,47 @@ def test_the_preflight_of_a_short_run_is_short(left: int) -> None:
     assert warmup <= limit
 
 
-@pytest.mark.parametrize(
-    ("progress", "steps", "evaluations"),
-    [(Progress(), 9, 2), (Progress(epoch=2, batch=2, step=7), 2, 1)],
-)
-def test_the_forecast_counts_steps_evaluations_and_the_last_scoring(
-    tmp_path: Path, progress: Progress, steps: int, evaluations: int
-) -> None:
-    rates = Rates(steps=12, step_seconds=0.5, img_s=128, data_wait_share=0.1, scoring_img_s=200)
-    assert rates.seconds(Left(steps=100, evaluations=3, rows_to_score=3 * 400 + 800)) == 60
-    left = fly(build_loop(tmp_path, eval_every=2), progress)["left"]
-    assert left == {
-        "steps": steps,
-        "evaluations": evaluations,
-        "rows_to_score": 27 * evaluations + 54,
-    }
+def test_the_forecast_counts_steps_evaluations_and_the_last_scoring(tmp_path: Path) -> None:
+    record = fly(build_loop(tmp_path, eval_every=2), Progress(epoch=1, batch=2, step=4))
+    assert record["left"] == {"steps": 5, "evaluations": 2, "rows_to_score": 2 * 27 + 54}
+    tried = record["tried"]
+    expected = 5 * tried["step_seconds"] + 108 / tried["scoring_img_s"]
+    assert record["forecast_s"] == pytest.approx(expected, abs=0.06)
 
 
-def test_incident_T4_a_batch_that_does_not_fit_the_gpu_names_what_to_change(tmp_path: Path) -> None:
-    loop = build_loop(tmp_path)
-
+def fill_memory(loop: Loop) -> None:
     def out_of_memory(_gradient: torch.Tensor) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB. GPU 0 has")
 
-    before = copy.deepcopy(loop.step.state())
     loop.step.model.body[0].weight.register_hook(out_of_memory)
-    expected = r"32 images of stageA\.image_size 48 px do not fit the GPU: CUDA out"
-    with pytest.raises(UserError, match=expected):
-        fly(loop, Progress())
-    assert_same(loop.step.state(), before)
 
 
-def test_a_non_finite_first_loss_stops_before_the_first_epoch(tmp_path: Path) -> None:
-    loop = build_loop(tmp_path, poison=2)  # the first batch only starts workers
+def poison(loop: Loop) -> None:
+    loop.batches.poison = 2  # the first batch only starts workers
+
+
+def ask_to_stop(loop: Loop) -> None:
+    loop.stop.signal_number = signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("happen", "error", "expected"),
+    [
+        (fill_memory, UserError, r"32 images of stageA\.image_size 48 px do not fit the GPU: CUDA"),
+        (poison, NonFiniteError, "the loss of step 0 is nan"),
+        (ask_to_stop, InterruptedRunError, "signal 15"),
+    ],
+)
+def test_incident_T4_what_ends_a_preflight_leaves_no_trace(
+    tmp_path: Path, happen: Callable[[Loop], None], error: type[Exception], expected: str
+) -> None:
+    loop = build_loop(tmp_path)
     before = copy.deepcopy(loop.step.state())
-    with pytest.raises(NonFiniteError, match="the loss of step 0 is nan"):
+    happen(loop)
+    with pytest.raises(error, match=expected):
         fly(loop, Progress())
     assert_same(loop.step.state(), before)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_stop_during_the_preflight_ends_it(tmp_path: Path) -> None:
-    loop = build_loop(tmp_path)
-    loop.stop.signal_number = signal.SIGTERM
-    with pytest.raises(InterruptedRunError, match="signal 15"):
-        fly(loop, Progress())
 
 
 def test_a_single_batch_can_be_scored(tmp_path: Path) -> None:

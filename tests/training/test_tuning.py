@@ -1,25 +1,16 @@
 """Compiling is tried where it can pay and falls back; workers are counted by trying."""
 
 import logging
-import multiprocessing
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
-from shipped import shipped
-from small_faces import small_face, write_faces
 from torch import nn
 
-from stages import train
 from stages.computing.team import ALONE, Team
-from stages.config import CLASSES, Preprocess
-from stages.faces.store import FaceStore
-from stages.loading.loader import scoring_batches
 from stages.runtime.errors import UserError
-from stages.training import teacher, tuning
+from stages.training import tuning
 from stages.training.step import TrainingPath
 from stages.training.tuning import (
     Rates,
@@ -29,28 +20,23 @@ from stages.training.tuning import (
     needed_workers,
     take_faster,
 )
-from tests.training.small_loop import CPU, build_loop, final_state, fit, fly, lower_target
+from tests.training.small_loop import (
+    CPU,
+    VAL,
+    Learner,
+    ValBatches,
+    build_loop,
+    final_state,
+    fit,
+    fly,
+    lower_target,
+)
 
 GPU = torch.device("cuda")
 
 
 def rates(step_seconds: float) -> Rates:
     return Rates(12, step_seconds, img_s=64, data_wait_share=0.0, scoring_img_s=100)
-
-
-@pytest.fixture
-def traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch.compile up to its compiler proper, which takes a minute of a busy machine."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-
-
-@pytest.fixture
-def no_compiler() -> Iterator[None]:
-    from torch._inductor import config
-
-    torch.compiler.reset()
-    with config.patch({"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}):
-        yield
 
 
 @pytest.fixture
@@ -64,8 +50,11 @@ def run(path: TrainingPath) -> Rates:
     return rates(0.5)
 
 
-@pytest.mark.usefixtures("traced")
-def test_a_compiled_run_learns_the_same_and_saves_under_the_same_names(tmp_path: Path) -> None:
+def test_a_compiled_run_learns_the_same_and_saves_under_the_same_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Up to the compiler proper, which takes a minute of a busy machine.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     fit(build_loop(tmp_path / "eager"))
     loop = build_loop(tmp_path / "compiled")
     progress = loop.resume()
@@ -79,15 +68,18 @@ def test_a_compiled_run_learns_the_same_and_saves_under_the_same_names(tmp_path:
     assert eager["progress"]["best"]["epoch"] == compiled["progress"]["best"]["epoch"]
 
 
-@pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_true_stops_the_run_and_auto_goes_on_without(
     path: TrainingPath, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = r"machine\.compile: true, and torch\.compile cannot do it here: .*compiler"
-    with pytest.raises(UserError, match=expected):
-        compile_for_good(path, call=lambda: run(path))
+    from torch._inductor import config
+
+    torch.compiler.reset()
     eager = rates(1.0)
-    assert take_faster(path, eager=eager, measure=lambda: run(path)) is eager
+    expected = r"machine\.compile: true, and torch\.compile cannot do it here: .*compiler"
+    with config.patch({"cpp.cxx": (None, "no-such-compiler"), "force_disable_caches": True}):
+        with pytest.raises(UserError, match=expected):
+            compile_for_good(path, call=lambda: run(path))
+        assert take_faster(path, eager=eager, measure=lambda: run(path)) is eager
     assert not path.is_compiled
     assert "machine.compile: auto: not compiled: " in caplog.text
 
@@ -125,34 +117,10 @@ def test_the_fewest_workers_keep_up_with_something_to_spare(made, scored, expect
     assert needed_workers(made_img_s=made, scored_img_s=scored, most=15) == expected
 
 
-def test_no_worker_is_started_to_count_them(tmp_path: Path, monkeypatch) -> None:
-    ids = [f"s/{n}" for n in range(20)]
-    write_faces(tmp_path / "s", map(small_face, ids))
-    rows = pd.DataFrame({"id": ids, "label": CLASSES[0]})
-    options = {"preprocess": shipped(Preprocess), "workers": 0, "device": CPU}
-    val = scoring_batches(FaceStore(tmp_path), rows, image_size=32, **options)
+def test_workers_are_counted_by_trying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "_MAKING_SECONDS", 0.0)
     monkeypatch.setattr(tuning, "_SCORING_SECONDS", 0.0)
-    before, model = multiprocessing.active_children(), nn.Sequential(nn.Flatten(), nn.LazyLinear(7))
-    count = partial(count_workers, model=model, most=5, device=CPU, dtype=torch.float32)
-    assert 1 <= count(val) <= 5
-    assert multiprocessing.active_children() == before
+    options = {"most": 5, "device": CPU, "dtype": torch.float32}
+    assert 1 <= count_workers(VAL, Learner(), **options) <= 5
     # A process of a team that has no batch tries nothing.
-    assert count([]) == 1
-
-
-@pytest.mark.parametrize(("wanted", "most", "counted"), [("auto", 5, 1), ("auto", 1, 0), (1, 1, 0)])
-def test_workers_are_counted_only_where_there_is_a_choice(
-    rare: Callable[..., Path], monkeypatch, wanted: object, most: int, counted: int
-) -> None:
-    def stop(*_args: object, **_options: object) -> None:
-        raise KeyboardInterrupt
-
-    calls = []
-    monkeypatch.setattr(teacher, "choose_workers", lambda *_, **__: most)
-    monkeypatch.setattr(teacher, "count_workers", lambda *_, **options: calls.append(options) or 0)
-    monkeypatch.setattr(teacher, "training_batches", stop)
-    rare(machine__workers=wanted)
-    with pytest.raises(KeyboardInterrupt):
-        train.work("stageA", "RN18", fresh=False)
-    assert [options["most"] for options in calls] == [most] * counted
+    assert count_workers(ValBatches(), Learner(), **options) == 1
