@@ -24,7 +24,7 @@ from stages.runtime.signals import StopRequest
 from stages.scoring.metrics import Floats, Ints, score, softmax
 from stages.scoring.temperature import fit_temperature, one_hot
 from stages.training.assembly import build_loop, build_model, fit_explained, require_images
-from stages.training.checkpoint import save_with_retries
+from stages.training.checkpoint import describe_kept, save_with_retries
 from stages.training.inputs import alignment_report
 from stages.training.loop import Loop
 from stages.training.losses import NonFiniteError, explain_non_finite, prior_correction
@@ -102,6 +102,12 @@ def _choose_workers(session: Session, model: Teacher) -> int:
 
 def _evaluate(model: nn.Module, *, session: Session, val: EvalLoader, targets: Ints) -> Scores:
     logits = _predict_together(model, val, session=session).astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise UserError(
+            f"{session.stage} {session.teacher}: some logits of val are not finite; "
+            f"{describe_kept(session.run.folder)}; set machine.precision to fp32 or lower "
+            f"{session.stage}.learning_rate"
+        )
     # By one process: what follows from the scores must be the same in all, to the last bit.
     return session.team.lead(lambda: score_evaluation(logits, targets))
 

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from shipped import shipped
 
 from stages import train
 from stages.config import TeacherParams, load_params
+from stages.loading.loader import EvalLoader
 from stages.loading.sampler import EpochSampler
 from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
+from stages.training import teacher
 from stages.training.checkpoint import load_checkpoint
 from stages.training.inputs import choose_rows
 from stages.training.step import TrainingStep
@@ -72,6 +75,18 @@ def test_a_non_finite_loss_names_its_faces_and_the_run_goes_on_from_its_checkpoi
     sampler = EpochSampler(targets_of(rows), batch_size=stage_params.batch_size, seed=7)
     assert sampler.num_batches == 9
     assert written["ids"] == rows["id"].iloc[sampler.batches(1)[12 - 9]].tolist()
+
+
+def test_evaluation_with_logits_that_are_not_finite_ends_the_run(
+    prepared: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared()
+    monkeypatch.setattr(teacher, "predict", lambda *_, **__: np.full((4, 7), np.inf))
+    monkeypatch.setattr(EvalLoader, "in_order", lambda _, parts: parts[0])
+    assert train.main(["stageA", "RN18"]) == 2
+    message = capsys.readouterr().err
+    assert "stageA RN18: some logits of val are not finite; there is no checkpoint yet" in message
+    assert "set machine.precision to fp32" in message
 
 
 def test_reported_weights_that_dvc_does_not_see_are_refused(
