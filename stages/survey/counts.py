@@ -13,7 +13,7 @@ import pandas as pd
 from stages.config import CLASSES
 from stages.records.schema import SPLITS
 from stages.records.views import BUCKETS, size_table
-from stages.splitting.frozen import MANIFEST_NAME, FileEntry, FrozenManifest
+from stages.splitting.frozen import MANIFEST_NAME, FrozenManifest
 from stages.survey.relations import matrix
 from stages.survey.survey import Survey
 
@@ -89,7 +89,7 @@ def leaks(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def summarize(
-    survey: Survey, counts: Counts, *, files: Mapping[str, FileEntry], num_warnings: int
+    survey: Survey, counts: Counts, *, files: Mapping[str, Any], num_warnings: int
 ) -> dict[str, Any]:
     """The content of metrics/manifest.json, under one key so that no other metrics collide."""
     frozen = survey.frozen
