@@ -61,9 +61,8 @@ def write_source(
             if isinstance(row, Candidate) and row.box is not None and result.is_of_turned_photo:
                 in_turned_photos[row.box.pixels] += 1
             if isinstance(result, RefusedRow):
-                reject = result.reject
-                rejects.append(reject)
-                if result.image is not None or reject.member is not None:
+                rejects.append(reject := result.reject)
+                if reject.member is not None:
                     key = hashlib.sha256(reject.row.encode()).hexdigest()
                     refused.add(reject.reason, key=key, item=result)
                 continue
@@ -164,9 +163,8 @@ def _draw_refused(refused: FairDraw[RefusedRow], tree: RawTree, *, counts: dict[
     for reason, count in counts.items():
         tiles = []
         for row in refused.drawn(reason):
-            member = row.reject.member
             with suppress(UnusableImageError, UnreadableMemberError):
-                image = decode(tree.read(member) if member else row.image or b"")
+                image = decode(tree.read(row.reject.member or ""))
                 tiles.append(fit(draw_box(image, row.box) if row.box else image, TILE_PX))
         rows[f"{reason}  {count:,}" + ("" if tiles else "\nno picture to show")] = tiles
     return contact_sheet(rows or {"no rejects": []})

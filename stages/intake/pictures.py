@@ -55,10 +55,9 @@ class StoredPicture:
 
 @dataclass(frozen=True)
 class RefusedRow:
-    """A reject with what there is to see of it besides its member: encoded picture and box."""
+    """A reject, and its box in the photo as seen."""
 
     reject: Reject
-    image: bytes | None = None
     box: BoxPx | None = None
     is_of_turned_photo: bool = False
 
@@ -97,7 +96,7 @@ class RowReader:
             remark = f"; EXIF turns the photo, the row has {row.box}" if is_turned else ""
             detail = f"{row.member}: {error.detail}{remark}"
             reject = Reject(row.row, cast(Fault, error.reason), detail, row.picture)
-            return RefusedRow(reject, image=row.image, box=box, is_of_turned_photo=is_turned)
+            return RefusedRow(reject, box=box, is_of_turned_photo=is_turned)
 
     def _read_photo(
         self, member: str, place: Place | None, image: bytes | None, has_box: bool

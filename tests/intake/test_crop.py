@@ -1,14 +1,12 @@
-import math
 import re
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stages.faces.decode import BoxPx, UnusableImageError
-from stages.intake.crop import crop_square, crop_upright, lies_inside, visible_px
+from stages.intake.crop import crop_square, crop_upright, visible_part
 
 # Each pixel says where it is: row, column, 0.
 PHOTO = np.dstack([*np.indices((60, 80)), np.zeros((60, 80))]).astype(np.uint8)
@@ -47,7 +45,6 @@ def test_any_box_gives_a_square_or_a_reason(corner, size, margin):
     box = BoxPx(left, top, left + size[0], top + size[1])
     inside = np.zeros((60, 80), bool)
     inside[max(top, 0) : max(box.bottom, 0), max(left, 0) : max(box.right, 0)] = True
-    assert lies_inside(PHOTO, box=box) == (inside.sum() == size[0] * size[1])
     if 2 * inside.sum() < size[0] * size[1]:
         for crop in (crop_square, lambda *a, **k: crop_upright(*a, **k, angle=0.0)):
             with pytest.raises(UnusableImageError, match="box_outside"):
@@ -56,17 +53,16 @@ def test_any_box_gives_a_square_or_a_reason(corner, size, margin):
     face = crop_square(PHOTO, box=box, margin=margin)
     assert face.shape == (face.shape[0], face.shape[0], 3)
     assert abs(face.shape[0] - max(size) * (1 + 2 * margin)) <= 0.5
-    assert visible_px(PHOTO, box=box) == min(inside.any(1).sum(), inside.any(0).sum())
+    shorter = min(inside.any(1).sum(), inside.any(0).sum())
+    assert visible_part(PHOTO, box=box) == (shorter, inside.sum() == size[0] * size[1])
     assert np.array_equal(crop_upright(PHOTO, box=box, margin=margin, angle=0.0), face)
 
 
 @pytest.mark.parametrize(
     ("edges", "reason", "detail"),
     [
-        *(
-            (edges, "box_empty", f"box {edges} has no area")
-            for edges in ((10, 10, 10, 20), (10, 20, 20, 10), (30, 30, 10, 10))
-        ),
+        ((10, 10, 10, 20), "box_empty", "box (10, 10, 10, 20) has no area"),
+        ((30, 30, 10, 10), "box_empty", "box (30, 30, 10, 10) has no area"),
         ((400, 300, 460, 380), "box_outside", "(400, 300, 460, 380) in a photo of 80 x 60 px"),
     ],
 )
@@ -104,22 +100,6 @@ def test_a_quarter_turn_is_numpy_own():
     square = crop_square(NOISE, box=BoxPx(30, 20, 70, 60), margin=0.1)
     turned = crop_upright(NOISE, box=BoxPx(30, 20, 70, 60), margin=0.1, angle=90.0)
     assert np.abs(turned.astype(int) - np.rot90(square)).max() <= 1
-
-
-@pytest.mark.parametrize("angle", [-40.0, -13.5, 7.0, 33.0])
-@pytest.mark.parametrize("middle", [(60, 45), (25, 70)])
-def test_eyes_at_that_angle_become_level_and_the_centre_stays(angle, middle):
-    photo = np.zeros((90, 120, 3), np.uint8)
-    step = np.array([math.cos(math.radians(angle)), math.sin(math.radians(angle))]) * 12
-    eyes = [np.round((np.array(middle) + sign * step) * 16).astype(int) for sign in (-1, 1)]
-    for eye, colour in zip(eyes, [(255, 0, 0), (0, 255, 0)], strict=True):
-        cv2.circle(photo, eye.tolist(), 3 * 16, colour, -1, cv2.LINE_AA, 4)
-    box = BoxPx(middle[0] - 20, middle[1] - 20, middle[0] + 21, middle[1] + 21)
-    face = crop_upright(photo, box=box, margin=0.0, angle=angle)
-    assert face.shape == (41, 41, 3)
-    right, left = (np.argwhere(face[:, :, channel] > 127).mean(axis=0) for channel in (0, 1))
-    assert right == pytest.approx((20, 8), abs=0.3)
-    assert left == pytest.approx((20, 32), abs=0.3)
 
 
 def test_a_photo_that_is_wider_than_opencv_warps():
