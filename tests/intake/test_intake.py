@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from shipped import shipped
 
@@ -136,17 +135,6 @@ def test_the_index_says_how_faces_were_cut_and_a_sheet_shows_what_was_refused(tm
     assert photo.sum() > 96 * 96 / 2
     assert mark.sum() > 2 * 96
     assert np.argwhere(photo | mark)[:, 0].max() < len(sheet) / 2
-
-
-def test_pictures_out_of_a_table_become_faces(tmp_path: Path):
-    pixels = " ".join(["0", "255"] * (48 * 24))
-    table = f"emotion,pixels,Usage\n3,{pixels},Training\n4,{pixels[:-3]},Training\n"
-    path = write_raw(tmp_path, {"fer2013.csv": table.encode()}, zipped=True)
-    out = standardize(tmp_path, path, source_of("fer2013"))
-    faces = pd.read_feather(out / "faces-00000.arrow")
-    assert faces["label"].tolist() == ["Happy"]
-    assert decode(faces["image"][0]).shape == (48, 48, 3)
-    assert [r["row"] for r in read_rejects(out)] == ["fer2013.csv:3"]
 
 
 # --- a source that stops, and says by example why --------------------------------------------------
