@@ -100,8 +100,8 @@ class ShardWriter:
         self._close_shard()
         if kind is None:
             num_faces = sum(shard["rows"] for shard in self._shards.values())
-            index = {"shards": self._shards, "faces": num_faces, **self._facts}
-            write_json(self._folder / INDEX, index)
+            counted = {"shards": self._shards, "faces": num_faces}
+            write_json(self._folder / INDEX, counted | self._facts)
 
     def _write_batch(self) -> None:
         if not self._faces:
@@ -120,10 +120,9 @@ class ShardWriter:
         if self._shard is not None:
             self._shard.close()
             path = self._path()
-            # Now, while the file's pages are still in memory.
-            self._shards[path.name] = {"sha256": sha256_file(path), "rows": self._shard_rows}
             # A power cut must not leave the index beside a shard that it belies.
             sync(path)
+            self._shards[path.name] = {"sha256": sha256_file(path), "rows": self._shard_rows}
         self._shard, self._shard_bytes, self._shard_rows = None, 0, 0
 
     def _path(self) -> Path:

@@ -59,18 +59,15 @@ def draw_box(image: Image, box: BoxPx) -> Image:
     # A line that is still visible in a small tile.
     line_px = max(1, round(max(height, width) / 48))
     if right < 0 or bottom < 0 or left >= width or top >= height:
-        middle = (left + right) // 2, (top + bottom) // 2
-        for edge, place, side in zip(
-            (drawn.transpose(1, 0, 2), drawn), middle, (width, height), strict=True
-        ):
-            if not 0 <= place < side:
-                edge[slice(2 * line_px) if place < 0 else slice(-2 * line_px, None)] = _MARK
+        x, y = (left + right) // 2, (top + bottom) // 2
+        if not 0 <= x < width:
+            drawn[:, slice(2 * line_px) if x < 0 else slice(-2 * line_px, None)] = _MARK
+        if not 0 <= y < height:
+            drawn[slice(2 * line_px) if y < 0 else slice(-2 * line_px, None)] = _MARK
         # From the centre to four fifths of the way to the edge.
         centre = (width // 2, height // 2)
-        tip = tuple(
-            round(half + 0.8 * (min(max(place, 0), 2 * half) - half))
-            for half, place in zip(centre, middle, strict=True)
-        )
+        ends = [min(max(place, 0), 2 * half) for half, place in zip(centre, (x, y), strict=True)]
+        tip = [round(half + 0.8 * (end - half)) for half, end in zip(centre, ends, strict=True)]
         cv2.arrowedLine(drawn, centre, tip, _MARK, line_px, cv2.LINE_AA, tipLength=0.4)
         return drawn
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)

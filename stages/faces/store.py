@@ -12,14 +12,11 @@ from stages.faces.decode import Image, decode
 from stages.faces.shards import REMEDY, read_index, source_folders
 from stages.runtime.errors import UserError
 
-_LISTED_IDS = 5
-
 
 class FaceStore:
     """All faces of all sources, numbered from 0 in the order of `faces.shards.read_faces`.
 
-    Images are read when they are asked for, and are not copied. A pickled store maps the shards
-    anew.
+    Images are read when asked for, and not copied. A pickled store maps the shards anew.
     """
 
     def __init__(self, standardized: Path) -> None:
@@ -64,7 +61,7 @@ class FaceStore:
             absent = [ids[row] for row in np.flatnonzero(pc.is_null(positions)).tolist()]
             raise UserError(
                 f"{self._folder.name}/: {len(absent)} of {len(ids)} manifest rows have no image: "
-                f"{', '.join(absent[:_LISTED_IDS])}{', ...' if len(absent) > _LISTED_IDS else ''}; "
+                f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}; "
                 "run the standardize and manifest stages"
             )
         return np.asarray(positions.to_numpy(), np.int64)
@@ -101,7 +98,6 @@ def _open(folder: Path, name: str, *, num_rows: int) -> list[pa.RecordBatch]:
             batch.select(["id", "image"]).validate(full=True)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(f"{place}: expected an Arrow file, found {error}; {REMEDY}") from None
-    if (num_faces := sum(batch.num_rows for batch in batches)) != num_rows:
-        expected = f"expected {num_rows} faces, as index.json says, found {num_faces}"
-        raise UserError(f"{place}: {expected}; {REMEDY}")
+    if (found := sum(batch.num_rows for batch in batches)) != num_rows:
+        raise UserError(f"{place}: expected {num_rows} faces (index.json), found {found}; {REMEDY}")
     return batches

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stages.config import CLASSES
@@ -71,26 +70,22 @@ def tally(values: pd.Series, names: Sequence[str]) -> dict[str, int]:
 
 def leaks(rows: pd.DataFrame) -> dict[str, int]:
     """Count groups that stand in several splits, and val and test rows of groups in train."""
-    group, keys = pd.factorize(rows["group"])
-    # Sizes by split and group; looking up groups by their long names would take seconds.
-    sizes = {
-        name: np.bincount(group[(rows["split"] == name).to_numpy()], minlength=len(keys))
-        for name in SPLITS
-    }
-    num_splits = np.sum([size > 0 for size in sizes.values()], axis=0)
-    counts = {"groups": int((num_splits > 1).sum())}
+    # By number: looking up groups by their long names would take seconds.
+    sizes = pd.crosstab(pd.factorize(rows["group"])[0], rows["split"].to_numpy())
+    sizes = sizes.reindex(columns=list(SPLITS), fill_value=0)
+    stands = sizes > 0
+    counts = {"groups": int((stands.sum(axis=1) > 1).sum())}
     for first, second in combinations(SPLITS, 2):
-        both = (sizes[first] > 0) & (sizes[second] > 0)
-        counts[f"{first}_{second}_groups"] = int(both.sum())
+        counts[f"{first}_{second}_groups"] = int((stands[first] & stands[second]).sum())
     for name in EVALUATED:
-        counts[f"{name}_rows_with_kin_in_train"] = int(sizes[name][sizes["train"] > 0].sum())
+        counts[f"{name}_rows_with_kin_in_train"] = int(sizes.loc[stands["train"], name].sum())
     return counts
 
 
 def summarize(
     survey: Survey, counts: Counts, *, files: Mapping[str, Any], num_warnings: int
 ) -> dict[str, Any]:
-    """The content of metrics/manifest.json, under one key so that no other metrics collide."""
+    """Build the content of metrics/manifest.json, under one key: no other metrics collide."""
     frozen = survey.frozen
     sources = frozen.rows["source"].value_counts().sort_index()
     content: dict[str, Any] = {

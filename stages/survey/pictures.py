@@ -225,7 +225,7 @@ def lowest(pairs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
     return upwards.drop_duplicates("group").head(_PAIRS)
 
 
-def caption(pair: Mapping[Any, Any], labels: Mapping[str, str]) -> str:
+def caption(pair: Mapping[Any, Any], labels: Mapping[Any, str]) -> str:
     """Say `0.9412 mirrored, Happy / Sad, train / test`; what both share stands once."""
     alike = "exact" if pair["kind"] == "exact" else f"{pair['correlation']:.4f}"
     mirrored = " mirrored" if pair["mirrored"] == "true" else ""

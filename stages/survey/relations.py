@@ -33,8 +33,8 @@ def relations(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
     label = pd.factorize(drawn["label"])[0]
     rows = pd.DataFrame({"picture": picture, "source": source, "label": label})
     # Pictures that have a duplicate, by the sources that hold them.
-    sides = rows[np.isin(picture, links)].groupby(["picture", "source"], observed=True)
-    sides = sides.agg(rows=("label", "size"), label=("label", "min"), last=("label", "max"))
+    held = rows[np.isin(picture, links)].groupby(["picture", "source"], observed=True)
+    sides = held.agg(rows=("label", "size"), label=("label", "min"), last=("label", "max"))
     sides["label"] = sides["label"].where(sides["label"] == sides.pop("last"), _MIXED)
     table = pd.DataFrame(links, columns=["picture_a", "picture_b"])
     for side in "ab":
@@ -45,7 +45,7 @@ def relations(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
     is_first = is_repeated | (table["picture_a"] < table["picture_b"])
     is_within = table["source_a"] == table["source_b"]
     return table.assign(
-        kind=pd.Categorical.from_codes((~is_exact).to_numpy("int8"), KINDS),
+        kind=is_exact.map({True: "exact", False: "near"}).astype("category"),
         same_label=(table["label_a"] == table["label_b"]) & (table["label_a"] != _MIXED),
     )[(is_within & is_first) | (table["source_a"] < table["source_b"])]
 

@@ -18,9 +18,6 @@ from stages.runtime.errors import UserError
 from stages.splitting.frozen import FrozenManifest
 from stages.survey.relations import relations
 
-_STAGE_COLUMNS = ["id", "source", "label", "split", "native_px", "confidence"]
-
-
 # Standardize's index.json of each folder, which can hold faces of several sources (`expw` does).
 SourceIndexes = Mapping[str, Mapping[str, Any]]
 
@@ -69,7 +66,7 @@ def take_survey(
     stages = {}
     for name, chosen in filters.items():
         key = f"{name}.filter"
-        rows = select(frozen.rows[_STAGE_COLUMNS], chosen, key=key, source_groups=source_groups)
+        rows = select(frozen.rows, chosen, key=key, source_groups=source_groups)
         stages[name] = rows[rows["split"] == "train"]
         require_classes(stages[name], key=key)
     related = relations(frozen.drawn, frozen.duplicates)
