@@ -150,15 +150,13 @@ def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
 
 
 def orientation(data: bytes, *, image: Image) -> int:
-    """Find the EXIF orientation, 1 (none) to 8, by which `decode` turned the pixels to `image`.
-
-    The pixels are compared, since no two readers of EXIF agree on what is broken.
-    """
+    """Find the EXIF orientation, 1 (none) to 8, by which `decode` turned the pixels to `image`."""
     if data.startswith(_JPEG) and _EXIF not in data:
         return 1
     if data.startswith((b"II", b"MM")):  # OpenCV knows no other way than to turn a TIFF
         tag = _checked_header(data).getexif().get(_ORIENTATION, 1)
         return int(tag) if tag in range(1, 9) else 1
+    # Pixels are compared, since no two readers of EXIF agree on what is broken.
     as_stored = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     stored = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), as_stored), np.uint8)
     fitting = [number for number in range(1, 9) if np.array_equal(_turned(stored, number), image)]
@@ -224,8 +222,8 @@ def _decode_jpeg(data: bytes | memoryview, *, buffer: Image | None) -> Image | N
 
 def _checked_header(data: bytes | memoryview) -> ImageFile:
     """Read the header of a picture, and refuse a picture that is too large or animated."""
-    start = bytes(data[:8])
-    reader = next((_READERS[magic] for magic in _READERS if start.startswith(magic)), None)
+    readers = (_READERS[magic] for magic in _READERS if bytes(data[:8]).startswith(magic))
+    reader = next(readers, None)
     if reader is None:
         raise UnusableImageError("image_unreadable", f"{len(data)} bytes, not a picture")
     try:

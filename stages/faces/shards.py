@@ -71,8 +71,7 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, *, shard_mb: int) -> None:
-        self._folder = folder
-        self._limit = shard_mb << 20
+        self._folder, self._limit = folder, shard_mb << 20
         self._faces: list[Face] = []
         self._pending_bytes = 0
         self._shard: pa.RecordBatchFileWriter | None = None

@@ -60,9 +60,9 @@ def copies(drawn: pd.DataFrame, related: pd.DataFrame) -> DataWarnings:
     """At least 90 % of a source's rows have a duplicate, anywhere or in one other source."""
     totals = drawn["source"].value_counts()
     for source, other, rows in rows_with_twin(related).itertuples(index=False):
-        message = f"{_share(rows, totals[source])} of its rows have a duplicate in"
         if rows < 0.9 * totals[source]:
             continue
+        message = f"{_share(rows, totals[source])} of its rows have a duplicate in"
         if pd.isna(other):
             yield "all_copies", source, f"{message} the data"
         elif other != source:

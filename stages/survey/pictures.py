@@ -107,11 +107,8 @@ def native_px_figure(rows: pd.DataFrame, *, stages: Mapping[str, pd.DataFrame]) 
     axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     buckets = [b.replace("lt", "< ").replace("ge", "≥ ").replace("_", " to ") for b in BUCKETS]
     for axis, (title, (table, percent)) in zip(axes, panels.items(), strict=True):
-        texts = {
-            place: f"{value:.0f}" if value >= 0.5 else "< 1"
-            for place, value in np.ndenumerate(percent)
-            if value
-        }
+        shown = [(place, value) for place, value in np.ndenumerate(percent) if value]
+        texts = {place: f"{value:.0f}" if value >= 0.5 else "< 1" for place, value in shown}
         _draw_heat(axis, percent, texts, top=100.0)
         totals = table.sum(axis=1)
         axis.set_yticks(range(len(table)), [f"{name}  {totals[name]:,}" for name in table.index])
