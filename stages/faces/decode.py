@@ -25,14 +25,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 Image = NDArray[np.uint8]
 
-# Such a picture takes 300 MB.
-MAX_PIXELS = 100_000_000
-# The largest tilt of the eyes by which a face is turned upright, degrees.
-MAX_ANGLE = 45.0
+MAX_PIXELS = 100_000_000  # they take 300 MB
+MAX_ANGLE = 45.0  # degrees: a face is turned upright by no more
 # Which pixels a box counts: as the file stores them, or turned by its EXIF orientation, as seen.
 Pixels = Literal["stored", "turned"]
 
-# How each format starts. A file's name does not decide.
+# How each format starts; a file's name does not decide.
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _READERS: dict[bytes, type[ImageFile]] = {
     _JPEG: JpegImageFile,
@@ -56,12 +54,11 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UnusableImageError(ValueError):
-    """A picture from which no face can be made. `reason` is one of the fixed reject reasons."""
+    """A picture from which no face can be made; `reason` is one of `sources.rows.FAULTS`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+        self.reason, self.detail = reason, detail
 
 
 class BoxPx(NamedTuple):
@@ -98,31 +95,28 @@ class Box:
             UnusableImageError: `box_outside` if a share is no finite number.
         """
         turn = orientation if self.pixels == "stored" else 1
-        # From 5 on, rows become columns.
-        is_transposed = turn >= 5
-        stored_width, stored_height = (height, width) if is_transposed else (width, height)
-        if self.unit == "share":
-            stored_width = stored_height = 1
         left, top, right, bottom = self.left, self.top, self.right, self.bottom
-        if turn in (2, 3, 7, 8):
-            left, right = stored_width - right, stored_width - left
-        if turn in (3, 4, 6, 7):
-            top, bottom = stored_height - bottom, stored_height - top
-        edges = (top, left, bottom, right) if is_transposed else (left, top, right, bottom)
-        if self.unit == "share":
-            scaled = [edge * side for edge, side in zip(edges, (width, height) * 2, strict=True)]
-            if not all(map(math.isfinite, scaled)):
-                raise UnusableImageError("box_outside", f"box {edges} is not finite")
-            edges = (scaled[0], scaled[1], scaled[2], scaled[3])
-        return BoxPx(*map(round, edges))
+        if turn >= 5:  # rows become columns
+            left, top, right, bottom = top, left, bottom, right
+        whole = (width, height) if self.unit == "px" else (1, 1)
+        if turn in (2, 3, 6, 7):
+            left, right = whole[0] - right, whole[0] - left
+        if turn in (3, 4, 7, 8):
+            top, bottom = whole[1] - bottom, whole[1] - top
+        edges = (left, top, right, bottom)
+        if self.unit == "px":
+            return BoxPx(*map(round, edges))
+        scaled = [edge * side for edge, side in zip(edges, (width, height) * 2, strict=True)]
+        if not all(map(math.isfinite, scaled)):
+            raise UnusableImageError("box_outside", f"box {edges} is not finite")
+        return BoxPx(*map(round, scaled))
 
 
 def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
     """Decode a picture to RGB, (H, W, 3); grey becomes three equal channels, alpha is dropped.
 
     BMP, GIF, JPEG, PNG, PNM, TIFF and WebP. An EXIF orientation is applied, 16 bits become 8.
-    Whole JPEGs are read by libjpeg-turbo itself, which gives OpenCV's pixels in less time. `buffer`
-    (n,) saves new memory: the picture may then be a part of it.
+    `buffer` (n,) saves new memory: the picture may then be a part of it.
 
     Raises:
         UnusableImageError: `image_unreadable` for anything but a whole picture; `image_too_large`
@@ -139,7 +133,12 @@ def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
     else:
         header = _checked_header(data)
         if isinstance(header, TiffImageFile) and header.mode == "RGBA":
-            return _decode_tiff_with_alpha(header)
+            # OpenCV 5.0 multiplies 8-bit colours with their alpha here: hidden ones turn black.
+            # Pillow applies a TIFF's orientation by itself.
+            try:
+                return np.asarray(header.convert("RGB"), np.uint8)
+            except _BROKEN as error:
+                raise UnusableImageError("image_unreadable", f"TIFF: {error}") from None
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
@@ -151,15 +150,13 @@ def decode(data: bytes | memoryview, *, buffer: Image | None = None) -> Image:
 
 
 def orientation(data: bytes, *, image: Image) -> int:
-    """Find the EXIF orientation, 1 (none) to 8, by which `decode` turned the pixels to `image`.
-
-    The pixels are compared, since no two readers of EXIF agree on what is broken.
-    """
+    """Find the EXIF orientation, 1 (none) to 8, by which `decode` turned the pixels to `image`."""
     if data.startswith(_JPEG) and _EXIF not in data:
         return 1
     if data.startswith((b"II", b"MM")):  # OpenCV knows no other way than to turn a TIFF
         tag = _checked_header(data).getexif().get(_ORIENTATION, 1)
         return int(tag) if tag in range(1, 9) else 1
+    # Pixels are compared, since no two readers of EXIF agree on what is broken.
     as_stored = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     stored = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), as_stored), np.uint8)
     fitting = [number for number in range(1, 9) if np.array_equal(_turned(stored, number), image)]
@@ -170,8 +167,8 @@ def orientation(data: bytes, *, image: Image) -> int:
 def encode_png(image: Image, *, compressed: bool = True) -> bytes:
     """Encode an RGB picture (H, W, 3), or a grey one (H, W), without loss.
 
-    The same OpenCV gives the same bytes for the same pixels, on every machine. Uncompressed, a
-    photo takes twice the space and is written in a tenth and read in an eighth of the time.
+    The same OpenCV gives the same bytes on every machine. Uncompressed, a photo takes twice the
+    space and is written in a tenth and read in an eighth of the time.
     """
     bgr = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".png", bgr, [] if compressed else _UNCOMPRESSED)
@@ -206,8 +203,10 @@ def _check_png(data: bytes | memoryview) -> None:
 
 
 def _decode_jpeg(data: bytes | memoryview, *, buffer: Image | None) -> Image | None:
-    """Decode a JPEG without faults; return None where Pillow and OpenCV must look."""
-    # An orientation is OpenCV's to apply.
+    """Decode a JPEG without faults by libjpeg-turbo itself: OpenCV's pixels in less time.
+
+    None means that Pillow and OpenCV must look. An orientation is OpenCV's to apply.
+    """
     if _EXIF in bytes(data):
         return None
     array = np.frombuffer(data, np.uint8)
@@ -223,8 +222,8 @@ def _decode_jpeg(data: bytes | memoryview, *, buffer: Image | None) -> Image | N
 
 def _checked_header(data: bytes | memoryview) -> ImageFile:
     """Read the header of a picture, and refuse a picture that is too large or animated."""
-    start = bytes(data[:8])
-    reader = next((_READERS[magic] for magic in _READERS if start.startswith(magic)), None)
+    readers = (_READERS[magic] for magic in _READERS if bytes(data[:8]).startswith(magic))
+    reader = next(readers, None)
     if reader is None:
         raise UnusableImageError("image_unreadable", f"{len(data)} bytes, not a picture")
     try:
@@ -244,12 +243,3 @@ def _checked_header(data: bytes | memoryview) -> ImageFile:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise UnusableImageError("image_too_large", f"{width} x {height} px")
-
-
-def _decode_tiff_with_alpha(header: ImageFile) -> Image:
-    # OpenCV 5.0 multiplies 8-bit colours with their alpha here, so that hidden ones turn black.
-    # Pillow applies a TIFF's orientation by itself.
-    try:
-        return np.asarray(header.convert("RGB"), np.uint8)
-    except _BROKEN as error:
-        raise UnusableImageError("image_unreadable", f"TIFF: {error}") from None

@@ -10,26 +10,18 @@ from numpy.typing import NDArray
 
 from stages.faces.decode import Image
 
-HASH_SIDE = 8
 THUMBNAIL_SIDE = 24
-# The hash compares each cell with the next one, so a row has a cell more than bits.
-_GRIDS = ((HASH_SIDE, HASH_SIDE + 1), (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-# Faces of photos have any side; the places of one shape take 46 kB.
-_CACHED_SHAPES = 256
-# Up to this number, pixels of 255 overflow no int32.
-_MAX_INT32_PIXELS = 2**31 // 255
+# The hash compares each cell with the next one: 8 bits take 9 cells.
+_GRIDS = ((8, 9), (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
 
 
 class Fingerprint(NamedTuple):
     """What a picture is known by, the same on every machine.
 
-    `sha256` is that of shape and pixels: equal for pictures that decode alike, however encoded.
-
-    `dhash` says of 8 rows of 9 cells which of two neighbours is brighter: 64 bits, row by row, most
-    significant first, set where a cell is brighter than its right neighbour.
-
-    `thumbnail` is 24 x 24 grey values, uint8, row by row. Each is the mean over its part of the
-    picture, rounded half up; a mirrored picture has the mirrored thumbnail.
+    `sha256` is that of shape and pixels, however they were encoded. `dhash` has a bit for each of
+    8 x 8 neighbours, row by row, most significant first: set where a cell is brighter than its
+    right neighbour. `thumbnail` is 24 x 24 grey values, uint8, row by row: each is the mean over
+    its part of the picture, rounded half up.
     """
 
     sha256: str
@@ -57,35 +49,32 @@ def fingerprint(image: Image) -> Fingerprint:
 
 
 def _area_sums(grey: Image) -> list[NDArray[np.float64]]:
-    """Sum the equal cells of the hash's and of the thumbnail's grid, scaled so that all is whole.
+    """Sum the equal cells of the hash's and of the thumbnail's grid.
 
-    A pixel that lies in several cells counts for its share in each. A cell's weights sum to H * W.
-    All numbers on the way are whole and below 2**53, where float64 is exact.
+    A pixel in several cells counts for its share in each. A cell's weights sum to H * W, so that
+    all numbers on the way are whole and below 2**53, where float64 is exact.
     """
     # No matrix product: BLAS would start threads for one picture, in the way of all other workers.
-    depth = cv2.CV_32S if grey.size < _MAX_INT32_PIXELS else cv2.CV_64F
     places, shares = _corners(*grey.shape)
-    weighted = cv2.integral(grey, sdepth=depth).ravel().take(places) * shares
+    weighted = cv2.integral(grey, sdepth=cv2.CV_64F).ravel().take(places) * shares
     # Sums from the picture's corner to each crossing of edges.
-    edge_sums = weighted.sum(axis=0)
-    sums = []
-    for rows, columns in _GRIDS:
-        crossings = (rows + 1) * (columns + 1)
-        grid, edge_sums = edge_sums[:crossings].reshape(rows + 1, -1), edge_sums[crossings:]
-        sums.append(np.diff(np.diff(grid, axis=0), axis=1))
-    return sums
+    edge_sums = np.split(weighted.sum(axis=0), [(_GRIDS[0][0] + 1) * (_GRIDS[0][1] + 1)])
+    return [
+        np.diff(np.diff(sums.reshape(rows + 1, -1), axis=0), axis=1)
+        for sums, (rows, _) in zip(edge_sums, _GRIDS, strict=True)
+    ]
 
 
-@lru_cache(maxsize=_CACHED_SHAPES)
+@lru_cache(maxsize=256)  # photos' faces have any shape, and one takes 46 kB
 def _corners(height: int, width: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Find the four entries of the integral around each crossing of edges, and their shares.
+    """Find the entries of the integral around each crossing of edges, and their shares: (4, N).
 
-    Both are (4, N), N being the crossings of the hash's grid and then those of the thumbnail's.
+    First come the crossings of the hash's grid, then those of the thumbnail's.
     """
     all_places, all_shares = [], []
-    for grid in _GRIDS:
-        rows, row_shares = _edges(height, grid[0])
-        columns, column_shares = _edges(width, grid[1])
+    for num_rows, num_columns in _GRIDS:
+        rows, row_shares = _edges(height, num_rows)
+        columns, column_shares = _edges(width, num_columns)
         places = rows[:, None, :, None] * (width + 1) + columns[None, :, None, :]
         shares = row_shares[:, None, :, None] * column_shares[None, :, None, :]
         all_places.append(places.reshape(4, -1))

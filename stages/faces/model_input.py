@@ -21,11 +21,6 @@ def to_model_input(image: Image, *, size: int, preprocess: Preprocess) -> NDArra
 
 def resize_square(image: Image, *, size: int, out: Image | None = None) -> Image:
     """Stretch a picture (H, W, 3) to (size, size, 3), in `out` if given; nothing is cut off."""
-    if image.shape[:2] == (size, size):
-        if out is None:
-            return image
-        out[:] = image
-        return out
     shrinks = min(image.shape[:2]) > size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (size, size), dst=out, interpolation=method), np.uint8)

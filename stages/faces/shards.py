@@ -7,7 +7,6 @@ so that a memory map reaches any single image without reading its neighbours.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,7 +40,6 @@ SCHEMA = pa.schema(
 INDEX = "index.json"
 BATCH_ROWS = 256
 BATCH_BYTES = 32 << 20
-_VALUES = attrgetter(*SCHEMA.names)
 REMEDY = "run the standardize stage"
 
 
@@ -69,19 +67,16 @@ class Face:
 class ShardWriter:
     """Writes faces into shards and, at the end of a `with` block that succeeds, `index.json`.
 
-    The same faces in the same order give the same bytes. A shard is closed before a batch of faces
-    would take it over `shard_mb`.
+    The same faces in the same order give the same bytes. No batch takes a shard over `shard_mb`.
     """
 
     def __init__(self, folder: Path, *, shard_mb: int) -> None:
-        self._folder = folder
-        self._limit = shard_mb << 20
+        self._folder, self._limit = folder, shard_mb << 20
         self._faces: list[Face] = []
         self._pending_bytes = 0
         self._shard: pa.RecordBatchFileWriter | None = None
-        self._shard_bytes = 0
-        self._rows: list[int] = []
-        self._digests: list[str] = []
+        self._shard_bytes = self._shard_rows = 0
+        self._shards: dict[str, dict[str, Any]] = {}
         self._facts: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -103,54 +98,40 @@ class ShardWriter:
             self._write_batch()
         self._close_shard()
         if kind is None:
-            listed = enumerate(zip(self._digests, self._rows, strict=True))
-            shards = {
-                shard_name(number): {"sha256": digest, "rows": rows}
-                for number, (digest, rows) in listed
-            }
-            index = {"shards": shards, "faces": sum(self._rows), **self._facts}
-            write_json(self._folder / INDEX, index)
+            num_faces = sum(shard["rows"] for shard in self._shards.values())
+            counted = {"shards": self._shards, "faces": num_faces}
+            write_json(self._folder / INDEX, counted | self._facts)
 
     def _write_batch(self) -> None:
         if not self._faces:
             return
-        columns = zip(*map(_VALUES, self._faces), strict=True)
-        arrays = [
-            pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)
-        ]
-        batch = pa.record_batch(arrays, schema=SCHEMA)
+        batch = pa.RecordBatch.from_pylist([vars(face) for face in self._faces], schema=SCHEMA)
         if self._shard_bytes + batch.nbytes > self._limit:
             self._close_shard()
         if self._shard is None:
-            self._rows.append(0)
-            self._shard = pa.ipc.new_file(self._folder / shard_name(len(self._rows) - 1), SCHEMA)
+            self._shard = pa.ipc.new_file(self._path(), SCHEMA)
         self._shard.write_batch(batch)
         self._shard_bytes += batch.nbytes
-        self._rows[-1] += batch.num_rows
+        self._shard_rows += batch.num_rows
         self._faces, self._pending_bytes = [], 0
 
     def _close_shard(self) -> None:
         if self._shard is not None:
             self._shard.close()
-            path = self._folder / shard_name(len(self._rows) - 1)
-            # Now, while the file's pages are still in memory.
-            self._digests.append(sha256_file(path))
+            path = self._path()
             # A power cut must not leave the index beside a shard that it belies.
             sync(path)
-        self._shard, self._shard_bytes = None, 0
+            self._shards[path.name] = {"sha256": sha256_file(path), "rows": self._shard_rows}
+        self._shard, self._shard_bytes, self._shard_rows = None, 0, 0
 
-
-def shard_name(number: int) -> str:
-    """Name the file of a source's shard."""
-    return f"faces-{number:05d}.arrow"
+    def _path(self) -> Path:
+        return self._folder / f"faces-{len(self._shards):05d}.arrow"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
     """Read a source folder's `index.json`: `{"shards": {name: {"sha256", "rows"}}, "faces": n}`.
 
-    In a folder that standardize has filled it also holds `rows` (faces and rejects), `rejects` by
-    reason, `crops` by kind, `boxes_partly_outside`, `boxes_in_turned_photos` by the pixels that
-    they count, and the SHA-256 of the `face_detector` or None.
+    Beside them stand the facts that standardize notes (see `intake.write_source`).
 
     Raises:
         UserError: if it or one of its shards is missing, or it is no JSON.
@@ -168,11 +149,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def source_folders(standardized: Path) -> list[Path]:
-    """List the folders of all sources, by name.
-
-    Raises:
-        UserError: if there is none.
-    """
+    """List the folders of all sources, by name; if there is none, raise a `UserError`."""
     folders = sorted(path.parent for path in standardized.glob(f"*/{INDEX}"))
     if not folders:
         raise UserError(f"{standardized.name}/: no source found; {REMEDY}")
@@ -191,28 +168,27 @@ def read_faces(standardized: Path, columns: Sequence[str]) -> pd.DataFrame:
     Raises:
         UserError: if there is no source, or a shard is missing, damaged or of other columns.
     """
-    tables = [_read_shard(path, columns) for path in shard_paths(standardized)]
+    tables = [_read_shard(path, list(columns)) for path in shard_paths(standardized)]
     empty = SCHEMA.empty_table().select(list(columns))
     frame: pd.DataFrame = pa.concat_tables([empty, *tables]).to_pandas()
     return frame
 
 
-def _read_shard(path: Path, columns: Sequence[str]) -> pa.Table:
+def _read_shard(path: Path, columns: list[str]) -> pa.Table:
     name = f"{path.parent.name}/{path.name}"
-    # Read, not mapped: the kernel fetches what lies around a mapped page too, all images with it.
-    fields = sorted(SCHEMA.get_field_index(column) for column in columns)
+    # Columns are read by their place, and not mapped: the kernel fetches what lies around a mapped
+    # page too, all images with it.
+    fields = sorted(map(SCHEMA.get_field_index, columns))
     options = pa.ipc.IpcReadOptions(included_fields=fields)
     try:
         with pa.OSFile(str(path)) as file:
-            # Columns are read by their place.
             pairs = zip_longest(SCHEMA, list(pa.ipc.open_file(file).schema)[: len(SCHEMA)])
             if unlike := [field.name for field, got in pairs if got is None or got != field]:
-                expected = f"expected other columns: {', '.join(unlike)}"
-                raise UserError(f"{name}: {expected}; {REMEDY}")
+                raise UserError(f"{name}: expected other columns: {', '.join(unlike)}; {REMEDY}")
             table = pa.ipc.open_file(file, options=options).read_all()
         # Lengths that a damaged shard claims would be followed into foreign memory.
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{name}: expected an Arrow file, found {error}; {REMEDY}") from None
     # A batch's buffers lie in one block as large as the batch in the file; the copy lets it go.
-    return table.select(list(columns)).combine_chunks()
+    return table.select(columns).combine_chunks()

@@ -12,56 +12,42 @@ from stages.faces.decode import Image, decode
 from stages.faces.shards import REMEDY, read_index, source_folders
 from stages.runtime.errors import UserError
 
-_LISTED_IDS = 5
-
 
 class FaceStore:
     """All faces of all sources, numbered from 0 in the order of `faces.shards.read_faces`.
 
-    Images are read when they are asked for, and are not copied. A pickled store holds only
-    its folder, so a spawned worker maps the shards anew.
+    Images are read when asked for, and not copied. A pickled store maps the shards anew.
     """
 
     def __init__(self, standardized: Path) -> None:
-        """Map the shards.
+        """Map the shards; a torn image is found only when it is decoded.
 
         Raises:
-            UserError: if there are none, or one is missing, cut short, torn or not what the index
-                says. Images are not looked at: a torn one is found when it is decoded.
+            UserError: if no shard is there, or one is missing, torn or not what the index says.
         """
-        self._folder = standardized
-        shards = {
-            folder / name: _open(folder / name, num_rows=shard["rows"])
-            for folder in source_folders(standardized)
-            for name, shard in read_index(folder)["shards"].items()
-        }
-        self._batches = [batch for batches in shards.values() for batch in batches]
-        self._paths = [path for path, batches in shards.items() for _ in batches]
-        # A pyarrow scalar would copy its image, so the buffers are used: the bytes of all images
-        # of a batch, one after the other, and where each begins and ends.
+        self._folder, self._names = standardized, list[str]()
+        self._batches: list[pa.RecordBatch] = []
+        for folder in source_folders(standardized):
+            for name, shard in read_index(folder)["shards"].items():
+                batches = _open(folder, name, num_rows=shard["rows"])
+                self._batches += batches
+                self._names += [f"{folder.name}/{name}"] * len(batches)
+        # The bytes of a batch's images and where each begins: a pyarrow scalar would copy them.
         buffers = [batch.column("image").buffers() for batch in self._batches]
         self._images = [
             (memoryview(data), np.frombuffer(offsets, np.int32)) for _, offsets, data in buffers
         ]
-        lengths = np.array([batch.num_rows for batch in self._batches], np.int64)
-        self._ends = lengths.cumsum()
-        self._starts = self._ends - lengths
+        # Where each batch begins, and where the last one ends.
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
 
     def __reduce__(self) -> tuple[type["FaceStore"], tuple[Path]]:
         return FaceStore, (self._folder,)
 
-    def __len__(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
-
     def decode(self, ids: Iterable[str]) -> dict[str, Image]:
-        """Decode a few faces, by id; of the other images no byte is touched.
-
-        Raises:
-            UserError: for all ids without an image at once.
-        """
+        """Decode a few faces, by id; of the other images no byte is touched."""
         distinct = sorted(set(ids))
-        images = map(decode, self.images(self.locate(distinct)))
-        return dict(zip(distinct, images, strict=True))
+        images = self.images(self.locate(distinct))
+        return dict(zip(distinct, map(decode, images), strict=True))
 
     def locate(self, ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """Find the positions of faces.
@@ -75,7 +61,7 @@ class FaceStore:
             absent = [ids[row] for row in np.flatnonzero(pc.is_null(positions)).tolist()]
             raise UserError(
                 f"{self._folder.name}/: {len(absent)} of {len(ids)} manifest rows have no image: "
-                f"{', '.join(absent[:_LISTED_IDS])}{', ...' if len(absent) > _LISTED_IDS else ''}; "
+                f"{', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}; "
                 "run the standardize and manifest stages"
             )
         return np.asarray(positions.to_numpy(), np.int64)
@@ -94,28 +80,24 @@ class FaceStore:
     def shard(self, position: int) -> str:
         """Name the shard that holds the face, as `<source>/<file>`."""
         ((number, _),) = self._batches_and_rows(np.array([position]))
-        return _name(self._paths[number])
+        return self._names[number]
 
     def _batches_and_rows(self, positions: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        numbers = np.searchsorted(self._ends, positions, side="right")
+        numbers = np.searchsorted(self._starts, positions, side="right") - 1
         rows = positions - self._starts[numbers]
         return zip(numbers.tolist(), rows.tolist(), strict=True)
 
 
-def _open(path: Path, *, num_rows: int) -> list[pa.RecordBatch]:
+def _open(folder: Path, name: str, *, num_rows: int) -> list[pa.RecordBatch]:
+    place = f"{folder.name}/{name}"
     try:
-        shard = pa.ipc.open_file(pa.memory_map(str(path)))
+        shard = pa.ipc.open_file(pa.memory_map(str(folder / name)))
         batches = [shard.get_batch(number) for number in range(shard.num_record_batches)]
         for batch in batches:
             # Lengths that a damaged shard claims would be followed into foreign memory.
             batch.select(["id", "image"]).validate(full=True)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise UserError(f"{_name(path)}: expected an Arrow file, found {error}; {REMEDY}") from None
-    if (num_faces := sum(batch.num_rows for batch in batches)) != num_rows:
-        expected = f"expected {num_rows} faces, as index.json says, found {num_faces}"
-        raise UserError(f"{_name(path)}: {expected}; {REMEDY}")
+        raise UserError(f"{place}: expected an Arrow file, found {error}; {REMEDY}") from None
+    if (found := sum(batch.num_rows for batch in batches)) != num_rows:
+        raise UserError(f"{place}: expected {num_rows} faces (index.json), found {found}; {REMEDY}")
     return batches
-
-
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"

@@ -5,7 +5,6 @@ YuNet: Wu et al., https://doi.org/10.1007/s11633-023-1423-y; its ONNX file is th
 
 import hashlib
 import math
-import threading
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -14,29 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.faces.decode import MAX_ANGLE, BoxPx, Image
-from stages.intake.crop import rotation, square_around, visible_px, warp
+from stages.intake.crop import rotation, square_around, warp
 from stages.runtime.errors import UserError
 from stages.runtime.foreign import describe
 
 MIN_SCORE = 0.6
 MIN_OVERLAP = 0.3
 
-# Around the box, as a share of its longer side. One input size for all faces: with another one
-# OpenCV would plan the network anew.
-_MARGIN = 0.25
-_INPUT_PX = 320
-_NMS_OVERLAP = 0.3
-_TOP_K = 50
+_MARGIN = 0.25  # around the box, as a share of its longer side
+_INPUT_PX = 320  # one size for all faces: with another, OpenCV would plan the network anew
 # Columns of a detection: left, top, width, height, five points of which the first two are the
 # subject's right and left eye, and the score.
 _RIGHT_EYE, _LEFT_EYE, _SCORE = slice(4, 6), slice(6, 8), 14
 
 
 class EyeDetector:
-    """YuNet, which measures how far the eyes of a face in a photo are from level.
-
-    Threads may share it: the same photo and box give the same angle in any thread.
-    """
+    """YuNet, which measures how far the eyes of a face in a photo are from level."""
 
     def __init__(self, model: bytes) -> None:
         """Load YuNet from the bytes of its ONNX file.
@@ -45,9 +37,17 @@ class EyeDetector:
             UserError: if OpenCV cannot load or run it.
         """
         self.sha256 = hashlib.sha256(model).hexdigest()
-        self._model = np.frombuffer(model, np.uint8)
-        self._of_thread = threading.local()
+        self._model = model
         try:
+            self._network = cv2.FaceDetectorYN.create(
+                "onnx",
+                np.frombuffer(model, np.uint8),
+                np.zeros(0, np.uint8),
+                (_INPUT_PX, _INPUT_PX),
+                score_threshold=MIN_SCORE,
+                nms_threshold=0.3,
+                top_k=50,
+            )
             self._detect(np.zeros((_INPUT_PX, _INPUT_PX, 3), np.uint8))
         except cv2.error as error:
             raise UserError(
@@ -57,17 +57,14 @@ class EyeDetector:
 
     def __reduce__(self) -> tuple[type["EyeDetector"], tuple[bytes]]:
         """Hand the model's bytes to another process, which loads the network anew."""
-        return EyeDetector, (self._model.tobytes(),)
+        return EyeDetector, (self._model,)
 
     def eye_angle(self, image: Image, *, box: BoxPx) -> float | None:
         """Measure by how many degrees the eye line of the face in the box falls to the right.
 
-        None means that no face was found there, or not both eyes, or more than `MAX_ANGLE`.
-
-        Raises:
-            UnusableImageError: `box_empty` or `box_outside`, as for `crop_square`.
+        At least half of the box lies in the photo. None means that no face was found there, or not
+        both eyes, or more than `MAX_ANGLE`.
         """
-        visible_px(image, box=box)
         view, box_in_view = _view(image, box=box)
         angle = level_angle(self._detect(view), box=box_in_view)
         if angle is None:
@@ -82,17 +79,7 @@ class EyeDetector:
 
     def _detect(self, image: Image) -> NDArray[np.float32]:
         """Detect faces (N, 15) in a square RGB picture of `_INPUT_PX`."""
-        if not hasattr(self._of_thread, "detector"):
-            self._of_thread.detector = cv2.FaceDetectorYN.create(
-                "onnx",
-                self._model,
-                np.zeros(0, np.uint8),
-                (_INPUT_PX, _INPUT_PX),
-                score_threshold=MIN_SCORE,
-                nms_threshold=_NMS_OVERLAP,
-                top_k=_TOP_K,
-            )
-        _, faces = self._of_thread.detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        _, faces = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         return np.zeros((0, 15), np.float32) if faces is None else np.asarray(faces, np.float32)
 
 

@@ -20,7 +20,7 @@ def crop_square(image: Image, *, box: BoxPx, margin: float) -> Image:
     """
     x, y, side = _square_to_cut(image, box=box, margin=margin)
     height, width = image.shape[:2]
-    inside = image[max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
+    inside = image[max(y, 0) : y + side, max(x, 0) : x + side]
     square = cv2.copyMakeBorder(
         inside,
         top=max(-y, 0),
@@ -49,8 +49,8 @@ def crop_upright(image: Image, *, box: BoxPx, margin: float, angle: float) -> Im
     return warp(region, turn, size=(side, side))
 
 
-def visible_px(image: Image, *, box: BoxPx) -> int:
-    """Measure the shorter side of the part of a box that lies in its photo.
+def visible_part(image: Image, *, box: BoxPx) -> tuple[int, bool]:
+    """Measure the shorter side, px, of the part of a box that its photo holds; is it all of it?
 
     Raises:
         UnusableImageError: `box_empty` or `box_outside`, as for `crop_square`.
@@ -59,25 +59,16 @@ def visible_px(image: Image, *, box: BoxPx) -> int:
     if right <= left or bottom <= top:
         raise UnusableImageError("box_empty", f"box {tuple(box)} has no area")
     height, width = image.shape[:2]
-    visible_width = min(right, width) - max(left, 0)
-    visible_height = min(bottom, height) - max(top, 0)
-    visible = max(visible_width, 0) * max(visible_height, 0)
-    if 2 * visible < (right - left) * (bottom - top):
+    sides = min(right, width) - max(left, 0), min(bottom, height) - max(top, 0)
+    area, visible = (right - left) * (bottom - top), max(sides[0], 0) * max(sides[1], 0)
+    if 2 * visible < area:
         detail = f"box {tuple(box)} in a photo of {width} x {height} px"
         raise UnusableImageError("box_outside", detail)
-    shorter: int = min(visible_width, visible_height)
-    return shorter
-
-
-def lies_inside(image: Image, *, box: BoxPx) -> bool:
-    """Whether the photo holds the whole box."""
-    height, width = image.shape[:2]
-    left, top, right, bottom = box
-    return left >= 0 and top >= 0 and right <= width and bottom <= height
+    return min(sides), visible == area
 
 
 def square_around(box: BoxPx, *, margin: float) -> tuple[int, int, int]:
-    """Left, top and side of the square around the box's centre, px; it may leave the photo."""
+    """Find left, top and side of the square around the box's centre, px, in the photo or not."""
     left, top, right, bottom = box
     side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
     return (left + right - side) // 2, (top + bottom - side) // 2, side
@@ -98,7 +89,7 @@ def warp(image: Image, source: NDArray[np.float64], *, size: tuple[int, int]) ->
 
 
 def _square_to_cut(image: Image, *, box: BoxPx, margin: float) -> tuple[int, int, int]:
-    visible_px(image, box=box)
+    visible_part(image, box=box)
     x, y, side = square_around(box, margin=margin)
     if side**2 > MAX_PIXELS:
         detail = f"box {tuple(box)} with its margin makes {side} x {side} px"

@@ -7,14 +7,15 @@ import csv
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from stages.config import CLASSES, Source
-from stages.faces.decode import Image, UnusableImageError, decode
+from stages.config import CLASSES, Standardize
+from stages.faces.decode import UnusableImageError, decode
 from stages.faces.shards import SCHEMA, Face, ShardWriter, read_index
-from stages.faces.sheet import contact_sheet, draw_box, fit
+from stages.faces.sheet import TILE_PX, contact_sheet, draw_box, fit
 from stages.intake.pictures import Framing, RefusedRow, RowReader, StoredPicture, batches
 from stages.runtime.errors import UserError
 from stages.runtime.files import inert, write_bytes, write_text
@@ -29,48 +30,41 @@ SHEET, REJECTS, REJECTS_SHEET = "sheet.png", "rejects.csv", "rejects.png"
 TURNED = "turned by EXIF"
 # What a finished folder holds besides its shards and index.
 COMPANIONS = (REJECTS, REJECTS_SHEET, SHEET)
-_REJECT_COLUMNS = ("source", "row", "reason", "detail")
-_SHEET_COLUMNS, _TILE_PX = 12, 96
+_SHEET_COLUMNS = 12
 _EXAMPLES = 3
 _WINDOW_BYTES = 256 << 20
 _BATCH_ROWS = 64
-# Batches under way or waiting, for each worker.
-_BATCHES_EACH = 3
-# Below, a worker's start takes longer than the work.
-_FEW_ROWS = 2000
+_BATCHES_EACH = 3  # under way or waiting, for each worker
+_FEW_ROWS = 2000  # below, a worker's start takes longer than the work
 
 
 def write_source(
-    folder: Path,
-    tree: RawTree,
-    *,
-    name: str,
-    source: Source,
-    framing: Framing,
-    shard_mb: int,
-    workers: int,
+    folder: Path, tree: RawTree, *, name: str, settings: Standardize, framing: Framing, workers: int
 ) -> None:
     """Fill a source's folder; the same rows and bytes give the same files, whatever the workers.
 
     Raises:
         UserError: if the source is not laid out as its format says.
     """
-    rejects, sheet = RejectWriter(), FairDraw[bytes](_SHEET_COLUMNS)
+    rejects: list[Reject] = []
+    refused, sheet = FairDraw[RefusedRow](_SHEET_COLUMNS), FairDraw[bytes](_SHEET_COLUMNS)
     crops: Counter[str] = Counter(none=0, box=0, aligned=0)
     in_turned_photos: Counter[str] = Counter(stored=0, turned=0)
     num_partly_outside = 0
+    source = settings.sources[name]
     rows = list(read_source(tree, name=name, source=source))
     # What stands in a face's `raw` before its member.
     raw = "" if (below := PurePosixPath(source.path).as_posix()) == "." else f"{below}/"
     results = _read_pictures(rows, tree, framing=framing, workers=workers)
-    with one_opencv_thread(), ShardWriter(folder, shard_mb=shard_mb) as shards:
+    with one_opencv_thread(), ShardWriter(folder, shard_mb=settings.shard_mb) as shards:
         for row, result in with_progress(zip(rows, results, strict=True), name=name):
-            if result.is_of_turned_photo:
-                assert isinstance(row, Candidate)
-                assert row.box is not None
+            if isinstance(row, Candidate) and row.box is not None and result.is_of_turned_photo:
                 in_turned_photos[row.box.pixels] += 1
             if isinstance(result, RefusedRow):
-                rejects.add(result)
+                rejects.append(reject := result.reject)
+                if reject.member is not None:
+                    key = hashlib.sha256(reject.row.encode()).hexdigest()
+                    refused.add(reject.reason, key=key, item=result)
                 continue
             assert isinstance(row, Candidate)
             values = vars(row) | vars(result) | {"raw": raw + row.member}
@@ -79,55 +73,23 @@ def write_source(
             num_partly_outside += result.box_inside is False
             for kind in [row.label, TURNED] if result.is_of_turned_photo else [row.label]:
                 sheet.add(kind, key=result.sha256, item=result.image)
-        rejects.write(folder, tree, name=name)
-        write_bytes(folder / SHEET, _draw(sheet))
+        # The most frequent reason first.
+        counts = Counter(sorted(reject.reason for reject in rejects)).most_common()
+        _write_rejects(folder / REJECTS, rejects, name=name)
+        write_bytes(folder / REJECTS_SHEET, _draw_refused(refused, tree, counts=dict(counts)))
+        write_bytes(folder / SHEET, _draw_faces(sheet))
         shards.note(
             {
                 "rows": len(rows),
-                "rejects": rejects.counts(),
+                "rejects": dict(counts),
                 "crops": dict(crops),
+                # Those over the edge of their photo, and those, rejects included, whose photo EXIF
+                # turns, by the pixels that they count.
                 "boxes_partly_outside": num_partly_outside,
                 "boxes_in_turned_photos": dict(in_turned_photos),
                 "face_detector": None if framing.detector is None else framing.detector.sha256,
             }
         )
-
-
-class RejectWriter:
-    """Collects the rejects of a source and writes them, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self._rejects: list[Reject] = []
-        self._draw: FairDraw[RefusedRow] = FairDraw(_SHEET_COLUMNS)
-
-    def add(self, refused: RefusedRow) -> None:
-        """Note a reject."""
-        reject = refused.reject
-        self._rejects.append(reject)
-        if refused.image is not None or reject.member is not None:
-            key = hashlib.sha256(reject.row.encode()).hexdigest()
-            self._draw.add(reject.reason, key=key, item=refused)
-
-    def counts(self) -> dict[str, int]:
-        """Count the rejects of each reason, the most frequent first."""
-        counts = Counter(reject.reason for reject in self._rejects)
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-    def write(self, folder: Path, tree: RawTree, *, name: str) -> None:
-        """Write `rejects.csv` and `rejects.png`, even if there is no reject."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(_REJECT_COLUMNS)
-        writer.writerows((name, inert(r.row), r.reason, inert(r.detail)) for r in self._rejects)
-        write_text(folder / REJECTS, text.getvalue())
-
-        rows = {}
-        for reason, count in self.counts().items():
-            tiles = [_tile(refused, tree) for refused in self._draw.drawn(reason)]
-            shown = [tile for tile in tiles if tile is not None]
-            rows[f"{reason}  {count:,}" + ("" if shown else "\nno picture to show")] = shown
-        sheet = contact_sheet(rows or {"no rejects": []}, tile_px=_TILE_PX)
-        write_bytes(folder / REJECTS_SHEET, sheet)
 
 
 def read_rejects(folder: Path) -> list[dict[str, str]]:
@@ -144,33 +106,25 @@ def check_source(folder: Path, *, name: str, max_reject_share: float) -> None:
     """
     index = read_index(folder)
     counts: dict[str, int] = index["rejects"]
-    where = f"look at {REJECTS} and {REJECTS_SHEET} in {folder}"
     if not index["rows"]:
         raise UserError(f"source {name}: expected faces, got none: its tables hold no rows")
+    shown = {reason: count for reason, count in counts.items() if reason in FAULTS}
+    share = sum(shown.values()) / index["rows"]
     if not index["faces"]:
-        raise UserError(
-            f"source {name}: expected faces, got none; rejects: {counts}; {where}; the first of "
-            f"each reason:\n{_examples(folder, counts)}"
-        )
-    num_faults = sum(count for reason, count in counts.items() if reason in FAULTS)
-    share = num_faults / index["rows"]
-    if share > max_reject_share:
-        faults = [reason for reason in counts if reason in FAULTS]
+        problem, shown = "expected faces, got none", counts
+    elif share > max_reject_share:
         allowed = f"standardize.max_reject_share allows {max_reject_share:.1%}"
-        raise UserError(
-            f"source {name}: {share:.1%} of its rows are broken, {allowed}; "
-            f"faces: {index['faces']}, rejects: {counts}; {where}; the first of "
-            f"each reason:\n{_examples(folder, faults)}"
-        )
-
-
-def _examples(folder: Path, reasons: Iterable[str]) -> str:
-    """List the first rows of each of these reasons, a line each."""
-    rows: dict[str, list[str]] = {reason: [] for reason in reasons}
+        problem = f"{share:.1%} of its rows are broken, {allowed}; faces: {index['faces']}"
+    else:
+        return
+    examples: dict[str, list[str]] = {reason: [] for reason in shown}
     for row in read_rejects(folder):
-        if len(shown := rows.get(row["reason"], [])) < _EXAMPLES:
-            shown.append(f"  {row['row']}: {row['reason']}: {row['detail']}")
-    return "\n".join(chain.from_iterable(rows.values()))
+        if len(lines := examples.get(row["reason"], [])) < _EXAMPLES:
+            lines.append(f"\n  {row['row']}: {row['reason']}: {row['detail']}")
+    raise UserError(
+        f"source {name}: {problem}; rejects: {counts}; look at {REJECTS} and {REJECTS_SHEET} in "
+        f"{folder}; the first of each reason:" + "".join(chain(*examples.values()))
+    )
 
 
 def _read_pictures(
@@ -195,22 +149,31 @@ def _read_pictures(
     return chain.from_iterable(results)
 
 
-def _draw(sheet: FairDraw[bytes]) -> bytes:
+def _write_rejects(path: Path, rejects: Sequence[Reject], *, name: str) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("source", "row", "reason", "detail"))
+    writer.writerows((name, inert(r.row), r.reason, inert(r.detail)) for r in rejects)
+    write_text(path, text.getvalue())
+
+
+def _draw_refused(refused: FairDraw[RefusedRow], tree: RawTree, *, counts: dict[str, int]) -> bytes:
+    """Draw a row for each reason: pictures that can be read, with their boxes."""
+    rows = {}
+    for reason, count in counts.items():
+        tiles = []
+        for row in refused.drawn(reason):
+            with suppress(UnusableImageError, UnreadableMemberError):
+                image = decode(tree.read(row.reject.member or ""))
+                tiles.append(fit(draw_box(image, row.box) if row.box else image, TILE_PX))
+        rows[f"{reason}  {count:,}" + ("" if tiles else "\nno picture to show")] = tiles
+    return contact_sheet(rows or {"no rejects": []})
+
+
+def _draw_faces(sheet: FairDraw[bytes]) -> bytes:
     """Draw a row for each class, and a row for faces whose photo EXIF turns if there are any."""
     rows = {}
     for kind in [*CLASSES, TURNED] if sheet.counts[TURNED] else CLASSES:
-        tiles = [fit(decode(image), _TILE_PX) for image in sheet.drawn(kind)]
+        tiles = [fit(decode(image), TILE_PX) for image in sheet.drawn(kind)]
         rows[f"{kind}  {sheet.counts[kind]:,}"] = tiles
-    return contact_sheet(rows, tile_px=_TILE_PX)
-
-
-def _tile(refused: RefusedRow, tree: RawTree) -> Image | None:
-    """Draw the box on the picture, as small as the sheet shows it; None if it cannot be read."""
-    try:
-        if (encoded := refused.image) is None:
-            assert refused.reject.member is not None
-            encoded = tree.read(refused.reject.member)
-        image = decode(encoded)
-    except (UnusableImageError, UnreadableMemberError):
-        return None
-    return fit(image if refused.box is None else draw_box(image, refused.box), _TILE_PX)
+    return contact_sheet(rows)

@@ -12,7 +12,7 @@ import numpy as np
 from stages.faces.decode import BoxPx, Image, UnusableImageError, decode, encode_png, orientation
 from stages.faces.fingerprint import fingerprint
 from stages.intake.align import EyeDetector
-from stages.intake.crop import crop_square, crop_upright, lies_inside, visible_px
+from stages.intake.crop import crop_square, crop_upright, visible_part
 from stages.sources.members import MemberReader, Place, UnreadableMemberError
 from stages.sources.rows import Candidate, Fault, Reject
 
@@ -20,7 +20,6 @@ from stages.sources.rows import Candidate, Fault, Reject
 PlacedRow = tuple[Candidate | Reject, Place | None]
 # The encoded photo, the decoded one, and its EXIF orientation (1 where no box asks for it).
 _Photo = tuple[bytes, Image, int]
-_ReadPhoto = Callable[[str, Place | None, bytes | None, bool], _Photo]
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,8 @@ class StoredPicture:
 
     `crop` is `none` where the raw picture is the face, `box` for a cut along the axes, `aligned`
     for one turned until the eyes are level. `native_px` is the shorter side of what the photo shows
-    of the face, before any scaling. `box_inside` is None without a box, and False where part of it
-    lies outside the photo. `is_of_turned_photo` is True where there is a box, and an EXIF
-    orientation turns the photo.
+    of the face, before any scaling. `box_inside` is None without a box. `is_of_turned_photo` tells
+    if there is a box and an EXIF orientation turns the photo.
     """
 
     image: bytes
@@ -57,23 +55,16 @@ class StoredPicture:
 
 @dataclass(frozen=True)
 class RefusedRow:
-    """A reject with what there is to see of it besides its member: encoded picture and box.
-
-    `is_of_turned_photo` is as in `StoredPicture`.
-    """
+    """A reject, and its box in the photo as seen."""
 
     reject: Reject
-    image: bytes | None = None
     box: BoxPx | None = None
     is_of_turned_photo: bool = False
 
 
 @dataclass(frozen=True)
 class RowReader:
-    """Makes pictures of rows; a photo is decoded once for all rows of a call that show it.
-
-    It can be pickled.
-    """
+    """Makes pictures of rows; a photo is decoded once for all rows of a call that show it."""
 
     members: MemberReader
     framing: Framing
@@ -85,25 +76,27 @@ class RowReader:
         results = {number: self._read(rows[number], read_photo) for number in by_photo}
         return [results[number] for number in range(len(rows))]
 
-    def _read(self, placed: PlacedRow, read_photo: _ReadPhoto) -> StoredPicture | RefusedRow:
+    def _read(
+        self, placed: PlacedRow, read_photo: Callable[..., _Photo]
+    ) -> StoredPicture | RefusedRow:
         row, place = placed
         if isinstance(row, Reject):
             return RefusedRow(row)
-        box, is_turned, remark = None, False, ""
+        box, is_turned = None, False
         try:
             encoded, photo, turn = read_photo(row.member, place, row.image, row.box is not None)
             if row.box is not None:
                 is_turned = turn != 1
-                remark = f"; EXIF turns the photo, the row has {row.box}" if is_turned else ""
                 height, width = photo.shape[:2]
                 box = row.box.as_seen(orientation=turn, width=width, height=height)
             return frame(photo, encoded=encoded, box=box, is_turned=is_turned, framing=self.framing)
         except UnreadableMemberError as error:
             return RefusedRow(Reject(row.row, "image_unreadable", str(error)))
         except UnusableImageError as error:
+            remark = f"; EXIF turns the photo, the row has {row.box}" if is_turned else ""
             detail = f"{row.member}: {error.detail}{remark}"
             reject = Reject(row.row, cast(Fault, error.reason), detail, row.picture)
-            return RefusedRow(reject, image=row.image, box=box, is_of_turned_photo=is_turned)
+            return RefusedRow(reject, box=box, is_of_turned_photo=is_turned)
 
     def _read_photo(
         self, member: str, place: Place | None, image: bytes | None, has_box: bool
@@ -116,19 +109,13 @@ class RowReader:
 
 
 def frame(
-    photo: Image,
-    *,
-    encoded: bytes,
-    box: BoxPx | None,
-    framing: Framing,
-    is_turned: bool = False,
+    photo: Image, *, encoded: bytes, box: BoxPx | None, framing: Framing, is_turned: bool = False
 ) -> StoredPicture:
     """Crop if there is a box, shrink to `max_side_px`, and fingerprint what is stored.
 
-    `encoded` is the photo as it was before decoding. A picture that is neither cropped nor shrunk
-    keeps these bytes. Any other becomes a PNG: it is scaled at most once and should lose nothing
-    more, and a JPEG's bytes would hang on the encoder's version. It is not compressed: every epoch
-    reads it.
+    A picture that is neither cropped nor shrunk keeps its bytes, `encoded`. Any other becomes a
+    PNG: it should lose nothing more, and a JPEG's bytes would hang on the encoder's version. It is
+    not compressed: every epoch reads it.
 
     Raises:
         UnusableImageError: if there is no face to be had.
@@ -136,7 +123,7 @@ def frame(
     face, crop, inside = photo, "none", None
     native_px = min(photo.shape[:2])
     if box is not None:
-        native_px, inside = visible_px(photo, box=box), lies_inside(photo, box=box)
+        native_px, inside = visible_part(photo, box=box)
         angle = None if framing.detector is None else framing.detector.eye_angle(photo, box=box)
         if angle is None:
             face, crop = crop_square(photo, box=box, margin=framing.margin), "box"
@@ -147,7 +134,6 @@ def frame(
     if (scale := framing.max_side_px / max(height, width)) < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         face = np.asarray(cv2.resize(face, size, interpolation=cv2.INTER_AREA), np.uint8)
-    prints = fingerprint(face)
     return StoredPicture(
         image=encoded if face is photo else encode_png(face, compressed=False),
         width=face.shape[1],
@@ -156,12 +142,12 @@ def frame(
         crop=crop,
         box_inside=inside,
         is_of_turned_photo=is_turned,
-        **prints._asdict(),
+        **fingerprint(face)._asdict(),
     )
 
 
 def batches(rows: Iterable[PlacedRow], *, at_least: int) -> Iterator[list[PlacedRow]]:
-    """Group neighbouring rows into lists of so many or more; rows of one photo stay together."""
+    """Group neighbouring rows into lists of `at_least` rows; rows of one photo stay together."""
     batch: list[PlacedRow] = []
     for _, same in groupby(rows, key=lambda placed: placed[0].member or placed[0].row):
         batch.extend(same)

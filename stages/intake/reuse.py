@@ -1,24 +1,22 @@
 """A source's finished folder in `.work/standardize/<source>/<fingerprint>`: found there, or made.
 
 The fingerprint names all that a face depends on, this code included: DVC runs the stage again after
-a change of it, and would then publish what the old code has left.
-
-Only the newest fingerprint of a source is kept: an older recipe comes back from DVC's run cache,
-and the disk holds no third copy.
+a change of it, and would then publish what the old code has left. Only the newest fingerprint of a
+source is kept: an older recipe comes back from DVC's run cache.
 """
 
-import hashlib
 import logging
 import time
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import cv2
 import PIL
 import pyarrow as pa
 import simplejpeg
 
-from stages.config import CLASSES, NOT_A_CLASS, Standardize
-from stages.faces.shards import INDEX, read_index
+from stages.config import CLASSES, NOT_A_CLASS, Source, Standardize
+from stages.faces.shards import read_index
 from stages.intake.align import EyeDetector
 from stages.intake.intake import COMPANIONS, TURNED, check_source, write_source
 from stages.intake.pictures import Framing
@@ -27,10 +25,8 @@ from stages.runtime.files import published_folder, remove, sha256_file, sha256_j
 from stages.runtime.watched import check_watched
 from stages.sources.tree import RawTree, open_tree
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 # What decides over the bytes of a source folder, below the package.
-_CODE = ("sources/*.py", "intake/*.py", "faces/*.py", "runtime/tables.py")
-_DETECTOR_KEY = "standardize.face_detector"
+_PACKAGE, _CODE = Path(__file__).parents[1], ("sources/*.py", "intake/*.py", "faces/*.py")
 _INSTEAD_OF_LINK = (
     "name the other disk (`raw: /other/disk`), copy the folder, or link its files one by one "
     "(`cp -rs`)"
@@ -45,14 +41,12 @@ def read_framing(settings: Standardize, *, raw: Path) -> Framing:
     Raises:
         UserError: if its file is missing, not below `raw`, not watched by DVC, or no such model.
     """
-    detector = None
+    detector, key = None, "standardize.face_detector"
     if settings.face_detector is not None:
-        file = _below(raw, settings.face_detector, key=_DETECTOR_KEY)
+        file = _below(raw, settings.face_detector, key=key)
         if not file.is_file():
-            raise UserError(
-                f"params.yaml: {_DETECTOR_KEY}: expected an ONNX file, found none: {file}"
-            )
-        check_watched(file, dep=raw, files=[file], key=_DETECTOR_KEY, instead=_INSTEAD_OF_LINK)
+            raise UserError(f"params.yaml: {key}: expected an ONNX file, found none: {file}")
+        check_watched(file, dep=raw, files=[file], key=key, instead=_INSTEAD_OF_LINK)
         detector = EyeDetector(file.read_bytes())
     return Framing(margin=settings.crop_margin, max_side_px=settings.max_side_px, detector=detector)
 
@@ -71,38 +65,33 @@ def finished_source(
     source, key = settings.sources[name], f"standardize.sources.{name}.path"
     path = _below(raw, source.path, key=key)
     with open_tree(path, key=key) as tree:
-        check_watched(path, dep=raw, files=_files(tree), key=key, instead=_INSTEAD_OF_LINK)
-        fingerprint = source_fingerprint(name, tree, settings=settings, framing=framing)
+        archive = tree.reader.path
+        files = [archive] if archive else [Path(str(tree.place(name))) for name in tree.members]
+        check_watched(path, dep=raw, files=files, key=key, instead=_INSTEAD_OF_LINK)
+        fingerprint = _fingerprint(tree, source, settings=settings, framing=framing)
         folder = work_folder("standardize", name) / fingerprint
-        reused = is_finished(folder)
+        reused = _is_finished(folder)
         if not reused:
             with published_folder(folder) as temporary:
                 write_source(
-                    temporary,
-                    tree,
-                    name=name,
-                    source=source,
-                    framing=framing,
-                    shard_mb=settings.shard_mb,
-                    workers=workers,
+                    temporary, tree, name=name, settings=settings, framing=framing, workers=workers
                 )
-            for other in folder.parent.iterdir():
-                if other != folder:
-                    remove(other)
-    _log(name, folder, reused=reused, seconds=time.perf_counter() - start)
+            for other in {*folder.parent.iterdir()} - {folder}:
+                remove(other)
+    _log(name, read_index(folder), seconds=None if reused else time.perf_counter() - start)
     check_source(folder, name=name, max_reject_share=settings.max_reject_share)
     return folder
 
 
-def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, framing: Framing) -> str:
-    """Hash all that a source folder depends on (SHA-256).
-
-    The code that reads, and the libraries that decode and write, are part of it: another version
-    may give other bytes.
-    """
+def _fingerprint(tree: RawTree, source: Source, *, settings: Standardize, framing: Framing) -> str:
+    """Hash all that a source folder depends on: other code or libraries may give other bytes."""
+    paths = [path for pattern in _CODE for path in _PACKAGE.glob(pattern)]
     return sha256_json(
         {
-            "code": code_sha256(_PACKAGE),
+            # As text: the same hash whatever line ends git has given the files.
+            "code": {
+                path.relative_to(_PACKAGE).as_posix(): path.read_text("utf-8") for path in paths
+            },
             "classes": CLASSES,
             "not_a_class": NOT_A_CLASS,
             "libraries": {
@@ -111,7 +100,7 @@ def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, frami
                 "pillow": PIL.__version__,
                 "pyarrow": pa.__version__,
             },
-            "source": settings.sources[name].model_dump(exclude={"licence"}),
+            "source": source.model_dump(exclude={"licence"}),
             "crop_margin": framing.margin,
             "max_side_px": framing.max_side_px,
             "face_detector": None if framing.detector is None else framing.detector.sha256,
@@ -121,25 +110,9 @@ def source_fingerprint(name: str, tree: RawTree, *, settings: Standardize, frami
     )
 
 
-def code_sha256(package: Path) -> str:
-    """Hash the files of a package that make faces of raw rows (SHA-256).
-
-    A checkout on Windows, with its own line ends, gives the same hash.
-    """
-    paths = [path for pattern in _CODE for path in package.glob(pattern)]
-    return sha256_json(
-        {
-            path.relative_to(package).as_posix(): hashlib.sha256(
-                path.read_bytes().replace(b"\r\n", b"\n")
-            ).hexdigest()
-            for path in paths
-        }
-    )
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether a source folder is there with rejects, sheets and all shards, byte for byte."""
-    if not all((folder / name).exists() for name in (INDEX, *COMPANIONS)):
+def _is_finished(folder: Path) -> bool:
+    """Tell if a source folder is there with rejects, sheets and all shards, byte for byte."""
+    if not all((folder / name).exists() for name in COMPANIONS):
         return False
     try:
         shards = read_index(folder)["shards"]
@@ -160,31 +133,15 @@ def _below(raw: Path, path: str, *, key: str) -> Path:
     return raw / parts
 
 
-def _files(tree: RawTree) -> list[str | Path]:
-    """List the paths of all files that are read."""
-    if tree.reader.path is not None:
-        return [tree.reader.path]
-    return [str(tree.place(member)) for member in tree.members]
-
-
-def _log(name: str, folder: Path, *, reused: bool, seconds: float) -> None:
-    index = read_index(folder)
-    counts = [f"{reason} {count:,}" for reason, count in index["rejects"].items()]
-    pace = f"{seconds:.1f} s, {index['rows'] / seconds:,.0f} rows/s"
-    logger.info(
-        "%s: %s faces; rejects: %s; %s",
-        name,
-        f"{index['faces']:,}",
-        ", ".join(counts) or "none",
-        "unchanged, reused" if reused else pace,
-    )
+def _log(name: str, index: dict[str, Any], *, seconds: float | None) -> None:
+    faces = f"{index['faces']:,}"
+    rejects = ", ".join(f"{why} {count:,}" for why, count in index["rejects"].items()) or "none"
+    pace = f"{seconds:.1f} s, {index['rows'] / seconds:,.0f} rows/s" if seconds else ""
+    logger.info("%s: %s faces; rejects: %s; %s", name, faces, rejects, pace or "unchanged, reused")
     for pixels, count in index["boxes_in_turned_photos"].items():
         if count:
             logger.warning(
                 "%s: EXIF turns the photos of %s boxes, which are taken for boxes of the %s "
                 "pixels; look at %r in sheet.png",
-                name,
-                f"{count:,}",
-                pixels,
-                TURNED,
+                *(name, f"{count:,}", pixels, TURNED),
             )

@@ -1,10 +1,11 @@
 """Rows that show the same picture: rows with thumbnails -> pairs of duplicates.
 
 Exact duplicates have equal pixels. Near ones correlate by `near_correlation` or more as thumbnails,
-as they stand or mirrored; pairs from `review_correlation` on are for a person to look at.
+as they stand or mirrored; pairs from `review_correlation` on are for a person to look at. A row's
+reading is the dataset that it was read from: expw for a row of expw_hq or expw_lq.
 """
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,8 @@ from stages.records.schema import SPLITS, source_of
 from stages.splitting.similarity import Pairs, Positions, similar_pairs
 from stages.splitting.splits import edges_by_value
 
-_CORRELATION_STEPS = 10_000
 
-
-@dataclass(frozen=True)
-class DuplicatePairs:
+class DuplicatePairs(NamedTuple):
     """Pairs of positions of rows. `exact` joins each row with the first row of its picture.
 
     `near` and `review` are between different pictures; a picture that several readings share is in
@@ -30,18 +28,14 @@ class DuplicatePairs:
     near: Pairs
     review: Pairs
 
-    def edges(self) -> list[Positions]:
-        """Edges (E, 2) that join duplicates, across all readings."""
-        return [self.exact, self.near.edges()]
-
 
 def find_duplicates(rows: pd.DataFrame, *, settings: Duplicates) -> DuplicatePairs:
     """Search all rows (with `thumbnail`, bytes) for duplicates, across all sources."""
-    pictures = np.flatnonzero(~(reading_of(rows) + " " + rows["sha256"]).duplicated())
+    pictures = np.flatnonzero(~(source_of(rows["photo"]) + " " + rows["sha256"]).duplicated())
     data = np.frombuffer(b"".join(rows["thumbnail"].iloc[pictures]), np.uint8)
     thumbnails = data.reshape(len(pictures), THUMBNAIL_SIDE**2)
     pairs = similar_pairs(thumbnails, at_least=settings.review_correlation)
-    pairs = replace(pairs, first=pictures[pairs.first], second=pictures[pairs.second])
+    pairs = pairs._replace(first=pictures[pairs.first], second=pictures[pairs.second])
     sha256 = rows["sha256"].to_numpy()
     unlike = sha256[pairs.first] != sha256[pairs.second]
     is_near = pairs.correlation >= settings.near_correlation
@@ -52,29 +46,24 @@ def find_duplicates(rows: pd.DataFrame, *, settings: Duplicates) -> DuplicatePai
     )
 
 
-def reading_of(rows: pd.DataFrame) -> pd.Series:
-    """The dataset that each row was read from: expw for a row of expw_hq or expw_lq."""
-    return source_of(rows["photo"])
-
-
 def near_pictures(rows: pd.DataFrame, pairs: DuplicatePairs) -> pd.DataFrame:
-    """The pictures that are near each other, by hash: `sha256` and `other`, both ways."""
+    """List the pictures that are near each other, by hash: `sha256` and `other`, both ways."""
     sha256 = rows["sha256"].to_numpy()
-    first, second = sha256[pairs.near.first], sha256[pairs.near.second]
-    both = {"sha256": np.concatenate([first, second]), "other": np.concatenate([second, first])}
-    return pd.DataFrame(both, dtype="str").drop_duplicates(ignore_index=True)
+    edges = sha256[pairs.near.edges()]
+    both = np.concatenate([edges, edges[:, ::-1]])
+    return pd.DataFrame(both, columns=["sha256", "other"], dtype="str").drop_duplicates()
 
 
 def edges_within_readings(rows: pd.DataFrame, pairs: DuplicatePairs) -> list[Positions]:
-    """Edges that join duplicates of one reading: no other source has a part in them."""
-    reading = reading_of(rows)
-    names = reading.to_numpy()
+    """Join duplicates of one reading: no other source has a part in these edges."""
+    readings = source_of(rows["photo"])
+    names = readings.to_numpy()
     within = pairs.near.only(names[pairs.near.first] == names[pairs.near.second])
-    return [edges_by_value(reading + " " + rows["sha256"]), within.edges()]
+    return [edges_by_value(readings + " " + rows["sha256"]), within.edges()]
 
 
 def twin_splits(rows: pd.DataFrame, *, splits: pd.Series, near: pd.DataFrame) -> pd.Series:
-    """The other splits in which a duplicate of each row stands, such as `train+val`, or nothing.
+    """Name the other splits in which a duplicate of each row stands (`train+val`), or nothing.
 
     A duplicate is a row of the same picture or of a picture near it: pairs, not chains of them.
     """
@@ -92,7 +81,7 @@ def twin_splits(rows: pd.DataFrame, *, splits: pd.Series, near: pd.DataFrame) ->
 
 
 def pair_tables(drawn: pd.DataFrame, pairs: DuplicatePairs) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The duplicates and the pairs for review, as tables for people.
+    """List the duplicates and the pairs for review, as tables for people.
 
     n exact copies make n - 1 pairs, with the first id. The splits are those before anything is
     excluded. `same_label` is `true` or `false`: copies that disagree measure the noise of labels.
@@ -106,20 +95,18 @@ def pair_tables(drawn: pd.DataFrame, pairs: DuplicatePairs) -> tuple[pd.DataFram
 
 def _table(drawn: pd.DataFrame, pairs: Pairs, *, kind: str) -> pd.DataFrame:
     columns = ["id", "group", "label", "split"]
-    a = drawn[columns].iloc[pairs.first].reset_index(drop=True)
-    b = drawn[columns].iloc[pairs.second].reset_index(drop=True)
-    words = {True: "true", False: "false"}
+    a, b = (drawn[columns].iloc[end].reset_index(drop=True) for end in (pairs.first, pairs.second))
     # Cut to four digits, downwards: a pair just below a threshold must not seem to reach it.
-    steps = np.floor(pairs.correlation * _CORRELATION_STEPS + 1e-6)
+    steps = np.floor(pairs.correlation * 10_000 + 1e-6)
     return pd.DataFrame(
         {
             "id_a": a["id"],
             "id_b": b["id"],
             "group": b["group"],
             "kind": kind,
-            "mirrored": pd.Series(pairs.mirrored).map(words),
-            "correlation": steps / _CORRELATION_STEPS,
-            "same_label": (a["label"] == b["label"]).map(words),
+            "mirrored": np.where(pairs.mirrored, "true", "false"),
+            "correlation": steps / 10_000,
+            "same_label": np.where(a["label"] == b["label"], "true", "false"),
             "split_a": a["split"],
             "split_b": b["split"],
         }

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -43,8 +42,7 @@ FACE_COLUMNS = (
 MANIFEST_NAME = "classification_manifest"
 
 _TAKEN_NAMES = (MANIFEST_NAME, "excluded", "duplicates", "review", "warnings", "index")
-# Enough for any number of voters, and short in the file.
-_SHARE_DIGITS = 6
+_SHARE_DIGITS = 6  # enough for any number of voters, and short in the file
 # Shards keep float32: as float64 its 0.7 would be 0.699999988 and fail `min_confidence: 0.7`.
 _CONFIDENCE_DIGITS = 4
 
@@ -53,9 +51,8 @@ _CONFIDENCE_DIGITS = 4
 class FrozenManifest:
     """The split of every row. Unless `policy: report_only`, splits of `rows` share no group.
 
-    `drawn` holds every row; `rows` and `excluded` part it. `official` is the dataset's own split,
-    missing where it has none; `twin_splits` the other splits in which a duplicate of the row stood
-    before any left. `duplicates` and `review` are pairs of `drawn`, `views` selections of `rows`.
+    `drawn` holds every row; `rows` and `excluded` part it. `duplicates` and `review` are pairs of
+    `drawn`, `views` selections of `rows`.
     """
 
     drawn: pd.DataFrame
@@ -66,25 +63,14 @@ class FrozenManifest:
     views: dict[str, pd.DataFrame]
 
 
-class FileEntry(TypedDict):
-    """Entry of a CSV in `index.json`; `gate` marks a view scored beside the in-domain rows."""
-
-    sha256: str
-    rows: int
-    gate: bool
-
-
 def read_all_faces(standardized: Path) -> pd.DataFrame:
     """Read what the manifest needs to know of every face.
-
-    The number of faces is held against each index. Hashing the shards again would cost minutes at
-    full size and say nothing new: DVC has hashed them.
 
     Raises:
         UserError: if the shards hold more or fewer faces than their indexes say.
     """
     faces = read_faces(standardized, FACE_COLUMNS)
-    expected = {path.name: int(read_index(path)["faces"]) for path in source_folders(standardized)}
+    expected = {path.name: read_index(path)["faces"] for path in source_folders(standardized)}
     if sum(expected.values()) != len(faces):
         raise UserError(
             f"{standardized.name}: faces of the indexes: expected {expected}, "
@@ -94,26 +80,25 @@ def read_all_faces(standardized: Path) -> pd.DataFrame:
 
 
 def manifest_rows(faces: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of their ids, with `source` and the crowd's shares.
+    """Build rows in the order of their ids, with `source` and the crowd's shares.
 
     `split` stays the dataset's own, missing where it has none.
 
     Raises:
         UserError: if an id occurs twice.
     """
-    repeated = faces.loc[faces["id"].duplicated(), "id"].drop_duplicates().sort_values()
-    if len(repeated):
+    if repeated := sorted({*faces.loc[faces["id"].duplicated(), "id"]}):
         raise UserError(
             f"standardized: id: expected each id once, got {len(repeated)} ids several times, "
-            f"such as {repeated.head(5).to_list()}"
+            f"such as {repeated[:5]}"
         )
     # Votes over their sum; NaN where there are no votes.
     shares = np.full((len(faces), len(SHARE_COLUMNS)), np.nan)
     present = faces["votes"].notna().to_numpy()
     if present.any():
         counts = np.stack(faces.loc[present, "votes"].to_list()).astype(np.float64)
-        sums = counts.sum(axis=1, keepdims=True)
-        shares[present] = np.divide(counts, sums, out=np.full_like(counts, np.nan), where=sums > 0)
+        with np.errstate(invalid="ignore"):
+            shares[present] = counts / counts.sum(axis=1, keepdims=True)
     rows = faces.drop(columns="votes")
     rows[list(SHARE_COLUMNS)] = shares.round(_SHARE_DIGITS)
     rows["native_px"] = rows["native_px"].astype("int64")
@@ -144,7 +129,7 @@ def freeze(faces: pd.DataFrame, *, section: Manifest, seed: int) -> FrozenManife
         official=rows["split"],
         split=split,
         twin_splits=twin_splits(rows, splits=split, near=near),
-        group=group_keys(rows["photo"], pairs.edges()),
+        group=group_keys(rows["photo"], [pairs.exact, pairs.near.edges()]),
     )[list(COLUMNS)]
     excluded = _excluded(drawn, near=near, policy=policy)
     kept = drawn.drop(index=excluded.index).reset_index(drop=True)
@@ -167,13 +152,13 @@ def freeze(faces: pd.DataFrame, *, section: Manifest, seed: int) -> FrozenManife
 
 def publish(
     target: Path, frozen: FrozenManifest, *, warnings: pd.DataFrame, section: Manifest
-) -> dict[str, FileEntry]:
-    """Write all CSVs and `index.json`; `target` is replaced whole, at the end, or not at all.
+) -> dict[str, dict[str, object]]:
+    """Write all CSVs and `index.json`, and return its entries: `sha256`, `rows`, `gate` by file.
 
-    Returns:
-        The entry of each CSV, by file name.
+    `target` is replaced whole, at the end, or not at all.
     """
-    entries: dict[str, FileEntry] = {}
+    entries: dict[str, dict[str, object]] = {}
+    selections = {MANIFEST_NAME: frozen.rows, **frozen.views}
     tables = {
         "excluded": frozen.excluded,
         "duplicates": frozen.duplicates,
@@ -181,13 +166,11 @@ def publish(
         "warnings": warnings,
     }
     with published_folder(target) as folder:
-        for name, rows in {MANIFEST_NAME: frozen.rows, **frozen.views}.items():
+        for name, table in {**selections, **tables}.items():
+            write = write_manifest if name in selections else write_csv
+            digest = write(folder / f"{name}.csv", table)
             gate = name in section.views and section.views[name].gate
-            digest = write_manifest(folder / f"{name}.csv", rows)
-            entries[f"{name}.csv"] = {"sha256": digest, "rows": len(rows), "gate": gate}
-        for name, table in tables.items():
-            digest = write_csv(folder / f"{name}.csv", table)
-            entries[f"{name}.csv"] = {"sha256": digest, "rows": len(table), "gate": False}
+            entries[f"{name}.csv"] = {"sha256": digest, "rows": len(table), "gate": gate}
         groups = {name: list(members) for name, members in section.source_groups.items()}
         write_json(folder / "index.json", {"source_groups": groups, "files": entries})
     return entries
@@ -212,11 +195,6 @@ def _views(rows: pd.DataFrame, section: Manifest) -> dict[str, pd.DataFrame]:
                 f"case), got one of {taken}"
             )
         taken.append(name.lower())
-        views[name] = select(
-            rows,
-            view,
-            key=f"manifest.views.{name}",
-            source_groups=section.source_groups,
-            splits=view.splits,
-        )
+        groups, key = section.source_groups, f"manifest.views.{name}"
+        views[name] = select(rows, view, key=key, source_groups=groups, splits=view.splits)
     return views

@@ -15,7 +15,7 @@ machine finds the same pairs, with any number of threads.
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,26 +27,21 @@ from stages.runtime.machine import num_cores
 
 Thumbnails = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 # Flatter thumbnails are noise to a correlation; only equal pixels make such pictures copies.
 LEAST_CONTRAST = 2.0  # standard deviation, grey levels
-# A table of so many pairs takes some 3 GiB.
-MOST_PAIRS = 8_000_000
+MOST_PAIRS = 8_000_000  # their table takes some 3 GiB
 
 _CELLS = THUMBNAIL_SIDE**2
 _FREQUENCIES = 51
-# Well above the rounding of float32 products of 52 numbers.
-_SLACK = 1e-4
+_SLACK = 1e-4  # well above the rounding of float32 products of 52 numbers
 # A block of products and its mask stay in the cache of a core.
-_ROWS, _COLUMNS = 512, 1024
-_CHUNK = 4096
+_ROWS, _COLUMNS, _CHUNK = 512, 1024, 4096
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(NamedTuple):
     """Pairs of positions, `first` < `second`, in that order; (P,) each.
 
     `correlation` is that of the pair as it stands or, where that is higher, with one picture
@@ -55,41 +50,37 @@ class Pairs:
 
     first: Positions
     second: Positions
-    correlation: Floats
+    correlation: npt.NDArray[np.float64]
     mirrored: npt.NDArray[np.bool_]
 
     def only(self, chosen: npt.NDArray[np.bool_] | Positions) -> "Pairs":
-        """The pairs of a mask or an order (P,)."""
-        return Pairs(
-            self.first[chosen],
-            self.second[chosen],
-            self.correlation[chosen],
-            self.mirrored[chosen],
-        )
+        """Take the pairs of a mask or an order (P,)."""
+        return Pairs._make(values[chosen] for values in self)
 
     def edges(self) -> Positions:
-        """The pairs as edges (P, 2)."""
+        """Return the pairs as edges (P, 2)."""
         return np.stack([self.first, self.second], axis=1)
 
 
 def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
-    """Every pair of grey thumbnails (N, 576) whose correlation, or mirrored one, is `at_least`.
+    """Find all pairs of grey thumbnails (N, 576) that correlate `at_least`, mirrored or not.
 
     Thumbnails of less contrast than `LEAST_CONTRAST` are in no pair.
 
     Raises:
         UserError: if there are more than `MOST_PAIRS`.
     """
-    spreads = _spreads(thumbnails)
+    sums = thumbnails.sum(1, dtype=np.int64)
+    # n sum(x^2) - sum(x)^2: the variance times n^2, exactly.
+    squares = np.einsum("ij,ij->i", thumbnails, thumbnails, dtype=np.int64)
+    spreads = _CELLS * squares - sums**2
     clear = np.flatnonzero(spreads >= (LEAST_CONTRAST * _CELLS) ** 2)
     if flat := len(thumbnails) - len(clear):
         logger.info("%d pictures of next to no contrast are compared by their pixels alone", flat)
-    pictures = thumbnails[clear]
-    sums = pictures.sum(1, dtype=np.int64).astype(np.float64)
+    pictures, sums = thumbnails[clear], sums[clear].astype(np.float64)
     lengths = np.sqrt(spreads[clear].astype(np.float64))
     short = _short_vectors(pictures)
     columns = np.ascontiguousarray(short.T)
-    bound = np.float32(at_least - _SLACK)
 
     def correlate(first: Positions, second: Positions) -> Pairs:
         # (n sum(xy) - sum(x) sum(y)) / sqrt(spread(x) spread(y)). All sums stay below 2^53, so
@@ -106,7 +97,7 @@ def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
         return Pairs(first[kept], second[kept], best[kept], (mirrored > straight)[kept])
 
     def search(start: int) -> Pairs:
-        near = _candidates(short[start : start + _ROWS], columns, start=start, bound=bound)
+        near = _candidates(short, columns, start=start, bound=at_least - _SLACK)
         return _join(correlate(first, second) for first, second in near)
 
     # One BLAS thread for each of ours: blocks are small, and compared where they were made.
@@ -122,21 +113,22 @@ def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
                 )
     pairs = _join(parts)
     pairs = pairs.only(np.lexsort((pairs.second, pairs.first)))
-    return replace(pairs, first=clear[pairs.first], second=clear[pairs.second])
-
-
-def _spreads(thumbnails: Thumbnails) -> Positions:
-    """`n sum(x^2) - sum(x)^2` of each thumbnail, (N,): its variance times n^2, exactly."""
-    spreads = np.empty(len(thumbnails), np.int64)
-    for start in range(0, len(thumbnails), _CHUNK):
-        part = thumbnails[start : start + _CHUNK].astype(np.int64)
-        spreads[start : start + _CHUNK] = _CELLS * (part**2).sum(1) - part.sum(1) ** 2
-    return spreads
+    return pairs._replace(first=clear[pairs.first], second=clear[pairs.second])
 
 
 def _short_vectors(pictures: Thumbnails) -> npt.NDArray[np.float32]:
     """Low frequencies, the odd horizontal ones without their sign, and the length of the rest."""
-    basis, is_odd = _low_frequencies()
+    # The orthonormal DCT-II patterns (576, F) of lowest frequency but the constant one.
+    side = THUMBNAIL_SIDE
+    place, frequency = np.arange(side), np.arange(side)[:, None]
+    waves = np.sqrt(2 / side) * np.cos(np.pi * (2 * place + 1) * frequency / (2 * side))
+    waves[0] /= np.sqrt(2)
+    chosen = sorted(
+        ((down, across) for down in range(side) for across in range(side) if down + across),
+        key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair),
+    )[:_FREQUENCIES]
+    patterns = [np.outer(waves[down], waves[across]).ravel() for down, across in chosen]
+    basis, is_odd = np.stack(patterns, axis=1), [across % 2 == 1 for _, across in chosen]
     short = np.empty((len(pictures), _FREQUENCIES + 1), np.float32)
     for start in range(0, len(pictures), _CHUNK):
         unit = pictures[start : start + _CHUNK].astype(np.float64)
@@ -149,30 +141,13 @@ def _short_vectors(pictures: Thumbnails) -> npt.NDArray[np.float32]:
     return short
 
 
-def _low_frequencies() -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """The orthonormal DCT-II patterns (576, F) of lowest frequency but the constant one."""
-    side = THUMBNAIL_SIDE
-    place, frequency = np.arange(side), np.arange(side)[:, None]
-    waves = np.sqrt(2 / side) * np.cos(np.pi * (2 * place + 1) * frequency / (2 * side))
-    waves[0] /= np.sqrt(2)
-    chosen = sorted(
-        ((down, across) for down in range(side) for across in range(side) if down + across),
-        key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair),
-    )[:_FREQUENCIES]
-    patterns = [np.outer(waves[down], waves[across]).ravel() for down, across in chosen]
-    return np.stack(patterns, axis=1), np.array([across % 2 == 1 for _, across in chosen])
-
-
 def _candidates(
-    rows: npt.NDArray[np.float32],
-    columns: npt.NDArray[np.float32],
-    *,
-    start: int,
-    bound: np.float32,
+    short: npt.NDArray[np.float32], columns: npt.NDArray[np.float32], *, start: int, bound: float
 ) -> Iterable[tuple[Positions, Positions]]:
-    """Positions (first < second) whose bound allows a pair, for rows from `start` on."""
+    """Yield positions (first < second) whose bound allows a pair, for a block of rows."""
+    rows = short[start : start + _ROWS]
     for left in range(start, columns.shape[1], _COLUMNS):
-        reached = rows @ columns[:, left : left + _COLUMNS] >= bound
+        reached = rows @ columns[:, left : left + _COLUMNS] >= np.float32(bound)
         first, second = np.divmod(np.flatnonzero(reached), reached.shape[1])
         first, second = first + start, second + left
         ordered = first < second
@@ -184,9 +159,4 @@ def _candidates(
 def _join(parts: Iterable[Pairs]) -> Pairs:
     empty = np.empty(0, np.int64)
     joined = [Pairs(empty, empty, np.empty(0), np.empty(0, bool)), *parts]
-    return Pairs(
-        np.concatenate([part.first for part in joined]),
-        np.concatenate([part.second for part in joined]),
-        np.concatenate([part.correlation for part in joined]),
-        np.concatenate([part.mirrored for part in joined]),
-    )
+    return Pairs._make(map(np.concatenate, zip(*joined, strict=True)))

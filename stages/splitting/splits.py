@@ -7,27 +7,23 @@ that no group stands in two splits.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from stages.runtime.seed import derive_seed
+from stages.splitting.similarity import Positions
 
 EXCLUDED_COLUMNS = ("id", "source", "label", "split", "reason", "detail")
 # The split that keeps its rows first: a test row is never given up for another one.
-_KEEPERS = ("test", "val")
-_SEED_RANGE = 2.0**63
-
-Positions = npt.NDArray[np.int64]
+_KEEPERS = ("test", "val", "train")
 
 
 def group_keys(photos: pd.Series, edges: Sequence[Positions]) -> pd.Series:
-    """The group of each row: faces of one photo and rows joined by edges, transitively.
+    """Group faces of one photo and rows joined by edges, transitively; return each row's group.
 
     A group is called by the smallest photo key in it, which no other group can hold. So the name
-    does not depend on the order of rows nor on rows outside; it changes only when a row joins the
-    group whose photo sorts before all others, or when two groups grow together.
+    does not depend on the order of rows nor on rows outside.
     """
     joined = np.concatenate([edges_by_value(photos), *edges])
     weights, num_rows = np.ones(len(joined), dtype=np.int8), len(photos)
@@ -41,7 +37,7 @@ def group_keys(photos: pd.Series, edges: Sequence[Positions]) -> pd.Series:
 
 
 def edges_by_value(values: pd.Series) -> Positions:
-    """Edges (E, 2) that join each row with the first row of the same value."""
+    """Join each row with the first row of the same value: edges (E, 2)."""
     codes, _ = pd.factorize(values)
     _, first = np.unique(codes, return_index=True)
     edges = np.stack([first[codes], np.arange(len(codes))], axis=1)
@@ -54,21 +50,17 @@ def carve(
     """Decide the split of each row: the dataset's own, else carved out of train by group.
 
     Where a source has no val (or test) rows, its train and unsplit rows go there in about the given
-    share of groups, and so in about that share of each class. The draw is a hash of (seed, group):
-    rows outside a group do not move it, so `groups` that know nothing of other sources (see
-    `edges_within_readings`) make a row's split a matter of its own dataset. A group is carved only
-    if each of its rows may go there: carving tears no group apart. What is not carved is train.
+    share of groups, and so of each class. The draw is a hash of (seed, group): with `groups` that
+    know nothing of other sources (see `edges_within_readings`), a row's split is a matter of its
+    own dataset. Carving tears no group apart: each of its rows must be free to go.
     Limit: a row that joins a group can change its name (see `group_keys`) or be one that may not
-    go, and then the group's other rows move with it. A source whose first official val (or test)
-    row is added is carved no more.
+    go, and then the group's other rows move with it.
     """
     official = rows["split"]
-    val_from, val_to = test_share, test_share + val_share
     movable = official.isna() | (official == "train")
-    codes, keys = pd.factorize(groups)
-    numbers = [derive_seed(seed, "split", key) / _SEED_RANGE for key in keys]
-    draw = pd.Series(np.asarray(numbers, dtype=np.float64)[codes], groups.index)
-    wishes = {"test": draw < val_from, "val": (draw >= val_from) & (draw < val_to)}
+    draw = groups.map({key: derive_seed(seed, "split", key) / 2.0**63 for key in groups.unique()})
+    wishes = {"test": draw < test_share}
+    wishes["val"] = ~wishes["test"] & (draw < test_share + val_share)
     split = official.fillna("train")
     for name, wish in wishes.items():
         lacks = ~rows["source"].isin(rows.loc[official == name, "source"].unique())
@@ -79,22 +71,21 @@ def carve(
 
 
 def spare_copies(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
-    """Rows that repeat a row which stays, as a table of `EXCLUDED_COLUMNS`.
+    """List rows that repeat a row which stays, in a table of `EXCLUDED_COLUMNS` by their index.
 
     Test rows are kept first, then val rows, then train rows, each in the order of their ids; a row
-    is spare if one of its own picture, or of one that is near it (see `near_pictures`), is kept
-    already. `detail` is that row. The index is that of `rows`.
+    is spare if one of its own picture, or of one near it (see `near_pictures`), is kept already.
+    `detail` is that row.
     """
-    rank = rows["split"].map({name: place for place, name in enumerate((*_KEEPERS, "train"))})
+    rank = rows["split"].map(_KEEPERS.index)
     first = rows.assign(rank=rank).sort_values(["rank", "id"]).drop_duplicates("sha256")
     neighbours = near.groupby("sha256")["other"].agg(list).to_dict()
     kept: dict[str, str] = {}
     stays_for: dict[str, str] = {}
     for sha256, id_ in zip(first["sha256"], first["id"], strict=True):
         near_kept = (kept[other] for other in neighbours.get(sha256, ()) if other in kept)
-        stays = next(near_kept, None)
-        stays_for[sha256] = stays or id_
-        if stays is None:
+        stays_for[sha256] = next(near_kept, id_)
+        if stays_for[sha256] == id_:
             kept[sha256] = id_
     detail = rows["sha256"].map(stays_for)
     spare = rows[detail != rows["id"]]
@@ -102,18 +93,15 @@ def spare_copies(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
 
 
 def cross_split_rows(rows: pd.DataFrame, *, near: pd.DataFrame) -> pd.DataFrame:
-    """Rows to leave out so that each group stands in one split, as a table of `EXCLUDED_COLUMNS`.
+    """List rows that leave so that each group stands in one split, as `spare_copies` does.
 
     A group that touches test keeps its test rows, else one that touches val keeps its val rows.
     `reason` is `twin_in_<split>` for a row with the same pixels there, `near_twin_in_<split>` for
     one whose picture is near one there (see `near_pictures`), else `group_in_<split>` (another face
-    of the photo, or a row linked through others); `detail` is the row it yields to. The index is
-    that of `rows`.
+    of the photo, or a row linked through others); `detail` is the row it yields to.
     """
-    keeper = pd.Series("train", rows.index, dtype="str")
-    for name in reversed(_KEEPERS):
-        touches = (rows["split"] == name).groupby(rows["group"]).transform("any")
-        keeper = keeper.mask(touches, name)
+    rank = rows["split"].map(_KEEPERS.index).astype("int64")
+    keeper = rank.groupby(rows["group"]).transform("min").map(dict(enumerate(_KEEPERS)))
     kept = rows[rows["split"] == keeper].sort_values("id")
     leaving = rows[rows["split"] != keeper]
     first_of = {key: kept.drop_duplicates(key).set_index(key)["id"] for key in ("group", "sha256")}

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stages.config import CLASSES
 from stages.records.schema import SPLITS
 from stages.records.views import BUCKETS, size_table
-from stages.splitting.frozen import MANIFEST_NAME, FileEntry, FrozenManifest
+from stages.splitting.frozen import MANIFEST_NAME, FrozenManifest
 from stages.survey.relations import matrix
 from stages.survey.survey import Survey
 
@@ -29,10 +28,9 @@ Counts = dict[tuple[str, str], dict[str, int]]
 
 
 def count(frozen: FrozenManifest) -> Counts:
-    """Count rows, duplicates and leaks, before and after rows left.
+    """Count rows, duplicates and leaks: those `found` before any row left, and those `left`.
 
-    The leaks `found` are those before any row left, the leaks `left` those of the manifest. Labels
-    of `compared` duplicates (pictures that repeat and near pairs) are compared.
+    Labels of `compared` duplicates (pictures that repeat and near pairs) are compared.
     """
     drawn, pairs = frozen.drawn, frozen.duplicates
     repeated = drawn[drawn["sha256"].duplicated(keep=False)]
@@ -72,26 +70,22 @@ def tally(values: pd.Series, names: Sequence[str]) -> dict[str, int]:
 
 def leaks(rows: pd.DataFrame) -> dict[str, int]:
     """Count groups that stand in several splits, and val and test rows of groups in train."""
-    group, keys = pd.factorize(rows["group"])
-    # Sizes by split and group; looking up groups by their long names would take seconds.
-    sizes = {
-        name: np.bincount(group[(rows["split"] == name).to_numpy()], minlength=len(keys))
-        for name in SPLITS
-    }
-    num_splits = np.sum([size > 0 for size in sizes.values()], axis=0)
-    counts = {"groups": int((num_splits > 1).sum())}
+    # By number: looking up groups by their long names would take seconds.
+    sizes = pd.crosstab(pd.factorize(rows["group"])[0], rows["split"].to_numpy())
+    sizes = sizes.reindex(columns=list(SPLITS), fill_value=0)
+    stands = sizes > 0
+    counts = {"groups": int((stands.sum(axis=1) > 1).sum())}
     for first, second in combinations(SPLITS, 2):
-        both = (sizes[first] > 0) & (sizes[second] > 0)
-        counts[f"{first}_{second}_groups"] = int(both.sum())
+        counts[f"{first}_{second}_groups"] = int((stands[first] & stands[second]).sum())
     for name in EVALUATED:
-        counts[f"{name}_rows_with_kin_in_train"] = int(sizes[name][sizes["train"] > 0].sum())
+        counts[f"{name}_rows_with_kin_in_train"] = int(sizes.loc[stands["train"], name].sum())
     return counts
 
 
 def summarize(
-    survey: Survey, counts: Counts, *, files: Mapping[str, FileEntry], num_warnings: int
+    survey: Survey, counts: Counts, *, files: Mapping[str, Any], num_warnings: int
 ) -> dict[str, Any]:
-    """The content of metrics/manifest.json, under one key so that no other metrics collide."""
+    """Build the content of metrics/manifest.json, under one key: no other metrics collide."""
     frozen = survey.frozen
     sources = frozen.rows["source"].value_counts().sort_index()
     content: dict[str, Any] = {
@@ -113,7 +107,7 @@ def summarize(
             }
             for part in ("found", "left")
         },
-        "rejects": sum(sum(index.rejects.values()) for index in survey.indexes),
+        "rejects": sum(sum(index["rejects"].values()) for index in survey.indexes.values()),
         "warnings": num_warnings,
         "sources": {name: int(n) for name, n in sources.items()},
     }
@@ -122,21 +116,21 @@ def summarize(
 
 def plot_tables(survey: Survey, counts: Counts) -> dict[str, pd.DataFrame]:
     """The tables of plots/data/manifest/, by the name of their file."""
-    frozen, stages, indexes = survey.frozen, survey.stages, survey.indexes
+    frozen, stages = survey.frozen, survey.stages
     official = frozen.drawn.assign(split=frozen.drawn["official"].fillna(UNSPLIT))
     long = [(*key, name, value) for key, part in counts.items() for name, value in part.items()]
     rejects = [
-        (index.name, reason, rows)
-        for index in indexes
-        for reason, rows in sorted(index.rejects.items())
+        (name, reason, rows)
+        for name, index in survey.indexes.items()
+        for reason, rows in sorted(index["rejects"].items())
     ]
     # What each stage trains on and each view holds.
     selections = {("stage", name): rows for name, rows in stages.items()}
     selections |= {("view", name): rows for name, rows in frozen.views.items()}
     return {
         "counts": pd.DataFrame(long, columns=["subject", "part", "count", "value"]),
-        "official_rows": row_counts(official),
-        "rows": row_counts(frozen.rows),
+        "official_rows": _long(class_table(official, "source", "split"), "label"),
+        "rows": _long(class_table(frozen.rows, "source", "split"), "label"),
         "carved_shares": carved_shares(frozen.drawn),
         "duplicate_free": duplicate_free(frozen.drawn),
         "native_px": pd.concat(
@@ -150,31 +144,26 @@ def plot_tables(survey: Survey, counts: Counts) -> dict[str, pd.DataFrame]:
         "duplicates": matrix(survey.related).round({"same_label": 6}),
         # Boxes over the edge of their photo are among those that were cropped.
         "standardized": pd.DataFrame(
-            {"source": index.name, "faces": index.faces, "rejects": sum(index.rejects.values())}
-            | {f"crop_{how}": index.crops[how] for how in ("none", "box", "aligned")}
-            | {"boxes_partly_outside": index.boxes_partly_outside}
-            for index in indexes
+            {"source": name, "faces": index["faces"], "rejects": sum(index["rejects"].values())}
+            | {f"crop_{how}": index["crops"][how] for how in ("none", "box", "aligned")}
+            | {"boxes_partly_outside": index["boxes_partly_outside"]}
+            for name, index in survey.indexes.items()
         ),
         "rejects": pd.DataFrame(rejects, columns=["source", "reason", "rows"]),
     }
 
 
 def class_table(rows: pd.DataFrame, *keys: str) -> pd.DataFrame:
-    """Number of rows by keys (index) and class (a column each); splits are in their order."""
+    """Count rows by keys (index) and class (a column each); splits are in their order."""
     splits = pd.Categorical(rows["split"], [*SPLITS, UNSPLIT])
     by = [pd.Series(splits, rows.index, name=key) if key == "split" else rows[key] for key in keys]
     return pd.crosstab(by, rows["label"]).reindex(columns=list(CLASSES), fill_value=0)
 
 
-def row_counts(rows: pd.DataFrame) -> pd.DataFrame:
-    """`source`, `split`, `label`, `rows`: each class of each split that a source has."""
-    return _long(class_table(rows, "source", "split"), "label")
-
-
 def carved_shares(drawn: pd.DataFrame) -> pd.DataFrame:
-    """`split`, `label`, `share` of the rows that were carved, of sources without an own split.
+    """Compute `split`, `label`, `share` of the rows that were carved, of sources without a split.
 
-    Each group is drawn by itself, so few groups of a class can miss the share of the params widely.
+    Few groups of a class can miss the share of the params widely: each is drawn by itself.
     """
     shares = []
     for split in EVALUATED:
@@ -186,7 +175,7 @@ def carved_shares(drawn: pd.DataFrame) -> pd.DataFrame:
 
 
 def duplicate_free(drawn: pd.DataFrame) -> pd.DataFrame:
-    """`source`, `split`, `rows`, `duplicate_free` of each val and test, before any row left.
+    """Count `rows` and `duplicate_free` ones of each val and test, before any row left.
 
     A row is duplicate-free if no exact or near duplicate of it stands in another split. The score
     on all rows is comparable with other people's, the score on the duplicate-free part is fair.
@@ -213,6 +202,6 @@ def _pair_counts(pairs: pd.DataFrame) -> dict[str, int]:
 
 
 def _long(table: pd.DataFrame, column: str, **constants: str) -> pd.DataFrame:
-    """A row for each cell, in the order of the table: constants, its index, `column`, `rows`."""
+    """Make a row of each cell, in the table's order: constants, its index, `column`, `rows`."""
     cells = pd.Series(table.rename_axis(columns=column).stack(), name="rows").reset_index()
     return cells.assign(**constants)[[*constants, *cells.columns]]

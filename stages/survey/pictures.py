@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from stages.config import CLASSES
-from stages.faces.decode import Image
 from stages.faces.sheet import pair_sheet
 from stages.faces.store import FaceStore
 from stages.records.views import BUCKETS, size_table
@@ -32,10 +31,7 @@ DUPLICATES, REVIEW = "duplicate_pairs.png", "review_pairs.png"
 # Okabe and Ito's colours, which colour-blind readers tell apart, and a grey for Neutral.
 CLASS_COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#F0E442", "#0072B2", "#E69F00", "#BBBBBB")
 _BAR_COLOUR = "#56B4E9"
-_LINE_INCHES = 0.26
-_CELL_INCHES = 0.72
-_CHARACTER_INCHES = 0.085
-_DARK = 0.6
+_LINE_INCHES, _CELL_INCHES, _CHARACTER_INCHES = 0.26, 0.72, 0.085
 _PAIRS = 8
 
 
@@ -111,11 +107,8 @@ def native_px_figure(rows: pd.DataFrame, *, stages: Mapping[str, pd.DataFrame]) 
     axes = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     buckets = [b.replace("lt", "< ").replace("ge", "≥ ").replace("_", " to ") for b in BUCKETS]
     for axis, (title, (table, percent)) in zip(axes, panels.items(), strict=True):
-        texts = {
-            place: f"{value:.0f}" if value >= 0.5 else "< 1"
-            for place, value in np.ndenumerate(percent)
-            if value
-        }
+        shown = [(place, value) for place, value in np.ndenumerate(percent) if value]
+        texts = {place: f"{value:.0f}" if value >= 0.5 else "< 1" for place, value in shown}
         _draw_heat(axis, percent, texts, top=100.0)
         totals = table.sum(axis=1)
         axis.set_yticks(range(len(table)), [f"{name}  {totals[name]:,}" for name in table.index])
@@ -137,11 +130,10 @@ def duplicates_figure(cells: pd.DataFrame, *, sources: list[str]) -> Figure:
     }
     lower = np.tri(len(sources), dtype=bool)
     for axis, kind in zip(figure.subplots(1, len(KINDS), sharey=True), KINDS, strict=True):
-        counts, chosen = np.zeros(lower.shape), cells[cells["kind"] == kind]
-        low, high = (
-            pd.Index(sources).get_indexer(pd.Index(chosen[f"source_{end}"])) for end in "ab"
+        table = cells[cells["kind"] == kind].pivot(
+            index="source_b", columns="source_a", values="pairs"
         )
-        counts[high, low] = chosen["pairs"]
+        counts = table.reindex(sources, columns=sources).fillna(0).to_numpy(np.float64)
         # By magnitude: a source that is one large copy would leave all others white.
         strength = np.log10(np.maximum(counts, 1)) + (counts > 0)
         top = max(float(strength.max()), 1.0)
@@ -151,20 +143,15 @@ def duplicates_figure(cells: pd.DataFrame, *, sources: list[str]) -> Figure:
             if n
         }
         _draw_heat(axis, np.where(lower, strength, np.nan), texts, top=top)
-        axis.set_xticks(
-            range(len(sources)), sources, rotation=45, ha="right", rotation_mode="anchor"
-        )
+        turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_xticks(range(len(sources)), sources, **turned)
         axis.set_yticks(range(len(sources)), sources)
         axis.set_title(titles[kind], fontsize=10)
     return figure
 
 
 def _draw_heat(
-    axis: Axes,
-    values: npt.NDArray[np.float64],
-    texts: Mapping[tuple[int, ...], str],
-    *,
-    top: float,
+    axis: Axes, values: NDArray[np.float64], texts: Mapping[tuple[int, ...], str], *, top: float
 ) -> None:
     axis.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
     axis.tick_params(length=0)
@@ -175,7 +162,7 @@ def _draw_heat(
     axis.grid(which="minor", color="white", linewidth=1.5)
     axis.tick_params(which="minor", length=0)
     for (row, column), text in texts.items():
-        ink = "white" if values[row, column] > _DARK * top else "black"
+        ink = "white" if values[row, column] > 0.6 * top else "black"
         axis.text(column, row, text, ha="center", va="center", color=ink, fontsize=9)
 
 
@@ -183,12 +170,10 @@ def write_pair_sheets(folder: Path, frozen: FrozenManifest, *, standardized: Pat
     """Write `duplicate_pairs.png` and `review_pairs.png`; only the drawn images are read."""
     sheets = {DUPLICATES: duplicate_rows(frozen.duplicates), REVIEW: review_rows(frozen.review)}
     drawn = pd.concat([pairs for rows in sheets.values() for pairs in rows.values()])
-    ids = {*drawn["id_a"], *drawn["id_b"]}
-    images = FaceStore(standardized).decode(ids)
-    known = frozen.drawn[frozen.drawn["id"].isin(ids)]
-    labels = dict(zip(known["id"], known["label"], strict=True))
+    images = FaceStore(standardized).decode({*drawn["id_a"], *drawn["id_b"]})
+    labels = frozen.drawn.set_index("id")["label"].to_dict()
     for name, rows in sheets.items():
-        tiles: dict[str, list[tuple[Image, Image, str]]] = {
+        tiles = {
             title: [
                 (images[pair["id_a"]], images[pair["id_b"]], caption(pair, labels))
                 for pair in pairs.to_dict("records")
@@ -199,7 +184,7 @@ def write_pair_sheets(folder: Path, frozen: FrozenManifest, *, standardized: Pat
 
 
 def duplicate_rows(pairs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of the sheet of duplicates: title with the number of pairs, pairs to draw."""
+    """Choose the rows of the sheet of duplicates: title with the number of pairs, those to draw."""
     near = pairs["kind"] == "near"
     kinds = {
         "exact, across splits": ~near & (pairs["split_a"] != pairs["split_b"]),
@@ -208,13 +193,13 @@ def duplicate_rows(pairs: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "labels disagree": pairs["same_label"] == "false",
     }
     return {
-        _title(name, chosen): lowest(pairs, chosen) if chosen is near else fair_draw(pairs, chosen)
+        _title(name, chosen): (lowest if chosen is near else fair_draw)(pairs, chosen)
         for name, chosen in kinds.items()
     }
 
 
 def review_rows(pairs: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of the sheet for review, one for each hundredth of correlation, from the highest."""
+    """Choose the rows of the sheet for review, a hundredth of correlation each, downwards."""
     hundredth = np.floor(pairs["correlation"] * 100 + 1e-6).astype("int64")
     bands = {
         f"{number / 100:.2f} to {(number + 1) / 100:.2f}": hundredth == number
@@ -225,25 +210,20 @@ def review_rows(pairs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def fair_draw(pairs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
     """Draw a pair of each of a few groups by a hash of its ids: the same pairs on every machine."""
-    positions = np.flatnonzero(chosen)
-    # Of the wide table only the column that is needed is touched.
-    positions = positions[~pairs["group"].iloc[positions].duplicated().to_numpy()]
-    ids = zip(pairs["id_a"].iloc[positions], pairs["id_b"].iloc[positions], strict=True)
+    few = pairs[chosen].drop_duplicates("group")
+    ids = zip(few["id_a"], few["id_b"], strict=True)
     keys = np.array([derive_seed(0, "pairs", *both) for both in ids], np.int64)
-    return pairs.iloc[positions[np.argsort(keys)[:_PAIRS]]]
+    return few.iloc[np.argsort(keys)[:_PAIRS]]
 
 
 def lowest(pairs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
-    """The pairs of the lowest correlation, one of each of a few groups."""
-    positions = np.flatnonzero(chosen)
-    correlation = pairs["correlation"].to_numpy()[positions]
-    positions = positions[np.argsort(correlation, kind="stable")]
-    is_first = ~pairs["group"].iloc[positions].duplicated().to_numpy()
-    return pairs.iloc[positions[is_first][:_PAIRS]]
+    """Choose the pairs of the lowest correlation, one of each of a few groups."""
+    upwards = pairs[chosen].sort_values("correlation", kind="stable")
+    return upwards.drop_duplicates("group").head(_PAIRS)
 
 
-def caption(pair: Mapping[Any, Any], labels: Mapping[str, str]) -> str:
-    """Such as `0.9412 mirrored, Happy / Sad, train / test`; what both share stands once."""
+def caption(pair: Mapping[Any, Any], labels: Mapping[Any, str]) -> str:
+    """Say `0.9412 mirrored, Happy / Sad, train / test`; what both share stands once."""
     alike = "exact" if pair["kind"] == "exact" else f"{pair['correlation']:.4f}"
     mirrored = " mirrored" if pair["mirrored"] == "true" else ""
     both = [(labels[pair["id_a"]], labels[pair["id_b"]]), (pair["split_a"], pair["split_b"])]

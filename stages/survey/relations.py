@@ -1,7 +1,7 @@
 """Duplicates -> which sources share pictures.
 
 A table of pairs names one row of each picture. A picture that stands in three sources is related to
-all three, and its near duplicates are related to them too; here each of these relations is a row.
+all three, and so are its near duplicates; here each of these relations is a row.
 """
 
 import numpy as np
@@ -16,15 +16,10 @@ _MIXED = -1
 
 
 def relations(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
-    """A row for each pair of sources, ordered, and each pair of duplicate pictures in them.
+    """List the pairs of duplicate pictures in each pair of sources, which may be one source.
 
     `exact`: the same pixels stand in two sources, or several times in one. `near`: two pictures are
     alike, a row for each combination of their sources.
-
-    Args:
-        drawn: rows with `id`, `source`, `label`, `sha256`.
-        duplicates: pairs with `id_a`, `id_b`, `kind`; the near ones join distinct pictures, whose
-            rows may stand for them in several pairs.
 
     Returns:
         Columns `kind`, `source_a`, `source_b` (categories, a <= b), `picture_a`, `picture_b`
@@ -32,38 +27,27 @@ def relations(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.DataFrame:
     """
     picture = pd.factorize(drawn["sha256"])[0].astype(np.int64)
     near = _near_pictures(drawn["id"], picture, duplicates)
-    repeated = np.bincount(picture, minlength=1) > 1
-    repeated[near.ravel()] = True
-    source, names = pd.factorize(drawn["source"], sort=True)
+    repeated = np.flatnonzero(np.bincount(picture) > 1)
+    links = np.concatenate([near, near[:, ::-1], np.stack([repeated, repeated], axis=1)])
+    source = pd.Categorical(drawn["source"], ordered=True)
     label = pd.factorize(drawn["label"])[0]
-    rows = pd.DataFrame({"picture": picture, "source": source, "label": label})[repeated[picture]]
+    rows = pd.DataFrame({"picture": picture, "source": source, "label": label})
     # Pictures that have a duplicate, by the sources that hold them.
-    sides = rows.groupby(["picture", "source"], as_index=False).agg(
-        rows=("label", "size"), label=("label", "min"), last=("label", "max")
-    )
+    held = rows[np.isin(picture, links)].groupby(["picture", "source"], observed=True)
+    sides = held.agg(rows=("label", "size"), label=("label", "min"), last=("label", "max"))
     sides["label"] = sides["label"].where(sides["label"] == sides.pop("last"), _MIXED)
-    exact = sides.merge(sides, on="picture", suffixes=("_a", "_b"))
-    within = (exact["source_a"] == exact["source_b"]) & (exact["rows_a"] > 1)
-    exact = exact[within | (exact["source_a"] < exact["source_b"])]
-    exact = exact.rename(columns={"picture": "picture_a"})
-    pairs = pd.DataFrame(near, columns=["picture_a", "picture_b"])
-    pairs = pairs.merge(sides.add_suffix("_a"), on="picture_a")
-    pairs = pairs.merge(sides.add_suffix("_b"), on="picture_b")
-    in_order = pairs["source_a"] <= pairs["source_b"]
-    other = {"a": "b", "b": "a"}
-    swapped = pairs[~in_order].rename(columns=lambda name: name[:-1] + other[name[-1]])
-    parts = [
-        exact.assign(kind="exact", picture_b=exact["picture_a"]),
-        pd.concat([pairs[in_order], swapped]).assign(kind="near"),
-    ]
-    table = pd.concat(parts, ignore_index=True)
-    label_a, label_b = table.pop("label_a"), table.pop("label_b")
+    table = pd.DataFrame(links, columns=["picture_a", "picture_b"])
+    for side in "ab":
+        table = table.merge(sides.reset_index().add_suffix(f"_{side}"), on=f"picture_{side}")
+    is_exact = table["picture_a"] == table["picture_b"]
+    is_repeated = is_exact & (table["rows_a"] > 1)
+    # Of a relation and its mirror image one stays.
+    is_first = is_repeated | (table["picture_a"] < table["picture_b"])
+    is_within = table["source_a"] == table["source_b"]
     return table.assign(
-        kind=table["kind"].astype("category"),
-        source_a=pd.Categorical.from_codes(table["source_a"].to_numpy(), names),
-        source_b=pd.Categorical.from_codes(table["source_b"].to_numpy(), names),
-        same_label=(label_a == label_b) & (label_a != _MIXED),
-    )
+        kind=is_exact.map({True: "exact", False: "near"}).astype("category"),
+        same_label=(table["label_a"] == table["label_b"]) & (table["label_a"] != _MIXED),
+    )[(is_within & is_first) | (table["source_a"] < table["source_b"])]
 
 
 def matrix(related: pd.DataFrame) -> pd.DataFrame:
@@ -84,15 +68,12 @@ def rows_with_twin(related: pd.DataFrame) -> pd.DataFrame:
     `other` is a source, the same one for duplicates within it, or missing for rows that have a
     duplicate anywhere.
     """
-    names = ["picture", "source", "rows"]
-    both = pd.concat(
-        [
-            related[[*(f"{name}_{side}" for name in names), f"source_{opposite}"]].set_axis(
-                [*names, "other"], axis="columns"
-            )
-            for side, opposite in ("ab", "ba")
-        ]
-    )
+    names = ["picture", "source", "rows", "other"]
+    sides = [
+        related[[f"picture_{side}", f"source_{side}", f"rows_{side}", f"source_{opposite}"]]
+        for side, opposite in ("ab", "ba")
+    ]
+    both = pd.concat([side.set_axis(names, axis="columns") for side in sides])
     counts = []
     for keys in (["source"], ["source", "other"]):
         distinct = both.drop_duplicates(["picture", *keys])
@@ -102,7 +83,7 @@ def rows_with_twin(related: pd.DataFrame) -> pd.DataFrame:
 
 
 def least_twin_px(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.Series:
-    """The smallest `native_px` among each row and its duplicates, px."""
+    """Find the smallest `native_px` among each row and its duplicates, px."""
     picture = pd.factorize(drawn["sha256"])[0].astype(np.int64)
     smallest = drawn["native_px"].groupby(picture).min().to_numpy()
     least = smallest.copy()
@@ -113,7 +94,7 @@ def least_twin_px(drawn: pd.DataFrame, duplicates: pd.DataFrame) -> pd.Series:
 
 
 def _near_pictures(ids: pd.Series, picture: Codes, duplicates: pd.DataFrame) -> Codes:
-    """The distinct pairs of pictures that are near, (P, 2)."""
+    """Number the distinct pairs of pictures that are near, (P, 2)."""
     near = duplicates.loc[duplicates["kind"] == "near", ["id_a", "id_b"]]
     known = pd.Index(ids)
     rows = np.stack([known.get_indexer(pd.Index(near[end])) for end in ("id_a", "id_b")], axis=1)

@@ -3,39 +3,25 @@
 The manifest's numbers, warnings and pictures are made from it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from stages.config import Filter
-from stages.faces.shards import INDEX, read_index, source_folders
+from stages.faces.shards import INDEX, REMEDY, read_index, source_folders
 from stages.records.schema import SPLITS
 from stages.records.views import SourceGroups, admit, require_classes, select
 from stages.runtime.errors import UserError
 from stages.splitting.frozen import FrozenManifest
 from stages.survey.relations import relations
 
-_STAGE_COLUMNS = ["id", "source", "label", "split", "native_px", "confidence"]
+# Standardize's index.json of each folder, which can hold faces of several sources (`expw` does).
+SourceIndexes = Mapping[str, Mapping[str, Any]]
 
-
-@dataclass(frozen=True)
-class SourceIndex:
-    """Standardize's counts of one folder, which can hold faces of several sources (`expw` does).
-
-    `crops` counts faces that came as faces (`none`) and that were cut by `box` or `aligned`; of
-    these `boxes_partly_outside` reached over the edge of their photo. `boxes_in_turned_photos`,
-    rejects included, are those whose photo EXIF turns, by the pixels they count: stored or turned.
-    """
-
-    name: str
-    faces: int
-    rejects: Mapping[str, int]
-    crops: Mapping[str, int]
-    boxes_partly_outside: int
-    boxes_in_turned_photos: Mapping[str, int]
+_COUNTED = ("faces", "rejects", "crops", "boxes_partly_outside", "boxes_in_turned_photos")
 
 
 @dataclass(frozen=True)
@@ -47,26 +33,20 @@ class Survey:
 
     frozen: FrozenManifest
     stages: Mapping[str, pd.DataFrame]
-    indexes: Sequence[SourceIndex]
+    indexes: SourceIndexes
     related: pd.DataFrame
 
 
-def read_indexes(standardized: Path) -> list[SourceIndex]:
+def read_indexes(standardized: Path) -> SourceIndexes:
     """Read the counts of all source folders, by name.
 
     Raises:
         UserError: if there is none, or one was written before these counts were.
     """
-    names = [field.name for field in fields(SourceIndex) if field.name != "name"]
-    indexes = []
-    for folder in source_folders(standardized):
-        index = read_index(folder)
-        if missing := [name for name in names if name not in index]:
-            raise UserError(
-                f"{folder.name}/{INDEX}: expected counts of {missing}, got {sorted(index)}; "
-                "run the standardize stage"
-            )
-        indexes.append(SourceIndex(name=folder.name, **{name: index[name] for name in names}))
+    indexes = {folder.name: read_index(folder) for folder in source_folders(standardized)}
+    for name, index in indexes.items():
+        if missing := [count for count in _COUNTED if count not in index]:
+            raise UserError(f"{name}/{INDEX}: expected counts of {missing}; {REMEDY}")
     return indexes
 
 
@@ -75,7 +55,7 @@ def take_survey(
     *,
     filters: Mapping[str, Filter],
     source_groups: SourceGroups,
-    indexes: Sequence[SourceIndex],
+    indexes: SourceIndexes,
 ) -> Survey:
     """Select what each stage trains on, by its name, and relate the sources.
 
@@ -86,7 +66,7 @@ def take_survey(
     stages = {}
     for name, chosen in filters.items():
         key = f"{name}.filter"
-        rows = select(frozen.rows[_STAGE_COLUMNS], chosen, key=key, source_groups=source_groups)
+        rows = select(frozen.rows, chosen, key=key, source_groups=source_groups)
         stages[name] = rows[rows["split"] == "train"]
         require_classes(stages[name], key=key)
     related = relations(frozen.drawn, frozen.duplicates)
@@ -106,11 +86,11 @@ def require_rows_to_report_on(
     Rows that share a group with train rows do not count: a teacher has learnt from them.
 
     Raises:
-        UserError: for every stage whose filter admits no val rows, fewer groups of them than folds
-            where `report` is `val_crossfit`, or no test rows where it is `test`.
+        UserError: for every stage whose filter admits too few val rows, or no test rows if needed.
     """
-    least_groups = folds if report == "val_crossfit" else 1
-    few = "" if least_groups == 1 else f" of {least_groups} groups (calibrate.folds) or more"
+    least_groups, few = 1, ""
+    if report == "val_crossfit":
+        least_groups, few = folds, f" of {folds} groups (calibrate.folds) or more"
     problems = []
     for name, chosen in filters.items():
         key = f"{name}.filter"

@@ -77,48 +77,28 @@ def png_bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-def webp_bomb(width: int, height: int) -> bytes:
-    sizes = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
-    body = b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4) + sizes
-    return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def patched(form: str, layout: str, *, place: int, after: bytes = b"") -> Callable[..., bytes]:
-    """Make bombs of a small picture: the sizes in its header are replaced."""
-    data = saved(FLAT, form)
-    start = data.index(after) + place
-
-    def bomb(*sizes: int) -> bytes:
-        sizes = sizes[::-1] if layout == ">HH" else sizes
-        return data[:start] + struct.pack(layout, *sizes) + data[start + struct.calcsize(layout) :]
-
-    return bomb
+def jpeg_bomb(width: int, height: int) -> bytes:
+    data = saved(FLAT, "JPEG")
+    start = data.index(b"\xff\xc0") + 5
+    return data[:start] + struct.pack(">HH", height, width) + data[start + 4 :]
 
 
 BOMBS: dict[str, Callable[[int, int], bytes]] = {
     "PNG": png_bomb,
-    "WEBP": webp_bomb,
+    "JPEG": jpeg_bomb,
     "PPM": lambda width, height: f"P6 {width} {height} 255\n".encode() + bytes(100),
-    "JPEG": patched("JPEG", ">HH", place=5, after=b"\xff\xc0"),
-    "GIF": patched("GIF", "<HH", place=6),
-    "BMP": patched("BMP", "<ii", place=18),
 }
 
 
 @pytest.mark.parametrize("form", BOMBS)
-@pytest.mark.parametrize("size", [(60_000, 60_000), (20_000, 10_000)])
-def test_a_huge_picture_is_refused_by_its_header_without_its_memory(form: str, size):
-    data = BOMBS[form](*size)
-    tracemalloc.start()
-    assert outcome(data)[0] == "image_too_large"
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1 << 20
-
-
-def test_the_limit_is_100_megapixels():
-    assert outcome(png_bomb(10_001, 10_000)) == ("image_too_large", "10001 x 10000 px")
-    assert outcome(png_bomb(10_000, 10_000))[0] == "image_unreadable"
+def test_a_huge_picture_is_refused_by_its_header_without_its_memory(form: str):
+    for size in ((60_000, 60_000), (10_001, 10_000)):
+        data = BOMBS[form](*size)
+        tracemalloc.start()
+        assert outcome(data)[0] == "image_too_large"
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1 << 20
 
 
 def test_a_chunk_that_claims_gigabytes_is_unreadable():
@@ -127,6 +107,8 @@ def test_a_chunk_that_claims_gigabytes_is_unreadable():
     data[start - 4 : start] = struct.pack(">I", 0x7FFFFFFF)
     with pytest.raises(UnusableImageError, match="chunk at 33 claims 2147483647"):
         decode(bytes(data))
+    # No larger than the limit.
+    assert outcome(png_bomb(10_000, 10_000))[0] == "image_unreadable"
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -221,12 +203,6 @@ def test_an_exif_orientation_is_applied_and_found_again(form: str, mode: str):
         assert image.shape == expected.shape
         # A lossy picture is smeared, but a wrong turn is far off.
         assert np.abs(image.astype(int) - expected).mean() < (30 if form in {"JPEG", "WEBP"} else 1)
-
-
-@pytest.mark.parametrize("form", ["BMP", "GIF", "PNG"])
-def test_what_has_no_tag_or_is_the_same_all_around_has_no_orientation(form: str):
-    data = saved(PIL.Image.new("RGB", (8, 8)), form)
-    assert orientation(data, image=decode(data)) == 1
 
 
 def test_exif_that_only_one_reader_understands_counts_as_it_was_applied():

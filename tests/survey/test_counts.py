@@ -7,11 +7,6 @@ from stages.survey.counts import count, plot_tables, summarize
 from tests.survey.surveys import frozen_of, index_of, specs, survey_of
 
 
-def tables_of(drawn: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    frozen = frozen_of(drawn)
-    return plot_tables(survey_of(frozen), count(frozen))
-
-
 def test_exact_duplicates_are_pictures_near_ones_pairs_and_review_is_apart(rows) -> None:
     frame = rows(
         specs(
@@ -20,11 +15,9 @@ def test_exact_duplicates_are_pictures_near_ones_pairs_and_review_is_apart(rows)
             *("d/1", "d/2 label=Sad", "d/3 split=val"),
         )
     )
-    near = [("d/1", "d/3", {"mirrored": "true"}), ("d/1", "d/2", {})]
-    counts = count(frozen_of(frame, near=near, review=[("d/2", "d/3", {})]))
-    assert {
-        part: value for (subject, part), value in counts.items() if subject == "duplicates"
-    } == {
+    near = [("d/1", "d/3", 0.95, True), ("d/1", "d/2", 0.95, False)]
+    counts = count(frozen_of(frame, near=near, review=[("d/2", "d/3", 0.91, False)]))
+    assert {part: value for (about, part), value in counts.items() if about == "duplicates"} == {
         "exact": {"pictures": 2, "redundant_rows": 3, "label_conflicts": 1, "across_splits": 1},
         "near": {"pairs": 2, "mirrored": 1, "label_conflicts": 1, "across_splits": 1},
         "review": {"pairs": 1, "mirrored": 0, "label_conflicts": 1, "across_splits": 1},
@@ -51,43 +44,40 @@ def test_leaks_are_groups_and_rows(rows) -> None:
 
 def test_shares_of_duplicate_free_and_of_carved_rows(rows) -> None:
     """Carved shares leave out sources with a split of their own."""
-    frame = rows(
-        specs(
-            *("a/1 split=test twin_splits=train", "a/2 split=test twin_splits=train+val"),
-            *("a/3 split=test label=Sad", "a/4 split=val", "a/5 label=Sad twin_splits=val"),
-            *("b/1 split=val official=val twin_splits=train", "b/2 twin_splits=val"),
+    frozen = frozen_of(
+        rows(
+            specs(
+                *("a/1 split=test twin_splits=train", "a/2 split=test twin_splits=train+val"),
+                *("a/3 split=test label=Sad", "a/4 split=val", "a/5 label=Sad twin_splits=val"),
+                *("b/1 split=val official=val twin_splits=train", "b/2 twin_splits=val"),
+            )
         )
     )
-    tables = {name: table.to_numpy().tolist() for name, table in tables_of(frame).items()}
-    assert tables["duplicate_free"] == [["a", "test", 3, 1], ["a", "val", 1, 1], ["b", "val", 1, 0]]
-    assert tables["carved_shares"] == [
-        ["val", "Happy", 0.3333],
-        ["val", "Sad", 0.0],
-        ["test", "Happy", 0.4],
-        ["test", "Sad", 0.5],
-    ]
-
-
-def test_rows_have_each_class_of_each_split_in_its_order(rows) -> None:
-    frame = rows(specs("b/1 split=test label=Sad", "b/2 label=Fear", "a/1 split=val", "a/2", "a/3"))
-    table = tables_of(frame)["rows"]
-    places = [("a", "train"), ("a", "val"), ("b", "train"), ("b", "test")]
-    assert list(zip(table["source"], table["split"], table["label"], strict=True)) == [
-        (*place, name) for place in places for name in CLASSES
-    ]
-    assert table.loc[table["rows"] > 0, "rows"].to_list() == [2, 1, 1, 1]
+    tables = plot_tables(survey_of(frozen), count(frozen))
+    free, carved = (
+        tables[name].to_numpy().tolist() for name in ("duplicate_free", "carved_shares")
+    )
+    assert free == [["a", "test", 3, 1], ["a", "val", 1, 1], ["b", "val", 1, 0]]
+    assert carved[:2] == [["val", "Happy", 0.3333], ["val", "Sad", 0.0]]
+    assert carved[2:] == [["test", "Happy", 0.4], ["test", "Sad", 0.5]]
 
 
 def test_tables_agree_with_each_other_and_with_the_metrics(rows, tmp_path) -> None:
     drawn = rows([{"id": f"{source}/{i}", "sha256": f"{i}"} for source in "ab" for i in range(3)])
     drawn.loc[drawn["id"] == "b/0", "split"] = "test"
-    frozen = frozen_of(drawn, near=[("a/0", "a/1", {})], excluded={"b/2": "twin_in_test"})
-    indexes = [index_of("a", rejects={"b_box": 1, "a_box": 2}), index_of("b")]
+    near = [("a/0", "a/1", 0.95, False)]
+    frozen = frozen_of(drawn, near=near, excluded={"b/2": "twin_in_test"})
+    indexes = {"a": index_of(rejects={"b_box": 1, "a_box": 2}), "b": index_of()}
     survey, counts = survey_of(frozen, indexes=indexes), count(frozen)
     for name, table in plot_tables(survey, counts).items():
         write_csv(tmp_path / f"{name}.csv", table)
     tables = {path.stem: pd.read_csv(path) for path in tmp_path.iterdir()}
-    assert tables["rows"]["rows"].sum() == len(frozen.rows) == 5
+    places = [("a", "train"), ("b", "train"), ("b", "test")]
+    assert tables["rows"].to_numpy().tolist() == [
+        [*place, label, number if label == "Happy" else 0]
+        for place, number in zip(places, (3, 1, 1), strict=True)
+        for label in CLASSES
+    ]
     assert set(tables["official_rows"]["split"]) == {"unsplit"}
     assert tables["official_rows"]["rows"].sum() == 6
     sizes = tables["native_px"].groupby("selection")["rows"].sum()
@@ -100,16 +90,17 @@ def test_tables_agree_with_each_other_and_with_the_metrics(rows, tmp_path) -> No
     assert tables["rejects"].to_numpy().tolist() == [["a", "a_box", 2], ["a", "b_box", 1]]
     faces = [["a", 100, 3, 100, 0, 0, 0], ["b", 100, 0, 100, 0, 0, 0]]
     assert tables["standardized"].to_numpy().tolist() == faces
-    duplicates = {"exact_pictures": 3, "near_pairs": 1, "review_pairs": 0, "label_conflicts": 0}
     hashes = {name: name.upper() for name in ("classification_manifest", "tests")}
     files = {f"{name}.csv": {"sha256": digest} for name, digest in hashes.items()}
+    no_leaks = {"groups": 0, "rows_with_kin_in_train": 0}
+    found = {"exact_pictures": 3, "near_pairs": 1, "review_pairs": 0, "label_conflicts": 0}
     assert summarize(survey, counts, files=files, num_warnings=4)["manifest"] == {
         "sha256": hashes,
         "rows": {"train": 4, "val": 0, "test": 1},
         "excluded": 1,
-        "duplicates": duplicates,
-        "leaks_found": {"groups": 0, "rows_with_kin_in_train": 0},
-        "leaks_left": {"groups": 0, "rows_with_kin_in_train": 0},
+        "duplicates": found,
+        "leaks_found": no_leaks,
+        "leaks_left": no_leaks,
         "rejects": 3,
         "warnings": 4,
         "sources": {"a": 3, "b": 2},

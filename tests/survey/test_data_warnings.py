@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 
 from stages.config import CLASSES
-from stages.survey.data_warnings import WARNING_COLUMNS, find_warnings
+from stages.survey.data_warnings import find_warnings
 from tests.survey.surveys import frozen_of, index_of, survey_of
 
 
-def warned(code: str, drawn: pd.DataFrame, *, near=(), indexes=()) -> dict[str, str]:
+def warned(code: str, drawn: pd.DataFrame, *, near=(), indexes=None) -> dict[str, str]:
     """The messages of a kind of warning by what they are about."""
     table = find_warnings(survey_of(frozen_of(drawn, near=near), indexes=indexes))
     return table[table["code"] == code].set_index("where")["message"].to_dict()
@@ -29,9 +29,7 @@ def with_counts(rows, counts, *, split="val", official="val"):
         ([1] * 7, "val", None),
         ([5, 5, 5, 5, 5, 4, 6], "val", None),
         ([20, 21, 20, 21, 20, 21, 20], "val", "20 to 21 rows"),
-        ([500, 500, 498, 500, 500, 499, 500], "val", "498 to 500 rows"),
         ([500, 520, 480, 500, 500, 510, 490], "val", None),
-        ([20, 20, 20, 20, 20, 20, 0], "val", None),
         # Only the dataset's own val and test are looked at.
         ([20] * 7, None, None),
         ([20] * 7, "train", None),
@@ -48,34 +46,28 @@ def test_few_rows_name_the_classes(rows) -> None:
     message = "fewer than 30 rows of a class: Disgust 29, Sad 0"
     few = warned("few_rows", with_counts(rows, counts, split="test"))
     assert few == {"all test": message, "s test": message}
-    assert not warned("few_rows", with_counts(rows, [30] * 7))
     assert not warned("few_rows", with_counts(rows, counts, split="train"))
 
 
 @pytest.mark.parametrize("num_copied", [8, 9])
 def test_a_source_that_is_copied_from_another(rows, num_copied) -> None:
     """With its pixels, or near them."""
-    copied = range(num_copied)
-    copy = [
-        {"id": f"copy/{i}"} | ({"sha256": f"{i}"} if i in copied[1:] else {}) for i in range(10)
-    ]
+    pixels = [{"sha256": f"{i}"} if 0 < i < num_copied else {} for i in range(10)]
+    copy = [{"id": f"copy/{i}"} | own for i, own in enumerate(pixels)]
     drawn = rows([*copy, *({"id": f"origin/{i}", "sha256": f"{i}"} for i in range(30))])
-    near = [("copy/0", "origin/0", {})]
-    share = "90.0% (9 of 10) of its rows have a duplicate in"
     for code, where in {"all_copies": "the data", "copied_source": "origin"}.items():
-        expected = {"copy": f"{share} {where}"} if num_copied == 9 else {}
-        assert warned(code, drawn, near=near) == expected
+        message = f"90.0% (9 of 10) of its rows have a duplicate in {where}"
+        expected = {"copy": message} if num_copied == 9 else {}
+        assert warned(code, drawn, near=[("copy/0", "origin/0", 0.95, False)]) == expected
 
 
 @pytest.mark.parametrize(
     ("num_enlarged", "num_rows", "native_px", "is_warned"),
     [
-        (20, 20, 224, True),
         (19, 19, 224, False),
-        (20, 200, 224, True),
+        (20, 200, 97, True),
+        (20, 200, 96, False),
         (20, 201, 224, False),
-        (30, 300, 97, True),
-        (30, 300, 96, False),
     ],
 )
 def test_incident_D4_small_pictures_enlarged_under_another_name(
@@ -86,7 +78,7 @@ def test_incident_D4_small_pictures_enlarged_under_another_name(
         [{"id": f"big/{i:04d}", "native_px": native_px} for i in range(num_rows)]
         + [{"id": f"small/{i:04d}", "native_px": 48} for i in range(300)]
     )
-    near = [(f"big/{i:04d}", f"small/{i:04d}", {}) for i in range(num_enlarged)]
+    near = [(f"big/{i:04d}", f"small/{i:04d}", 0.95, False) for i in range(num_enlarged)]
     warnings = warned("upscaled_source", drawn, near=near)
     assert list(warnings) == ["big"] * is_warned
     assert all(f"({num_enlarged} of {num_rows})" in message for message in warnings.values())
@@ -94,20 +86,18 @@ def test_incident_D4_small_pictures_enlarged_under_another_name(
 
 def test_incident_D12_boxes_outside_their_photo_and_in_photos_that_exif_turns(rows) -> None:
     known = {"crops": {"none": 5000, "box": 90, "aligned": 8}, "rejects": {"box_outside": 2}}
-    indexes = [
-        index_of("few", **known),
-        index_of("many", **known, boxes_partly_outside=1),
-        index_of("phone", boxes_in_turned_photos={"stored": 12, "turned": 0}),
-    ]
-    drawn = rows([{"id": "s/1"}])
-    ((where, message),) = warned("boxes_outside", drawn, indexes=indexes).items()
-    assert where == "many"
-    assert "3.0% (3 of 100)" in message
-    ((where, message),) = warned("turned_boxes", drawn, indexes=indexes).items()
-    assert where == "phone"
-    assert message.startswith("12 of its boxes lie in photos that EXIF turns")
-    assert "boxes of the stored pixels" in message
-    assert "standardized/phone/sheet.png" in message
+    turned = {"boxes_in_turned_photos": {"stored": 12, "turned": 0}}
+    indexes = {"few": index_of(**known), "phone": index_of(**turned)}
+    indexes["many"] = index_of(**known, boxes_partly_outside=1)
+    outside, turned = (
+        warned(code, rows([{"id": "s/1"}]), indexes=indexes)
+        for code in ("boxes_outside", "turned_boxes")
+    )
+    assert (list(outside), list(turned)) == (["many"], ["phone"])
+    assert "3.0% (3 of 100)" in outside["many"]
+    assert turned["phone"].startswith("12 of its boxes lie in photos that EXIF turns")
+    assert "boxes of the stored pixels" in turned["phone"]
+    assert "standardized/phone/sheet.png" in turned["phone"]
 
 
 def test_the_largest_of_large_groups_is_named(rows) -> None:
@@ -136,9 +126,3 @@ def test_duplicates_that_disagree_about_the_class(
     warnings = warned("label_conflicts", drawn)
     assert list(warnings) == ["all", "s+t"] * is_warned
     assert all("15.0% (3 of 20)" in message for message in warnings.values())
-
-
-def test_without_warnings_the_table_has_its_columns(rows) -> None:
-    nothing = find_warnings(survey_of(frozen_of(rows([{"id": "s/1"}]))))
-    assert nothing.empty
-    assert tuple(nothing.columns) == WARNING_COLUMNS

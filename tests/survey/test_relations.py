@@ -27,7 +27,7 @@ def test_relations_are_what_comparing_all_rows_gives(rows, drawn, near) -> None:
     )
     pairs = {(str(a), str(b)) for a, b in near if a != b and {str(a), str(b)} <= set(first)}
     # A pair of pictures counts once, whichever rows stand for it, and in either order of ids.
-    near_rows = [(end[a], end[b], {}) for a, b in sorted(pairs) for end in (first, last)]
+    near_rows = [(end[a], end[b], 0.95, False) for a, b in sorted(pairs) for end in (first, last)]
     frozen = frozen_of(frame, near=near_rows)
     related = relations(frozen.drawn, frozen.duplicates)
 
