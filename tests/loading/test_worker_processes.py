@@ -2,15 +2,15 @@
 
 import multiprocessing
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -19,25 +19,25 @@ import torch
 from small_project import ROOT, small_params, write_params
 
 from stages import train
+from stages.computing.team import Team
+from stages.loading import worker_processes
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader
+from stages.loading.worker_processes import require_shared_memory
 from stages.runtime.errors import UserError
 from stages.runtime.signals import STOP_SIGNALS
-from tests.loading.conftest import assert_same
+from tests.loading.conftest import assert_same, build_dataset, in_rows
 from tests.training.small_run import published
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither signal")
 Project = Callable[..., Path]
-CPU = torch.device("cpu")
-
-
 Begun = tuple[EvalLoader, Iterator[Batch], multiprocessing.process.BaseProcess]
 
 
 @pytest.fixture
 def begun(dataset: FaceDataset) -> Begun:
     """A loader with one worker, its batches, and that worker."""
-    loader = EvalLoader(dataset, batch_size=8, workers=1, device=CPU)
+    loader = in_rows(dataset, workers=1)
     before = set(multiprocessing.active_children())
     batches = iter(loader)
     (worker,) = set(multiprocessing.active_children()) - before
@@ -53,8 +53,7 @@ def test_workers_take_no_stop_signal_from_their_first_moment_on(
         for number in STOP_SIGNALS:
             os.kill(worker.pid or 0, number)
         taken.append(next(batches))
-    alone = EvalLoader(dataset, batch_size=8, workers=0, device=CPU)
-    assert_same([*taken, *batches], list(alone))
+    assert_same([*taken, *batches], list(in_rows(dataset)))
     assert worker.is_alive()
 
 
@@ -62,7 +61,7 @@ def test_workers_take_no_stop_signal_from_their_first_moment_on(
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("SIGKILL", r"machine\.workers: .*{pid}.* exited"),
+        ("SIGKILL", r"machine\.workers: .*{pid}.* exited.* go on from the last checkpoint"),
         pytest.param(
             "SIGBUS",
             r"bus error.*--shm-size",
@@ -97,6 +96,64 @@ def test_a_batch_cut_off_is_the_death_of_a_worker_though_torch_takes_it_for_aliv
         list(batches)
 
 
+class FullOnceStarted(FaceDataset):
+    """Faces of a worker that finds shared memory full at its third batch."""
+
+    batches = 0
+
+    def __getitem__(self, draws):  # type: ignore[no-untyped-def]
+        self.batches += 1
+        if self.batches == 3:
+            torch.UntypedStorage._share_fd_cpu_ = refuse  # type: ignore[method-assign]
+        return super().__getitem__(draws)
+
+
+def refuse(_storage: object) -> None:
+    raise RuntimeError(
+        "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+    )
+
+
+@posix
+def test_reported_a_batch_that_shared_memory_has_no_room_for_ends_the_run(
+    standardized: Path,
+) -> None:
+    full = build_dataset(standardized, FullOnceStarted)
+    with pytest.raises(UserError, match=r"hand over a batch: .*No space left.*--shm-size") as said:
+        list(in_rows(full, workers=1))
+    assert "machine.workers: 0" in str(said.value)
+    assert "Traceback" not in str(said.value)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("workers", "device", "processes", "is_enough"),
+    # Bytes for a GPU, and so for any device but a CPU; float32 for a CPU.
+    [(2, "meta", 1, True), (2, "cpu", 1, False), (2, "meta", 2, False), (0, "cpu", 1, True)],
+)
+def test_reported_shared_memory_is_asked_for_before_workers_start(
+    dataset: FaceDataset, monkeypatch, workers, device, processes, is_enough
+) -> None:
+    free = SimpleNamespace(free=5 * 16 * 32 * 32 * 3)
+    monkeypatch.setattr(worker_processes.shutil, "disk_usage", lambda _folder: free)
+    with nullcontext() if is_enough else pytest.raises(UserError, match=r"2 workers need .*--shm"):
+        team = Team(0, processes, processes)
+        in_rows(dataset, workers=workers, device=torch.device(device), team=team)
+
+
+@posix
+def test_shared_memory_that_is_too_small_is_said_with_its_numbers(monkeypatch) -> None:
+    free = SimpleNamespace(free=67_000_000)
+    monkeypatch.setattr(worker_processes.shutil, "disk_usage", lambda _folder: free)
+    with pytest.raises(UserError) as said:
+        require_shared_memory(38_500_000, workers=2, processes=1)
+    assert str(said.value) == (
+        "params.yaml: machine.workers: 2 workers need 192 MB of shared memory for batches of "
+        "38.5 MB, 67 MB of /dev/shm are free; give the container more (`docker run "
+        "--shm-size=1g`, or `--ipc=host`), or set machine.workers: 0, or fewer"
+    )
+
+
 @pytest.fixture(scope="module")
 def undisturbed(manifested: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the run publishes that no signal has met."""
@@ -120,7 +177,7 @@ def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
 ) -> None:
     number, folder = signal.Signals[name], prepared(stageA__epochs=6, machine__workers=2)
     with _trainer(folder) as trainer:
-        _wait(lambda: _checkpoint(folder) is not None, folder)
+        _wait_for_a_checkpoint(folder)
         os.killpg(trainer.pid, number)
         assert trainer.wait(120) == 128 + number, _said(folder)
     assert f"interrupted by signal {number:d}; state saved" in _said(folder)
@@ -139,46 +196,26 @@ def test_no_worker_outlives_a_trainer_that_was_killed(prepared: Project, moment:
     with _trainer(folder) as trainer:
         workers = _workers(trainer, folder)
         if moment == "workers work":
-            _wait(lambda: _checkpoint(folder) is not None, folder)
+            _wait_for_a_checkpoint(folder)
         trainer.kill()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert alive == []
 
 
 @posix
-def test_a_worker_that_dies_ends_the_trainer_with_its_last_checkpoint(prepared: Project) -> None:
-    folder = prepared(stageA__epochs=6, machine__workers=2)
-    with _trainer(folder) as trainer:
-        workers = _workers(trainer, folder)
-        _wait(lambda: _checkpoint(folder) is not None, folder)
-        workers[0].kill()
-        assert trainer.wait(60) == 2, _said(folder)
-    said = _said(folder)
-    assert re.search(r"machine\.workers: DataLoader worker .*exited", said)
-    assert "run again to go on from the last checkpoint" in said
-    assert "Traceback" not in said
-    assert torch.load(_checkpoint_file(folder), weights_only=True)["progress"]["epoch"] >= 1
-
-
-@posix
 def test_a_program_that_fails_with_a_loader_in_hand_ends(standardized: Path) -> None:
     code = (
-        "from pathlib import Path; import torch\n"
-        "from tests.loading.conftest import build_dataset\n"
-        "from stages.loading.loader import EvalLoader\n"
+        "from pathlib import Path\n"
+        "from tests.loading.conftest import build_dataset, in_rows\n"
         "if __name__ == '__main__':\n"
-        "    dataset = build_dataset(Path('.'))\n"
-        "    batches = iter(EvalLoader(dataset, batch_size=16, workers=1, device=torch.device('cpu')))\n"
+        "    batches = iter(in_rows(build_dataset(Path('.')), workers=1))\n"
         "    next(batches)\n"
         "    raise SystemError('a bug')\n"
     )
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests"]))}
+    command = [sys.executable, "-c", code]
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=standardized,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests"]))},
+        command, cwd=standardized, env=paths, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
     assert done.stderr.endswith("SystemError: a bug\n")
@@ -217,15 +254,8 @@ def _is_worker(process: psutil.Process) -> bool:
     return False
 
 
-def _checkpoint_file(folder: Path) -> Path:
-    return next((folder / ".work" / "stageA" / "RN18").glob("*/checkpoint_last.pt"))
-
-
-def _checkpoint(folder: Path) -> int | None:
-    """When the last checkpoint was written."""
-    runs = folder / ".work" / "stageA" / "RN18"
-    written = [path.stat().st_mtime_ns for path in runs.glob("*/checkpoint_last.pt")]
-    return max(written, default=None)
+def _wait_for_a_checkpoint(folder: Path) -> None:
+    _wait(lambda: any((folder / ".work").glob("stageA/RN18/*/checkpoint_last.pt")), folder)
 
 
 def _wait(is_done: Callable[[], bool], folder: Path) -> None:
