@@ -49,8 +49,6 @@ def test_what_processes_make_of_their_rows_comes_together_in_order(dataset: Face
     loaders = [in_rows(dataset, team=Team(rank, 3)) for rank in range(3)]
     parts = [np.concatenate([batch["index"].numpy() for batch in loader]) for loader in loaders]
     assert loaders[1].in_order(parts).tolist() == list(range(len(dataset)))
-    with pytest.raises(AssertionError):
-        loaders[1].in_order([parts[0], parts[1], parts[2][:-1]])
 
 
 @pytest.mark.parametrize(
