@@ -9,7 +9,7 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -98,7 +98,8 @@ def require_same_pictures(rows: pd.DataFrame, *, standardized: Path) -> None:
 def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> None:
     """Write the encoded image of each row, and `index.csv`; `out` appears whole or not at all.
 
-    Every split has a folder for each of the seven classes, so that all number them alike.
+    Every split has a folder for each of the seven classes, so that all number them alike. What
+    torchvision's ImageFolder refuses or passes over is logged.
 
     Raises:
         UserError: if `out` is not vacant.
@@ -120,7 +121,14 @@ def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> No
         index = rows.assign(file=files, sha256=hashes)[list(INDEX_COLUMNS)]
         write_csv(folder / INDEX, index)
         require_vacant(out)
-    _warn(rows, files)
+    for split, labels in rows.groupby("split")["label"]:
+        if empty := [name for name in CLASSES if name not in set(labels)]:
+            logger.warning(
+                "%s: no images of %s; ImageFolder wants allow_empty=True", split, ", ".join(empty)
+            )
+    suffixes = Counter(PurePosixPath(file).suffix for file in files)
+    if passed_over := {name: suffixes[name] for name in _PASSED_OVER if suffixes[name]}:
+        logger.warning("ImageFolder passes over files of these suffixes: %s", passed_over)
 
 
 def file_stems(rows: pd.DataFrame) -> list[str]:
@@ -133,10 +141,14 @@ def file_stems(rows: pd.DataFrame) -> list[str]:
     folded = [unicodedata.normalize("NFC", stem.casefold()) for stem in plain]
     places = zip(rows["split"], rows["label"], folded, strict=True)
     shared = pd.Series(list(places), dtype="object").duplicated(keep=False)
-    return [
-        _hashed(stem, id_) if clash or len(stem.encode()) > MAX_STEM_BYTES else stem
-        for stem, id_, clash in zip(plain, rows["id"], shared, strict=True)
-    ]
+    stems = []
+    for stem, id_, clash in zip(plain, rows["id"], shared, strict=True):
+        if clash or len(stem.encode()) > MAX_STEM_BYTES:
+            # `ignore` drops a character that the cut goes through.
+            kept = stem.encode()[: MAX_STEM_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
+            stem = f"{kept}-{hashlib.sha256(id_.encode()).hexdigest()[:_HASH_DIGITS]}"
+        stems.append(stem)
+    return stems
 
 
 def suffix_of(image: bytes | memoryview) -> str:
@@ -166,21 +178,3 @@ def _safe(text: str) -> str:
     stem = _UNSAFE.sub("_", text).strip(" .") or "_"
     # Windows takes `con.1.png` for the device, too.
     return f"_{stem}" if _DEVICE.fullmatch(stem.partition(".")[0]) else stem
-
-
-def _hashed(stem: str, id_: str) -> str:
-    # `ignore` drops a character that the cut goes through.
-    kept = stem.encode()[: MAX_STEM_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
-    return f"{kept}-{hashlib.sha256(id_.encode()).hexdigest()[:_HASH_DIGITS]}"
-
-
-def _warn(rows: pd.DataFrame, files: Sequence[str]) -> None:
-    """Log what torchvision's ImageFolder refuses or passes over."""
-    for split, labels in rows.groupby("split")["label"]:
-        if empty := [name for name in CLASSES if name not in set(labels)]:
-            logger.warning(
-                "%s: no images of %s; ImageFolder wants allow_empty=True", split, ", ".join(empty)
-            )
-    suffixes = Counter(PurePosixPath(file).suffix for file in files)
-    if passed_over := {name: suffixes[name] for name in _PASSED_OVER if suffixes[name]}:
-        logger.warning("ImageFolder passes over files of these suffixes: %s", passed_over)

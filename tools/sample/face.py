@@ -6,10 +6,9 @@ detector would see the face.
 
 import numpy as np
 
-from tools.sample.expressions import Expression
-from tools.sample.head import WHITE, draw_behind, draw_head, draw_in_front
-from tools.sample.identity import Identity, luma, shade, tint
+from tools.sample.moods import Expression
 from tools.sample.pen import Color, Pen, Points, Pose, curve, ellipse, mirrored
+from tools.sample.person import WHITE, Identity, draw_head, draw_in_front, luma, shade, tint
 
 _ACROSS = np.linspace(-1, 1, 25)
 _ROUND = np.sqrt(1 - _ACROSS**2)  # how high an opening is along its width: an ellipse,
@@ -21,7 +20,6 @@ _DARK: Color = (36, 22, 24)
 
 def draw_face(pen: Pen, who: Identity, *, expression: Expression) -> None:
     """Draw a person's head with an expression."""
-    draw_behind(pen, who)
     draw_head(pen, who, expression=expression)
     _draw_lines(pen, who, expression)
     for side in (-1, 1):

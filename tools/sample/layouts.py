@@ -1,7 +1,7 @@
 """The four datasets of the sample, each laid out as its real namesake is after the download.
 
-In: a `Raw` to fill. Out: its files and lists. `PLANS` says how many faces of each class are drawn:
-moderately unequal, as in real life. A hard label sometimes names another class than was drawn.
+`PLANS` says how many faces of each class are drawn: moderately unequal, as in real life. A hard
+label sometimes names another class than was drawn.
 """
 
 import numpy as np
@@ -9,7 +9,9 @@ import numpy as np
 from stages.config import CLASSES
 from stages.faces.decode import BoxPx
 from stages.runtime.seed import generator
-from tools.sample.crowd import (
+from stages.sources import rafdb
+from tools.sample.folder import Raw
+from tools.sample.moods import (
     ANSWERS,
     Mood,
     Votes,
@@ -20,9 +22,16 @@ from tools.sample.crowd import (
     name_class,
 )
 from tools.sample.pen import Image
-from tools.sample.portrait import PictureStyle, draw_photo, draw_portrait
-from tools.sample.raw import Raw, encode_jpeg, encode_png
-from tools.sample.scene import draw_background, soften, to_grey
+from tools.sample.pictures import (
+    PictureStyle,
+    draw_background,
+    draw_photo,
+    draw_portrait,
+    encode_jpeg,
+    encode_png,
+    soften,
+    to_grey,
+)
 
 SEED = 20250101
 
@@ -39,10 +48,7 @@ PLANS = {
 FERPLUS_COLUMNS = (
     "Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", "Fear", "Contempt", "Unknown", "NF",
 )  # fmt: skip
-RAFDB_CODES = {
-    "Surprise": 1, "Fear": 2, "Disgust": 3, "Happy": 4, "Sad": 5, "Angry": 6, "Neutral": 7,
-}  # fmt: skip
-EXPW_CODES = {name: code for code, name in enumerate(CLASSES)}
+RAFDB_CODES = {name: code for code, name in rafdb.CODES["rafdb_basic"].items()}
 AFFECTNET_FOLDERS = {name: name for name in CLASSES} | {"Angry": "Anger", "Contempt": "Contempt"}
 RAFDB_LIST = "rafdb_basic/EmoLabel/list_patition_label.txt"
 EXPW_LIST = "expw/label.lst"
@@ -116,14 +122,14 @@ def lay_out_expw(raw: Raw) -> None:
 
 
 def add_ferplus_row(raw: Raw, split: str, *, data: bytes, votes: Votes) -> str:
-    """Add a picture and its row at the end of a split; returns the picture's name."""
+    """Add a picture and its row at the end of a split; returns the picture's path."""
     table = f"ferplus/FER2013{split}/label.csv"
     number = FERPLUS_STARTS[split] + len(raw.lines.get(table, ()))
     name = f"fer{number:07d}.png"
     counts = ",".join(str(votes[ANSWERS.index(column)]) for column in FERPLUS_COLUMNS)
-    raw.add(f"ferplus/FER2013{split}/{name}", data)
+    raw.add(path := f"ferplus/FER2013{split}/{name}", data)
     raw.add_line(table, f'{name},"(0, 0, 48, 48)",{counts}')
-    return name
+    return path
 
 
 def affectnet_path(split: str, label: str, *, name: str) -> str:
@@ -134,20 +140,18 @@ def affectnet_path(split: str, label: str, *, name: str) -> str:
 def expw_line(photo: str, face_id: int, box: BoxPx, confidence: float, *, label: str) -> str:
     """`image face_id top left right bottom confidence label`."""
     edges = f"{box.top} {box.left} {box.right} {box.bottom}"
-    return f"{photo} {face_id} {edges} {confidence:.4f} {EXPW_CODES[label]}"
+    return f"{photo} {face_id} {edges} {confidence:.4f} {CLASSES.index(label)}"
 
 
 def _shuffled(source: str, split: str) -> list[str]:
-    mains = [
-        name for name, num in zip(CLASSES, PLANS[source, split], strict=True) for _ in range(num)
-    ]
+    mains = np.repeat(CLASSES, PLANS[source, split]).tolist()
     order = generator(SEED, source, split, "order").permutation(len(mains))
     return [mains[place] for place in order]
 
 
 def _ferplus_answers(split: str) -> list[str]:
-    others = zip(("Contempt", "Unknown", "NF", "torn"), _FERPLUS_OTHERS[split], strict=True)
-    answers = _shuffled("ferplus", split) + [name for name, num in others for _ in range(num)]
+    others = np.repeat(["Contempt", "Unknown", "NF", "torn"], _FERPLUS_OTHERS[split]).tolist()
+    answers = _shuffled("ferplus", split) + others
     order = generator(SEED, "ferplus", split, "all").permutation(len(answers))
     return [answers[place] for place in order]
 

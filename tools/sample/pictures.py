@@ -1,15 +1,72 @@
-"""What lies around and upon a face: background, light, noise, sharpness.
+"""Whole pictures: one face, or a photo of several; the background, light, noise and sharpness.
 
-In: a canvas or a picture (H, W, 3) uint8 RGB and a random generator. Out: the same kind of picture.
-Integers or single IEEE operations only, so that every machine gets the same pixels.
+Pictures are RGB uint8 (H, W, 3). Integers or single IEEE operations only, so that every machine
+gets the same pixels.
 """
+
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.sample.identity import shade
-from tools.sample.pen import Color, Image, ellipse
+from stages.faces.decode import BoxPx
+from tools.sample.face import draw_face, face_box
+from tools.sample.moods import Mood, blend
+from tools.sample.pen import Color, Image, Pen, Pose, ellipse
+from tools.sample.person import draw_identity, shade
+
+PHOTO_PX = (240, 320)
+_PHOTO_FACTOR = 3
+_JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class PictureStyle:
+    """How a dataset shows faces. `span` is the picture's side in face units, from and to."""
+
+    side_px: int
+    factor: int
+    span: tuple[float, float]
+    turn: float
+    max_blur: int
+    max_noise: float
+
+
+def draw_portrait(mood: Mood, *, framing: PictureStyle, rng: np.random.Generator) -> Image:
+    """One face that fills the picture, (side, side, 3)."""
+    side = framing.side_px * framing.factor
+    unit = side / float(rng.uniform(*framing.span))
+    x, y = (side / 2 + unit * float(rng.uniform(-0.08, 0.08)) for _ in range(2))
+    canvas = draw_background(side, side, rng=rng)
+    pose = Pose(x, y + 0.05 * unit, unit, *_turn(framing.turn, rng))
+    _draw_person(canvas, mood, pose=pose, rng=rng)
+    return photograph(
+        reduce(canvas, factor=framing.factor),
+        max_blur=framing.max_blur,
+        max_noise=framing.max_noise,
+        rng=rng,
+    )
+
+
+def draw_photo(moods: list[Mood], *, rng: np.random.Generator) -> tuple[Image, list[BoxPx]]:
+    """A photo with faces side by side, some near and some far, and a box for each."""
+    height, width = (side * _PHOTO_FACTOR for side in PHOTO_PX)
+    canvas = draw_background(height, width, rng=rng)
+    slot = width / len(moods)
+    poses = []
+    for place in range(len(moods)):
+        largest = min(slot / 2.15, height / 2.7)
+        unit = largest * float(rng.uniform(0.35, 1.0) if rng.random() < 0.35 else 0.92)
+        x = (place + 0.5) * slot + (slot / 2 - 1.05 * unit) * float(rng.uniform(-1, 1))
+        y = float(rng.uniform(1.3 * unit, height - 1.25 * unit))
+        poses.append(Pose(x, y, unit, *_turn(0.7, rng)))
+    # From the top down, since a body reaches to the lower edge and must cover no face.
+    for pose, mood in sorted(zip(poses, moods, strict=True), key=lambda pair: pair[0].y):
+        _draw_person(canvas, mood, pose=pose, rng=rng)
+    picture = reduce(canvas, factor=_PHOTO_FACTOR)
+    boxes = [BoxPx(*(edge // _PHOTO_FACTOR for edge in face_box(pose))) for pose in poses]
+    return photograph(picture, max_blur=1, max_noise=6, rng=rng), boxes
 
 
 def draw_background(height: int, width: int, *, rng: np.random.Generator) -> Image:
@@ -74,6 +131,31 @@ def to_grey(image: Image) -> Image:
     """Brightness of an RGB picture, (H, W)."""
     red, green, blue = (image[..., channel].astype(np.uint32) for channel in range(3))
     return ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)
+
+
+def encode_png(grey: Image, *, level: int = 9) -> bytes:
+    """A grey picture (H, W) as PNG; another level gives other bytes of the same pixels."""
+    done, data = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, level])
+    assert done
+    return bytes(data)
+
+
+def encode_jpeg(image: Image) -> bytes:
+    """An RGB picture as JPEG."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    done, data = cv2.imencode(".jpg", image[..., ::-1], options)
+    assert done
+    return bytes(data)
+
+
+def _draw_person(canvas: Image, mood: Mood, *, pose: Pose, rng: np.random.Generator) -> None:
+    expression = blend(mood, rng=rng)
+    draw_face(Pen(canvas, pose), draw_identity(rng), expression=expression)
+
+
+def _turn(most: float, rng: np.random.Generator) -> tuple[float, float, float]:
+    yaw, pitch, roll = (most * float(rng.uniform(-1, 1)) for _ in range(3))
+    return yaw, pitch, roll
 
 
 def _quiet_color(rng: np.random.Generator) -> Color:
