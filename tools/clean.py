@@ -26,7 +26,6 @@ def work(runs: Sequence[str], finished: bool, older_than: float | None, dry_run:
     for path in kept_runs.half_written_outside(root):
         print(f"half-written, goes when its writer runs again: {path.relative_to(root).as_posix()}")
     for path, owner in kept_runs.half_written(root / ".work").items():
-        # A process may begin to work there meanwhile. Taking its lock removes what is left there.
         with suppress(LockHeldError), nullcontext() if dry_run else run_lock(owner):
             print(f"{verb} half-written {path.relative_to(root).as_posix()}")
     if not kept:
@@ -70,8 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _days(text: str) -> float:
-    days = float(text)
-    if not days >= 0:
+    if not (days := float(text)) >= 0:
         raise ValueError(text)
     return days
 
