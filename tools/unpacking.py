@@ -23,7 +23,7 @@ from stages.runtime.files import published_folder, read_json, write_csv
 from stages.runtime.workers import with_progress
 
 INDEX = "index.csv"
-INDEX_COLUMNS = ("file", "id", "source", "split", "label", "sha256")
+INDEX_COLUMNS = ["file", "id", "source", "split", "label", "sha256"]
 MAX_STEM_BYTES = 100
 
 _SUFFIXES = {
@@ -102,9 +102,8 @@ def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> No
     torchvision's ImageFolder refuses or passes over is logged.
 
     Raises:
-        UserError: if `out` is not vacant.
+        UserError: if `out` is not vacant when all is written.
     """
-    require_vacant(out)
     places = rows["split"] + "/" + rows["label"]
     files, hashes = [], []
     with published_folder(out) as folder:
@@ -118,8 +117,7 @@ def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> No
             # Never over another file, whatever a file system takes for the same name.
             with (folder / files[-1]).open("xb") as file:
                 file.write(image)
-        index = rows.assign(file=files, sha256=hashes)[list(INDEX_COLUMNS)]
-        write_csv(folder / INDEX, index)
+        write_csv(folder / INDEX, rows.assign(file=files, sha256=hashes)[INDEX_COLUMNS])
         require_vacant(out)
     for split, labels in rows.groupby("split")["label"]:
         if empty := [name for name in CLASSES if name not in set(labels)]:

@@ -71,7 +71,7 @@ def test_a_run_is_finished_when_models_holds_what_it_made(
     folder = make_run(tmp_path, epoch=epoch, batch=batch)
     write_json(tmp_path / CARD, {"fingerprint": f"{card}{48 * '0'}"})
     if card is None:
-        (tmp_path / CARD).write_text(f'{{"fingerprint": "{FIRST}')
+        (tmp_path / CARD).write_text("{")
     assert (only(tmp_path).state, only(tmp_path).epoch) == (state, shown)
     # A checkpoint that is newer than the status hides the epoch.
     set_time(folder / LAST, days_ago=-0.01)

@@ -48,10 +48,8 @@ def _draw_eye(pen: Pen, who: Identity, face: Expression, side: int) -> None:
         highest, lowest = np.interp(disc[:, 0], x, upper), np.interp(disc[:, 0], x, lower)
         disc[:, 1] = np.clip(disc[:, 1], highest, np.maximum(highest, lowest))
         pen.fill(mirrored(disc, side), color)
-    lid = np.stack([x, upper], 1)
-    pen.stroke(
-        mirrored(lid, side), shade(_contrast(who.hair, who.skin), 0.5), width=0.05, taper=0.6
-    )
+    dark = shade(_contrast(who.hair, who.skin), 0.5)
+    pen.stroke(mirrored(np.stack([x, upper], 1), side), dark, width=0.05, taper=0.6)
     pen.stroke(mirrored(np.stack([x, lower], 1), side), shade(who.skin, 0.6), width=0.02, taper=0.6)
 
 

@@ -41,12 +41,8 @@ def draw_portrait(mood: Mood, *, framing: PictureStyle, rng: np.random.Generator
     canvas = draw_background(side, side, rng=rng)
     pose = Pose(x, y + 0.05 * unit, unit, *_turn(framing.turn, rng))
     _draw_person(canvas, mood, pose=pose, rng=rng)
-    return photograph(
-        reduce(canvas, factor=framing.factor),
-        max_blur=framing.max_blur,
-        max_noise=framing.max_noise,
-        rng=rng,
-    )
+    picture = reduce(canvas, factor=framing.factor)
+    return _photograph(picture, max_blur=framing.max_blur, max_noise=framing.max_noise, rng=rng)
 
 
 def draw_photo(moods: list[Mood], *, rng: np.random.Generator) -> tuple[Image, list[BoxPx]]:
@@ -66,7 +62,7 @@ def draw_photo(moods: list[Mood], *, rng: np.random.Generator) -> tuple[Image, l
         _draw_person(canvas, mood, pose=pose, rng=rng)
     picture = reduce(canvas, factor=_PHOTO_FACTOR)
     boxes = [BoxPx(*(edge // _PHOTO_FACTOR for edge in face_box(pose))) for pose in poses]
-    return photograph(picture, max_blur=1, max_noise=6, rng=rng), boxes
+    return _photograph(picture, max_blur=1, max_noise=6, rng=rng), boxes
 
 
 def draw_background(height: int, width: int, *, rng: np.random.Generator) -> Image:
@@ -106,14 +102,26 @@ def soften(image: Image, *, passes: int) -> Image:
     return image
 
 
-def add_noise(image: Image, *, strength: float, rng: np.random.Generator) -> Image:
-    """Add triangular noise of the given half width to every pixel, the same in all channels."""
-    shape = (*image.shape[:2], 1)
-    noise = rng.integers(0, 128, shape) - rng.integers(0, 128, shape)
-    return _bytes(image + noise * (strength / 127))
+def to_grey(image: Image) -> Image:
+    """Brightness of an RGB picture, (H, W)."""
+    red, green, blue = (image[..., channel].astype(np.uint32) for channel in range(3))
+    return ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)
 
 
-def photograph(image: Image, *, max_blur: int, max_noise: float, rng: np.random.Generator) -> Image:
+def encode_png(grey: Image, *, level: int = 9) -> bytes:
+    """A grey picture (H, W) as PNG; another level gives other bytes of the same pixels."""
+    return bytes(cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, level])[1])
+
+
+def encode_jpeg(image: Image) -> bytes:
+    """An RGB picture as JPEG."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    return bytes(cv2.imencode(".jpg", image[..., ::-1], options)[1])
+
+
+def _photograph(
+    image: Image, *, max_blur: int, max_noise: float, rng: np.random.Generator
+) -> Image:
     """Light, blur and noise drawn at random."""
     slope = float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.25, 0.25))
     exposure, warmth = float(rng.uniform(0.7, 1.05)), float(rng.uniform(-0.08, 0.1))
@@ -124,28 +132,10 @@ def photograph(image: Image, *, max_blur: int, max_noise: float, rng: np.random.
     gain = exposure * (1 + slope[0] * across + slope[1] * down)
     lit = _bytes(image * gain * np.array([1 + warmth, 1.0, 1 - warmth]))
     soft = soften(lit, passes=int(rng.integers(0, max_blur + 1)))
-    return add_noise(soft, strength=float(rng.uniform(0, max_noise)), rng=rng)
-
-
-def to_grey(image: Image) -> Image:
-    """Brightness of an RGB picture, (H, W)."""
-    red, green, blue = (image[..., channel].astype(np.uint32) for channel in range(3))
-    return ((77 * red + 150 * green + 29 * blue + 128) >> 8).astype(np.uint8)
-
-
-def encode_png(grey: Image, *, level: int = 9) -> bytes:
-    """A grey picture (H, W) as PNG; another level gives other bytes of the same pixels."""
-    done, data = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, level])
-    assert done
-    return bytes(data)
-
-
-def encode_jpeg(image: Image) -> bytes:
-    """An RGB picture as JPEG."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    done, data = cv2.imencode(".jpg", image[..., ::-1], options)
-    assert done
-    return bytes(data)
+    # Triangular noise, the same in all channels.
+    strength = float(rng.uniform(0, max_noise))
+    noise = rng.integers(0, 128, (height, width, 1)) - rng.integers(0, 128, (height, width, 1))
+    return _bytes(soft + noise * (strength / 127))
 
 
 def _draw_person(canvas: Image, mood: Mood, *, pose: Pose, rng: np.random.Generator) -> None:

@@ -10,16 +10,9 @@ import numpy as np
 from stages.config import CLASSES
 from stages.faces.decode import BoxPx, decode
 from stages.sources import rafdb
+from tools.sample import layouts
 from tools.sample.folder import Raw
-from tools.sample.layouts import (
-    AFFECTNET_FOLDERS,
-    EXPW_LIST,
-    FERPLUS_COLUMNS,
-    RAFDB_LIST,
-    add_ferplus_row,
-    affectnet_path,
-    expw_line,
-)
+from tools.sample.layouts import EXPW_LIST
 from tools.sample.moods import ANSWERS, Votes
 from tools.sample.pictures import PHOTO_PX, encode_jpeg, encode_png
 
@@ -52,14 +45,14 @@ def _copies_in_ferplus(raw: Raw) -> None:
             votes = np.concatenate([np.roll(votes[:7], 1), votes[7:]])
         if number == 2:
             data = encode_png(decode(data)[..., 0], level=1)
-        raw.plant(kind, add_ferplus_row(raw, split, data=data, votes=votes), of=path)
+        raw.plant(kind, layouts.add_ferplus_row(raw, split, data=data, votes=votes), of=path)
 
 
 def _copies_from_rafdb(raw: Raw) -> None:
     """Pictures of both RAF-DB splits that stand in AffectNet's train, with the same label."""
     pictures = [*_rafdb_pictures(raw, "train")[:2], _rafdb_pictures(raw, "test")[0]]
     for number, (path, label) in enumerate(pictures):
-        copy = affectnet_path("train", label, name=f"web_{number:04d}")
+        copy = layouts.affectnet_path("train", label, name=f"web_{number:04d}")
         raw.add(copy, raw.files[path])
         raw.plant("copy_across_sources", copy, of=path)
 
@@ -67,7 +60,7 @@ def _copies_from_rafdb(raw: Raw) -> None:
 def _copies_within_affectnet(raw: Raw) -> None:
     """Train pictures linked again under a hashed name, as by a cleaner that ran twice."""
     for label in ("Fear", "Happy"):
-        folder = f"affectnet_full_balanced/train/{AFFECTNET_FOLDERS[label]}/train_"
+        folder = f"affectnet_full_balanced/train/{layouts.AFFECTNET_FOLDERS[label]}/train_"
         path = min(path for path in raw.files if path.startswith(folder))
         copy = path.replace("/train_", "/3f9a2c71_train_")
         raw.add(copy, raw.files[path])
@@ -80,7 +73,7 @@ def _near_copies(raw: Raw) -> None:
         image = decode(raw.files[path])
         kind = "mirrored_copy" if number == 2 else "near_copy"
         changed = image[:, ::-1] if kind == "mirrored_copy" else cv2.convertScaleAbs(image, beta=20)
-        copy = affectnet_path("train", label, name=f"web_10{number:02d}")
+        copy = layouts.affectnet_path("train", label, name=f"web_10{number:02d}")
         raw.add(copy, encode_jpeg(np.asarray(changed, np.uint8)))
         raw.plant(kind, copy, of=path)
 
@@ -100,8 +93,8 @@ def _copied_photo(raw: Raw) -> None:
 def _undecodable(raw: Raw) -> None:
     """A picture cut off in its header, and an error page saved as a picture."""
     path, votes = _clear_rows(raw)[6]
-    cut = add_ferplus_row(raw, "Train", data=raw.files[path][:40], votes=votes)
-    page = affectnet_path("train", "Sad", name="web_0404")
+    cut = layouts.add_ferplus_row(raw, "Train", data=raw.files[path][:40], votes=votes)
+    page = layouts.affectnet_path("train", "Sad", name="web_0404")
     raw.add(page, ERROR_PAGE)
     raw.plant("undecodable", cut)
     raw.plant("undecodable", page)
@@ -114,7 +107,7 @@ def _bad_boxes(raw: Raw) -> None:
     lines = raw.lines[EXPW_LIST]
     photo = lines[0].split()[0]
     last = max(int(line.split()[1]) for line in lines if line.split()[0] == photo)
-    lines.append(expw_line(photo, last + 1, box, 71.5, label="Happy"))
+    lines.append(layouts.expw_line(photo, last + 1, box, 71.5, label="Happy"))
     raw.plant("box_outside", f"{EXPW_LIST}:{len(lines)}")
     lines.append(lines[2])
     raw.plant("line_repeated", f"{EXPW_LIST}:{len(lines)}", of=f"{EXPW_LIST}:3")
@@ -134,7 +127,7 @@ def _contempt(raw: Raw) -> None:
 def _rafdb_pictures(raw: Raw, split: str) -> list[tuple[str, str]]:
     """Paths and classes of the pictures of a RAF-DB split."""
     class_of = rafdb.CODES["rafdb_basic"]
-    rows = (line.split() for line in raw.lines[RAFDB_LIST] if line.startswith(split))
+    rows = (line.split() for line in raw.lines[layouts.RAFDB_LIST] if line.startswith(split))
     return [
         (f"rafdb_basic/Image/aligned/{name.removesuffix('.jpg')}_aligned.jpg", class_of[code])
         for name, code in rows
@@ -143,7 +136,8 @@ def _rafdb_pictures(raw: Raw, split: str) -> list[tuple[str, str]]:
 
 def _rows(raw: Raw, split: str) -> list[tuple[str, Votes]]:
     """Paths and votes (in the order of `ANSWERS`) of the pictures of a FERPlus split."""
-    folder, places = f"ferplus/FER2013{split}", [FERPLUS_COLUMNS.index(name) for name in ANSWERS]
+    folder = f"ferplus/FER2013{split}"
+    places = [layouts.FERPLUS_COLUMNS.index(name) for name in ANSWERS]
     rows = []
     for line in raw.lines[f"{folder}/label.csv"]:
         name, counts = line.split(',"(0, 0, 48, 48)",')
