@@ -128,9 +128,8 @@ class _Loader(Generic[Order]):
         if workers == 0:
             cv2.setNumThreads(1)
         else:
-            image_bytes = 3 * dataset.size**2 * (4 if on_cpu else 1)
-            processes = order.team.local_size
-            require_shared_memory(order.largest * image_bytes, workers=workers, processes=processes)
+            batch_bytes = order.largest * 3 * dataset.size**2 * (4 if on_cpu else 1)
+            require_shared_memory(batch_bytes, workers=workers, processes=order.team.local_size)
         self._loader = DataLoader(
             dataset if on_cpu else Unfinished(dataset),
             # An item is a whole batch, so torch must not group draws.

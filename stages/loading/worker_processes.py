@@ -28,7 +28,6 @@ from stages.runtime.workers import Worker, WorkerContext
 # Torch's DataLoader asks each worker for this many batches ahead.
 AHEAD = 2
 _MOUNT = Path("/dev/shm")  # noqa: S108 - its size is asked for, nothing else
-_MB = 1_000_000
 _IN_WORKER = "in DataLoader worker process"
 # Exit codes of a worker that found less memory behind a mapping than it was given.
 _BUS_ERRORS = {-signal.SIGBUS} if sys.platform != "win32" else set()
@@ -51,8 +50,8 @@ def require_shared_memory(batch_bytes: int, *, workers: int, processes: int) -> 
     needed = processes * (AHEAD * workers + 1) * batch_bytes
     if free < needed:
         raise _too_small(
-            f"{workers} workers need {needed / _MB:.0f} MB of shared memory for batches of "
-            f"{batch_bytes / _MB:.1f} MB, {free / _MB:.0f} MB of {_MOUNT} are free",
+            f"{workers} workers need {needed / 1e6:.0f} MB of shared memory for batches of "
+            f"{batch_bytes / 1e6:.1f} MB, {free / 1e6:.0f} MB of {_MOUNT} are free",
             size=f"{2 * needed // 10**9 + 1}g",
         )
 
