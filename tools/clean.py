@@ -7,6 +7,7 @@ What a process works in is never removed, and nothing outside of .work is touche
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 
 from stages.runtime.door import run_door
@@ -16,6 +17,7 @@ def work(runs: Sequence[str], finished: bool, older_than: float | None, dry_run:
     """List, or remove what is chosen; in the end refuse what was named and is in use."""
     from stages.runtime.errors import LockHeldError
     from stages.runtime.files import project_root
+    from stages.runtime.lock import run_lock
     from tools import runs as kept_runs
 
     root = project_root()
@@ -23,9 +25,9 @@ def work(runs: Sequence[str], finished: bool, older_than: float | None, dry_run:
     kept = kept_runs.find_kept(root / ".work", models=root / "models")
     for path in kept_runs.half_written_outside(root):
         print(f"half-written, goes when its writer runs again: {path.relative_to(root).as_posix()}")
-    tidy = kept_runs.half_written if dry_run else kept_runs.remove_half_written
-    for path in tidy(root / ".work"):
-        print(f"{verb} half-written {path.relative_to(root).as_posix()}")
+    for path, owner in kept_runs.half_written(root / ".work").items():
+        with suppress(LockHeldError), nullcontext() if dry_run else run_lock(owner):
+            print(f"{verb} half-written {path.relative_to(root).as_posix()}")
     if not kept:
         print("nothing in .work")
         return
@@ -67,8 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _days(text: str) -> float:
-    days = float(text)
-    if not days >= 0:
+    if not (days := float(text)) >= 0:
         raise ValueError(text)
     return days
 

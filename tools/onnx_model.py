@@ -1,4 +1,4 @@
-"""An exported ONNX file -> what it says of itself, and of faces. Needs onnxruntime, not torch."""
+"""An exported ONNX file -> what it says of itself, and of faces."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -14,17 +14,14 @@ from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
 from stages.calibrating.calibration import Probabilities
 from stages.config import CLASSES, Preprocess
+from stages.exporting.metadata import METADATA_VERSION
 from stages.runtime.errors import UserError
 from stages.runtime.foreign import describe_file
 from stages.scoring.metrics import softmax
 
-# The one form of metadata that is understood, as in `reference.py` of an export.
-METADATA_VERSION = 1
-
 _METADATA = (
     "class_order", "preprocess", "temperature", "weights", "weights_sha256", "stage", "precision",
 )  # fmt: skip
-
 _REFUSALS = (
     refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf,
     refusals.NotImplemented, refusals.RuntimeException,
@@ -33,9 +30,9 @@ _REFUSALS = (
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A file whose metadata are complete and in our class order."""
+    """A loaded file whose metadata are complete and in our class order."""
 
-    path: Path
+    session: onnxruntime.InferenceSession
     metadata: Mapping[str, Any]
 
     @property
@@ -61,8 +58,10 @@ def read_onnx(path: Path) -> OnnxModel:
     """
     if not path.is_file():
         raise UserError(f"{path.name}: no such file; `dvc repro export` makes it")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
     try:
-        session = _session(path)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except _REFUSALS as error:
         reason = " ".join(str(error).split()).replace(str(path), path.name)
         raise UserError(
@@ -76,23 +75,16 @@ def read_onnx(path: Path) -> OnnxModel:
     for key, expected in (("metadata_version", METADATA_VERSION), ("class_order", list(CLASSES))):
         if (got := metadata.get(key)) != expected:
             raise UserError(f"{path.name}: {key}: expected {expected}, got {got}")
-    return OnnxModel(path, metadata)
+    return OnnxModel(session, metadata)
 
 
 def predict_onnx(model: OnnxModel, batches: Iterable[npt.NDArray[np.float32]]) -> Probabilities:
     """Predict raw and calibrated probabilities (N, 7) of batches of images (n, 3, S, S)."""
-    session = _session(model.path)
     outputs = [
-        session.run(["logits", "probabilities"], {"image": np.ascontiguousarray(images)})
+        model.session.run(["logits", "probabilities"], {"image": np.ascontiguousarray(images)})
         for images in batches
     ]
     logits, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     raw, calibrated = softmax(logits), probabilities.astype(np.float64)
     calibrated /= calibrated.sum(axis=1, keepdims=True)
     return Probabilities(raw, calibrated, np.full_like(raw, np.nan))
-
-
-def _session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

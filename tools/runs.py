@@ -1,14 +1,13 @@
 """What `.work` keeps: the trainer's runs and the copies of sources that standardize reuses.
 
-In: `.work`, and the cards of published teachers. Out: a list, a table of it for people, and removal
-under the lock of what is chosen, so never from under a process that works in it.
+What is chosen is removed under its lock, so never from under a process that works in it.
 """
 
 import contextlib
 import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -29,11 +28,12 @@ _COLUMNS = ("stage", "teacher", "fingerprint", "state", "epoch", "size", "last w
 
 @dataclass(frozen=True)
 class Kept:
-    """A run, or a copy of a source (its `teacher` is the source); `holder` is empty if it is free.
+    """A run, or a copy of a source (its `teacher` is the source).
 
     A run is `running` while its lock is held, `finished` when models/ holds what it made, `trained`
     when all its epochs are done but models/ holds another run or none, `set aside` by `--fresh`,
-    and else `interrupted`. A copy is `running` or `finished`.
+    and else `interrupted`. A copy is `running` or `finished`; all copies share one lock. `holder`
+    is empty if the lock is free.
     """
 
     stage: str
@@ -44,7 +44,8 @@ class Kept:
     epoch: str
     num_bytes: int
     last_write: float
-    holder: str = ""
+    lock_folder: Path
+    holder: str
 
     @property
     def age_days(self) -> float:
@@ -56,11 +57,6 @@ class Kept:
         """Name of the run for `python -m tools.clean`."""
         return f"{self.stage}/{self.teacher}/{self.fingerprint}"
 
-    @property
-    def lock_folder(self) -> Path:
-        """The folder whose lock guards it; all copies share one."""
-        return self.folder.parent.parent if self.stage == COPIES else self.folder
-
 
 def find_kept(work: Path, *, models: Path) -> list[Kept]:
     """Return all runs and copies in `.work`, by name; other files there are never touched."""
@@ -71,15 +67,14 @@ def find_kept(work: Path, *, models: Path) -> list[Kept]:
         if folder.is_symlink() or not folder.is_dir() or not pattern.fullmatch(folder.name):
             continue
         if stage == COPIES:
-            fingerprint, state, epoch = folder.name[:_DIGITS], "finished", "-"
+            lock, name, state, epoch = work / COPIES, folder.name[:_DIGITS], "finished", "-"
         else:
-            fingerprint = folder.name
+            lock, name = folder, folder.name
             state, epoch = _state_and_epoch(folder, card=models / stage / teacher / "teacher.json")
-        num_bytes, last_write = _size_and_last_write(folder)
-        run = Kept(stage, teacher, fingerprint, folder, state, epoch, num_bytes, last_write)
-        if is_held(run.lock_folder):
-            run = replace(run, state="running", holder=describe_holder(run.lock_folder))
-        kept.append(run)
+        holder = describe_holder(lock) if is_held(lock) else ""
+        state = "running" if holder else state
+        size = _size_and_last_write(folder)
+        kept.append(Kept(stage, teacher, name, folder, state, epoch, *size, lock, holder))
     return kept
 
 
@@ -123,7 +118,7 @@ def remove_kept(run: Kept) -> None:
 def half_written(work: Path) -> dict[Path, Path]:
     """Return what killed processes left in runs and copies that nobody works in.
 
-    Each path comes with the folder whose lock guards it.
+    Each path comes with the folder whose lock guards it: taking the lock removes what is left.
     """
     left = {}
     for path in leftovers(work):
@@ -133,16 +128,6 @@ def half_written(work: Path) -> dict[Path, Path]:
         elif len(parts) > 3 and _RUN.fullmatch(parts[2]):
             left[path] = work.joinpath(*parts[:3])
     return {path: owner for path, owner in left.items() if not is_held(owner)}
-
-
-def remove_half_written(work: Path) -> list[Path]:
-    """Remove it, unless a process begins to work there meanwhile; return what is gone."""
-    left = half_written(work)
-    for owner in set(left.values()):
-        # Taking the lock removes what was left there.
-        with contextlib.suppress(LockHeldError), run_lock(owner):
-            pass
-    return [path for path in left if not path.exists()]
 
 
 def half_written_outside(root: Path) -> list[Path]:
@@ -159,13 +144,7 @@ def table(kept: Sequence[Kept]) -> str:
         cells = (run.stage, run.teacher, run.fingerprint, run.state, run.epoch, size, age)
         rows.append((*cells, run.holder))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if title in ("size", "last write") else cell.ljust(width)
-            for title, cell, width in zip(_COLUMNS, row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     total = readable_size(sum(run.num_bytes for run in kept))
     return "\n".join([*lines, f"{len(kept)} in .work: {total}"])
 
@@ -188,22 +167,18 @@ def _readable_age(days: float) -> str:
 def _state_and_epoch(folder: Path, *, card: Path) -> tuple[str, str]:
     """Return a run's state, and the epochs that are done, with tenths in mid-epoch."""
     status, identity = _read_object(folder / STATUS), _read_object(folder / IDENTITY)
-    stage = folder.parent.parent.name
+    stage, last = folder.parent.parent.name, folder / LAST
     epochs = status.get("epochs") or identity.get("params", {}).get(stage, {}).get("epochs")
-    is_published = _read_object(card).get("fingerprint", "")[:_DIGITS] == folder.name
     if len(folder.name) > _DIGITS:
         state = "set aside"
     # A run that `--fresh` began anew is published as it was before.
     elif status and (epochs is None or status["epoch"] < epochs):
         state = "interrupted"
-    elif is_published:
+    elif _read_object(card).get("fingerprint", "")[:_DIGITS] == folder.name:
         state = "finished"
     else:
         state = "trained" if status else "interrupted"
-    last = folder / LAST
-    if not status or (
-        last.exists() and (folder / STATUS).stat().st_mtime_ns < last.stat().st_mtime_ns
-    ):
+    if not status or (last.exists() and (folder / STATUS).stat().st_mtime < last.stat().st_mtime):
         return state, "unknown"
     done = f"{status['epoch']}"
     if status["batch"] and status["num_batches"]:

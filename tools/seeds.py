@@ -5,10 +5,9 @@ or raw data. What their own stages made differs with the seed and does not count
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from scipy.stats import t
 
@@ -21,8 +20,7 @@ _NOT_RESULTS = ("n", "temperature")
 Node = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class SeedRun:
+class SeedRun(NamedTuple):
     """One experiment: its name, its seed, what it shares with others, and its numbers by key."""
 
     name: str
@@ -31,16 +29,14 @@ class SeedRun:
     metrics: Mapping[str, float]
 
 
-@dataclass(frozen=True)
-class UnusedRun:
+class UnusedRun(NamedTuple):
     """An experiment that has no numbers to summarize, and why."""
 
     name: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """One metric over the seeds of a recipe, with the 95 % interval of its mean.
 
     The interval is Student's, `mean +- t s / sqrt(n)`: it is about the recipe, not about one model.
@@ -54,14 +50,15 @@ class Summary:
     interval: tuple[float, float]
 
 
-def read_experiments(shown: Sequence[Node]) -> tuple[list[SeedRun], list[UnusedRun]]:
-    """Read the runs, and the experiments that failed or have no metrics; each commit and seed once.
+def summarize(shown: Sequence[Node]) -> tuple[list[Summary], list[UnusedRun]]:
+    """Summarize each metric that all seeds of a recipe have, for recipes with two seeds or more.
 
     Of runs of one recipe and seed with equal numbers, such as the workspace and its commit, one is
-    taken. Unlike ones are all kept, and `summarize` refuses them.
+    taken. A recipe whose seed has two results is refused: they are not those of one program.
     """
-    runs: dict[tuple[str, int, str], SeedRun] = {}
-    unused = []
+    runs: dict[str, dict[str, SeedRun]] = {}
+    summaries: list[Summary] = []
+    unused: list[UnusedRun] = []
     for commit in shown:
         groups = commit.get("experiments") or []
         for node in (commit, *(node for group in groups for node in group["revs"])):
@@ -69,36 +66,26 @@ def read_experiments(shown: Sequence[Node]) -> tuple[list[SeedRun], list[UnusedR
             if isinstance(run, UnusedRun):
                 unused.append(run)
             else:
-                runs.setdefault((run.recipe, run.seed, sha256_json(dict(run.metrics))), run)
-    return list(runs.values()), unused
-
-
-def summarize(runs: Sequence[SeedRun]) -> tuple[list[Summary], list[UnusedRun]]:
-    """Each metric that all seeds of a recipe have, for recipes with two seeds or more.
-
-    A recipe whose seed has two results is refused: they are not those of one program.
-    """
-    summaries: list[Summary] = []
-    unused: list[UnusedRun] = []
-    for recipe in dict.fromkeys(run.recipe for run in runs):
-        alike = [run for run in runs if run.recipe == recipe]
-        names, seeds = ", ".join(run.name for run in alike), {run.seed for run in alike}
-        if len(seeds) < len(alike):
+                result = sha256_json([run.seed, dict(run.metrics)])
+                runs.setdefault(run.recipe, {}).setdefault(result, run)
+    for recipe, results in runs.items():
+        alike = sorted(results.values(), key=lambda run: run.seed)
+        names = ", ".join(run.name for run in results.values())
+        if len({run.seed for run in alike}) < len(alike):
             unused.append(UnusedRun(names, "one seed has several results"))
         elif len(alike) == 1:
             unused.append(UnusedRun(names, f"the only run of its recipe, seed {alike[0].seed}"))
         else:
-            summaries += _summaries(recipe, sorted(alike, key=lambda run: run.seed))
+            summaries += _summaries(recipe, alike)
     return summaries, unused
 
 
 def table(summaries: Sequence[Summary]) -> str:
     """Show a line for each metric under the line of its recipe."""
     lines = []
-    width = max((len(summary.metric) for summary in summaries), default=0)
-    for (recipe, seeds), alike in groupby(
-        summaries, key=lambda entry: (entry.recipe, list(entry.values))
-    ):
+    width = max(len(summary.metric) for summary in summaries)
+    parts = groupby(summaries, key=lambda entry: (entry.recipe, list(entry.values)))
+    for (recipe, seeds), alike in parts:
         lines.append(f"recipe {recipe[:12]}: {len(seeds)} seeds ({', '.join(map(str, seeds))})")
         for summary in alike:
             low, high = summary.interval
@@ -110,8 +97,7 @@ def table(summaries: Sequence[Summary]) -> str:
 
 
 def _read(node: Node) -> SeedRun | UnusedRun:
-    is_workspace = node["rev"] == "workspace"
-    name = str(node["name"] or ("workspace" if is_workspace else node["rev"][:7]))
+    name = node["name"] or ("workspace" if node["rev"] == "workspace" else node["rev"][:7])
     if node.get("error"):
         return UnusedRun(name, node["error"]["msg"])
     data, contents = node.get("data") or {}, []

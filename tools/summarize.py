@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -22,16 +21,14 @@ def work(all_commits: bool, out: Path | None) -> None:
     """Read, group by recipe, print, and write to `--out`."""
     from stages.runtime.errors import UserError
     from stages.runtime.files import write_json
-    from tools.seeds import read_experiments, summarize, table
+    from tools.seeds import summarize, table
 
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
     command += ["--all-commits"] if all_commits else []
     shown = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if shown.returncode:
         raise UserError(f"dvc exp show: {shown.stderr.strip()}")
-    runs, failed = read_experiments(json.loads(shown.stdout))
-    summaries, alone = summarize(runs)
-    unused = [*failed, *alone]
+    summaries, unused = summarize(json.loads(shown.stdout))
     for run in unused:
         print(f"left out: {run.name}: {run.reason}")
     if not summaries:
@@ -41,8 +38,8 @@ def work(all_commits: bool, out: Path | None) -> None:
         )
     print(table(summaries))
     if out:
-        left_out, values = map(asdict, unused), map(asdict, summaries)
-        write_json(out, {"summaries": list(values), "left_out": list(left_out)})
+        left_out, values = ([entry._asdict() for entry in part] for part in (unused, summaries))
+        write_json(out, {"summaries": values, "left_out": left_out})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import logging
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -23,7 +23,7 @@ from stages.runtime.files import published_folder, read_json, write_csv
 from stages.runtime.workers import with_progress
 
 INDEX = "index.csv"
-INDEX_COLUMNS = ("file", "id", "source", "split", "label", "sha256")
+INDEX_COLUMNS = ["file", "id", "source", "split", "label", "sha256"]
 MAX_STEM_BYTES = 100
 
 _SUFFIXES = {
@@ -98,12 +98,12 @@ def require_same_pictures(rows: pd.DataFrame, *, standardized: Path) -> None:
 def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> None:
     """Write the encoded image of each row, and `index.csv`; `out` appears whole or not at all.
 
-    Every split has a folder for each of the seven classes, so that all number them alike.
+    Every split has a folder for each of the seven classes, so that all number them alike. What
+    torchvision's ImageFolder refuses or passes over is logged.
 
     Raises:
-        UserError: if `out` is not vacant.
+        UserError: if `out` is not vacant when all is written.
     """
-    require_vacant(out)
     places = rows["split"] + "/" + rows["label"]
     files, hashes = [], []
     with published_folder(out) as folder:
@@ -117,10 +117,16 @@ def unpack(out: Path, rows: pd.DataFrame, *, images: Iterable[memoryview]) -> No
             # Never over another file, whatever a file system takes for the same name.
             with (folder / files[-1]).open("xb") as file:
                 file.write(image)
-        index = rows.assign(file=files, sha256=hashes)[list(INDEX_COLUMNS)]
-        write_csv(folder / INDEX, index)
+        write_csv(folder / INDEX, rows.assign(file=files, sha256=hashes)[INDEX_COLUMNS])
         require_vacant(out)
-    _warn(rows, files)
+    for split, labels in rows.groupby("split")["label"]:
+        if empty := [name for name in CLASSES if name not in set(labels)]:
+            logger.warning(
+                "%s: no images of %s; ImageFolder wants allow_empty=True", split, ", ".join(empty)
+            )
+    suffixes = Counter(PurePosixPath(file).suffix for file in files)
+    if passed_over := {name: suffixes[name] for name in _PASSED_OVER if suffixes[name]}:
+        logger.warning("ImageFolder passes over files of these suffixes: %s", passed_over)
 
 
 def file_stems(rows: pd.DataFrame) -> list[str]:
@@ -133,10 +139,14 @@ def file_stems(rows: pd.DataFrame) -> list[str]:
     folded = [unicodedata.normalize("NFC", stem.casefold()) for stem in plain]
     places = zip(rows["split"], rows["label"], folded, strict=True)
     shared = pd.Series(list(places), dtype="object").duplicated(keep=False)
-    return [
-        _hashed(stem, id_) if clash or len(stem.encode()) > MAX_STEM_BYTES else stem
-        for stem, id_, clash in zip(plain, rows["id"], shared, strict=True)
-    ]
+    stems = []
+    for stem, id_, clash in zip(plain, rows["id"], shared, strict=True):
+        if clash or len(stem.encode()) > MAX_STEM_BYTES:
+            # `ignore` drops a character that the cut goes through.
+            kept = stem.encode()[: MAX_STEM_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
+            stem = f"{kept}-{hashlib.sha256(id_.encode()).hexdigest()[:_HASH_DIGITS]}"
+        stems.append(stem)
+    return stems
 
 
 def suffix_of(image: bytes | memoryview) -> str:
@@ -166,21 +176,3 @@ def _safe(text: str) -> str:
     stem = _UNSAFE.sub("_", text).strip(" .") or "_"
     # Windows takes `con.1.png` for the device, too.
     return f"_{stem}" if _DEVICE.fullmatch(stem.partition(".")[0]) else stem
-
-
-def _hashed(stem: str, id_: str) -> str:
-    # `ignore` drops a character that the cut goes through.
-    kept = stem.encode()[: MAX_STEM_BYTES - _HASH_DIGITS - 1].decode(errors="ignore")
-    return f"{kept}-{hashlib.sha256(id_.encode()).hexdigest()[:_HASH_DIGITS]}"
-
-
-def _warn(rows: pd.DataFrame, files: Sequence[str]) -> None:
-    """Log what torchvision's ImageFolder refuses or passes over."""
-    for split, labels in rows.groupby("split")["label"]:
-        if empty := [name for name in CLASSES if name not in set(labels)]:
-            logger.warning(
-                "%s: no images of %s; ImageFolder wants allow_empty=True", split, ", ".join(empty)
-            )
-    suffixes = Counter(PurePosixPath(file).suffix for file in files)
-    if passed_over := {name: suffixes[name] for name in _PASSED_OVER if suffixes[name]}:
-        logger.warning("ImageFolder passes over files of these suffixes: %s", passed_over)

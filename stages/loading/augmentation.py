@@ -32,34 +32,27 @@ class Variation(NamedTuple):
     left: float
     top: float
     mirrored: bool
-    brightness: float
-    contrast: float
-    saturation: float
-
-    @property
-    def colour(self) -> tuple[float, float, float]:
-        """The factors of brightness, contrast and saturation."""
-        return self.brightness, self.contrast, self.saturation
+    # Factors of brightness, contrast and saturation.
+    colour: tuple[float, ...]
 
 
 def draw_variation(augmentation: Augmentation, *, rng: np.random.Generator) -> Variation:
     """Draw a crop that lies inside the picture, a mirror image or not, and factors of colour."""
-    area, aspect, x, y, mirror, brightness, contrast, saturation = rng.random(8).tolist()
+    area, aspect, x, y, mirror, *colour = rng.random(8).tolist()
     low, high = augmentation.crop_scale
     area = low + (high - low) * area
     # Neither side may exceed the picture: at area 1 only aspect 1 is left.
     widest = min(MAX_ASPECT, 1 / area)
     aspect = widest ** (2 * aspect - 1)
     width, height = min(1.0, (area * aspect) ** 0.5), min(1.0, (area / aspect) ** 0.5)
+    strengths = augmentation.brightness, augmentation.contrast, augmentation.saturation
     return Variation(
         width=width,
         height=height,
         left=x * (1 - width),
         top=y * (1 - height),
         mirrored=mirror < augmentation.flip,
-        brightness=1 + augmentation.brightness * (2 * brightness - 1),
-        contrast=1 + augmentation.contrast * (2 * contrast - 1),
-        saturation=1 + augmentation.saturation * (2 * saturation - 1),
+        colour=tuple(1 + s * (2 * share - 1) for s, share in zip(strengths, colour, strict=True)),
     )
 
 

@@ -1,9 +1,8 @@
 """Batches as the loader leaves them -> model input on the device that computes.
 
 For a GPU the loader only decodes, crops, resizes and mirrors: colour, CLAHE and normalisation
-follow here, for a batch at once, with the very pixels of `augmentation.vary_colour`,
-`faces.model_input`. CLAHE takes OpenCV's steps in OpenCV's arithmetic; no step
-waits for the device or depends on the order in which it adds.
+follow here, for a batch at once, with the very pixels of the host. CLAHE takes OpenCV's steps in
+OpenCV's arithmetic; no step waits for the device or depends on the order in which it adds.
 https://github.com/opencv/opencv/blob/4.x/modules/imgproc/src/clahe.cpp
 """
 
@@ -59,8 +58,7 @@ class Finish:
         for start in range(0, len(images), at_once):
             part = slice(start, start + at_once)
             pixels = vary_colour_batch(images[part], colour[part])
-            if self._clahe is not None:
-                clahe = self._clahe
+            if (clahe := self._clahe) is not None:
                 pixels = equalize_batch(pixels, clip_limit=clahe.clip_limit, tiles=clahe.tiles)
             finished[part] = pixels.float().mul_(self._scale).sub_(self._shift)
         return finished.permute(0, 3, 1, 2)
@@ -69,22 +67,11 @@ class Finish:
 def vary_colour_batch(images: Tensor, colour: Tensor) -> Tensor:
     """The pixels of `augmentation.vary_colour` for RGB uint8 (N, S, S, 3).
 
+    In fixed point as `transform_8u` of OpenCV:
+    https://github.com/opencv/opencv/blob/4.x/modules/core/src/matmul.simd.hpp
+
     Args:
         colour: float64 (N, 3), factors of brightness, contrast and saturation.
-    """
-    matrix, shift = _fixed_point(images, colour)
-    planes = images.to(torch.int32).unbind(-1)
-    varied = [
-        sum((weight * plane for weight, plane in zip(row, planes, strict=True)), shift) >> _DIGITS
-        for row in matrix
-    ]
-    return torch.stack([plane.clamp_(0, 255).to(torch.uint8) for plane in varied], dim=-1)
-
-
-def _fixed_point(images: Tensor, colour: Tensor) -> tuple[list[list[Tensor]], Tensor]:
-    """Weights [output][input] and shift, int32 (N, 1, 1), with OpenCV's 10 digits for bytes.
-
-    https://github.com/opencv/opencv/blob/4.x/modules/core/src/matmul.simd.hpp, `transform_8u`
     """
     brightness, contrast, saturation = colour[:, :, None, None].unbind(1)
     weights = torch.cat([colour.new_full((1,), weight) for weight in _LUMA])
@@ -96,15 +83,21 @@ def _fixed_point(images: Tensor, colour: Tensor) -> tuple[list[list[Tensor]], Te
     matrix, shift = (
         (part.float() * (1 << _DIGITS)).round_().to(torch.int32) for part in (matrix, shift)
     )
-    rows = [[entry[:, None, None] for entry in row.unbind(1)] for row in matrix.unbind(1)]
-    return rows, shift + (1 << _DIGITS - 1)
+    shift += 1 << _DIGITS - 1
+    planes = images.to(torch.int32).unbind(-1)
+    varied = []
+    for row in matrix[..., None, None].unbind(1):
+        parts = zip(row.unbind(1), planes, strict=True)
+        plane = sum((weight * plane for weight, plane in parts), shift) >> _DIGITS
+        varied.append(plane.clamp_(0, 255).to(torch.uint8))
+    return torch.stack(varied, dim=-1)
 
 
 def equalize_batch(images: Tensor, *, clip_limit: float, tiles: int) -> Tensor:
     """Equalise the Y of YCrCb of RGB uint8 (N, S, S, 3), each on a grid of `tiles` x `tiles`."""
     red, green, blue = images.to(torch.int32).unbind(-1)
-    parts = zip(_LUMA_OF_RGB, (red, green, blue), strict=True)
-    luma = _rounded(sum((weight * plane for weight, plane in parts), torch.zeros_like(red)))
+    of_red, of_green, of_blue = _LUMA_OF_RGB
+    luma = _rounded(of_red * red + of_green * green + of_blue * blue)
     cr = _rounded((red - luma) * _CR_OF_RED).clamp_(-_GREY, _GREY - 1)
     cb = _rounded((blue - luma) * _CB_OF_BLUE).clamp_(-_GREY, _GREY - 1)
     luma = _equalized(luma, clip_limit=clip_limit, tiles=tiles)

@@ -5,13 +5,13 @@ For a GPU they are left unfinished: each loader's `finish` makes model input of 
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Generic, Literal, TypeVar
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from stages.computing.team import ALONE, Team
 from stages.config import Preprocess, SamplerFill, Stage
@@ -19,7 +19,7 @@ from stages.faces.store import FaceStore
 from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import Batch, FaceDataset, Unfinished
 from stages.loading.finishing import Finish
-from stages.loading.sampler import BatchOrder, Draw, EpochSampler, RowOrder
+from stages.loading.sampler import BatchOrder, EpochSampler, RowOrder, Rows
 from stages.loading.worker_processes import (
     AHEAD,
     LoaderContext,
@@ -66,7 +66,7 @@ def training_batches(
         augmentation=stage_params.augmentation,
         seed=seed,
     )
-    return TrainLoader(dataset, sampler, workers=workers, device=device, team=team)
+    return TrainLoader(dataset, BatchOrder(sampler, team=team), workers=workers, device=device)
 
 
 def scoring_batches(
@@ -94,86 +94,8 @@ def scoring_batches(
         augmentation=NO_AUGMENTATION,
         seed=0,
     )
-    return EvalLoader(dataset, batch_size=batch_size, workers=workers, device=device, team=team)
-
-
-class TrainLoader:
-    """The batches of any epoch from any batch on; workers start once and outlive the epochs.
-
-    `sizes` are those of whole batches, of which each process of the team gets its share.
-    """
-
-    def __init__(
-        self,
-        dataset: FaceDataset,
-        sampler: EpochSampler,
-        *,
-        workers: int,
-        device: torch.device,
-        team: Team = ALONE,
-    ) -> None:
-        self._sampler = sampler
-        self._order = BatchOrder(sampler, team=team)
-        largest = -(-max(sampler.sizes) // team.size)
-        self._loader = _loader(
-            dataset, self._order, workers=workers, device=device, largest=largest, team=team
-        )
-        self.finish = Finish(dataset.preprocess, device=device)
-        self.sizes = sampler.sizes
-        self.effective_counts = sampler.effective_counts
-
-    def share_seen(self, epoch: int) -> float:
-        """Return the share of all rows that an epoch shows."""
-        return self._sampler.share_seen(epoch)
-
-    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
-        """Return the batches of an epoch from `start_batch` on; earlier ones are not decoded.
-
-        A new call ends the iterator of the call before.
-
-        Raises:
-            UserError: here or at a batch, when a worker has died.
-        """
-        self._order.epoch, self._order.start_batch = epoch, start_batch
-        return _batches(self._loader)
-
-
-class EvalLoader:
-    """Every row once, in order, in the batches of this process of the team."""
-
-    def __init__(
-        self,
-        dataset: FaceDataset,
-        *,
-        batch_size: int,
-        workers: int,
-        device: torch.device,
-        team: Team = ALONE,
-    ) -> None:
-        self._order = RowOrder(len(dataset), batch_size=batch_size, team=team)
-        largest = min(batch_size, len(dataset))
-        self._loader = _loader(
-            dataset, self._order, workers=workers, device=device, largest=largest, team=team
-        )
-        self.finish = Finish(dataset.preprocess, device=device)
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return _batches(self._loader)
-
-    def in_order(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """Join values (n, ...) of each process's rows, by rank, to values of all rows in order.
-
-        Every row has one value: a part of another length is an error of the program.
-        """
-        rows = np.concatenate([self._order.rows_of(rank) for rank in range(len(parts))])
-        values = np.concatenate(parts)
-        assert len(values) == len(rows) == self._order.num_rows
-        in_order = np.empty_like(values)
-        in_order[rows] = values
-        return in_order
+    order = RowOrder(len(dataset), batch_size=batch_size, team=team)
+    return EvalLoader(dataset, order, workers=workers, device=device)
 
 
 def choose_workers(
@@ -191,53 +113,96 @@ def choose_workers(
     return max(1, min(_MAX_WORKERS, num_cores() // team.local_size - 1))
 
 
-def _loader(
-    dataset: FaceDataset,
-    order: Sampler[list[Draw]],
-    *,
-    workers: int,
-    device: torch.device,
-    largest: int,
-    team: Team,
-) -> DataLoader[Batch]:
-    """Build torch's loader of an order of batches with at most `largest` images."""
-    faces = dataset if device.type == "cpu" else Unfinished(dataset)
-    if workers == 0:
-        cv2.setNumThreads(1)
-    else:
-        require_shared_memory(
-            largest * faces.image_bytes, workers=workers, processes=team.local_size
+Order = TypeVar("Order", bound=BatchOrder | RowOrder)
+
+
+class _Loader(Generic[Order]):
+    """The batches of an order; `finish` makes model input of them on the device."""
+
+    def __init__(
+        self, dataset: FaceDataset, order: Order, *, workers: int, device: torch.device
+    ) -> None:
+        self.finish = Finish(dataset.preprocess, device=device)
+        self._order = order
+        on_cpu = device.type == "cpu"
+        if workers == 0:
+            cv2.setNumThreads(1)
+        else:
+            batch_bytes = order.largest * 3 * dataset.size**2 * (4 if on_cpu else 1)
+            require_shared_memory(batch_bytes, workers=workers, processes=order.team.local_size)
+        self._loader = DataLoader(
+            dataset if on_cpu else Unfinished(dataset),
+            # An item is a whole batch, so torch must not group draws.
+            sampler=order,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=AHEAD if workers else None,
+            multiprocessing_context=LoaderContext() if workers else None,
+            persistent_workers=workers > 0,
+            worker_init_fn=start_worker,
+            pin_memory=device.type == "cuda",
+            # DataLoader draws a seed for its workers; not from the generator that training uses.
+            generator=torch.Generator(),
         )
-    return DataLoader(
-        faces,
-        # An item is a whole batch, so torch must neither group draws nor collate.
-        sampler=order,
-        batch_size=None,
-        collate_fn=_unchanged,
-        num_workers=workers,
-        prefetch_factor=AHEAD if workers else None,
-        multiprocessing_context=LoaderContext() if workers else None,
-        persistent_workers=workers > 0,
-        worker_init_fn=start_worker,
-        pin_memory=device.type == "cuda",
-        # DataLoader draws a seed for its workers; not from the generator that training uses.
-        generator=torch.Generator(),
-    )
+
+    def _batches(self) -> Iterator[Batch]:
+        with death_explained([]), child_signal_kept():
+            batches = iter(self._loader)
+
+        def explained() -> Iterator[Batch]:
+            with death_explained(getattr(batches, "_workers", [])):
+                yield from batches
+
+        return explained() if self._loader.num_workers else prefetched(explained())
 
 
-def _unchanged(batch: Any) -> Any:
-    return batch
+class TrainLoader(_Loader[BatchOrder]):
+    """The batches of any epoch from any batch on; workers start once and outlive the epochs."""
+
+    @property
+    def sizes(self) -> list[int]:
+        """Sizes of whole batches, of which each process of the team gets its share."""
+        return self._order.sampler.sizes
+
+    @property
+    def effective_counts(self) -> Rows:
+        """Draws of each class in an epoch, (7,)."""
+        return self._order.sampler.effective_counts
+
+    def share_seen(self, epoch: int) -> float:
+        """Return the share of all rows that an epoch shows."""
+        return self._order.sampler.share_seen(epoch)
+
+    def epoch(self, epoch: int, *, start_batch: int = 0) -> Iterator[Batch]:
+        """Return the batches of an epoch from `start_batch` on; earlier ones are not decoded.
+
+        A new call ends the iterator of the call before.
+
+        Raises:
+            UserError: here or at a batch, when a worker has died.
+        """
+        self._order.epoch, self._order.start_batch = epoch, start_batch
+        return self._batches()
 
 
-def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
-    with death_explained([]), child_signal_kept():
-        batches = iter(loader)
+class EvalLoader(_Loader[RowOrder]):
+    """Every row once, in order, in the batches of this process of the team."""
 
-    def explained() -> Iterator[Batch]:
-        with death_explained(getattr(batches, "_workers", [])):
-            yield from batches
+    def __len__(self) -> int:
+        return len(self._order)
 
-    return explained() if loader.num_workers else prefetched(explained())
+    def __iter__(self) -> Iterator[Batch]:
+        return self._batches()
+
+    def in_order(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Join values (n, ...) of each process's rows, by rank, to values of all rows in order.
+
+        Every row has one value: a part of another length is an error of the program.
+        """
+        rows = np.concatenate([self._order.rows_of(rank) for rank in range(len(parts))])
+        values = np.concatenate(parts)
+        assert len(values) == len(rows) == self._order.num_rows
+        return values[np.argsort(rows)]
 
 
 def prefetched(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -1,6 +1,7 @@
 """Which rows an epoch draws, in which order. In: the rows' targets. Out: batches of draws."""
 
 from collections.abc import Iterator
+from itertools import accumulate, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -59,10 +60,12 @@ class EpochSampler:
                 f"batch_size: expected at least {needed} for {min_per_class} of each of "
                 f"{len(CLASSES)} classes, got {batch_size}"
             )
-        self.num_batches = _fewest_batches(counts, batch_size, min_per_class)
-        self.effective_counts: Rows = np.maximum(counts, self.num_batches * min_per_class)
-        self.num_draws = int(self.effective_counts.sum())
-        size, larger = divmod(self.num_draws, self.num_batches)
+        # The fewest batches that hold all their own draws: more batches need more repeats.
+        self.num_batches, self.effective_counts = 0, counts
+        while (num_draws := int(self.effective_counts.sum())) > self.num_batches * batch_size:
+            self.num_batches = -(-num_draws // batch_size)
+            self.effective_counts = np.maximum(counts, self.num_batches * min_per_class)
+        size, larger = divmod(num_draws, self.num_batches)
         self.sizes = [size + 1] * larger + [size] * (self.num_batches - larger)
 
     def batches(self, epoch: int) -> list[Rows]:
@@ -85,8 +88,8 @@ class EpochSampler:
 
     def share_seen(self, epoch: int) -> float:
         """Which share of all rows an epoch draws at least once."""
-        num_rows = sum(len(rows) for rows in self._rows_of_class)
-        return len(np.unique(np.concatenate(self.batches(epoch)))) / num_rows
+        drawn = np.unique(np.concatenate(self.batches(epoch)))
+        return len(drawn) / sum(map(len, self._rows_of_class))
 
 
 class BatchOrder(Sampler[list[Draw]]):
@@ -99,24 +102,23 @@ class BatchOrder(Sampler[list[Draw]]):
 
     def __init__(self, sampler: EpochSampler, *, team: Team = ALONE) -> None:
         self.sampler = sampler
+        self.team = team
+        self.largest = -(-max(sampler.sizes) // team.size)
         self.epoch = 0
         self.start_batch = 0
-        self._team = team
 
     def __len__(self) -> int:
         return self.sampler.num_batches - self.start_batch
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        # By a generator of its own, which keeps the epoch that it was made for.
-        return self._batches(self.epoch, self.start_batch)
-
-    def _batches(self, epoch: int, start_batch: int) -> Iterator[list[Draw]]:
-        position = 0
-        for number, rows in enumerate(self.sampler.batches(epoch)):
-            if number >= start_batch:
-                draws = [Draw(epoch, position + i, row) for i, row in enumerate(rows.tolist())]
-                yield draws[self._team.rank :: self._team.size]
-            position += len(rows)
+        # Taken now: an iterator keeps the epoch that it was made for.
+        epoch, rank, size = self.epoch, self.team.rank, self.team.size
+        firsts = accumulate([0, *self.sampler.sizes[:-1]])
+        numbered = zip(firsts, self.sampler.batches(epoch), strict=True)
+        return (
+            [Draw(epoch, first + i, row) for i, row in enumerate(rows.tolist())][rank::size]
+            for first, rows in islice(numbered, self.start_batch, None)
+        )
 
 
 class RowOrder(Sampler[list[Draw]]):
@@ -125,35 +127,20 @@ class RowOrder(Sampler[list[Draw]]):
     def __init__(self, num_rows: int, *, batch_size: int, team: Team = ALONE) -> None:
         self.num_rows = num_rows
         self.batch_size = batch_size
-        self._team = team
+        self.team = team
+        self.largest = min(batch_size, num_rows)
 
     def __len__(self) -> int:
-        return len(self._starts(self._team.rank))
+        return -(-len(self.rows_of(self.team.rank)) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        for start in self._starts(self._team.rank):
-            yield [Draw(0, row, row) for row in self._batch(start)]
+        rows = self.rows_of(self.team.rank)
+        for start in range(0, len(rows), self.batch_size):
+            yield [Draw(0, row, row) for row in rows[start : start + self.batch_size].tolist()]
 
     def rows_of(self, rank: int) -> Rows:
         """The row numbers that a process of the team takes, in its order."""
-        rows = [row for start in self._starts(rank) for row in self._batch(start)]
-        return np.array(rows, dtype=np.int64)
-
-    def _starts(self, rank: int) -> range:
-        return range(rank * self.batch_size, self.num_rows, self._team.size * self.batch_size)
-
-    def _batch(self, start: int) -> range:
-        return range(start, min(start + self.batch_size, self.num_rows))
-
-
-def _fewest_batches(counts: Rows, batch_size: int, min_per_class: int) -> int:
-    """The least number of batches that holds all its own draws: more batches need more repeats."""
-    num_batches = 0
-    while True:
-        num_draws = int(np.maximum(counts, num_batches * min_per_class).sum())
-        if num_draws <= num_batches * batch_size:
-            return num_batches
-        num_batches = -(-num_draws // batch_size)
+        return np.flatnonzero(np.arange(self.num_rows) // self.batch_size % self.team.size == rank)
 
 
 def _cycled(rows: Rows, num_draws: int, rng: np.random.Generator) -> Rows:

@@ -15,11 +15,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import cv2
 from torch._utils import ExceptionWrapper
 
+from stages.computing.device import keep_freed_memory
 from stages.runtime.errors import UserError
 from stages.runtime.signals import ignore_stop_signals
 from stages.runtime.workers import Worker, WorkerContext
@@ -27,7 +28,6 @@ from stages.runtime.workers import Worker, WorkerContext
 # Torch's DataLoader asks each worker for this many batches ahead.
 AHEAD = 2
 _MOUNT = Path("/dev/shm")  # noqa: S108 - its size is asked for, nothing else
-_MB = 1_000_000
 _IN_WORKER = "in DataLoader worker process"
 # Exit codes of a worker that found less memory behind a mapping than it was given.
 _BUS_ERRORS = {-signal.SIGBUS} if sys.platform != "win32" else set()
@@ -37,27 +37,23 @@ _END_SECONDS = 5.0
 def require_shared_memory(batch_bytes: int, *, workers: int, processes: int) -> None:
     """Check that shared memory has room for the batches under way and the one in use.
 
-    Workers hand over their batches through it. A container gets 64 MB unless told otherwise.
-
-    Args:
-        processes: of this machine, each with as many workers.
+    Workers hand over their batches through it. A container gets 64 MB unless told otherwise. Each
+    of the training's processes on this machine has as many workers.
 
     Raises:
         UserError: if there is less.
     """
-    free = _free_bytes()
+    if not _MOUNT.is_dir():
+        # Shared memory is no file system with a size of its own.
+        return
+    free = shutil.disk_usage(_MOUNT).free
     needed = processes * (AHEAD * workers + 1) * batch_bytes
-    if free is not None and free < needed:
+    if free < needed:
         raise _too_small(
-            f"{workers} workers need {needed / _MB:.0f} MB of shared memory for batches of "
-            f"{batch_bytes / _MB:.1f} MB, {free / _MB:.0f} MB of {_MOUNT} are free",
+            f"{workers} workers need {needed / 1e6:.0f} MB of shared memory for batches of "
+            f"{batch_bytes / 1e6:.1f} MB, {free / 1e6:.0f} MB of {_MOUNT} are free",
             size=f"{2 * needed // 10**9 + 1}g",
         )
-
-
-def _free_bytes() -> int | None:
-    """Return None where shared memory is no file system with a size of its own."""
-    return shutil.disk_usage(_MOUNT).free if _MOUNT.is_dir() else None
 
 
 def _too_small(reason: str, *, size: str = "2g") -> UserError:
@@ -86,7 +82,8 @@ class LoaderContext(WorkerContext):
 
 
 def start_worker(_number: int) -> None:
-    """Keep a new worker to one thread and deaf to stop signals."""
+    """Keep a new worker to one thread, to the memory that it has, and deaf to stop signals."""
+    keep_freed_memory()
     cv2.setNumThreads(1)
     # For Windows, which cannot block signals; after torch, whose worker has a handler of its own.
     ignore_stop_signals()
@@ -125,16 +122,13 @@ def death_explained(workers: Sequence[Worker]) -> Iterator[None]:
         # A worker's connection ends before the worker does: torch may still take it for alive.
         if _IN_WORKER in str(error):
             raise
-        _await_an_end(workers)
+        # Wait until the system knows what ended it.
+        ended = multiprocessing.connection.wait([w.sentinel for w in workers], timeout=_END_SECONDS)
+        for worker in workers:
+            if worker.sentinel in ended:
+                worker.join(_END_SECONDS)
         reason = f"DataLoader worker exited while it sent a batch ({error})"
         raise _death(reason, workers) from error
-
-
-def _await_an_end(workers: Sequence[Worker]) -> None:
-    """Wait until the system knows what ended a worker whose pipes are closed already."""
-    ending = {worker.sentinel: worker for worker in workers}
-    for sentinel in multiprocessing.connection.wait(list(ending), timeout=_END_SECONDS):
-        ending[cast(int, sentinel)].join(_END_SECONDS)
 
 
 def _death(of: object, workers: Sequence[Worker]) -> UserError:

@@ -1,6 +1,7 @@
-"""Two sources of noise faces, as shards and as datasets."""
+"""Two sources of noise faces, as shards, as datasets and as loaders."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -10,37 +11,31 @@ import torch
 from shipped import shipped
 from small_faces import small_face, write_faces
 
+from stages.computing.team import ALONE, Team
 from stages.config import CLASSES, Augmentation, Preprocess
 from stages.faces.decode import encode_png
-from stages.faces.shards import Face, read_faces
+from stages.faces.shards import read_faces
 from stages.faces.store import FaceStore
 from stages.loading.dataset import Batch, FaceDataset
+from stages.loading.loader import EvalLoader
+from stages.loading.sampler import RowOrder
 
-NUM_FACES = {"beta": 30, "alpha": 40}
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
 def standardized(tmp_path_factory) -> Path:
     """Two sources of noise faces of 30 to 60 px."""
-    folder = tmp_path_factory.mktemp("data") / "standardized"
-    rng = np.random.default_rng(7)
-    for source, num_faces in NUM_FACES.items():
-        write_faces(
-            folder / source, [draw_face(f"{source}/{n:03d}", rng) for n in range(num_faces)]
-        )
+    folder, rng = tmp_path_factory.mktemp("data") / "standardized", np.random.default_rng(7)
+    for source, num_faces in {"beta": 30, "alpha": 40}.items():
+        faces = []
+        for n in range(num_faces):
+            noise = rng.integers(0, 256, (*rng.integers(30, 60, 2), 3), dtype=np.uint8)
+            height, width = noise.shape[:2]
+            image = encode_png(cv2.blur(noise, (5, 5)))
+            faces.append(small_face(f"{source}/{n:03d}", image=image, width=width, height=height))
+        write_faces(folder / source, faces)
     return folder
-
-
-def draw_face(id_: str, rng: np.random.Generator) -> Face:
-    height, width = (int(n) for n in rng.integers(30, 60, 2))
-    noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return small_face(
-        id_,
-        image=encode_png(cv2.blur(noise, (5, 5))),
-        width=width,
-        height=height,
-        label=CLASSES[int(rng.integers(7))],
-    )
 
 
 def build_dataset(
@@ -62,12 +57,20 @@ def build_dataset(
 
 @pytest.fixture
 def make_dataset(standardized: Path) -> Callable[..., FaceDataset]:
-    return lambda **changes: build_dataset(standardized, **changes)
+    return partial(build_dataset, standardized)
 
 
 @pytest.fixture(scope="module")
 def dataset(standardized: Path) -> FaceDataset:
     return build_dataset(standardized)
+
+
+def in_rows(
+    dataset: FaceDataset, *, workers: int = 0, device: torch.device = CPU, team: Team = ALONE
+) -> EvalLoader:
+    """Every row once, 16 in a batch."""
+    order = RowOrder(len(dataset), batch_size=16, team=team)
+    return EvalLoader(dataset, order, workers=workers, device=device)
 
 
 def assert_same(batches: list[Batch], expected: list[Batch]) -> None:

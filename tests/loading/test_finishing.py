@@ -1,7 +1,5 @@
 """What a device makes of unfinished batches has the pixels of the host and of OpenCV."""
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 import pytest
@@ -12,39 +10,30 @@ from stages.config import Augmentation, Clahe, Preprocess
 from stages.faces.model_input import equalize
 from stages.loading import finishing
 from stages.loading.augmentation import NO_AUGMENTATION, Variation, vary_colour
-from stages.loading.dataset import FaceDataset
+from stages.loading.dataset import Unfinished
 from stages.loading.finishing import Finish, equalize_batch, vary_colour_batch
-from stages.loading.loader import EvalLoader
 from stages.loading.sampler import Draw
-from tests.loading.conftest import assert_same
+from tests.loading.conftest import assert_same, in_rows
 
 PLAIN = shipped(Preprocess)
 WITH_CLAHE = shipped(Preprocess, clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))
-CPU = torch.device("cpu")
-# Tensors without values: whoever wants to read one fails.
-META = torch.device("meta")
-devices = pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param(
-            "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-        ),
-    ],
-)
-MakeDataset = Callable[..., FaceDataset]
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+CUDA = pytest.param("cuda", marks=NEEDS_GPU)
+devices = pytest.mark.parametrize("device", ["cpu", CUDA])
 DRAWS = [Draw(1, position, position % 70) for position in range(0, 100, 7)]
 
 
 @devices
 @pytest.mark.parametrize("preprocess", [PLAIN, WITH_CLAHE])
 def test_evaluation_is_the_one_model_input_and_training_that_of_the_host_on_any_device(
-    make_dataset, preprocess, device
+    make_dataset, monkeypatch, preprocess, device
 ) -> None:
+    # In parts, the last of which is shorter.
+    monkeypatch.setattr(finishing, "_PIXELS_AT_ONCE", 4 * 32 * 32)
     finish = Finish(preprocess, device=torch.device(device))
     for augmentation, difference in ((NO_AUGMENTATION, 0.0), (shipped(Augmentation), 0.01)):
         dataset = make_dataset(augmentation=augmentation, preprocess=preprocess)
-        host, finished = dataset[DRAWS], finish(dataset.unfinished(DRAWS))
+        host, finished = dataset[DRAWS], finish(Unfinished(dataset)[DRAWS])
         assert finished["image"].is_contiguous(memory_format=torch.channels_last)
         assert finished["image"].device.type == finished["target"].device.type == device
         assert torch.equal(finished["target"].cpu(), host["target"])
@@ -56,19 +45,14 @@ def test_evaluation_is_the_one_model_input_and_training_that_of_the_host_on_any_
 
 @devices
 def test_colour_has_the_pixels_of_the_host(device) -> None:
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (40, 37, 37, 3), dtype=np.uint8)
-    images = np.stack([cv2.blur(image, (3, 3)) for image in noise])
-    factors = rng.uniform(0.5, 1.5, (40, 3))
+    images = _pictures(37).repeat(6, axis=0)
+    factors = np.random.default_rng(0).uniform(0.5, 1.5, (len(images), 3))
     factors[:2] = [[1, 1, 1], [0, 2, 0]]
-    plain = Variation(1.0, 1.0, 0.0, 0.0, False, 1.0, 1.0, 1.0)
     expected = [
-        vary_colour(image, plain._replace(brightness=b, contrast=c, saturation=s))
-        for image, (b, c, s) in zip(images, factors.tolist(), strict=True)
+        vary_colour(image, Variation(1.0, 1.0, 0.0, 0.0, False, tuple(colour)))
+        for image, colour in zip(images, factors.tolist(), strict=True)
     ]
-    found = vary_colour_batch(
-        torch.from_numpy(images).to(device), torch.from_numpy(factors).to(device)
-    )
+    found = vary_colour_batch(*(torch.from_numpy(n).to(device) for n in (images, factors)))
     differences = np.abs(found.cpu().numpy().astype(int) - np.stack(expected))
     # Where OpenCV has no vector instructions, it rounds single pixels otherwise.
     assert differences.max() <= 1
@@ -76,44 +60,25 @@ def test_colour_has_the_pixels_of_the_host(device) -> None:
     assert np.array_equal(found[0].cpu().numpy(), images[0])
 
 
-def test_parts_of_a_batch_make_the_same_input(make_dataset, monkeypatch) -> None:
-    batch = make_dataset(preprocess=WITH_CLAHE).unfinished(DRAWS)
-    whole = Finish(WITH_CLAHE, device=CPU)(batch)["image"]
-    monkeypatch.setattr(finishing, "_PIXELS_AT_ONCE", 4 * 32 * 32)
-    assert torch.equal(Finish(WITH_CLAHE, device=CPU)(batch)["image"], whole)
+@pytest.mark.parametrize("device", ["meta", CUDA])
+def test_finishing_never_waits_for_what_the_device_has_found(make_dataset, device, request) -> None:
+    """Tensors on meta have no values: an operation that wants to read one fails."""
+    batch = Unfinished(make_dataset(preprocess=WITH_CLAHE))[DRAWS]
+    finish = Finish(WITH_CLAHE, device=torch.device(device))
+    if device == "cuda":
+        batch = {name: part.pin_memory() for name, part in batch.items()}
+        finish(batch)
+        request.addfinalizer(lambda: torch.cuda.set_sync_debug_mode("default"))
+        torch.cuda.set_sync_debug_mode("error")
+    assert finish(batch)["image"].shape == (len(DRAWS), 3, 32, 32)
 
 
-def test_finishing_never_waits_for_what_the_device_has_found(make_dataset: MakeDataset) -> None:
-    batch = make_dataset(preprocess=WITH_CLAHE).unfinished(DRAWS)
-    found = Finish(WITH_CLAHE, device=META)(batch)
-    assert found["image"].shape == (len(DRAWS), 3, 32, 32)
-    assert found["image"].is_meta
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_finishing_never_synchronises_with_a_gpu(make_dataset: MakeDataset) -> None:
-    batch = make_dataset(preprocess=WITH_CLAHE).unfinished(DRAWS)
-    pinned = {name: part.pin_memory() for name, part in batch.items()}
-    finish = Finish(WITH_CLAHE, device=torch.device("cuda"))
-    finish(pinned)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        finish(pinned)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def test_loaders_leave_batches_unfinished_for_every_device_but_the_cpu(
-    make_dataset: MakeDataset,
-) -> None:
-    dataset = make_dataset()
-    host, alone, spawned = (
-        list(EvalLoader(dataset, batch_size=16, workers=workers, device=device))
-        for workers, device in ((0, CPU), (0, META), (1, META))
-    )
-    assert all("colour" not in batch for batch in host)
+def test_loaders_leave_batches_unfinished_for_every_device_but_the_cpu(dataset) -> None:
+    meta = torch.device("meta")
+    assert all("colour" not in batch for batch in in_rows(dataset))
+    alone = list(in_rows(dataset, device=meta))
     assert alone[0].keys() == {"image", "colour", "target", "index"}
-    assert_same(spawned, alone)
+    assert_same(list(in_rows(dataset, workers=1, device=meta)), alone)
 
 
 @pytest.mark.parametrize(

@@ -1,43 +1,42 @@
-"""Workers outlive no trainer, and what ends one is said; shared memory that is too small too."""
+"""No signal ends workers, and what does is said; shared memory that is too small too.
+
+That they end with the trainer is held by tests/runtime/test_workers.py: they are its workers.
+"""
 
 import multiprocessing
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, suppress
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
-import psutil
 import pytest
 import torch
-from small_project import ROOT, small_params, write_params
+from small_project import ROOT
 
 from stages import train
+from stages.computing.team import Team
+from stages.loading import worker_processes
 from stages.loading.dataset import Batch, FaceDataset
 from stages.loading.loader import EvalLoader
 from stages.runtime.errors import UserError
 from stages.runtime.signals import STOP_SIGNALS
-from tests.loading.conftest import assert_same
+from tests.loading.conftest import assert_same, build_dataset, in_rows
 from tests.training.small_run import published
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither signal")
-Project = Callable[..., Path]
-CPU = torch.device("cpu")
-
-
 Begun = tuple[EvalLoader, Iterator[Batch], multiprocessing.process.BaseProcess]
 
 
 @pytest.fixture
 def begun(dataset: FaceDataset) -> Begun:
     """A loader with one worker, its batches, and that worker."""
-    loader = EvalLoader(dataset, batch_size=8, workers=1, device=CPU)
+    loader = in_rows(dataset, workers=1)
     before = set(multiprocessing.active_children())
     batches = iter(loader)
     (worker,) = set(multiprocessing.active_children()) - before
@@ -53,8 +52,7 @@ def test_workers_take_no_stop_signal_from_their_first_moment_on(
         for number in STOP_SIGNALS:
             os.kill(worker.pid or 0, number)
         taken.append(next(batches))
-    alone = EvalLoader(dataset, batch_size=8, workers=0, device=CPU)
-    assert_same([*taken, *batches], list(alone))
+    assert_same([*taken, *batches], list(in_rows(dataset)))
     assert worker.is_alive()
 
 
@@ -62,7 +60,7 @@ def test_workers_take_no_stop_signal_from_their_first_moment_on(
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("SIGKILL", r"machine\.workers: .*{pid}.* exited"),
+        ("SIGKILL", r"machine\.workers: .*{pid}.* exited.* go on from the last checkpoint"),
         pytest.param(
             "SIGBUS",
             r"bus error.*--shm-size",
@@ -97,139 +95,105 @@ def test_a_batch_cut_off_is_the_death_of_a_worker_though_torch_takes_it_for_aliv
         list(batches)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(manifested: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the run publishes that no signal has met."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    shutil.copytree(manifested, folder, dirs_exist_ok=True)
-    write_params(folder, small_params(stageA__epochs=6, machine__workers=0))
-    with chdir(folder):
-        assert train.main(["stageA", "RN18"]) == 0
-    return published(folder)
+class FullOnceStarted(FaceDataset):
+    """Faces of a worker that finds shared memory full at its third batch."""
+
+    batches = 0
+
+    def __getitem__(self, draws):  # type: ignore[no-untyped-def]
+        self.batches += 1
+        if self.batches == 3:
+            torch.UntypedStorage._share_fd_cpu_ = refuse  # type: ignore[method-assign]
+        return super().__getitem__(draws)
+
+
+def refuse(_storage: object) -> None:
+    raise RuntimeError(
+        "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+    )
+
+
+@posix
+def test_reported_a_batch_that_shared_memory_has_no_room_for_ends_the_run(
+    standardized: Path,
+) -> None:
+    full = build_dataset(standardized, FullOnceStarted)
+    with pytest.raises(UserError, match=r"hand over a batch: .*No space left.*--shm-size") as said:
+        list(in_rows(full, workers=1))
+    assert "machine.workers: 0" in str(said.value)
+    assert "Traceback" not in str(said.value)
 
 
 @posix
 @pytest.mark.parametrize(
-    "name", ["SIGTERM", pytest.param("SIGUSR1", id="reported_warning_of_a_job_scheduler")]
+    ("workers", "device", "processes", "needed"),
+    # Bytes for a GPU, and so for any device but a CPU; float32 for a CPU.
+    [(2, "meta", 1, ""), (2, "cpu", 1, "48"), (2, "meta", 2, "24"), (0, "cpu", 1, "")],
 )
-def test_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
-    prepared: Project,
-    undisturbed: dict[str, Any],
-    caplog: pytest.LogCaptureFixture,
-    name: str,
+def test_reported_shared_memory_is_asked_for_before_workers_start(
+    make_dataset, monkeypatch, workers, device, processes, needed
 ) -> None:
-    number, folder = signal.Signals[name], prepared(stageA__epochs=6, machine__workers=2)
-    with _trainer(folder) as trainer:
-        _wait(lambda: _checkpoint(folder) is not None, folder)
-        os.killpg(trainer.pid, number)
-        assert trainer.wait(120) == 128 + number, _said(folder)
-    assert f"interrupted by signal {number:d}; state saved" in _said(folder)
-    assert "Traceback" not in _said(folder)
-    prepared(stageA__epochs=6, machine__workers=0)
-    with caplog.at_level("INFO"):
+    free = SimpleNamespace(free=5 * 16 * 224 * 224 * 3)
+    monkeypatch.setattr(worker_processes.shutil, "disk_usage", lambda _folder: free)
+    message = (
+        rf"workers: 2 workers need {needed} MB of shared memory for batches of [29].\d MB, 12 MB of "
+        "/dev/shm are free; give the container more .`docker run --shm-size=1g`, or `--ipc=host`"
+    )
+    with pytest.raises(UserError, match=message) if needed else nullcontext():
+        team, faces = Team(0, processes, processes), make_dataset(image_size=224)
+        in_rows(faces, workers=workers, device=torch.device(device), team=team)
+
+
+@posix
+def test_reported_a_signal_to_the_whole_group_saves_the_state_and_no_bit_depends_on_it(
+    prepared: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = prepared(stageA__epochs=6, machine__workers=0)
+    assert train.main(["stageA", "RN18"]) == 0
+    undisturbed, said = published(folder), folder / "said.txt"
+    command = [sys.executable, "-m", "stages.train", "stageA", "RN18"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    caplog.set_level("INFO")
+    # The second is the warning of a job scheduler.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        shutil.rmtree(folder / ".work/stageA")
+        prepared(stageA__epochs=6, machine__workers=2)
+        with said.open("wb") as file:
+            trainer = subprocess.Popen(
+                command, cwd=folder, env=environment, stderr=file, start_new_session=True
+            )
+        try:
+            while not any(folder.glob(".work/stageA/RN18/*/checkpoint_last.pt")):
+                assert trainer.poll() is None
+                time.sleep(0.01)
+            os.killpg(trainer.pid, number)
+            assert trainer.wait(120) == 128 + number
+        finally:
+            trainer.kill()
+            trainer.wait()
+        assert f"interrupted by signal {number:d}; state saved" in said.read_text("utf-8")
+        assert "Traceback" not in said.read_text("utf-8")
+        prepared(stageA__epochs=6, machine__workers=0)
+        caplog.clear()
         assert train.main(["stageA", "RN18"]) == 0
-    assert "resuming at epoch" in caplog.text
-    assert published(folder) == undisturbed
-
-
-@posix
-@pytest.mark.parametrize("moment", ["workers start", "workers work"])
-def test_no_worker_outlives_a_trainer_that_was_killed(prepared: Project, moment: str) -> None:
-    folder = prepared(stageA__epochs=6, machine__workers=2)
-    with _trainer(folder) as trainer:
-        workers = _workers(trainer, folder)
-        if moment == "workers work":
-            _wait(lambda: _checkpoint(folder) is not None, folder)
-        trainer.kill()
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert alive == []
-
-
-@posix
-def test_a_worker_that_dies_ends_the_trainer_with_its_last_checkpoint(prepared: Project) -> None:
-    folder = prepared(stageA__epochs=6, machine__workers=2)
-    with _trainer(folder) as trainer:
-        workers = _workers(trainer, folder)
-        _wait(lambda: _checkpoint(folder) is not None, folder)
-        workers[0].kill()
-        assert trainer.wait(60) == 2, _said(folder)
-    said = _said(folder)
-    assert re.search(r"machine\.workers: DataLoader worker .*exited", said)
-    assert "run again to go on from the last checkpoint" in said
-    assert "Traceback" not in said
-    assert torch.load(_checkpoint_file(folder), weights_only=True)["progress"]["epoch"] >= 1
+        assert "resuming at epoch" in caplog.text
+        assert published(folder) == undisturbed
 
 
 @posix
 def test_a_program_that_fails_with_a_loader_in_hand_ends(standardized: Path) -> None:
     code = (
-        "from pathlib import Path; import torch\n"
-        "from tests.loading.conftest import build_dataset\n"
-        "from stages.loading.loader import EvalLoader\n"
+        "from pathlib import Path\n"
+        "from tests.loading.conftest import build_dataset, in_rows\n"
         "if __name__ == '__main__':\n"
-        "    dataset = build_dataset(Path('.'))\n"
-        "    batches = iter(EvalLoader(dataset, batch_size=16, workers=1, device=torch.device('cpu')))\n"
+        "    batches = iter(in_rows(build_dataset(Path('.')), workers=1))\n"
         "    next(batches)\n"
         "    raise SystemError('a bug')\n"
     )
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests"]))}
+    command = [sys.executable, "-c", code]
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=standardized,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests"]))},
+        command, cwd=standardized, env=paths, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
     assert done.stderr.endswith("SystemError: a bug\n")
-
-
-@contextmanager
-def _trainer(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The real door in a process group of its own; what it says goes to a file."""
-    command = [sys.executable, "-m", "stages.train", "stageA", "RN18"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with (folder / "said.txt").open("wb") as file:
-        trainer = subprocess.Popen(
-            command, cwd=folder, env=environment, stderr=file, start_new_session=True
-        )
-    try:
-        yield trainer
-    finally:
-        trainer.kill()
-        trainer.wait()
-
-
-def _said(folder: Path) -> str:
-    return (folder / "said.txt").read_text("utf-8")
-
-
-def _workers(trainer: subprocess.Popen[bytes], folder: Path) -> list[psutil.Process]:
-    """Two worker processes of the trainer as soon as they exist."""
-    process = psutil.Process(trainer.pid)
-    _wait(lambda: sum(map(_is_worker, process.children())) >= 2, folder)
-    return list(filter(_is_worker, process.children()))
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return "spawn_main" in " ".join(process.cmdline())
-    return False
-
-
-def _checkpoint_file(folder: Path) -> Path:
-    return next((folder / ".work" / "stageA" / "RN18").glob("*/checkpoint_last.pt"))
-
-
-def _checkpoint(folder: Path) -> int | None:
-    """When the last checkpoint was written."""
-    runs = folder / ".work" / "stageA" / "RN18"
-    written = [path.stat().st_mtime_ns for path in runs.glob("*/checkpoint_last.pt")]
-    return max(written, default=None)
-
-
-def _wait(is_done: Callable[[], bool], folder: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not is_done():
-        assert time.monotonic() < deadline, _said(folder)
-        time.sleep(0.01)

@@ -2,48 +2,27 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import chdir
+from functools import partial
 from pathlib import Path
 
 import pytest
-from small_project import small_params, write_params
+from small_project import ROOT
 
 from stages import train
 from stages.runtime.files import read_json
 from stages.runtime.lock import is_held, run_lock
 from tools import clean
 
-ROOT = Path(__file__).parents[2]
-TRAIN = [sys.executable, "-m", "stages.train", "stageA", "RN18"]
+TRAIN = ["stageA", "RN18"]
 # Starts what it is told with its output in a pipe, says its pid, and waits.
 PARENT = "import subprocess, sys, time\n"
 PARENT += "child = subprocess.Popen(sys.argv[1:], stderr=subprocess.PIPE)\n"
 PARENT += "print(child.pid, flush=True); time.sleep(600)"
-
-
-@pytest.fixture(scope="module")
-def trained_once(manifested: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with stage A's RN18 trained and published, to be copied."""
-    folder = tmp_path_factory.mktemp("trained") / "project"
-    shutil.copytree(manifested, folder)
-    write_params(folder, small_params(stageA__epochs=2))
-    with chdir(folder):
-        assert train.main(["stageA", "RN18"]) == 0
-    return folder
-
-
-@pytest.fixture
-def trained(trained_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it; the current folder."""
-    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def run_folder(folder: Path) -> Path:
@@ -73,58 +52,38 @@ def test_without_work_or_a_clear_choice_nothing_is_done(
         assert ended.value.code == 2
 
 
-@pytest.mark.parametrize("option", ["--finished", "--older-than"])
-def test_what_is_chosen_goes_and_nothing_else(
-    trained: Path, capsys: pytest.CaptureFixture[str], option: str
+def test_a_fresh_start_sets_aside_what_was_and_what_is_chosen_goes_and_nothing_else(
+    prepared: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = run_folder(trained)
-    before = files_below(trained)
+    project = prepared(stageA__epochs=2)
+    assert train.main(TRAIN) == 0
+    run, published = run_folder(project), files_below(project / "models")
+    before = files_below(run)
     assert clean.main([]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    title = r"stage +teacher +fingerprint +state +epoch +size +last write +held by"
-    assert re.match(title, lines[0])
-    of_run = rf"stageA +RN18 +{run.name} +finished +2 of 2 +[\d.]+ MB +\d+ min ago$"
-    assert re.match(of_run, lines[1])
-    assert re.match(r"standardize +toy +[0-9a-f]{16} +finished +- ", lines[2])
-    assert lines[3].startswith("2 in .work: ")
-    assert clean.main([run.name, "stageA/B3/0123"]) == 2
-    message = capsys.readouterr().err
-    assert "'stageA/B3/0123' fits nothing in .work; known: " in message
-    assert f"stageA/RN18/{run.name}" in message
-    days_ago = time.time() - 10 * 86_400
-    for path in run.iterdir():
-        os.utime(path, (days_ago, days_ago))
-    assert clean.main(["--older-than", "11"]) == 0
-    choice = [option, *(["9.5"] if option == "--older-than" else [])]
-    assert clean.main([*choice, "--dry-run"]) == 0
-    assert f"would remove stageA/RN18/{run.name}: " in capsys.readouterr().out
-    assert files_below(trained) == before
-    assert clean.main(choice) == 0
-    assert f"removed stageA/RN18/{run.name}: " in capsys.readouterr().out
-    gone = run.relative_to(trained).as_posix()
-    assert files_below(trained) == {n: d for n, d in before.items() if not n.startswith(gone)}
+    title, of_run, of_copy, total = capsys.readouterr().out.splitlines()
+    assert re.match(r"stage +teacher +fingerprint +state +epoch +size +last write +held by", title)
+    assert re.match(rf"stageA +RN18 +{run.name} +finished +2 of 2 +[\d.]+ MB +\d+ min ago$", of_run)
+    assert re.match(r"standardize +toy +[0-9a-f]{16} +finished +- ", of_copy)
+    assert total.startswith("2 in .work: ")
 
-
-def test_a_fresh_start_trains_anew_keeps_what_was_and_is_refused_in_use(
-    trained: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    run = run_folder(trained)
-    before, published = files_below(run), files_below(trained / "models")
     with run_lock(run):
-        assert train.main(["stageA", "RN18", "--fresh"]) == 3
+        assert train.main([*TRAIN, "--fresh"]) == 3
     assert "another run holds the lock: pid " in capsys.readouterr().err
-    assert files_below(run.parent) == {f"{run.name}/{name}": data for name, data in before.items()}
-    with caplog.at_level("INFO"):
-        assert train.main(["stageA", "RN18", "--fresh"]) == 0
-    assert "a fresh start: what this run had learnt is in " in caplog.text
-    assert "nothing to train" not in caplog.text
+    assert files_below(run) == before
+    assert train.main([*TRAIN, "--fresh"]) == 0
     (old,) = run.parent.glob("*.old-*")
     assert files_below(old) == before
     weights = "stageA/RN18/best.safetensors"
-    assert files_below(trained / "models")[weights] == published[weights]
+    assert files_below(project / "models")[weights] == published[weights]
+
+    before = files_below(project)
+    assert clean.main(["--finished", "--dry-run"]) == 0
+    assert f"would remove stageA/RN18/{run.name}: " in capsys.readouterr().out
+    assert files_below(project) == before
     assert clean.main(["--finished"]) == 0
-    assert not run.exists()
-    capsys.readouterr()
+    assert f"removed stageA/RN18/{run.name}: " in capsys.readouterr().out
+    gone = f"{run.relative_to(project).as_posix()}/"
+    assert files_below(project) == {n: d for n, d in before.items() if not n.startswith(gone)}
     assert clean.main([]) == 0
     assert re.search(rf"{old.name} +set aside +2 of 2 ", capsys.readouterr().out)
     assert clean.main([f"stageA/RN18/{old.name}"]) == 0
@@ -138,9 +97,11 @@ def test_incident_R4_a_trainer_outlives_its_killed_parent_and_a_second_is_refuse
     folder = prepared(stageA__epochs=5000)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, *TRAIN],
-        cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-c", PARENT, sys.executable, "-m", "stages.train", *TRAIN],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     runs = folder / ".work" / "stageA" / "RN18"
@@ -157,20 +118,9 @@ def test_incident_R4_a_trainer_outlives_its_killed_parent_and_a_second_is_refuse
         parent.kill()
         parent.wait()
         step = read_json(run / "status.json")["step"]
-        second = subprocess.run(TRAIN, cwd=folder, env=environment, capture_output=True, text=True)
-        assert second.returncode == 3
-        assert f"another run holds the lock: pid {pid} on " in second.stderr
-        # A run that is in use stays, however it is chosen; another that was named beside it goes.
-        other = run.with_name("0" * 16)
-        other.mkdir()
-        (other / "checkpoint_last.pt").touch()
-        assert clean.main(["--older-than", "0", "--dry-run"]) == 0
-        assert clean.main([run.name, "0000"]) == 3
-        printed = capsys.readouterr()
-        assert f"another run holds the lock: pid {pid} on " in printed.err
-        assert f"kept stageA/RN18/{run.name}: " in printed.out
-        assert "Traceback" not in printed.err
-        assert not other.exists()
+        for second in (partial(train.main, TRAIN), partial(clean.main, [run.name])):
+            assert second() == 3
+            assert f"another run holds the lock: pid {pid} on " in capsys.readouterr().err
         # It goes on, though nobody reads what it says.
         wait_for(lambda: read_json(run / "status.json")["step"] > step)
     finally:

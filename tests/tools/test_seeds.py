@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from tools.seeds import read_experiments, summarize, table
+from tools.seeds import summarize, table
 
 MADE = ["metrics/teachers.json", "plots/data/teachers", "manifests"]
 
@@ -27,12 +27,10 @@ def _node(name, seed, accuracy, *, rate=0.1, code="a", raw="r", error=None, metr
 
 def _summarize(*experiments):
     head = _node("main", 1, 0.5) | {"experiments": [{"revs": [node]} for node in experiments]}
-    runs, failed = read_experiments([_node("workspace", 1, 0.5) | {"experiments": None}, head])
-    summaries, alone = summarize(runs)
-    return summaries, [(run.name, run.reason) for run in (*failed, *alone)]
+    return summarize([_node("workspace", 1, 0.5) | {"experiments": None}, head])
 
 
-def test_mean_and_student_s_interval_over_seeds():
+def test_reported_mean_and_student_s_interval_over_seeds_and_the_floor_beside_the_ece():
     summaries, left_out = _summarize(_node("s2", 2, 0.6), _node("s3", 3, 0.9))
     summary, values = summaries[0], [0.5, 0.6, 0.9]
     assert summary.values == {1: 0.5, 2: 0.6, 3: 0.9}
@@ -41,10 +39,6 @@ def test_mean_and_student_s_interval_over_seeds():
     assert summary.deviation == pytest.approx(np.std(values, ddof=1))
     assert left_out == []
     assert "3 seeds (1, 2, 3)" in table(summaries)
-
-
-def test_reported_ece_over_seeds_has_its_floor_beside_it():
-    summaries, _ = _summarize(_node("s2", 2, 0.6))
     names = ["accuracy", "ece", "ece_floor"]
     assert [summary.metric for summary in summaries] == [f"stageA.RN18.{name}" for name in names]
 

@@ -20,19 +20,18 @@ def work(out: Path) -> None:
     """Draw, plant faults, publish."""
     from stages.runtime.files import published_folder
     from tools.sample import layouts
-    from tools.sample.folder import check_replaceable, write_sample
+    from tools.sample.folder import Raw, check_replaceable, write_sample
     from tools.sample.planting import plant
-    from tools.sample.raw import Raw
 
     check_replaceable(out)
     raw = Raw()
     for lay_out in layouts.LAYOUTS:
         lay_out(raw)
         logger.info("%s: %d files so far", lay_out.__name__, len(raw.files))
-    planted = plant(raw)
+    plant(raw)
     with published_folder(out) as folder:
-        write_sample(folder, raw, planted=planted)
-    logger.info("%s: %d files, %d planted faults", out, len(raw.contents()), len(planted))
+        write_sample(folder, raw)
+    logger.info("%s: %d planted faults", out, len(raw.planted))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

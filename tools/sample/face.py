@@ -6,10 +6,9 @@ detector would see the face.
 
 import numpy as np
 
-from tools.sample.expressions import Expression
-from tools.sample.head import WHITE, draw_behind, draw_head, draw_in_front
-from tools.sample.identity import Identity, luma, shade, tint
+from tools.sample.moods import Expression
 from tools.sample.pen import Color, Pen, Points, Pose, curve, ellipse, mirrored
+from tools.sample.person import WHITE, Identity, draw_head, draw_in_front, luma, shade, tint
 
 _ACROSS = np.linspace(-1, 1, 25)
 _ROUND = np.sqrt(1 - _ACROSS**2)  # how high an opening is along its width: an ellipse,
@@ -21,7 +20,6 @@ _DARK: Color = (36, 22, 24)
 
 def draw_face(pen: Pen, who: Identity, *, expression: Expression) -> None:
     """Draw a person's head with an expression."""
-    draw_behind(pen, who)
     draw_head(pen, who, expression=expression)
     _draw_lines(pen, who, expression)
     for side in (-1, 1):
@@ -50,10 +48,8 @@ def _draw_eye(pen: Pen, who: Identity, face: Expression, side: int) -> None:
         highest, lowest = np.interp(disc[:, 0], x, upper), np.interp(disc[:, 0], x, lower)
         disc[:, 1] = np.clip(disc[:, 1], highest, np.maximum(highest, lowest))
         pen.fill(mirrored(disc, side), color)
-    lid = np.stack([x, upper], 1)
-    pen.stroke(
-        mirrored(lid, side), shade(_contrast(who.hair, who.skin), 0.5), width=0.05, taper=0.6
-    )
+    dark = shade(_contrast(who.hair, who.skin), 0.5)
+    pen.stroke(mirrored(np.stack([x, upper], 1), side), dark, width=0.05, taper=0.6)
     pen.stroke(mirrored(np.stack([x, lower], 1), side), shade(who.skin, 0.6), width=0.02, taper=0.6)
 
 

@@ -1,19 +1,16 @@
-"""The sample's folder on disk: what is in it, and whether it may be replaced.
+"""The sample's files while they are drawn, and their folder on disk.
 
-In: a `Raw`, the planted faults, a folder. Out: the files, `README.md`, and `sample.json`: a digest
-of the files, and the faults for tests to count on.
+A written folder has `README.md` and `sample.json`: a digest of the files, by which the command
+knows a folder that it may replace, and the planted faults for tests to count on.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.runtime.errors import UserError
-from stages.runtime.files import read_json, write_json, write_text
-from tools.sample.planting import Planted
-from tools.sample.raw import Raw
+from stages.runtime.files import read_json, sha256_file, write_json, write_text
 
 INDEX, README = "sample.json", "README.md"
 
@@ -39,6 +36,28 @@ against a fresh drawing. Do not edit: the command refuses to replace a folder th
 """
 
 
+@dataclass(frozen=True)
+class Raw:
+    """Files, lines of text files and faults, filled as drawing goes on."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
+    planted: list[dict[str, str]] = field(default_factory=list)
+
+    def add(self, path: str, data: bytes) -> None:
+        """Add a file; no path is used twice."""
+        assert path not in self.files, path
+        self.files[path] = data
+
+    def add_line(self, path: str, line: str) -> None:
+        """Add a line at the end of a text file."""
+        self.lines.setdefault(path, []).append(line)
+
+    def plant(self, kind: str, at: str, *, of: str = "") -> None:
+        """Note a fault: the file or line that is at fault and, for a copy, what it copies."""
+        self.planted.append({"kind": kind, "at": at, "of": of})
+
+
 def check_replaceable(folder: Path) -> None:
     """Make sure that nothing is lost when the sample replaces `folder`.
 
@@ -49,9 +68,9 @@ def check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise UserError(f"{folder}: expected a folder to write to, found a file")
-    found = sorted(path.relative_to(folder).as_posix() for path in _files(folder))
-    if not found and not any(folder.iterdir()):
+    if not any(folder.iterdir()):
         return
+    found = _names(folder)
     refusal = f"{folder}: refused to replace a folder with files that this command did not write"
     if INDEX not in found:
         raise UserError(f"{refusal}: expected {INDEX}, found {found[:3]}; name another folder")
@@ -66,40 +85,37 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
-def write_sample(folder: Path, raw: Raw, *, planted: Sequence[Planted]) -> None:
-    """Write every file into an empty folder."""
-    for path, data in raw.contents().items():
+def write_sample(folder: Path, raw: Raw) -> None:
+    """Write every file into an empty folder; text ends its lines with a line feed everywhere."""
+    texts = {path: ("\n".join(rows) + "\n").encode() for path, rows in raw.lines.items()}
+    for path, data in (raw.files | texts).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
-    write_text(folder / README, _describe(raw, planted))
-    faults = [asdict(fault) for fault in planted]
-    write_json(folder / INDEX, {"content_sha256": content_sha256(folder), "planted": faults})
-
-
-def content_sha256(folder: Path) -> str:
-    """SHA-256 over paths and bytes of all files but `sample.json`."""
-    digest = hashlib.sha256()
-    for path in sorted(_files(folder), key=lambda path: path.relative_to(folder).as_posix()):
-        name = path.relative_to(folder).as_posix()
-        if name != INDEX:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{content}  {name}\n".encode())
-    return digest.hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-
-
-def _describe(raw: Raw, planted: Sequence[Planted]) -> str:
     counts = {path: len(lines) for path, lines in raw.lines.items()}
     counts |= Counter(
         "/".join(path.split("/")[:2]) + "/*/*"
         for path in raw.files
         if path.startswith("affectnet_full_balanced/")
     )
-    return _README.format(
+    readme = _README.format(
         rows="\n".join(f"| {counts[path]} | `{path}` |" for path in sorted(counts)),
-        num_faults=len(planted),
-        faults="\n".join(f"| {fault.kind} | {fault.at} | {fault.of} |" for fault in planted),
+        num_faults=len(raw.planted),
+        faults="\n".join("| {kind} | {at} | {of} |".format(**fault) for fault in raw.planted),
     )
+    write_text(folder / README, readme)
+    index = {"content_sha256": content_sha256(folder), "planted": raw.planted}
+    write_json(folder / INDEX, index)
+
+
+def content_sha256(folder: Path) -> str:
+    """Return the SHA-256 over paths and bytes of all files but `sample.json`."""
+    digest = hashlib.sha256()
+    for name in _names(folder):
+        if name != INDEX:
+            digest.update(f"{sha256_file(folder / name)}  {name}\n".encode())
+    return digest.hexdigest()
+
+
+def _names(folder: Path) -> list[str]:
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path.relative_to(folder).as_posix() for path in paths)

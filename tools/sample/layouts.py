@@ -1,7 +1,7 @@
 """The four datasets of the sample, each laid out as its real namesake is after the download.
 
-In: a `Raw` to fill. Out: its files and lists. `PLANS` says how many faces of each class are drawn:
-moderately unequal, as in real life. A hard label sometimes names another class than was drawn.
+`PLANS` says how many faces of each class are drawn: moderately unequal, as in real life. A hard
+label sometimes names another class than was drawn.
 """
 
 import numpy as np
@@ -9,20 +9,12 @@ import numpy as np
 from stages.config import CLASSES
 from stages.faces.decode import BoxPx
 from stages.runtime.seed import generator
-from tools.sample.crowd import (
-    ANSWERS,
-    Mood,
-    Votes,
-    crowd_shares,
-    draw_clear_votes,
-    draw_mood,
-    draw_votes,
-    name_class,
-)
+from stages.sources import rafdb
+from tools.sample import moods, pictures
+from tools.sample.folder import Raw
+from tools.sample.moods import ANSWERS
 from tools.sample.pen import Image
-from tools.sample.portrait import PictureStyle, draw_photo, draw_portrait
-from tools.sample.raw import Raw, encode_jpeg, encode_png
-from tools.sample.scene import draw_background, soften, to_grey
+from tools.sample.pictures import PictureStyle
 
 SEED = 20250101
 
@@ -39,10 +31,7 @@ PLANS = {
 FERPLUS_COLUMNS = (
     "Neutral", "Happy", "Surprise", "Sad", "Angry", "Disgust", "Fear", "Contempt", "Unknown", "NF",
 )  # fmt: skip
-RAFDB_CODES = {
-    "Surprise": 1, "Fear": 2, "Disgust": 3, "Happy": 4, "Sad": 5, "Angry": 6, "Neutral": 7,
-}  # fmt: skip
-EXPW_CODES = {name: code for code, name in enumerate(CLASSES)}
+RAFDB_CODES = {name: code for code, name in rafdb.CODES["rafdb_basic"].items()}
 AFFECTNET_FOLDERS = {name: name for name in CLASSES} | {"Angry": "Anger", "Contempt": "Contempt"}
 RAFDB_LIST = "rafdb_basic/EmoLabel/list_patition_label.txt"
 EXPW_LIST = "expw/label.lst"
@@ -51,7 +40,7 @@ EXPW_LIST = "expw/label.lst"
 FERPLUS_STARTS = {"Train": 0, "Valid": 28638, "Test": 32220}
 # Rows that no class gets: contempt, unknown, not a face, and votes without a majority.
 _FERPLUS_OTHERS = {"Train": (5, 4, 2, 4), "Valid": (2, 2, 1, 2), "Test": (2, 2, 1, 2)}
-_UNKNOWN, _TORN = Mood("Sad", "Fear", 0.5, 0.6), Mood("Angry", "Disgust", 0.5, 0.8)
+_UNKNOWN, _TORN = moods.Mood("Sad", "Fear", 0.5, 0.6), moods.Mood("Angry", "Disgust", 0.5, 0.8)
 _TORN_VOTES = np.array([4, 4, 0, 0, 0, 0, 2, 0, 0, 0])  # in the order of ANSWERS
 _AFFECTNET_CONTEMPT = {"train": 5, "test": 2}
 
@@ -66,7 +55,7 @@ def lay_out_ferplus(raw: Raw) -> None:
         for number, answer in enumerate(_ferplus_answers(split)):
             rng = generator(SEED, "ferplus", split, number)
             grey, votes = _ferplus_row(answer, rng)
-            add_ferplus_row(raw, split, data=encode_png(grey), votes=votes)
+            add_ferplus_row(raw, split, data=pictures.encode_png(grey), votes=votes)
 
 
 def lay_out_rafdb(raw: Raw) -> None:
@@ -74,9 +63,9 @@ def lay_out_rafdb(raw: Raw) -> None:
     for split in ("train", "test"):
         for number, main in enumerate(_shuffled("rafdb_basic", split), start=1):
             rng = generator(SEED, "rafdb_basic", split, number)
-            mood = draw_mood(main, rng=rng)
-            label = name_class(mood, voters=40, rng=rng)
-            data = encode_jpeg(draw_portrait(mood, framing=_RAFDB, rng=rng))
+            mood = moods.draw_mood(main, rng=rng)
+            label = moods.name_class(mood, voters=40, rng=rng)
+            data = pictures.encode_jpeg(pictures.draw_portrait(mood, framing=_RAFDB, rng=rng))
             name = f"{split}_{number:05d}"
             raw.add(f"rafdb_basic/Image/aligned/{name}_aligned.jpg", data)
             raw.add_line(RAFDB_LIST, f"{name}.jpg {RAFDB_CODES[label]}")
@@ -88,9 +77,9 @@ def lay_out_affectnet(raw: Raw) -> None:
         mains = _shuffled("affectnet_full_balanced", split)
         for number, main in enumerate([*mains, *["Contempt"] * num_contempt]):
             rng = generator(SEED, "affectnet_full_balanced", split, number)
-            mood = draw_mood(main, rng=rng)
-            label = main if main == "Contempt" else name_class(mood, voters=3, rng=rng)
-            data = encode_jpeg(draw_portrait(mood, framing=_AFFECTNET, rng=rng))
+            mood = moods.draw_mood(main, rng=rng)
+            label = main if main == "Contempt" else moods.name_class(mood, voters=3, rng=rng)
+            data = pictures.encode_jpeg(pictures.draw_portrait(mood, framing=_AFFECTNET, rng=rng))
             raw.add(affectnet_path(split, label, name=f"{split}_{number:04d}"), data)
 
 
@@ -102,28 +91,28 @@ def lay_out_expw(raw: Raw) -> None:
         number += 1
         rng = generator(SEED, "expw", number)
         num_faces = int(rng.integers(1, 5))
-        moods = [draw_mood(main, rng=rng) for main in mains[:num_faces]]
+        shown = [moods.draw_mood(main, rng=rng) for main in mains[:num_faces]]
         mains = mains[num_faces:]
-        image, boxes = draw_photo(moods, rng=rng)
+        image, boxes = pictures.draw_photo(shown, rng=rng)
         name = f"photo_{number:04d}.jpg"
-        raw.add(f"expw/origin/{name}", encode_jpeg(image))
-        for face_id, (mood, box) in enumerate(zip(moods, boxes, strict=True)):
-            label = name_class(mood, voters=2, rng=rng)
+        raw.add(f"expw/origin/{name}", pictures.encode_jpeg(image))
+        for face_id, (mood, box) in enumerate(zip(shown, boxes, strict=True)):
+            label = moods.name_class(mood, voters=2, rng=rng)
             # The larger the face, the surer is the detector.
             score = 40 + 0.35 * (box.right - box.left) + float(rng.uniform(-28, 28))
             confidence = min(99.0, max(5.0, score))
             raw.add_line(EXPW_LIST, expw_line(name, face_id, box, confidence, label=label))
 
 
-def add_ferplus_row(raw: Raw, split: str, *, data: bytes, votes: Votes) -> str:
-    """Add a picture and its row at the end of a split; returns the picture's name."""
+def add_ferplus_row(raw: Raw, split: str, *, data: bytes, votes: moods.Votes) -> str:
+    """Add a picture and its row at the end of a split; returns the picture's path."""
     table = f"ferplus/FER2013{split}/label.csv"
     number = FERPLUS_STARTS[split] + len(raw.lines.get(table, ()))
     name = f"fer{number:07d}.png"
     counts = ",".join(str(votes[ANSWERS.index(column)]) for column in FERPLUS_COLUMNS)
-    raw.add(f"ferplus/FER2013{split}/{name}", data)
+    raw.add(path := f"ferplus/FER2013{split}/{name}", data)
     raw.add_line(table, f'{name},"(0, 0, 48, 48)",{counts}')
-    return name
+    return path
 
 
 def affectnet_path(split: str, label: str, *, name: str) -> str:
@@ -134,35 +123,33 @@ def affectnet_path(split: str, label: str, *, name: str) -> str:
 def expw_line(photo: str, face_id: int, box: BoxPx, confidence: float, *, label: str) -> str:
     """`image face_id top left right bottom confidence label`."""
     edges = f"{box.top} {box.left} {box.right} {box.bottom}"
-    return f"{photo} {face_id} {edges} {confidence:.4f} {EXPW_CODES[label]}"
+    return f"{photo} {face_id} {edges} {confidence:.4f} {CLASSES.index(label)}"
 
 
 def _shuffled(source: str, split: str) -> list[str]:
-    mains = [
-        name for name, num in zip(CLASSES, PLANS[source, split], strict=True) for _ in range(num)
-    ]
+    mains = np.repeat(CLASSES, PLANS[source, split]).tolist()
     order = generator(SEED, source, split, "order").permutation(len(mains))
     return [mains[place] for place in order]
 
 
 def _ferplus_answers(split: str) -> list[str]:
-    others = zip(("Contempt", "Unknown", "NF", "torn"), _FERPLUS_OTHERS[split], strict=True)
-    answers = _shuffled("ferplus", split) + [name for name, num in others for _ in range(num)]
+    others = np.repeat(["Contempt", "Unknown", "NF", "torn"], _FERPLUS_OTHERS[split]).tolist()
+    answers = _shuffled("ferplus", split) + others
     order = generator(SEED, "ferplus", split, "all").permutation(len(answers))
     return [answers[place] for place in order]
 
 
-def _ferplus_row(answer: str, rng: np.random.Generator) -> tuple[Image, Votes]:
+def _ferplus_row(answer: str, rng: np.random.Generator) -> tuple[Image, moods.Votes]:
     """A grey picture and ten votes: by the crowd model for a class, by decree for the others."""
     if answer == "NF":
-        nobody = draw_background(_FERPLUS.side_px, _FERPLUS.side_px, rng=rng)
-        return to_grey(nobody), draw_clear_votes(answer, rng=rng)
-    mood = {"Unknown": _UNKNOWN, "torn": _TORN}.get(answer) or draw_mood(answer, rng=rng)
-    portrait = draw_portrait(mood, framing=_FERPLUS, rng=rng)
-    grey = to_grey(soften(portrait, passes=25 if answer == "Unknown" else 0))
+        nobody = pictures.draw_background(_FERPLUS.side_px, _FERPLUS.side_px, rng=rng)
+        return pictures.to_grey(nobody), moods.draw_clear_votes(answer, rng=rng)
+    mood = {"Unknown": _UNKNOWN, "torn": _TORN}.get(answer) or moods.draw_mood(answer, rng=rng)
+    portrait = pictures.draw_portrait(mood, framing=_FERPLUS, rng=rng)
+    grey = pictures.to_grey(pictures.soften(portrait, passes=25 if answer == "Unknown" else 0))
     if answer in CLASSES:
-        return grey, draw_votes(crowd_shares(mood), voters=10, rng=rng)
-    return grey, _TORN_VOTES if answer == "torn" else draw_clear_votes(answer, rng=rng)
+        return grey, moods.draw_votes(moods.crowd_shares(mood), voters=10, rng=rng)
+    return grey, _TORN_VOTES if answer == "torn" else moods.draw_clear_votes(answer, rng=rng)
 
 
 LAYOUTS = (lay_out_ferplus, lay_out_rafdb, lay_out_affectnet, lay_out_expw)

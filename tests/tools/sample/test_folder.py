@@ -1,36 +1,19 @@
-"""What the sample's folder says of itself, and when it may be replaced."""
-
-import json
+"""When a folder may be replaced by the sample."""
 
 import pytest
 
 from stages.runtime.errors import UserError
-from tools.sample.folder import check_replaceable, content_sha256, write_sample
-from tools.sample.planting import Planted
-from tools.sample.raw import Raw
-
-FAULT = Planted("copy_same_label", "a/2.png", of="a/1.png")
+from tools.sample.folder import Raw, check_replaceable, write_sample
 
 
 @pytest.fixture
 def folder(tmp_path):
-    raw = Raw()
+    raw, folder = Raw(), tmp_path / "sample"
     raw.add("a/1.png", b"one")
-    raw.add("a/2.png", b"one")
     raw.add_line("a/list.txt", "1.png")
-    folder = tmp_path / "sample"
     folder.mkdir()
-    write_sample(folder, raw, planted=[FAULT])
+    write_sample(folder, raw)
     return folder
-
-
-def test_faults_stand_in_the_index_and_in_the_readme(folder):
-    index = json.loads((folder / "sample.json").read_text())
-    assert index["planted"] == [{"kind": FAULT.kind, "at": FAULT.at, "of": FAULT.of}]
-    readme = (folder / "README.md").read_text()
-    assert "| copy_same_label | a/2.png | a/1.png |" in readme
-    assert "| 1 | `a/list.txt` |" in readme
-    assert index["content_sha256"] == content_sha256(folder)
 
 
 def test_an_untouched_sample_an_empty_folder_and_none_are_replaceable(folder, tmp_path):
@@ -40,19 +23,19 @@ def test_an_untouched_sample_an_empty_folder_and_none_are_replaceable(folder, tm
 
 
 @pytest.mark.parametrize(
-    "touch",
+    ("touch", "found"),
     [
-        lambda folder: (folder / "a" / "mine.png").write_bytes(b"mine"),
-        lambda folder: (folder / "a" / "list.txt").write_text("2.png\n"),
-        lambda folder: (folder / "a" / "1.png").unlink(),
-        lambda folder: (folder / "sample.json").unlink(),
-        lambda folder: (folder / "sample.json").write_text("{"),
+        (lambda folder: (folder / "a" / "mine.png").write_bytes(b"mine"), "content "),
+        (lambda folder: (folder / "a" / "list.txt").write_text("2.png\n"), "content "),
+        (lambda folder: (folder / "a" / "1.png").rename(folder / "1.png"), "content "),
+        (lambda folder: (folder / "sample.json").write_text("{"), "content none"),
+        (lambda folder: (folder / "sample.json").rename(folder / "a" / "sample.json"), "sample"),
     ],
-    ids=["new", "changed", "removed", "index_removed", "index_garbled"],
+    ids=["new", "changed", "moved", "index_garbled", "index_elsewhere"],
 )
-def test_a_touched_folder_is_not_replaceable(folder, touch):
+def test_a_touched_folder_is_not_replaceable(folder, touch, found):
     touch(folder)
-    with pytest.raises(UserError, match=r"sample: refused .* expected .* found "):
+    with pytest.raises(UserError, match=rf"sample: refused .* expected {found}.* found "):
         check_replaceable(folder)
 
 
