@@ -16,19 +16,11 @@ from stages.sources.ferplus import VOTE_COLUMNS, winner
 from stages.sources.formats import read_source
 from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import open_tree
-from tests.sources.conftest import faces_of, rows_of, source_of
+from tests.sources.conftest import HAPPY, WHOLE, became, faces_of, in_memory, rows_of, source_of
 
-WHOLE = '"(0, 0, 48, 48)"'
-HAPPY, SAD, NOBODY = "1,8,0,0,0,0,0,0,1,0", "0,0,0,9,1,0,0,0,0,0", "0,0,0,0,0,0,0,0,0,10"
+SAD, NOBODY = "0,0,0,9,1,0,0,0,0,0", "0,0,0,0,0,0,0,0,0,10"
 FOLDERS = ("FER2013Train", "FER2013Valid", "FER2013Test")
-LISTS = {
-    f"data/{folder}/label.csv": f"fer{n:07d}.png,{WHOLE},{HAPPY}\n"
-    for n, folder in enumerate(FOLDERS)
-}
-
-
-def what_became(rows: list[Candidate | Reject]) -> list[tuple[str, str]]:
-    return [(row.row, getattr(row, "reason", "face")) for row in rows]
+LISTS = {f"data/{folder}/label.csv": f"{folder}.png,{WHOLE},{HAPPY}\n" for folder in FOLDERS}
 
 
 def pair(*votes: str, usages: list[str] | None = None) -> dict[str, str]:
@@ -45,37 +37,33 @@ def pair(*votes: str, usages: list[str] | None = None) -> dict[str, str]:
     }
 
 
-def test_label_rule_is_for_train_alone(make_tree):
+def ferplus(files: dict[str, str | bytes], **params: object) -> list[Candidate | Reject]:
+    return rows_of(in_memory(files), "ferplus", **params)
+
+
+def test_label_rule_is_for_train_alone():
     votes = "4,0,0,1,3,2,0,0,0,0"
     files = {f"{folder}/a{n}.png": b"x" for n, folder in enumerate(FOLDERS)}
     files |= {f"{f}/label.csv": f"a{n}.png,{WHOLE},{votes}" for n, f in enumerate(FOLDERS)}
-    train, *others = rows_of(make_tree(files), "ferplus", label_rule="probability")
+    train, *others = ferplus(files, label_rule="probability")
     assert train.label == "Neutral"
     assert [row.reason for row in others] == ["no_majority"] * 2
 
 
 @pytest.mark.parametrize("box", ['"(0,0,48,48)"', '"(0.0, 0.0, 48.0, 48.0)"'])
-def test_reported_the_whole_picture_is_its_box_however_it_is_written(make_tree, box):
-    tree = make_tree({"FER2013Test/a.png": b"x", "FER2013Test/label.csv": f"a.png,{box},{HAPPY}"})
-    assert [row.label for row in rows_of(tree, "ferplus")] == ["Happy"]
+def test_reported_the_whole_picture_is_its_box_however_it_is_written(box):
+    (row,) = ferplus({"FER2013Test/a.png": b"x", "FER2013Test/label.csv": f"a.png,{box},{HAPPY}"})
+    assert row.label == "Happy"
 
 
-def test_a_pair_gives_pictures_and_a_gap_is_no_name(make_tree):
+def test_in_a_pair_a_gap_is_no_name():
     gaps = ("", "NaN", "nan", "NULL", "None")
-    usages = ["PrivateTest", "PublicTest", *["Training"] * 5]
-    files = pair(f"a.png,{HAPPY}", f"b.png,{HAPPY}", *(f"{g},{HAPPY}" for g in gaps), usages=usages)
+    files = pair(f"a.png,{HAPPY}", f"b.png,{HAPPY}", *(f"{gap},{HAPPY}" for gap in gaps))
     files["fer2013.csv"] = files["fer2013.csv"].replace(f"{'1 ' * 48}", "x ", 1)
-    rows = rows_of(make_tree(files), "ferplus")
-    assert (rows[1].row, rows[1].reason) == ("fer2013.csv:3", "image_unreadable")
-    assert faces_of(rows)[:2] == [
-        ("it/row0000000", "Happy", "test"),
-        ("it/row0000002", "Happy", "train"),
-    ]
-    members = [f"fer2013.csv:{n}" for n in range(4, 9)]
-    assert [row.member for row in rows if isinstance(row, Candidate)] == [
-        "fer2013.csv:2 (a.png)",
-        *members,
-    ]
+    first, unreadable, *nameless = ferplus(files)
+    assert first.member == "fer2013.csv:2 (a.png)"
+    assert (unreadable.row, unreadable.reason) == ("fer2013.csv:3", "image_unreadable")
+    assert [row.member for row in nameless] == [f"fer2013.csv:{n}" for n in range(4, 9)]
 
 
 @given(st.binary(min_size=48 * 48, max_size=48 * 48))
@@ -96,23 +84,17 @@ def test_values_that_are_no_grey_are_no_picture(wrong: str):
     assert as_png(" ".join([*good, wrong])) is None
 
 
-def test_which_form_is_read_where_both_are(make_tree):
+def test_which_form_is_read_where_both_are():
     """FERPlus comes with lists and no pictures: the pair is read, unless a picture is there."""
-    tables = pair(f"a.png,{HAPPY}", f"b.png,{HAPPY}", usages=["Training", "PrivateTest"])
-    assert what_became(rows_of(make_tree(tables | LISTS), "ferplus")) == [
-        ("fer2013new.csv:2", "face"),
-        ("fer2013new.csv:3", "face"),
-    ]
+    tables = pair(f"a.png,{HAPPY}", f"b.png,{HAPPY}")
+    read_as_pair = [(f"fer2013new.csv:{n}", "face") for n in (2, 3)]
+    assert became(ferplus(tables | LISTS)) == read_as_pair
     lists = [f"{name}:1" for name in LISTS]
-    picture = {"data/FER2013Valid/fer0000001.png": b"x"}
-    pictured = what_became(rows_of(make_tree(tables | LISTS | picture), "ferplus"))
-    assert pictured == list(zip(lists, ["image_missing", "face", "image_missing"], strict=True))
-
-
-def test_folders_without_pictures_or_pair_miss_their_pictures(make_tree):
-    half = {"fer2013new.csv": pair(f"a.png,{HAPPY}")["fer2013new.csv"]}
-    rows = rows_of(make_tree(half | LISTS), "ferplus")
-    assert what_became(rows) == [(f"{name}:1", "image_missing") for name in LISTS]
+    picture = {"data/FER2013Valid/FER2013Valid.png": b"x"}
+    pictured = list(zip(lists, ["image_missing", "face", "image_missing"], strict=True))
+    assert became(ferplus(tables | LISTS | picture)) == pictured
+    half = {"fer2013new.csv": tables["fer2013new.csv"]}
+    assert became(ferplus(half | LISTS)) == [(name, "image_missing") for name in lists]
 
 
 @pytest.mark.parametrize(
@@ -123,36 +105,30 @@ def test_folders_without_pictures_or_pair_miss_their_pictures(make_tree):
         ("\nPublicTest,b.png,1", "expected 12 columns, got 3"),
     ],
 )
-def test_tables_that_do_not_match_are_an_error(make_tree, second, message):
+def test_tables_that_do_not_match_are_an_error(second, message):
     files = pair(f"a.png,{HAPPY}", usages=["Training", "PublicTest"])
     files["fer2013new.csv"] += second
     with pytest.raises(UserError, match=message):
-        rows_of(make_tree(files), "ferplus")
+        ferplus(files)
 
 
-def test_reported_one_name_in_ferplus_and_fer2013_is_one_picture(make_tree):
+def test_reported_one_name_in_ferplus_and_fer2013_is_one_picture():
     # As in Microsoft's table: after a row without a name the count of names goes on, or does not.
     votes = [f"fer0000000.png,{HAPPY}", f",{NOBODY}", f"fer0000001.png,{SAD}", f",{HAPPY}"]
-    tree = make_tree(pair(*votes))
-    plus = {row.id: row for row in rows_of(tree, "ferplus") if isinstance(row, Candidate)}
-    pixels = {row.id: row.image for row in rows_of(tree, "fer2013")}
+    plus = {row.id: row for row in ferplus(pair(*votes)) if isinstance(row, Candidate)}
+    pixels = {row.id: row.image for row in rows_of(in_memory(pair(*votes)), "fer2013")}
     assert list(plus) == [f"it/row000000{n}" for n in (0, 2, 3)]
     assert all(row.image == pixels[id_] for id_, row in plus.items())
     assert plus["it/row0000002"].member == "fer2013.csv:4 (fer0000001.png)"
+    # The name of a generated folder's picture is no row of fer2013.csv: here it is the third.
+    folder = {"FER2013Train/fer0000001.png": b"x"}
+    (face,) = ferplus(folder | {"FER2013Train/label.csv": f"fer0000001.png,{WHOLE},{HAPPY}"})
+    assert face.id not in pixels
 
 
-def test_reported_a_name_of_a_generated_folder_is_no_row_of_fer2013(make_tree):
-    folder = {"FER2013Train/fer0000001.png": b"the third row of fer2013.csv"}
-    folder["FER2013Train/label.csv"] = f"fer0000001.png,{WHOLE},{HAPPY}\n"
-    (face,) = rows_of(make_tree(folder), "ferplus")
-    rows = rows_of(make_tree(pair(*[f",{HAPPY}"] * 3)), "fer2013")
-    assert len(rows) == 3
-    assert face.id not in {row.id for row in rows}
-
-
-def test_reported_a_name_twice_in_the_pair_is_a_reject(make_tree):
+def test_reported_a_name_twice_in_the_pair_is_a_reject():
     votes = [f"a.png,{HAPPY}", f"b.png,{HAPPY}", f"A.PNG,{SAD}", f",{SAD}", f",{NOBODY}"]
-    rows = rows_of(make_tree(pair(*votes)), "ferplus")
+    rows = ferplus(pair(*votes))
     assert [row[0] for row in faces_of(rows)] == [f"it/row000000{n}" for n in (0, 1, 3)]
     detail = "'A.PNG' stands in fer2013new.csv:2"
     assert rows[2] == Reject("fer2013new.csv:4", "row_repeated", detail)
@@ -160,7 +136,7 @@ def test_reported_a_name_twice_in_the_pair_is_a_reject(make_tree):
     assert (rows[4].reason, rows[4].member) == ("not_a_class", None)
 
 
-def test_the_names_that_microsofts_table_gives_to_two_rows_cost_no_row(make_tree):
+def test_the_names_that_microsofts_table_gives_to_two_rows_cost_no_row():
     votes = [f"fer{n:07d}.png,{HAPPY}" for n in range(6970)]
     votes[5274] = f"fer0006953.png,{HAPPY}"
     votes[6000] = f"fer0000001.png,{HAPPY}"
@@ -170,9 +146,9 @@ def test_the_names_that_microsofts_table_gives_to_two_rows_cost_no_row(make_tree
     files["fer2013.csv"] = "\n".join(
         line if n in {0, 5275, 6954} else "3,x,Training" for n, line in enumerate(lines)
     )
-    rows = rows_of(make_tree(files), "ferplus")
+    rows = ferplus(files)
     assert [row[0] for row in faces_of(rows)] == ["it/row0005274", "it/row0006953"]
-    repeated = [row for row, reason in what_became(rows) if reason == "row_repeated"]
+    repeated = [row for row, reason in became(rows) if reason == "row_repeated"]
     assert repeated == ["fer2013new.csv:6002"]
 
 
@@ -241,16 +217,17 @@ FERPLUS_ZIP = os.environ.get("FERPLUS_ZIP", "")
 def test_counts_of_the_generated_folders():
     with open_tree(Path(FERPLUS_ZIP), key="FERPLUS_ZIP") as tree:
         rows = list(read_source(tree, name="ferplus", source=source_of("ferplus")))
-    kept = Counter(row.split for row in rows if isinstance(row, Candidate))
-    contempt = Counter(
-        row.row.split("/")[0]
-        for row in rows
-        if isinstance(row, Reject) and row.detail == "contempt"
-    )
-    assert kept["train"] == 24_925
-    assert kept["val"] == 3_175
-    assert kept["train"] + contempt["FER2013Train"] == 25_045
-    assert kept["val"] + contempt["FER2013Valid"] == 3_191
-    rejected = Counter(row.row.split("/")[0] for row in rows if isinstance(row, Reject))
-    assert kept["train"] + rejected["FER2013Train"] == 28_558
-    assert kept["val"] + rejected["FER2013Valid"] == 3_579
+    counts: Counter[str] = Counter()
+    for row in rows:
+        folder = (row.member or row.row).split("/")[0]
+        counts[folder] += 1
+        counts[f"{folder}, 7 classes"] += isinstance(row, Candidate)
+        counts[f"{folder}, 8 classes"] += getattr(row, "detail", "contempt") == "contempt"
+    assert counts == {
+        "FER2013Train": 28_558,
+        "FER2013Train, 7 classes": 24_925,
+        "FER2013Train, 8 classes": 25_045,
+        "FER2013Valid": 3_579,
+        "FER2013Valid, 7 classes": 3_175,
+        "FER2013Valid, 8 classes": 3_191,
+    }

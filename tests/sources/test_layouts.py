@@ -1,0 +1,277 @@
+"""What holds for every layout: its rows, whatever its download went through and whatever is broken."""
+
+import random
+import re
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stages.config import CLASSES
+from stages.faces.decode import Box, encode_png
+from stages.runtime.errors import UserError
+from stages.sources.formats import read_source
+from stages.sources.members import UnreadableMemberError
+from stages.sources.rows import Candidate, Fault, Reject, Rule
+from stages.sources.tree import RawTree, open_tree
+from tests.sources.conftest import in_memory, write_folder, write_zip
+from tests.sources.layouts import LAYOUTS, LayoutCase, Tree
+from tests.sources.mutations import mutated
+
+NUM_TREES = 150
+HAPPY, PERCENTS = (0, 0, 0, 8, 0, 0, 1), (0.2, 0.3, 0.2, 0.05, 0.15, 0.1, 0.0)
+GREY = {"image": encode_png(np.full((48, 48), 7, np.uint8))}
+BOX = Box(1.0, -1.0, 2.0, -1.0, unit="share", pixels="turned")
+TEXT = {".csv", ".txt", ".lst"}
+LITTER = {"__MACOSX/._label.csv": b"x", ".DS_Store": b"x", "train/Thumbs.db": b"x"}
+
+
+def in_pixels(*edges: int) -> dict[str, Box]:
+    return {"box": Box(*edges, unit="px", pixels="stored")}
+
+
+def rows_of(tree: RawTree, layout: str) -> list[Candidate | Reject]:
+    return list(read_source(tree, name="it", source=LAYOUTS[layout].source))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_gives_its_rows(make_tree, caplog, layout):
+    case = LAYOUTS[layout]
+    rows = rows_of(make_tree(case.files), layout)
+    words = [getattr(row, "reason", None) or f"{row.id} {row.label} {row.split}" for row in rows]
+    assert "; ".join(words) == case.rows
+    assert ("native_px is the photo's" in caplog.text) == (layout == "rafdb_compound")
+
+
+@pytest.mark.parametrize(
+    ("layout", "row", "member", "photo", "more"),
+    [
+        (
+            "ferplus",
+            "FER2013Train/label.csv:1",
+            "FER2013Train/fer0000000.png",
+            "fer0000000",
+            {"votes": HAPPY},
+        ),
+        ("ferplus_csv", "fer2013new.csv:2", "fer2013.csv:2 (fer0000000.png)", "row0000000", GREY),
+        ("fer2013", "icml_face_data.csv:2", "icml_face_data.csv:2", "row0000000", GREY),
+        (
+            "rafml",
+            "EmoLabel/distribution.txt:1",
+            "Image/aligned/0001_aligned.jpg",
+            "0001",
+            {"votes": PERCENTS},
+        ),
+        (
+            "affectnet",
+            "lists/training.csv:2",
+            "Manually_Annotated_Images/1/a.jpg",
+            "1/a",
+            in_pixels(1, 2, 31, 42),
+        ),
+        (
+            "affectnet_npy",
+            "train_set/annotations/0_exp.npy",
+            "train_set/images/0.jpg",
+            "train/0",
+            {"box": None},
+        ),
+        ("affectnet_yolo", "test/labels/d.txt:1", "test/images/d.jpg", "test/d", {"box": BOX}),
+        ("expw", "label.lst:1", "image/origin/party 1.jpg", "party 1", in_pixels(20, 10, 60, 70)),
+    ],
+)
+def test_what_else_the_first_face_says(layout, row, member, photo, more):
+    face = rows_of(in_memory(LAYOUTS[layout].files), layout)[0]
+    assert (face.row, face.member, face.photo) == (row, member, f"it/{photo}")
+    assert {name: getattr(face, name) for name in more} == more
+    assert face.confidence == (60.0 if layout == "expw" else None)
+
+
+# --- what a download goes through ----------------------------------------------------------------
+
+
+def said(rows: list[Candidate | Reject]) -> list[tuple[object, ...]]:
+    """What rows say apart from the place where they stand."""
+    return sorted(
+        (row.reason,)
+        if isinstance(row, Reject)
+        else (
+            "face", row.id, PurePosixPath(row.member).stem if row.image is None else "", row.label,
+            row.split, row.photo, row.votes, row.box, row.confidence, row.image,
+        )
+        for row in rows
+    )  # fmt: skip
+
+
+def rewritten(tree: Tree, change: Callable[[str], str]) -> Tree:
+    """The tree with its text tables changed."""
+    return {
+        name: change(content.decode()).encode() if PurePosixPath(name).suffix in TEXT else content
+        for name, content in tree.items()
+    }
+
+
+def with_decimals(text: str) -> str:
+    """1.0 for 1, as pandas writes it where a column has a gap."""
+    between = "," if "," in text else r"[\t ]"
+    return re.sub(rf"(?m)(^|{between}) *([0-9]+)(?= *({between}|$))", r"\1\2.0", text)
+
+
+def with_thumbnails(tree: Tree) -> Tree:
+    """As a Synology gives it back: thumbnails beside each file."""
+    paths = [PurePosixPath(name) for name in tree]
+    return {
+        **tree,
+        **{f"{p.parent}/@eaDir/{p.name}/SYNOPHOTO_THUMB_M.jpg": b"x" for p in paths},
+        **{f"{p.parent}/#recycle/{p.name}": b"x" for p in paths},
+    }
+
+
+FORMS: dict[str, Callable[[Tree], Tree]] = {
+    "below other folders": lambda tree: {f"my data/Download (1)/{n}": tree[n] for n in tree},
+    "with litter": lambda tree: {**tree, **LITTER},
+    "with thumbnails of a NAS": with_thumbnails,
+    "with numbers as pandas writes them": lambda tree: rewritten(tree, with_decimals),
+    "with a byte order mark": lambda tree: rewritten(tree, lambda text: f"\ufeff{text}"),
+    "with carriage returns": lambda tree: rewritten(tree, lambda text: text.replace("\n", "\r\n")),
+    "with old line ends": lambda tree: rewritten(tree, lambda text: text.replace("\n", "\r")),
+    "with spaces and blank lines": lambda tree: rewritten(
+        tree, lambda text: "\n  \n" + text.replace("\n", " \t\n\n  ")
+    ),
+    "without the last line end": lambda tree: rewritten(tree, str.rstrip),
+    "with upper-case suffixes": lambda tree: {
+        re.sub(r"(\.jpg|(?<=fer.{7})\.png)$", lambda end: end[0].upper(), name): tree[name]
+        for name in tree
+    },
+    "with decomposed file names": lambda tree: {
+        unicodedata.normalize("NFD", name): tree[name] for name in tree
+    },
+    "with decomposed tables": lambda tree: rewritten(
+        tree, lambda text: unicodedata.normalize("NFD", text)
+    ),
+    "written in another order": lambda tree: dict(reversed(tree.items())),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_a_download_went_through_changes_no_row(tmp_path: Path, make_tree, layout, form):
+    with open_tree(write_folder(tmp_path / "plain", LAYOUTS[layout].files), key="k") as plain:
+        expected = said(rows_of(plain, layout))
+    assert said(rows_of(make_tree(FORMS[form](LAYOUTS[layout].files)), layout)) == expected
+
+
+# --- trees broken at random: every row is a face or a reject, or there is one message ------------
+
+
+# By format: tables whose lines are rows, and pictures that are rows with a table and without; of
+# several patterns the first that finds any.
+PICTURE = r"\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)$"
+IN_SPLIT = r"/\s*(train|val|valid|validation|test)\s*/"
+FERPLUS = "/FER2013(Train|Valid|Test)/"
+NEVER = "(?!)"
+OF_RAF = [f"/aligned/.*{PICTURE}", f"/original/.*{PICTURE}"]
+DUE: dict[str, tuple[str, list[str], list[str]]] = {
+    "ferplus": (rf"{FERPLUS}label\.csv$", [f"{FERPLUS}.*{PICTURE}"], []),
+    "fer2013": (r"/icml_face_data\.csv$", [], [IN_SPLIT]),
+    "rafdb_basic": (r"/list_patition_label\.txt$", OF_RAF, [IN_SPLIT]),
+    "rafdb_compound_mapped": (r"/list_partition_label\.txt$", OF_RAF, [IN_SPLIT]),
+    "rafml_argmax": (r"/distribution\.txt$", OF_RAF, []),
+    "affectnet": (
+        r"/(training|validation)\.csv$",
+        [],
+        [rf"/(train|val)_set/(images/[^/]*{PICTURE}|annotations/[^/]*_exp\.npy$)"],
+    ),
+    "affectnet_yolo": (
+        rf"{IN_SPLIT}labels/(?!classes\.txt$)[^/]*\.txt$",
+        *[[f"{IN_SPLIT}images/[^/]*{PICTURE}"]] * 2,
+    ),
+    "folder7": (NEVER, [], [IN_SPLIT]),
+    "expw": (r"/label\.lst$", [f"/origin/.*{PICTURE}"], []),
+}
+
+
+def rows_due(case: LayoutCase, files: Tree) -> set[str]:
+    """Lines and pictures that must be rows, found in the files alone and not by the adapters."""
+    if "fer2013new.csv" in case.files:
+        return set()  # two tables that are read as one
+
+    def found(pattern: str) -> list[str]:
+        return [name for name in files if re.search(pattern, f"/{name}", re.IGNORECASE)]
+
+    lines_of, beside_tables, alone = DUE[case.source.format]
+    tables, due = found(lines_of), set()
+    for table in tables:
+        with suppress(UnicodeDecodeError):
+            lines = re.split(r"\r\n|\r|\n", files[table].decode("utf-8-sig"))
+            numbers = [n for n, line in enumerate(lines, start=1) if re.search(r"\w", line)]
+            # The first line of a .csv may be its header.
+            due |= {f"{table}:{n}" for n in numbers[table.lower().endswith(".csv") :]}
+    patterns = beside_tables if tables else alone
+    return due.union(next(filter(None, map(found, patterns)), []))
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("mutated") / "it.zip"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@settings(max_examples=NUM_TREES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(number=st.integers(1, 6), seed=st.integers(0, 2**32))
+def test_faces_and_rejects_are_the_rows_of_any_tree(scratch: Path, layout: str, number, seed):
+    case = LAYOUTS[layout]
+    files = mutated(case.files, number=number, seed=seed)
+    with open_tree(write_zip(scratch, files), key="standardize.sources.it.path") as tree:
+        try:
+            rows = rows_of(tree, layout)
+        except UserError as error:
+            message = str(error).lower()
+            names = [PurePosixPath(name).name.lower() for name in files]
+            assert any(word in message for word in ["source it", ".it.", *names])
+            return
+        places = {row.row for row in rows}
+        assert len(rows) == len(places)
+        assert all({place, place.rpartition(":")[0]} & files.keys() for place in places)
+        told = places | {row.member for row in rows}
+        lost = {
+            each for each in rows_due(case, files) if not {each, each.rpartition(":")[0]} & told
+        }
+        assert lost == set()
+        faces = [row for row in rows if isinstance(row, Candidate)]
+        assert len({face.id for face in faces}) == len(faces)
+        assert len({(face.member, face.box) for face in faces}) == len(faces)
+        assert {face.label for face in faces} <= set(CLASSES)
+        reasons = {row.reason for row in rows if isinstance(row, Reject)}
+        assert reasons <= {*get_args(Rule), *get_args(Fault)}
+        for row in rows:
+            if row.member is not None and getattr(row, "image", None) is None:
+                tree.read(row.member)
+
+
+@settings(max_examples=NUM_TREES)
+@given(seed=st.integers(0, 2**32), number=st.integers(1, 4))
+def test_a_zip_with_broken_bytes_is_refused_or_gives_its_rows(scratch: Path, seed, number):
+    rng = random.Random(seed)
+    method = rng.choice(
+        [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_STORED]
+    )
+    with zipfile.ZipFile(scratch, "w", method) as archive:
+        for name, content in LAYOUTS["rafdb"].files.items():
+            archive.writestr(name, content * 3)
+    content = bytearray(scratch.read_bytes())
+    for _ in range(number):
+        content[rng.randrange(len(content))] = rng.randrange(256)
+    scratch.write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+    with suppress(UserError), open_tree(scratch, key="k") as tree:
+        assert len(tree.content_sha256()) == 64
+        for row in rows_of(tree, "rafdb"):
+            with suppress(UnreadableMemberError):
+                tree.read(row.member or row.row.rpartition(":")[0])
