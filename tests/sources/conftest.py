@@ -50,8 +50,8 @@ def became(rows: list[Candidate | Reject]) -> list[tuple[str, str]]:
     return [(row.row, getattr(row, "reason", "face")) for row in rows]
 
 
-def faces_of(rows: list[Candidate | Reject]) -> list[tuple[str, str, str | None]]:
-    return [(row.id, row.label, row.split) for row in rows if isinstance(row, Candidate)]
+def ids_of(rows: list[Candidate | Reject]) -> list[str]:
+    return [row.id for row in rows if isinstance(row, Candidate)]
 
 
 def write_zip(path: Path, files: Files) -> Path:

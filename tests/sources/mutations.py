@@ -85,11 +85,6 @@ def truncate_file(files: Files, rng: random.Random) -> None:
     files[name] = files[name][: rng.choice([0, rng.randrange(len(files[name]) + 1)])]
 
 
-def swap_files(files: Files, rng: random.Random) -> None:
-    left, right = rng.choice(sorted(files)), rng.choice(sorted(files))
-    files[left], files[right] = files[right], files[left]
-
-
 def move_file(files: Files, rng: random.Random) -> None:
     """Move or copy a file to another name or folder, where nothing lies yet."""
     old = rng.choice(sorted(files))
@@ -133,7 +128,7 @@ OF_LINES: list[tuple[Change, bool]] = [
 ]
 MUTATIONS: list[Mutation] = [
     *(partial(change_line, change=change, added=added) for change, added in OF_LINES),
-    *(garble_bytes, drop_file, truncate_file, swap_files, rename_folder),
+    *(garble_bytes, drop_file, truncate_file, rename_folder),
     *[move_file] * 3,
 ]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stages.runtime.errors import UserError
 from stages.sources import affectnet
 from stages.sources.rows import Candidate, Reject
-from tests.sources.conftest import AFFECTNET, became, faces_of, in_memory, npy, rows_of, source_of
+from tests.sources.conftest import AFFECTNET, became, ids_of, in_memory, npy, rows_of, source_of
 
 TRAIN, PLACE = "Manually_Annotated_file_lists/training.csv", "Manually_Annotated_Images"
 
@@ -63,7 +63,7 @@ def test_label_files_find_their_picture_by_the_same_rule(place):
     files = pictures(*(f"{images}/{name}.png" for name in names)) | {"data.yaml": "names: [sad]"}
     files |= {f"{labels}/{name}.TXT": "0 .5 .5 .2 .2" for name in ("one", "tWo", "three")}
     rows = rows_of(in_memory(files), "affectnet_yolo")
-    assert [row[0] for row in faces_of(rows)] == ["it/train/One#0", "it/train/tWo#0"]
+    assert ids_of(rows) == ["it/train/One#0", "it/train/tWo#0"]
     assert [each for each in became(rows) if each[1] != "face"] == [
         (f"{images}/Three.png", "label_missing"),
         (f"{images}/Two.png", "label_missing"),

@@ -16,7 +16,7 @@ from stages.sources.ferplus import VOTE_COLUMNS, winner
 from stages.sources.formats import read_source
 from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import open_tree
-from tests.sources.conftest import HAPPY, WHOLE, became, faces_of, in_memory, rows_of, source_of
+from tests.sources.conftest import HAPPY, WHOLE, became, ids_of, in_memory, rows_of, source_of
 
 SAD, NOBODY = "0,0,0,9,1,0,0,0,0,0", "0,0,0,0,0,0,0,0,0,10"
 FOLDERS = ("FER2013Train", "FER2013Valid", "FER2013Test")
@@ -129,7 +129,7 @@ def test_reported_one_name_in_ferplus_and_fer2013_is_one_picture():
 def test_reported_a_name_twice_in_the_pair_is_a_reject():
     votes = [f"a.png,{HAPPY}", f"b.png,{HAPPY}", f"A.PNG,{SAD}", f",{SAD}", f",{NOBODY}"]
     rows = ferplus(pair(*votes))
-    assert [row[0] for row in faces_of(rows)] == [f"it/row000000{n}" for n in (0, 1, 3)]
+    assert ids_of(rows) == [f"it/row000000{n}" for n in (0, 1, 3)]
     detail = "'A.PNG' stands in fer2013new.csv:2"
     assert rows[2] == Reject("fer2013new.csv:4", "row_repeated", detail)
     # A table's row is no member: nothing may look for it.
@@ -147,7 +147,7 @@ def test_the_names_that_microsofts_table_gives_to_two_rows_cost_no_row():
         line if n in {0, 5275, 6954} else "3,x,Training" for n, line in enumerate(lines)
     )
     rows = ferplus(files)
-    assert [row[0] for row in faces_of(rows)] == ["it/row0005274", "it/row0006953"]
+    assert ids_of(rows) == ["it/row0005274", "it/row0006953"]
     repeated = [row for row, reason in became(rows) if reason == "row_repeated"]
     assert repeated == ["fer2013new.csv:6002"]
 
@@ -158,19 +158,15 @@ def test_the_names_that_microsofts_table_gives_to_two_rows_cost_no_row():
 RULES = {
     "majority": [
         ((4, 0, 0, 1, 3, 2, 0, 0, 0, 0), None),  # 4 of 4+3+2 is no majority
-        ((6, 0, 1, 1, 0, 0, 0, 0, 2, 0), "neutral"),  # 6 of 6+2
         ((5, 0, 0, 5, 0, 0, 0, 0, 0, 0), None),  # exactly half is not more than half
         ((1, 1, 1, 1, 1, 1, 1, 1, 1, 1), None),  # nothing is left
         ((1, 1, 1, 2, 1, 1, 1, 1, 1, 0), "sadness"),  # single votes are noise
-        ((0, 0, 0, 0, 2, 0, 0, 8, 0, 0), "contempt"),
         ((0, 0, 0, 0, 0, 0, 0, 0, 6, 4), "unknown"),
-        ((0, 0, 0, 0, 0, 0, 0, 0, 0, 10), "NF"),
     ],
     "probability": [
         ((4, 0, 0, 1, 3, 2, 0, 0, 0, 0), "neutral"),  # 4+3 of 9 reach 75 %
         ((5, 0, 0, 5, 0, 0, 0, 0, 0, 0), "neutral"),  # a tie goes to the first
         ((3, 3, 2, 2, 0, 0, 0, 0, 0, 0), None),  # the tie at 2 makes four peaks
-        ((2, 2, 2, 2, 2, 0, 0, 0, 0, 0), None),  # five peaks
         ((18, 2, 2, 2, 0, 0, 0, 0, 0, 0), "neutral"),  # exactly 75 %: the tie is not reached
         ((4, 0, 0, 0, 0, 0, 0, 0, 4, 2), None),  # stops at unknown: 4 of 10 kept
         ((6, 0, 0, 0, 0, 0, 0, 0, 4, 0), "neutral"),  # stops at unknown: 6 of 10 kept
@@ -181,7 +177,6 @@ RULES = {
         ((4, 0, 0, 1, 3, 2, 0, 0, 0, 0), "neutral"),  # 4 and 3 of 9
         ((3, 3, 2, 2, 0, 0, 0, 0, 0, 0), "neutral"),  # 3 of 10 is 30 %
         ((2, 2, 2, 2, 2, 0, 0, 0, 0, 0), None),  # nobody has 30 %
-        ((5, 2, 3, 0, 0, 0, 0, 0, 0, 0), "neutral"),
         ((0, 4, 2, 2, 2, 0, 0, 0, 0, 0), None),  # 4 of 10 kept is not more than half
     ],
 }

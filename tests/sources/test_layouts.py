@@ -6,6 +6,8 @@ import unicodedata
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
@@ -26,15 +28,12 @@ from tests.sources.layouts import LAYOUTS, LayoutCase, Tree
 from tests.sources.mutations import mutated
 
 NUM_TREES = 150
+METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 HAPPY, PERCENTS = (0, 0, 0, 8, 0, 0, 1), (0.2, 0.3, 0.2, 0.05, 0.15, 0.1, 0.0)
 GREY = {"image": encode_png(np.full((48, 48), 7, np.uint8))}
 BOX = Box(1.0, -1.0, 2.0, -1.0, unit="share", pixels="turned")
+stored = partial(Box, unit="px", pixels="stored")
 TEXT = {".csv", ".txt", ".lst"}
-LITTER = {"__MACOSX/._label.csv": b"x", ".DS_Store": b"x", "train/Thumbs.db": b"x"}
-
-
-def in_pixels(*edges: int) -> dict[str, Box]:
-    return {"box": Box(*edges, unit="px", pixels="stored")}
 
 
 def rows_of(tree: RawTree, layout: str) -> list[Candidate | Reject]:
@@ -43,53 +42,31 @@ def rows_of(tree: RawTree, layout: str) -> list[Candidate | Reject]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_gives_its_rows(make_tree, caplog, layout):
-    case = LAYOUTS[layout]
-    rows = rows_of(make_tree(case.files), layout)
+    rows = rows_of(make_tree(LAYOUTS[layout].files), layout)
     words = [getattr(row, "reason", None) or f"{row.id} {row.label} {row.split}" for row in rows]
-    assert "; ".join(words) == case.rows
+    assert sorted(words) == LAYOUTS[layout].rows
+    # Tables stay out of messages, however wrong a row is.
+    assert all(len(getattr(row, "detail", "")) < 200 for row in rows)
     assert ("native_px is the photo's" in caplog.text) == (layout == "rafdb_compound")
 
 
 @pytest.mark.parametrize(
-    ("layout", "row", "member", "photo", "more"),
+    ("layout", "member", "photo", "more"),
     [
-        (
-            "ferplus",
-            "FER2013Train/label.csv:1",
-            "FER2013Train/fer0000000.png",
-            "fer0000000",
-            {"votes": HAPPY},
-        ),
-        ("ferplus_csv", "fer2013new.csv:2", "fer2013.csv:2 (fer0000000.png)", "row0000000", GREY),
-        ("fer2013", "icml_face_data.csv:2", "icml_face_data.csv:2", "row0000000", GREY),
-        (
-            "rafml",
-            "EmoLabel/distribution.txt:1",
-            "Image/aligned/0001_aligned.jpg",
-            "0001",
-            {"votes": PERCENTS},
-        ),
-        (
-            "affectnet",
-            "lists/training.csv:2",
-            "Manually_Annotated_Images/1/a.jpg",
-            "1/a",
-            in_pixels(1, 2, 31, 42),
-        ),
-        (
-            "affectnet_npy",
-            "train_set/annotations/0_exp.npy",
-            "train_set/images/0.jpg",
-            "train/0",
-            {"box": None},
-        ),
-        ("affectnet_yolo", "test/labels/d.txt:1", "test/images/d.jpg", "test/d", {"box": BOX}),
-        ("expw", "label.lst:1", "image/origin/party 1.jpg", "party 1", in_pixels(20, 10, 60, 70)),
+        ("ferplus", "FER2013Train/fera.png", "fera", {"votes": HAPPY}),
+        ("ferplus_csv", "fer2013.csv:2 (fer0000000.png)", "row0000000", GREY),
+        ("fer2013", "icml_face_data.csv:2", "row0000000", GREY),
+        ("rafml", "Image/aligned/1_aligned.jpg", "1", {"votes": PERCENTS}),
+        ("affectnet", "Manually_Annotated_Images/1/a.jpg", "1/a", {"box": stored(1, 2, 31, 42)}),
+        ("affectnet_npy", "train_set/images/0.jpg", "train/0", {"box": None}),
+        ("affectnet_yolo", "test/images/d.jpg", "test/d", {"box": BOX}),
+        ("expw", "image/origin/party 1.jpg", "party 1", {"box": stored(20, 10, 60, 70)}),
     ],
 )
-def test_what_else_the_first_face_says(layout, row, member, photo, more):
-    face = rows_of(in_memory(LAYOUTS[layout].files), layout)[0]
-    assert (face.row, face.member, face.photo) == (row, member, f"it/{photo}")
+def test_what_else_the_first_face_says(layout, member, photo, more):
+    rows = rows_of(in_memory(LAYOUTS[layout].files), layout)
+    face = next(row for row in rows if isinstance(row, Candidate))
+    assert (face.member, face.photo) == (member, f"it/{photo}")
     assert {name: getattr(face, name) for name in more} == more
     assert face.confidence == (60.0 if layout == "expw" else None)
 
@@ -97,25 +74,21 @@ def test_what_else_the_first_face_says(layout, row, member, photo, more):
 # --- what a download goes through ----------------------------------------------------------------
 
 
-def said(rows: list[Candidate | Reject]) -> list[tuple[object, ...]]:
+def said(rows: list[Candidate | Reject]) -> list[str]:
     """What rows say apart from the place where they stand."""
     return sorted(
-        (row.reason,)
+        row.reason
         if isinstance(row, Reject)
-        else (
-            "face", row.id, PurePosixPath(row.member).stem if row.image is None else "", row.label,
-            row.split, row.photo, row.votes, row.box, row.confidence, row.image,
-        )
+        else str(replace(row, row="", member="" if row.image else PurePosixPath(row.member).stem))
         for row in rows
-    )  # fmt: skip
+    )
 
 
 def rewritten(tree: Tree, change: Callable[[str], str]) -> Tree:
     """The tree with its text tables changed."""
-    return {
-        name: change(content.decode()).encode() if PurePosixPath(name).suffix in TEXT else content
-        for name, content in tree.items()
-    }
+    texts = {name for name in tree if PurePosixPath(name).suffix in TEXT and "latin" not in name}
+    changed = {name: change(tree[name].decode()).encode() for name in texts}
+    return {**tree, **changed}
 
 
 def with_decimals(text: str) -> str:
@@ -124,30 +97,16 @@ def with_decimals(text: str) -> str:
     return re.sub(rf"(?m)(^|{between}) *([0-9]+)(?= *({between}|$))", r"\1\2.0", text)
 
 
-def with_thumbnails(tree: Tree) -> Tree:
-    """As a Synology gives it back: thumbnails beside each file."""
-    paths = [PurePosixPath(name) for name in tree]
-    return {
-        **tree,
-        **{f"{p.parent}/@eaDir/{p.name}/SYNOPHOTO_THUMB_M.jpg": b"x" for p in paths},
-        **{f"{p.parent}/#recycle/{p.name}": b"x" for p in paths},
-    }
-
-
 FORMS: dict[str, Callable[[Tree], Tree]] = {
     "below other folders": lambda tree: {f"my data/Download (1)/{n}": tree[n] for n in tree},
-    "with litter": lambda tree: {**tree, **LITTER},
-    "with thumbnails of a NAS": with_thumbnails,
     "with numbers as pandas writes them": lambda tree: rewritten(tree, with_decimals),
     "with a byte order mark": lambda tree: rewritten(tree, lambda text: f"\ufeff{text}"),
     "with carriage returns": lambda tree: rewritten(tree, lambda text: text.replace("\n", "\r\n")),
-    "with old line ends": lambda tree: rewritten(tree, lambda text: text.replace("\n", "\r")),
     "with spaces and blank lines": lambda tree: rewritten(
         tree, lambda text: "\n  \n" + text.replace("\n", " \t\n\n  ")
     ),
-    "without the last line end": lambda tree: rewritten(tree, str.rstrip),
     "with upper-case suffixes": lambda tree: {
-        re.sub(r"(\.jpg|(?<=fer.{7})\.png)$", lambda end: end[0].upper(), name): tree[name]
+        re.sub(r"(\.jpg|(?<=/fer.)\.png)$", lambda end: end[0].upper(), name): tree[name]
         for name in tree
     },
     "with decomposed file names": lambda tree: {
@@ -156,7 +115,6 @@ FORMS: dict[str, Callable[[Tree], Tree]] = {
     "with decomposed tables": lambda tree: rewritten(
         tree, lambda text: unicodedata.normalize("NFD", text)
     ),
-    "written in another order": lambda tree: dict(reversed(tree.items())),
 }
 
 
@@ -260,10 +218,7 @@ def test_faces_and_rejects_are_the_rows_of_any_tree(scratch: Path, layout: str, 
 @given(seed=st.integers(0, 2**32), number=st.integers(1, 4))
 def test_a_zip_with_broken_bytes_is_refused_or_gives_its_rows(scratch: Path, seed, number):
     rng = random.Random(seed)
-    method = rng.choice(
-        [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_STORED]
-    )
-    with zipfile.ZipFile(scratch, "w", method) as archive:
+    with zipfile.ZipFile(scratch, "w", rng.choice(METHODS)) as archive:
         for name, content in LAYOUTS["rafdb"].files.items():
             archive.writestr(name, content * 3)
     content = bytearray(scratch.read_bytes())

@@ -66,24 +66,24 @@ def test_a_missing_column_is_an_error_and_a_fixed_order_does_not_hide_it(text):
 # --- numbers ---
 
 
+ONES = ["1", "1.0", "1.", " 1 ", "\xa01", "01", "+1", "1.00000e+00", "1E0"]
+PARTS = ["1.5", ".5", "-0.25", "1e-3"]
+NEITHER = [
+    *("", " ", "nan", "NaN", "inf", "-Infinity", "1_0", "0x1", "1,0", "٣", "²", "1 2", ".", "NULL"),
+    *("e1", "1e", "--1", "9" * 400, "1e999"),
+]
+
+
 @pytest.mark.parametrize(
-    "text", ["1", "1.0", "1.", " 1 ", "\xa01", "01", "+1", "1.00000e+00", "1E0"]
+    ("text", "expected"),
+    [
+        *((text, (1, 1.0, "1")) for text in ONES),
+        *((text, (None, float(text), text)) for text in PARTS),
+        *((text, (None, None, text)) for text in NEITHER),
+    ],
 )
-def test_reported_one_is_one_however_it_is_written(text: str):
-    assert (whole(text), number(text), code(text)) == (1, 1.0, "1")
-
-
-@pytest.mark.parametrize("text", ["1.5", ".5", "-0.25", "1e-3"])
-def test_a_part_is_a_number_and_not_a_whole_one(text: str):
-    assert (number(text), whole(text), code(text)) == (float(text), None, text)
-
-
-@pytest.mark.parametrize(
-    "text", ["", " ", "nan", "NaN", "inf", "-Infinity", "1_0", "0x1", "1,0", "٣", "²", "1 2", ".",
-             "e1", "1e", "--1", "9" * 400, "1e999", "NULL"],
-)  # fmt: skip
-def test_what_is_no_finite_number_is_none(text: str):
-    assert (number(text), whole(text), code(text)) == (None, None, text)
+def test_reported_one_is_one_however_it_is_written(text: str, expected):
+    assert (whole(text), number(text), code(text)) == expected
 
 
 @given(st.integers(-(10**9), 10**9))

@@ -8,7 +8,6 @@ from raw_sources import shuffle_listings
 
 from stages.runtime.errors import UserError
 from stages.sources.members import UnreadableMemberError
-from stages.sources.pictures import PictureIndex
 from stages.sources.tree import open_tree
 from tests.sources.conftest import in_memory, write_folder, write_zip
 
@@ -78,17 +77,6 @@ def test_find_looks_below_extra_folders_past_letter_case_and_refuses_to_choose()
     assert tree.find("none.lst") is None
     with pytest.raises(UserError, match=r"old.lst: expected one such file, found 2: .*x/old"):
         tree.find("old.lst")
-
-
-def test_pictures_are_found_by_name_and_counted_when_unused():
-    names = ["Origin/x/a.JPG", "origin/b.jpg", "origin/B.jpg", "origin/n.jpg", "c.jpg"]
-    tree = in_memory(dict.fromkeys([*names, "origin/d.txt"], b""))
-    pictures = PictureIndex(tree.pictures_below("origin"))
-    assert pictures.find("a.jpg") == "Origin/x/a.JPG"
-    # Where letter case alone tells two apart, only the exact name finds one.
-    assert [pictures.find(name) for name in ("b.jpg", "b.JPG")] == ["origin/b.jpg", None]
-    assert pictures.find("c.jpg") is None
-    assert pictures.unused() == ["origin/B.jpg", "origin/n.jpg"]
 
 
 # --- what a disk or an archive may hold ----------------------------------------------------------
