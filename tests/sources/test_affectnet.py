@@ -143,16 +143,6 @@ def test_any_string_or_integer_that_numpy_saves_is_read_as_numpy_loads_it(code, 
     assert row_of(data) == expected
 
 
-@given(st.data())
-def test_any_byte_may_be_wrong(data):
-    whole = bytearray(npy("3"))
-    for place in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=4)):
-        whole[place] = data.draw(st.integers(0, 255))
-    row = row_of(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
-    reasons = {"row_malformed", "label_invalid", "not_a_class"}
-    assert isinstance(row, Candidate) or row.reason in reasons
-
-
 @pytest.mark.parametrize("value", [1.0, np.float32(1), np.float16(1), "1.0", " 1", np.str_("1")])
 def test_reported_a_number_in_an_npy_file_may_be_a_float(value):
     assert row_of(npy(value)).label == "Happy"

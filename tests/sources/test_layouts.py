@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
@@ -23,8 +23,8 @@ from stages.sources.formats import read_source
 from stages.sources.members import UnreadableMemberError
 from stages.sources.rows import Candidate, Fault, Reject, Rule
 from stages.sources.tree import RawTree, open_tree
-from tests.sources.conftest import in_memory, write_folder, write_zip
-from tests.sources.layouts import LAYOUTS, LayoutCase, Tree
+from tests.sources.conftest import became, in_memory, write_folder, write_zip
+from tests.sources.layouts import LAYOUTS, Tree
 from tests.sources.mutations import mutated
 
 NUM_TREES = 150
@@ -126,54 +126,64 @@ def test_what_a_download_went_through_changes_no_row(tmp_path: Path, make_tree, 
     assert said(rows_of(make_tree(FORMS[form](LAYOUTS[layout].files)), layout)) == expected
 
 
+# --- numbers as people write them ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layout", "before", "number", "after"),
+    [
+        ("ferplus", '48)", ', "1", ",8,0"),
+        ("fer2013", "\n", "0", ", Training"),
+        ("rafdb", "train_1é.jpg ", "1", "\n"),
+        ("rafml", "4.JPG ", "1", "\n"),
+        ("affectnet", ";4,", "1", ",0.1"),
+        ("affectnet", "a.jpg,", "1", ", 2,30"),
+        ("affectnet_yolo", "", "0", " 0.5 0.5 0.25 0.5"),
+        ("expw", "party 1.jpg ", "0", " 10 20"),
+        ("expw", "party 1.jpg 0 ", "10", " 20"),
+        ("expw", "60.0 ", "3", "\n"),
+    ],
+)
+def test_reported_a_number_of_any_table_is_read_or_refused_with_its_row(
+    layout, before, number, after
+):
+    files, text = LAYOUTS[layout].files, f"{before}{number}{after}".encode()
+    (table,) = [name for name, content in files.items() if text in content]
+    line = files[table].split(text)[0].count(b"\n") + before.count("\n") + 1
+
+    def rows(value: str) -> list[Candidate | Reject]:
+        changed = files[table].replace(text, f"{before}{value}{after}".encode(), 1)
+        return rows_of(in_memory({**files, table: changed}), layout)
+
+    assert rows(f"{number}.0") == rows(f"{number}.000e+00") == rows(number)
+    assert (f"{table}:{line}", "face") in became(rows(number)) or layout == "rafml"
+    for value in ("1.5", "nan", "1_0", "inf"):
+        reasons = {reason for row, reason in became(rows(value)) if row == f"{table}:{line}"}
+        assert reasons & {"row_malformed", "label_invalid"}, value
+
+
 # --- trees broken at random: every row is a face or a reject, or there is one message ------------
 
 
-# By format: tables whose lines are rows, and pictures that are rows with a table and without; of
-# several patterns the first that finds any.
-PICTURE = r"\.(bmp|gif|jpe?g|pgm|png|ppm|tiff?|webp)$"
-IN_SPLIT = r"/\s*(train|val|valid|validation|test)\s*/"
-FERPLUS = "/FER2013(Train|Valid|Test)/"
-NEVER = "(?!)"
-OF_RAF = [f"/aligned/.*{PICTURE}", f"/original/.*{PICTURE}"]
-DUE: dict[str, tuple[str, list[str], list[str]]] = {
-    "ferplus": (rf"{FERPLUS}label\.csv$", [f"{FERPLUS}.*{PICTURE}"], []),
-    "fer2013": (r"/icml_face_data\.csv$", [], [IN_SPLIT]),
-    "rafdb_basic": (r"/list_patition_label\.txt$", OF_RAF, [IN_SPLIT]),
-    "rafdb_compound_mapped": (r"/list_partition_label\.txt$", OF_RAF, [IN_SPLIT]),
-    "rafml_argmax": (r"/distribution\.txt$", OF_RAF, []),
-    "affectnet": (
-        r"/(training|validation)\.csv$",
-        [],
-        [rf"/(train|val)_set/(images/[^/]*{PICTURE}|annotations/[^/]*_exp\.npy$)"],
-    ),
-    "affectnet_yolo": (
-        rf"{IN_SPLIT}labels/(?!classes\.txt$)[^/]*\.txt$",
-        *[[f"{IN_SPLIT}images/[^/]*{PICTURE}"]] * 2,
-    ),
-    "folder7": (NEVER, [], [IN_SPLIT]),
-    "expw": (r"/label\.lst$", [f"/origin/.*{PICTURE}"], []),
-}
+@cache
+def told_of(layout: str) -> set[str]:
+    rows = rows_of(in_memory(LAYOUTS[layout].files), layout)
+    return {row.row for row in rows} | {row.member for row in rows if row.member}
 
 
-def rows_due(case: LayoutCase, files: Tree) -> set[str]:
-    """Lines and pictures that must be rows, found in the files alone and not by the adapters."""
-    if "fer2013new.csv" in case.files:
-        return set()  # two tables that are read as one
-
-    def found(pattern: str) -> list[str]:
-        return [name for name in files if re.search(pattern, f"/{name}", re.IGNORECASE)]
-
-    lines_of, beside_tables, alone = DUE[case.source.format]
-    tables, due = found(lines_of), set()
-    for table in tables:
-        with suppress(UnicodeDecodeError):
-            lines = re.split(r"\r\n|\r|\n", files[table].decode("utf-8-sig"))
-            numbers = [n for n, line in enumerate(lines, start=1) if re.search(r"\w", line)]
-            # The first line of a .csv may be its header.
-            due |= {f"{table}:{n}" for n in numbers[table.lower().endswith(".csv") :]}
-    patterns = beside_tables if tables else alone
-    return due.union(next(filter(None, map(found, patterns)), []))
+def rows_due(layout: str, files: Tree) -> set[str]:
+    """Lines of the table, and files that were rows of the whole tree: here they must be rows too."""
+    table, lines = LAYOUTS[layout].table, []
+    if table and table not in files:
+        return set()  # perhaps read as another layout
+    with suppress(UnicodeDecodeError):
+        lines = re.split(r"\r\n|\r|\n", files.get(table, b"").decode("utf-8-sig"))
+    numbers = [n for n, line in enumerate(lines, start=1) if re.search(r"\w", line)]
+    # The first line of a .csv may be its header.
+    due = {f"{table}:{n}" for n in numbers[table.endswith(".csv") :]}
+    if layout in {"affectnet", "rafdb_compound"}:
+        return due  # where the table looks, or where no aligned picture lies
+    return due | {name for name in told_of(layout) & files.keys() if not name.endswith(".txt")}
 
 
 @pytest.fixture(scope="module")
@@ -185,8 +195,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=NUM_TREES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=st.integers(1, 6), seed=st.integers(0, 2**32))
 def test_faces_and_rejects_are_the_rows_of_any_tree(scratch: Path, layout: str, number, seed):
-    case = LAYOUTS[layout]
-    files = mutated(case.files, number=number, seed=seed)
+    files = mutated(LAYOUTS[layout].files, number=number, seed=seed)
     with open_tree(write_zip(scratch, files), key="standardize.sources.it.path") as tree:
         try:
             rows = rows_of(tree, layout)
@@ -199,10 +208,8 @@ def test_faces_and_rejects_are_the_rows_of_any_tree(scratch: Path, layout: str, 
         assert len(rows) == len(places)
         assert all({place, place.rpartition(":")[0]} & files.keys() for place in places)
         told = places | {row.member for row in rows}
-        lost = {
-            each for each in rows_due(case, files) if not {each, each.rpartition(":")[0]} & told
-        }
-        assert lost == set()
+        due = rows_due(layout, files)
+        assert {each for each in due if not {each, each.rpartition(":")[0]} & told} == set()
         faces = [row for row in rows if isinstance(row, Candidate)]
         assert len({face.id for face in faces}) == len(faces)
         assert len({(face.member, face.box) for face in faces}) == len(faces)

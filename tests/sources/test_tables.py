@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.runtime.errors import UserError
-from stages.sources.rows import Reject
-from stages.sources.tables import code, column_rows, csv_rows, number, quoted, whole
-from tests.sources.conftest import WHOLE, in_memory, rows_of
+from stages.sources.tables import code, column_rows, csv_rows, number, whole
+from tests.sources.conftest import in_memory
 
 
 @pytest.mark.parametrize(
@@ -40,11 +39,6 @@ def test_rows_are_lines(text, expected):
 def test_what_is_no_table_is_an_error(content, words):
     with pytest.raises(UserError, match=words):
         list(csv_rows(in_memory({"t": content}), "t"))
-
-
-def test_raw_texts_are_shown_in_one_short_line():
-    assert quoted("a\nb") == "'a\\nb'"
-    assert len(quoted("x" * 10_000)) == 81
 
 
 def test_columns_are_found_by_name_and_a_row_of_another_length_keeps_what_it_has():
@@ -91,42 +85,3 @@ def test_whole_numbers_come_back_and_larger_ones_are_none(value: int):
     assert whole(str(value)) == whole(f"{value}.0") == whole(f"{value:.12e}") == value
     assert code(f"{value}.0") == str(value)
     assert whole("1000000001") is whole("-1e10") is None
-
-
-PIXELS = " ".join(["1"] * 48**2)
-RAF = {"aligned/train_1_aligned.jpg": b"x"}
-# What `@` stands for: format, table, the end of its text, other files.
-FIELDS = {
-    "ferplus": ("ferplus", "FER2013Test/label.csv", f"a.png,{WHOLE},@,8,0,0,0,0,0,0,0,0",
-                {"FER2013Test/a.png": b"x"}),
-    "fer2013": ("fer2013", "fer2013.csv", f"emotion,Usage,pixels\n@,Training,{PIXELS}", {}),
-    "rafdb": ("rafdb_basic", "list_patition_label.txt", "train_1.jpg @", RAF),
-    "rafml": ("rafml_argmax", "partition_label.txt", "train_1.jpg @",
-              {**RAF, "distribution.txt": "train_1.jpg 1.0 0 0 0 0 0"}),
-    "affectnet code": ("affectnet", "validation.csv", "a.jpg,1,2,3,4,1;2,@,0.1,0.2",
-                       {"a.jpg": b"x"}),
-    "affectnet box": ("affectnet", "validation.csv", "a.jpg,@,2,3,4,1;2,1,0.1,0.2",
-                      {"a.jpg": b"x"}),
-    "yolo": ("affectnet_yolo", "train/labels/a.txt", "@ 0.5 0.5 0.1 0.1",
-             {"train/images/a.jpg": b"x", "data.yaml": "names: {0: sad, 1: happy}"}),
-    "expw box": ("expw", "label.lst", "a.jpg 0 @ 2 30 40 60 3", {"origin/a.jpg": b"x"}),
-    "expw face": ("expw", "label.lst", "a.jpg @ 1 2 30 40 60 3", {"origin/a.jpg": b"x"}),
-    "expw code": ("expw", "label.lst", "a.jpg 0 1 2 30 40 60 @", {"origin/a.jpg": b"x"}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("field", FIELDS)
-def test_reported_a_number_of_any_table_is_read_or_refused_with_its_row(field):
-    form, table, text, files = FIELDS[field]
-
-    def rows(value: str):
-        return rows_of(in_memory({**files, table: text.replace("@", value)}), form)
-
-    plain = rows("1")
-    assert not any(isinstance(row, Reject) for row in plain)
-    for value in ("1.0", "1.000e+00"):
-        assert rows(value) == plain
-    line = text.count("\n") + 1
-    for value in ("1.5", "nan", "1_0", "inf"):
-        refused = [row.row for row in rows(value) if isinstance(row, Reject)]
-        assert f"{table}:{line}" in refused, value

@@ -136,31 +136,19 @@ def test_links_are_followed_loops_end_and_what_is_no_file_is_unreadable(tmp_path
         assert len(tree.content_sha256()) == 64
 
 
-def test_a_file_larger_than_any_picture_is_not_read_and_yet_hashed(tmp_path: Path):
-    size = 256 * 2**20 + 1
+def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path):
     with (tmp_path / "a.png").open("wb") as file:
-        file.truncate(size)
-    with open_tree(tmp_path, key=KEY) as tree:
-        with pytest.raises(UnreadableMemberError, match=r"a.png: 268,435,457 bytes, expected at"):
-            tree.read("a.png")
-        before = tree.content_sha256()
-        with (tmp_path / "a.png").open("r+b") as file:
-            file.seek(size - 1)
-            file.write(b"x")
-        assert tree.content_sha256() != before
+        file.truncate(256 * 2**20 + 1)
+    with (
+        open_tree(tmp_path, key=KEY) as tree,
+        pytest.raises(UnreadableMemberError, match=r"a.png: 268,435,457 bytes, expected at most"),
+    ):
+        tree.read("a.png")
 
 
 def test_names_that_are_not_utf8_are_an_error(tmp_path: Path):
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(b"x")
     with pytest.raises(UserError, match=r"has a member whose name is not UTF-8: '\\udcff.png'"):
-        open_tree(tmp_path, key=KEY)
-
-
-def test_names_that_differ_in_composition_alone_are_an_error(tmp_path: Path):
-    write_folder(tmp_path, dict.fromkeys(("caf\u00e9.png", "cafe\u0301.png"), b"x"))
-    if len(list(tmp_path.iterdir())) == 1:
-        pytest.skip("this file system composes names itself")
-    with pytest.raises(UserError, match=r"has two members 'café.png'"):
         open_tree(tmp_path, key=KEY)
 
 
