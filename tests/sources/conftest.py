@@ -19,7 +19,6 @@ from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import RawTree, open_tree
 
 Files = Mapping[str, bytes | str]
-MakeTree = Callable[[Files], RawTree]
 SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 KEYS = {"expw": {"hq_confidence": 60.0}, "ferplus": {"label_rule": "majority"}}
 AFFECTNET = (
@@ -75,7 +74,9 @@ def in_memory(files: Files) -> RawTree:
 
 
 @pytest.fixture(params=["folder", "zip"])
-def make_tree(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeTree]:
+def make_tree(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[Files], RawTree]]:
     """Write files as a folder or as a zip and open them; the same test runs on both."""
     with ExitStack() as opened:
 

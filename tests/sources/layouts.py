@@ -224,22 +224,15 @@ LAYOUTS = {
     "affectnet_npy": _case(
         "affectnet",
         {
-            f"{folder}/{name}": content
-            for folder, codes in {"train_set": ["0", "4", "7"], "val_set": ["6", "11"]}.items()
-            for number, code in enumerate(codes)
-            for name, content in {
-                **_pictures(f"images/{number}.jpg"),
-                **_pictures(f"images/{folder}{number}.jpg"),
-                f"annotations/{number}_exp.npy": npy(code),
-                f"annotations/{number}_val.npy": npy("0.5"),
-                f"annotations/gone{number}_exp.npy": npy(code if code == "0" else "happy"),
-            }.items()
+            **_pictures(*(f"train_set/images/{n}.jpg" for n in (0, 4, 7, 9, "x"))),
+            **_pictures(*(f"val_set/images/{n}.jpg" for n in (6, 11))),
+            **{f"train_set/annotations/{n}_exp.npy": npy(str(n)) for n in (0, 3, 4, 7, "x")},
+            **{f"val_set/annotations/{n}_exp.npy": npy(str(n)) for n in (6, 11)},
+            "train_set/annotations/0_val.npy": npy("0.5"),
         },
         [
-            *("it/train/0 Neutral train", "it/train/1 Fear train", "not_a_class"),
-            *("it/val/0 Angry val", "label_invalid", "image_missing"),
-            *["label_missing"] * 5,
-            *["row_malformed"] * 4,
+            *("it/train/0 Neutral train", "it/train/4 Fear train", "it/val/6 Angry val"),
+            *("not_a_class", "label_missing", "label_invalid", "image_missing", "row_malformed"),
         ],
     ),
     "affectnet_yolo": _case(

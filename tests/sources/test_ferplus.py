@@ -22,17 +22,13 @@ FOLDERS = ("FER2013Train", "FER2013Valid", "FER2013Test")
 LISTS = {f"data/{folder}/label.csv": f"{folder}.png,{WHOLE},{HAPPY}\n" for folder in FOLDERS}
 
 
-def pair(*votes: str, usages: list[str] | None = None) -> dict[str, str]:
+def pair(*votes: str) -> dict[str, str]:
     """The tables of some votes `<name>,<ten counts>`; their pixels tell the rows apart."""
-    usages = usages or ["Training"] * len(votes)
-    pixels = [" ".join([str(n % 256)] * 48 * 48) for n in range(len(usages))]
+    pixels = [" ".join([str(n % 256)] * 48 * 48) for n in range(len(votes))]
     header = f"Usage,Image name,{','.join(VOTE_COLUMNS)}"
-    rows = zip(usages, pixels, strict=True)
     return {
-        "fer2013.csv": "\n".join(["emotion,pixels,Usage", *(f"3,{p},{u}" for u, p in rows)]),
-        "fer2013new.csv": "\n".join(
-            [header, *(f"{usage},{vote}" for usage, vote in zip(usages, votes, strict=False))]
-        ),
+        "fer2013.csv": "\n".join(["emotion,pixels,Usage", *(f"3,{p},Training" for p in pixels)]),
+        "fer2013new.csv": "\n".join([header, *(f"Training,{vote}" for vote in votes)]),
     }
 
 
@@ -74,9 +70,7 @@ def test_a_picture_is_its_values_row_by_row(values: bytes):
     assert image.tobytes() == values
 
 
-@pytest.mark.parametrize(
-    "wrong", ["256", "-1", "1.0", "x", "0x1", "²", "٣", "9" * 30, "9" * 5000, "", "1 2"]
-)
+@pytest.mark.parametrize("wrong", ["256", "-1", "1.0", "x", "²", "٣", "9" * 5000, "", "1 2"])
 def test_values_that_are_no_grey_are_no_picture(wrong: str):
     good = ["7"] * (48 * 48 - 1)
     assert as_png(" ".join([*good, "255"])) is not None
@@ -105,7 +99,8 @@ def test_which_form_is_read_where_both_are():
     ],
 )
 def test_tables_that_do_not_match_are_an_error(second, message):
-    files = pair(f"a.png,{HAPPY}", usages=["Training", "PublicTest"])
+    files = pair(f"a.png,{HAPPY}")
+    files["fer2013.csv"] += "\n3,x,PublicTest"
     files["fer2013new.csv"] += second
     with pytest.raises(UserError, match=message):
         ferplus(files)
@@ -173,7 +168,6 @@ RULES = {
         ((3, 2, 0, 0, 0, 0, 0, 0, 5, 0), None),  # unknown comes first, half of the votes
     ],
     "multi_target": [
-        ((4, 0, 0, 1, 3, 2, 0, 0, 0, 0), "neutral"),  # 4 and 3 of 9
         ((3, 3, 2, 2, 0, 0, 0, 0, 0, 0), "neutral"),  # 3 of 10 is 30 %
         ((2, 2, 2, 2, 2, 0, 0, 0, 0, 0), None),  # nobody has 30 %
         ((0, 4, 2, 2, 2, 0, 0, 0, 0, 0), None),  # 4 of 10 kept is not more than half

@@ -23,7 +23,7 @@ from stages.sources.formats import read_source
 from stages.sources.members import UnreadableMemberError
 from stages.sources.rows import Candidate, Fault, Reject, Rule
 from stages.sources.tree import RawTree, open_tree
-from tests.sources.conftest import became, in_memory, write_folder, write_zip
+from tests.sources.conftest import became, in_memory, write_zip
 from tests.sources.layouts import LAYOUTS, Tree
 from tests.sources.mutations import mutated
 
@@ -120,10 +120,10 @@ FORMS: dict[str, Callable[[Tree], Tree]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_what_a_download_went_through_changes_no_row(tmp_path: Path, make_tree, layout, form):
-    with open_tree(write_folder(tmp_path / "plain", LAYOUTS[layout].files), key="k") as plain:
-        expected = said(rows_of(plain, layout))
-    assert said(rows_of(make_tree(FORMS[form](LAYOUTS[layout].files)), layout)) == expected
+def test_what_a_download_went_through_changes_no_row(make_tree, layout, form):
+    files = LAYOUTS[layout].files
+    expected = said(rows_of(in_memory(files), layout))
+    assert said(rows_of(make_tree(FORMS[form](files)), layout)) == expected
 
 
 # --- numbers as people write them ----------------------------------------------------------------

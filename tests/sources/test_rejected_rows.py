@@ -49,7 +49,6 @@ def test_reported_a_numbered_folder_of_contempt_is_left_out_and_counted():
           for text in ("names: [a", "[" * 20_000, b"\xff\xfe")),
         *(("affectnet_yolo", {"data.yaml": f"names: {names}"}, "names: expected the name of each")
           for names in ("{a: sad}", "{0: sad, 0.0: happy}", "{0.5: sad}", "[[a], b]")),
-        ("expw", {"label.lst": "a.jpg 0 1 2 3 4 5 6"}, "source it: expected label.lst and pictures"),
         ("expw", {"origin/a.jpg": b"x"}, "source it: expected label.lst and pictures below origin"),
         ("fer2013", {"notes.txt": ""}, r"expected fer2013.csv \(or icml_face_data.csv\), or \{tr"),
         ("fer2013", {"fer2013.csv": "", "train/sad/1.jpg": b"x"}, "either .* train/sad/1.jpg"),

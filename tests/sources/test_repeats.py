@@ -35,8 +35,6 @@ def test_the_first_of_equal_rows_stays_and_rows_keep_their_places():
         Reject("3", "not_a_class"),
         Reject("4", "row_repeated", "1 has the same id, it/1", "b.jpg"),
     ]
-    boxed = [face("1", box=BOX), face("2", box=OTHER), face("3", box=BOX)]
-    assert settled(*boxed) == ["face", "face", "box_repeated"]
 
 
 def test_faces_that_disagree_all_go_and_leave_their_ids_to_others():

@@ -50,16 +50,6 @@ def test_columns_are_found_by_name_and_a_row_of_another_length_keeps_what_it_has
     ]
 
 
-@pytest.mark.parametrize("text", ["", "a,x\n1,2"])
-def test_a_missing_column_is_an_error_and_a_fixed_order_does_not_hide_it(text):
-    tree = in_memory({"a.csv": text})
-    with pytest.raises(UserError, match=r"a.csv: expected the columns \['x', 'y'\], missing \["):
-        list(column_rows(tree, "a.csv", ("x", "y"), fixed_order=("x", "y")))
-
-
-# --- numbers ---
-
-
 ONES = ["1", "1.0", "1.", " 1 ", "\xa01", "01", "+1", "1.00000e+00", "1E0"]
 PARTS = ["1.5", ".5", "-0.25", "1e-3"]
 NEITHER = [

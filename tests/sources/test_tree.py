@@ -23,12 +23,8 @@ FOLDERS_OF_LITTER = [
     "#snapshot", "@Recycle", "@Recently-Snapshot", "~snapshot", ".@__thumb", "__pycache__",
     "Network Trash Folder",
 ]  # fmt: skip
-KINDS = {
-    "._1.png": "._*",
-    "~$1.png": "~$*",
-    "SYNOPHOTO_THUMB_M.jpg": "synophoto_thumb*",
-    "1.png@SynoResource": "*@synoresource",
-}
+KINDS = {"._1.png": "._*", "~$1.png": "~$*", "1.png@SynoResource": "*@synoresource"}
+KINDS |= {"SYNOPHOTO_THUMB_M.jpg": "synophoto_thumb*"}
 
 
 def test_reported_what_nas_boxes_and_file_managers_leave_is_no_member(make_tree, caplog):
