@@ -71,23 +71,23 @@ _AFFECTNET_PICTURES = [f"1/{stem}.jpg" for stem in "abcefg"] + ["2/ç.jpg", "2/d
 _IN_FOLDERS = _pictures(
     "train/anger/1.png",
     "train/Happy/1.jpg",
-    "train/Happy/deep/été.jpg",
+    "train/01_Happiness/deep/été.jpg",
     "train/contempt/1.jpg",
     "train/lonely.jpg",
     "valid/suprise/2.b.jpg",
-    "test/neutral/3.jpg",
+    "test/Neutrality/3.jpg",
     # 4 is Sad in FER2013's csv and Neutral where a copy numbers its folders by the alphabet.
     "test/4/5.jpg",
-) | {"readme.txt": b"x", "test/neutral/notes.txt": b"whatever its name; the decoder decides"}
+) | {"readme.txt": b"x", "test/Neutrality/notes.txt": b"whatever its name; the decoder decides"}
 _OF_FOLDERS = [
     "it/train/anger/1.png Angry train",
     "it/train/Happy/1 Happy train",
-    "it/train/Happy/deep/été Happy train",
+    "it/train/01_Happiness/deep/été Happy train",
     "not_a_class",
     "label_missing",
     "it/valid/suprise/2.b Surprise val",
-    "it/test/neutral/3 Neutral test",
-    "it/test/neutral/notes.txt Neutral test",
+    "it/test/Neutrality/3 Neutral test",
+    "it/test/Neutrality/notes.txt Neutral test",
     "label_invalid",
 ]
 

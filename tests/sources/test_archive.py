@@ -196,6 +196,7 @@ def test_no_more_is_read_or_unpacked_than_the_directory_may_claim(tmp_path: Path
     place.file_size, place.CRC = 1000, zlib.crc32(bytes(1000))
     with closing(MemberReader(tmp_path / "x.zip")) as reader:
         assert reader.read("m", place) == bytes(1000)
+        assert "archive" not in reader.__dict__  # zipfile was not asked to cut it
         place.compress_size = 2**40
         with pytest.raises(UnreadableMemberError, match=r"1,099,511,627,776 bytes, expected at"):
             reader.read("m", place)
