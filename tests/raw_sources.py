@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,16 @@ def picture(seed: int, side: int) -> bytes:
     return encode_png(np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8))
 
 
-def write(root: Path, files: dict[str, bytes | str]) -> None:
+def as_bytes(content: bytes | str) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def write(root: Path, files: Mapping[str, bytes | str]) -> Path:
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.write_bytes(as_bytes(content))
+    return root
 
 
 def write_raw(raw: Path) -> None:

@@ -1,17 +1,16 @@
 """AffectNet with its own labels: `training.csv` and `validation.csv`, or .npy annotations."""
 
 import re
-import struct
-import unicodedata
 from collections.abc import Iterator
-from typing import Literal
+
+import numpy as np
 
 from stages.config import AffectnetSource
 from stages.faces.decode import Box, Pixels
 from stages.runtime.errors import UserError
 from stages.sources.members import UnreadableMemberError
-from stages.sources.pairs import LabelPair, PairLayout, read_pairs
-from stages.sources.pictures import PathIndex, without_jpg
+from stages.sources.pairs import LabelPair, read_pairs
+from stages.sources.pictures import PictureIndex, without_jpg
 from stages.sources.rows import Candidate, Reject, Split
 from stages.sources.tables import ColumnRow, code, column_rows, is_gap, quoted, whole
 from stages.sources.tree import RawTree
@@ -22,22 +21,18 @@ _NO_CLASSES = {"7": "contempt", "8": "none", "9": "uncertain", "10": "no face"}
 _TABLES: dict[str, Split] = {"training.csv": "train", "validation.csv": "val"}
 _BEFORE_LABEL = ("subDirectory_filePath", "face_x", "face_y", "face_width", "face_height")
 _COLUMNS = (*_BEFORE_LABEL, "facial_landmarks", "expression", "valence", "arousal")
-_USED = (*_BEFORE_LABEL, "expression")
 # AffectNet does not say. What found faces at its time read them so: OpenCV before 3.1, dlib.
 _PIXELS: Pixels = "stored"
-_LAYOUT = PairLayout(
-    {"train_set": "train", "val_set": "val"}, labels="annotations", ending="_exp.npy"
-)
+_SETS: dict[str, Split] = {"train_set": "train", "val_set": "val"}
+_LABELS = "_exp.npy"
 _FORMS = (
     "expected training.csv or validation.csv with the pictures that they name, "
     "or {train,val}_set/images/<id>.jpg with {train,val}_set/annotations/<id>_exp.npy"
 )
-# By their size in bytes, as `struct` calls them.
-_FLOATS = {2: "e", 4: "f", 8: "d"}
-# What numpy.save writes for one string or number. numpy.load would evaluate any header,
-# allocate whatever it claims, and raise SystemError for a letter that is none.
+# What numpy.save writes for one string or number. numpy.load would evaluate any header and
+# allocate whatever it claims.
 _NPY = re.compile(
-    rb"\x93NUMPY\x01\0..\{'descr': '(?P<order>[<>|])(?P<kind>[USfiu])(?P<size>\d{1,3})', "
+    rb"\x93NUMPY\x01\0..\{'descr': '(?P<type>[<>|](?:[US]\d{1,3}|f[248]|[iu][1248]))', "
     rb"'fortran_order': False, 'shape': \(\), \} *\n(?P<data>.*)",
     re.DOTALL,
 )
@@ -47,34 +42,31 @@ def read(tree: RawTree, *, name: str, source: AffectnetSource) -> Iterator[Candi
     """Yield every row of the tables, or every annotated picture of the sets.
 
     A picture that no table names is a row where it lies in a folder that they refer to.
-    AffectNet's automatically annotated part is not read.
-
-    Raises:
-        UserError: if there is neither form, or both.
+    AffectNet's automatically annotated part is not read. There may be one form, not both.
     """
     assert source.format == "affectnet"
     tables = {member: split for table, split in _TABLES.items() if (member := tree.find(table))}
-    sets = next((path for path in tree.members if path.lower().endswith(_LAYOUT.ending)), None)
+    sets = next((path for path in tree.members if path.lower().endswith(_LABELS)), None)
     if tables and sets:
         both = [next(iter(tables)), sets]
         raise UserError(f"source {name}: {_FORMS}, and not both; found {both}")
-    if not tables and not sets:
-        raise tree.layout_error(name, _FORMS)
     if tables:
         yield from _read_tables(tree, tables, name=name)
-        return
-    for pair in read_pairs(tree, layout=_LAYOUT, name=name):
-        yield pair if isinstance(pair, Reject) else _from_pair(tree, pair, name=name)
+    elif sets:
+        for pair in read_pairs(tree, name=name, splits=_SETS, folder="annotations", ending=_LABELS):
+            yield pair if isinstance(pair, Reject) else _from_pair(tree, pair, name=name)
+    else:
+        raise tree.layout_error(name, _FORMS)
 
 
 def _read_tables(
     tree: RawTree, tables: dict[str, Split], *, name: str
 ) -> Iterator[Candidate | Reject]:
-    pictures = PathIndex(tree.members)
+    pictures = PictureIndex(tree.members)
     rows = []
     for table, split in tables.items():
-        for row in column_rows(tree, table, _USED, fixed_order=_COLUMNS):
-            path = unicodedata.normalize("NFC", row.fields[0].replace("\\", "/")).strip("/")
+        for row in column_rows(tree, table, (*_BEFORE_LABEL, "expression"), fixed_order=_COLUMNS):
+            path = row.fields[0].replace("\\", "/").strip("/")
             rows.append((row, split, path, pictures.find(path)))
     # How each picture is spelt is not known before all are found.
     for row, split, path, picture in rows:
@@ -113,40 +105,27 @@ def _without_class(row: str, expression: str, picture: str | None) -> Reject:
 
 
 def _from_pair(tree: RawTree, pair: LabelPair, *, name: str) -> Candidate | Reject:
-    if pair.labels is None:
-        assert pair.picture is not None
-        return Reject(pair.picture, "label_missing", f"no {_LAYOUT.ending} file", pair.picture)
     number = _read_number(tree, pair.labels)
     if number is None:
         detail = "expected the .npy file of one number"
         return Reject(pair.labels, "row_malformed", detail, pair.picture)
-    if str(number) not in CODES:
+    label = CODES.get(str(number))
+    if label is None:
         return _without_class(pair.labels, str(number), pair.picture)
     if pair.picture is None:
         return Reject(pair.labels, "image_missing", pair.name)
     key = f"{name}/{pair.split}/{pair.name}"
-    return Candidate(pair.labels, key, pair.picture, CODES[str(number)], pair.split, photo=key)
+    return Candidate(pair.labels, key, pair.picture, label, pair.split, photo=key)
 
 
 def _read_number(tree: RawTree, member: str) -> int | None:
     """Read the whole number, perhaps as text, of a .npy file; None if it holds anything else."""
     try:
         match = _NPY.fullmatch(tree.read(member))
-    except UnreadableMemberError:
+        if match is None:
+            return None
+        (text,) = np.frombuffer(match["data"], match["type"].decode()).astype(str)
+    # numpy raises SystemError for a letter that does not exist.
+    except (UnreadableMemberError, ValueError, SystemError):
         return None
-    if match is None:
-        return None
-    order: Literal["big", "little"] = "big" if match["order"] == b">" else "little"
-    kind, data = match["kind"], match["data"]
-    if len(data) != int(match["size"]) * (4 if kind == b"U" else 1):
-        return None
-    if kind in b"iu":
-        return int.from_bytes(data, order, signed=kind == b"i")
-    try:
-        if kind == b"f":
-            form = ("<" if order == "little" else ">") + _FLOATS[len(data)]
-            return whole(str(struct.unpack(form, data)[0]))
-        text = data.decode("ascii" if kind == b"S" else f"utf-32-{order[0]}e")
-    except (ValueError, KeyError):
-        return None
-    return whole(text.rstrip("\0"))
+    return whole(text)

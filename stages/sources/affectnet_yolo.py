@@ -10,14 +10,12 @@ from stages.config import AffectnetYoloSource, is_not_a_class
 from stages.faces.decode import Box, Pixels
 from stages.runtime.errors import UserError
 from stages.sources.members import UnreadableMemberError
-from stages.sources.pairs import LabelPair, PairLayout, read_pairs
+from stages.sources.pairs import LabelPair, read_pairs
 from stages.sources.rows import SPLITS, Candidate, Reject, canonical
 from stages.sources.tables import code, number, quoted, whole
 from stages.sources.tree import RawTree
 
 _NAMES = "data.yaml"
-# Annotation tools put the list of classes among the labels.
-_LAYOUT = PairLayout(SPLITS, labels="labels", ending=".txt", no_labels=frozenset({"classes.txt"}))
 # No rule says so, but programs that train on such files turn a photo before they look at boxes:
 # Ultralytics.
 _PIXELS: Pixels = "turned"
@@ -25,18 +23,14 @@ _COLUMNS = "class cx cy w h"
 
 
 def read(tree: RawTree, *, name: str, source: AffectnetYoloSource) -> Iterator[Candidate | Reject]:
-    """Yield every line of the label files, and every picture or label file that has none.
-
-    Raises:
-        UserError: if data.yaml is missing or names no classes, or there are no pairs.
-    """
+    """Yield every line of the label files, and every picture or label file that has none."""
     assert source.format == "affectnet_yolo"
     table = tree.find(_NAMES)
     if table is None:
         expected = f"expected {_NAMES} and {{train,valid,test}}/{{images,labels}}"
         raise tree.layout_error(name, expected)
     class_names = _class_names(tree, table)
-    for pair in read_pairs(tree, layout=_LAYOUT, name=name):
+    for pair in read_pairs(tree, name=name, splits=SPLITS, folder="labels", ending=".txt"):
         if isinstance(pair, Reject):
             yield pair
         else:
@@ -55,12 +49,11 @@ def _class_names(tree: RawTree, table: str) -> dict[str, str]:
         names = {str(number): name for number, name in enumerate(names)}
     if not names or not isinstance(names, dict):
         raise UserError(f"{table}: expected names, a list or a mapping of the classes")
-    if wrong := [name for name in names.values() if not isinstance(name, str)]:
-        raise UserError(f"{table}: names: expected class names, got {quoted(str(wrong[0]))}")
-    numbered = {code(key): name for key, name in names.items()}
+    numbered = {code(key): name for key, name in names.items() if isinstance(name, str)}
     if len(numbered) != len(names) or any(whole(key) is None for key in numbered):
         raise UserError(
-            f"{table}: names: expected each class by its own number, got {quoted(str(list(names)))}"
+            f"{table}: names: expected the name of each class by its own number, "
+            f"got {quoted(str(names))}"
         )
     return numbered
 
@@ -68,10 +61,6 @@ def _class_names(tree: RawTree, table: str) -> dict[str, str]:
 def _read_pair(
     tree: RawTree, pair: LabelPair, *, name: str, class_names: dict[str, str]
 ) -> Iterator[Candidate | Reject]:
-    if pair.labels is None:
-        assert pair.picture is not None
-        yield Reject(pair.picture, "label_missing", "no label file", pair.picture)
-        return
     try:
         text = tree.read(pair.labels).decode("utf-8-sig")
     except (UnreadableMemberError, UnicodeDecodeError):
@@ -89,14 +78,13 @@ def _read_pair(
         for face, (row, fields) in enumerate(lines.items()):
             box = _box(fields[1:])
             class_name = class_names.get(code(fields[0]))
-            label = canonical(class_name) if class_name is not None else None
             if box is None:
                 detail = f"expected {_COLUMNS}, got {quoted(' '.join(fields))}"
                 yield Reject(row, "row_malformed", detail, pair.picture)
             elif class_name is None:
                 detail = f"expected a class number of {_NAMES}, got {quoted(fields[0])}"
                 yield Reject(row, "label_invalid", detail, pair.picture)
-            elif label is not None:
+            elif (label := canonical(class_name)) is not None:
                 key, split = f"{photo}#{face}", pair.split
                 yield Candidate(row, key, pair.picture, label, split, photo=photo, box=box)
             elif is_not_a_class(class_name):
@@ -113,5 +101,4 @@ def _box(fields: list[str]) -> Box | None:
         return None
     x, y, width, height = shares
     edges = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    is_finite = all(map(math.isfinite, edges))
-    return Box(*edges, unit="share", pixels=_PIXELS) if is_finite else None
+    return Box(*edges, unit="share", pixels=_PIXELS) if all(map(math.isfinite, edges)) else None

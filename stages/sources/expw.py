@@ -20,16 +20,12 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
     """Yield every line of label.lst; faces of `hq_confidence` and more are source `<name>_hq`.
 
     ExpW has more photos than it lists; these follow.
-
-    Raises:
-        UserError: if there is no list or no picture.
     """
-    table = tree.find(_TABLE)
-    pictures = PictureIndex(tree.pictures_below(_FOLDER))
-    if table is None or not len(pictures):
+    table, photos = tree.find(_TABLE), tree.pictures_below(_FOLDER)
+    if table is None or not photos:
         raise tree.layout_error(name, f"expected {_TABLE} and pictures below {_FOLDER}/")
+    pictures = PictureIndex(photos)
     for row, text in text_rows(tree, table):
-        # face_id top left right bottom confidence label
         file_name, *fields = text.rsplit(None, 7)
         picture = pictures.find(file_name)
         wholes = [value for field in fields[:5] if (value := whole(field)) is not None]
@@ -46,15 +42,10 @@ def read(tree: RawTree, *, name: str, source: ExpwSource) -> Iterator[Candidate 
             face_id, top, left, right, bottom = wholes
             quality = "hq" if confidence >= source.hq_confidence else "lq"
             photo = without_jpg(basename(picture))
+            key, photo_key = f"{name}_{quality}/{photo}#{face_id}", f"{name}/{photo}"
+            box = Box(left, top, right, bottom, unit="px", pixels=_PIXELS)
             yield Candidate(
-                row,
-                f"{name}_{quality}/{photo}#{face_id}",
-                picture,
-                label,
-                split=None,
-                photo=f"{name}/{photo}",
-                box=Box(left, top, right, bottom, unit="px", pixels=_PIXELS),
-                confidence=confidence,
+                row, key, picture, label, None, photo_key, box=box, confidence=confidence
             )
     for picture in pictures.unused():
         yield Reject(picture, "photo_unlisted", f"no line in {table}", picture)

@@ -1,7 +1,6 @@
 """FER2013: the csv of pixels, which FERPlus has too, or `{train,test}/<class>/*.jpg`."""
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from stages.config import Fer2013Source, Folder7Source
 from stages.runtime.errors import UserError
 from stages.sources import folder7
-from stages.sources.pictures import PICTURE_SUFFIXES
+from stages.sources.pictures import PICTURE_SUFFIXES, suffix
 from stages.sources.rows import FER2013_CODES, Candidate, Reject, Split, split_of
 from stages.sources.tables import ColumnRow, code, column_rows, quoted
 from stages.sources.tree import RawTree
@@ -21,13 +20,10 @@ _FORMS = f"{' (or '.join(PIXEL_TABLES)}), or {{train,test}}/<class>/<picture>"
 
 
 def read(tree: RawTree, *, name: str, source: Fer2013Source) -> Iterator[Candidate | Reject]:
-    """Yield every row of the csv, or, where there is none, every file of the class folders.
-
-    Raises:
-        UserError: if there is neither, or both: they hold the same pictures.
-    """
+    """Yield every row of the csv, or every file of the class folders: both are the same faces."""
     table = tree.find(*PIXEL_TABLES)
-    in_folders = next((member for member in tree.members if _is_in_split_folder(member)), None)
+    pictures = [member for member in tree.members if suffix(member) in PICTURE_SUFFIXES]
+    in_folders = next((p for p in pictures if any(map(split_of, p.split("/")[:-1]))), None)
     if table and in_folders:
         raise UserError(f"source {name}: expected either {_FORMS}; found {table} and {in_folders}")
     if table:
@@ -42,10 +38,7 @@ def read(tree: RawTree, *, name: str, source: Fer2013Source) -> Iterator[Candida
 
 
 def row_name(number: int) -> str:
-    """Name the picture of the `number`-th row, counted from 0, for ids: `row0000123`.
-
-    FERPlus calls pictures `fer0000123`, by a count of its own that soon falls behind the rows.
-    """
+    """Name the picture of the `number`-th row, counted from 0, for ids: `row0000123`."""
     return f"row{number:07d}"
 
 
@@ -62,11 +55,6 @@ def as_png(pixels: str) -> bytes | None:
     done, data = cv2.imencode(".png", values.reshape(SIDE_PX, SIDE_PX))
     assert done
     return bytes(data)
-
-
-def _is_in_split_folder(member: str) -> bool:
-    path = PurePosixPath(member)
-    return path.suffix.lower() in PICTURE_SUFFIXES and any(map(split_of, path.parts[:-1]))
 
 
 def _from_row(row: ColumnRow, *, key: str) -> Candidate | Reject:

@@ -4,6 +4,7 @@ Votes become a label by the rules of Barsoum et al. 2016 (arXiv:1608.01041).
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from posixpath import basename, splitext
 from typing import Literal
@@ -31,10 +32,6 @@ _MISNAMED = {
     15835: "fer0008403.png",
     34334: "fer0033120.png",
 }
-_FORMS = (
-    f"expected the folders {', '.join(_FOLDERS)} with pictures and label.csv, "
-    "or fer2013.csv (or icml_face_data.csv) with fer2013new.csv"
-)
 
 
 def read(tree: RawTree, *, name: str, source: FerplusSource) -> Iterator[Candidate | Reject]:
@@ -42,21 +39,19 @@ def read(tree: RawTree, *, name: str, source: FerplusSource) -> Iterator[Candida
 
     FERPlus itself comes with a label.csv in each folder and no pictures: where there is no csv pair
     either, these are the rows.
-
-    Raises:
-        UserError: if there is neither form.
     """
     votes, pixels = tree.find("fer2013new.csv"), tree.find(*PIXEL_TABLES)
-    with_pictures = [folder for folder in _FOLDERS if tree.pictures_below(folder)]
-    listed = [folder for folder in _FOLDERS if tree.find(f"{folder}/label.csv")]
-    if votes and pixels and not with_pictures:
+    if votes and pixels and not any(map(tree.pictures_below, _FOLDERS)):
         yield from _read_pair(tree, pixels, votes, name=name, rule=source.label_rule)
         return
-    if not with_pictures and not listed:
-        raise tree.layout_error(name, _FORMS)
-    for folder in _FOLDERS:
-        if folder in with_pictures or folder in listed:
-            yield from _read_folder(tree, folder, name=name, rule=source.label_rule)
+    listed = [each for each in _FOLDERS if tree.find(f"{each}/label.csv")]
+    folders = [each for each in _FOLDERS if each in listed or tree.pictures_below(each)]
+    if not folders:
+        expected = f"expected the folders {', '.join(_FOLDERS)} with pictures and label.csv, "
+        pair = f"or {' (or '.join(PIXEL_TABLES)}) with fer2013new.csv"
+        raise tree.layout_error(name, expected + pair)
+    for folder in folders:
+        yield from _read_folder(tree, folder, name=name, rule=source.label_rule)
 
 
 def winner(counts: Sequence[int], *, rule: LabelRule) -> str | None:
@@ -119,8 +114,8 @@ def _read_folder(
             yield Reject(row, "image_missing", f"{folder}/{fields[0]}")
         else:
             key = f"{name}/{splitext(basename(picture))[0]}"
-            split = _FOLDERS[folder]
-            yield _from_votes(row, fields[2:], rule=rule, split=split, key=key, member=picture)
+            face = Candidate(row, key, picture, "", _FOLDERS[folder], photo=key)
+            yield _decided(face, fields[2:], rule=rule)
     for picture in pictures.unused():
         yield Reject(picture, "label_missing", f"no row in {table}", picture)
 
@@ -162,35 +157,24 @@ def _read_pair(
             yield Reject(pixel.row, "image_unreadable", "expected 48 x 48 grey values")
             continue
         member = f"{pixel.row} ({image_name})" if image_name else pixel.row
-        key, split = f"{name}/{row_name(number)}", USAGES[usage]
-        yield _from_votes(
-            vote.row, counts, rule=rule, split=split, key=key, member=member, image=image
-        )
+        key = f"{name}/{row_name(number)}"
+        face = Candidate(vote.row, key, member, "", USAGES[usage], photo=key, image=image)
+        yield _decided(face, counts, rule=rule)
 
 
-def _from_votes(
-    row: str,
-    texts: Sequence[str],
-    *,
-    rule: LabelRule,
-    split: Split,
-    key: str,
-    member: str,
-    image: bytes | None = None,
-) -> Candidate | Reject:
-    """Decide by the votes. `rule` is for train; val and test always go by majority."""
-    picture = None if image else member
+def _decided(face: Candidate, texts: Sequence[str], *, rule: LabelRule) -> Candidate | Reject:
+    """Give a face the label of its votes. `rule` is for train; val and test go by majority."""
     counts = [count for text in texts if (count := whole(text)) is not None and count >= 0]
     if len(counts) != len(texts):
         detail = f"expected ten whole numbers, got {tuple(texts)}"
-        return Reject(row, "row_malformed", detail, picture)
-    column = winner(counts, rule=rule if split == "train" else "majority")
+        return Reject(face.row, "row_malformed", detail, face.picture)
+    column = winner(counts, rule=rule if face.split == "train" else "majority")
     if column is None:
         votes = zip(VOTE_COLUMNS, counts, strict=True)
         detail = ", ".join(f"{name} {count}" for name, count in votes if count)
-        return Reject(row, "no_majority", detail, picture)
+        return Reject(face.row, "no_majority", detail, face.picture)
     label = canonical(column)
     if label is None:
-        return Reject(row, "not_a_class", column, picture)
+        return Reject(face.row, "not_a_class", column, face.picture)
     class_votes = tuple(float(counts[place]) for place in _CLASS_COLUMNS)
-    return Candidate(row, key, member, label, split, photo=key, votes=class_votes, image=image)
+    return replace(face, label=label, votes=class_votes)

@@ -1,9 +1,8 @@
 """Any dataset in folders named by split and class; AffectNet as on Kaggle is one."""
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from posixpath import dirname
+from typing import NamedTuple
 
 from stages.config import Folder7Source, is_not_a_class
 from stages.runtime.errors import UserError
@@ -12,11 +11,8 @@ from stages.sources.rows import Candidate, Reject, Split, canonical, split_of
 from stages.sources.tables import quoted
 from stages.sources.tree import RawTree
 
-_TOP = "."
 
-
-@dataclass(frozen=True)
-class PlacedFile:
+class PlacedFile(NamedTuple):
     """A file in a class folder. `path` is its path from the split's folder on."""
 
     member: str
@@ -26,11 +22,7 @@ class PlacedFile:
 
 
 def read(tree: RawTree, *, name: str, source: Folder7Source) -> Iterator[Candidate | Reject]:
-    """Yield every file below a split's folder. The id keeps the folders: stems recur in them.
-
-    Raises:
-        UserError: for folders that are no split, or a class folder of the params that is not there.
-    """
+    """Yield every file below a split's folder. The id keeps the folders: stems recur in them."""
     rows = list(read_class_folders(tree, name=name))
     names = {row.class_name for row in rows if isinstance(row, PlacedFile)}
     if missing := sorted(set(source.class_folders) - names):
@@ -65,42 +57,32 @@ def read_class_folders(tree: RawTree, *, name: str) -> Iterator[PlacedFile | Rej
     Raises:
         UserError: for a folder that is no split, split folders at two places, or none.
     """
-    root = _root(tree, name=name)
-    for member in tree.members:
-        # The folders and name from the root on; empty if the member lies elsewhere.
-        parts = member.split("/")
-        if root != _TOP:
-            below = f"{root}/"
-            parts = member[len(below) :].split("/") if member.startswith(below) else []
-            folder = dirname(member)
-            if not folder or root.startswith(f"{folder}/"):
-                continue
-        if len(parts) == 1:
-            continue
-        split = split_of(parts[0]) if parts else None
-        if split is None:
-            raise UserError(
-                f"source {name}: {member}: expected a folder train, val, valid, validation or test "
-                f"below {root}/"
-            )
-        if len(parts) == 2:
-            yield Reject(member, "label_missing", "in no class folder", member)
-        else:
-            yield PlacedFile(member, "/".join(parts), split, class_name=parts[1])
-
-
-def _root(tree: RawTree, *, name: str) -> str:
-    """Find the folder that holds the split folders (`_TOP` for the top)."""
-    roots: Counter[str] = Counter()
+    roots = set()
     for member in tree.members:
         folders = member.split("/")[:-1]
         place = next((n for n, folder in enumerate(folders) if split_of(folder)), None)
         if place is not None:
-            roots["/".join(folders[:place]) or _TOP] += 1
+            roots.add("".join(f"{folder}/" for folder in folders[:place]))
     if not roots:
         raise tree.layout_error(name, "expected {train,val,test}/<class>/<picture>")
     if len(roots) > 1:
-        raise UserError(
-            f"source {name}: split folders at several places, expected one: {sorted(roots)}"
-        )
-    return next(iter(roots))
+        places = sorted(root[:-1] or "." for root in roots)
+        raise UserError(f"source {name}: split folders at several places, expected one: {places}")
+    root = roots.pop()
+    for member in tree.members:
+        folder = dirname(member)
+        if not folder or root.startswith(f"{folder}/"):
+            continue
+        # A member that is not below the root has no folder of a split.
+        path = member.removeprefix(root)
+        first, *inner = path.split("/")
+        split = split_of(first)
+        if split is None:
+            raise UserError(
+                f"source {name}: {member}: expected a folder train, val, valid, validation or test "
+                f"below {root or './'}"
+            )
+        if len(inner) == 1:
+            yield Reject(member, "label_missing", "in no class folder", member)
+        else:
+            yield PlacedFile(member, path, split, class_name=inner[0])

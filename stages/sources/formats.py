@@ -7,17 +7,8 @@ from dataclasses import replace
 
 from stages.config import Source
 from stages.faces.decode import Box
-from stages.sources import (
-    affectnet,
-    affectnet_yolo,
-    expw,
-    fer2013,
-    ferplus,
-    folder7,
-    rafdb,
-    rafml,
-)
-from stages.sources.rows import Candidate, Reject, split_of
+from stages.sources import affectnet, affectnet_yolo, expw, fer2013, ferplus, folder7, rafdb, rafml
+from stages.sources.rows import Candidate, Fault, Reject, Rule, split_of
 from stages.sources.tables import quoted
 from stages.sources.tree import RawTree
 
@@ -42,24 +33,21 @@ _VERSION = re.compile(r"\.rf\.[0-9A-Za-z]+(\.[A-Za-z]{3,4})?$")
 def read_source(tree: RawTree, *, name: str, source: Source) -> Iterator[Candidate | Reject]:
     """Yield every raw row of a source, as a candidate or a reject, in an order that never changes.
 
-    No two candidates share an id, or a picture and box. Versions of one photo, as an annotation
-    tool names them, are one photo.
-
     Raises:
         UserError: if the source is not laid out as its format says.
     """
-    rows = ADAPTERS[source.format](tree, name=name, source=source)
-    return settle_repeats(map(_with_photo_of_version, rows))
+    return settle_repeats(ADAPTERS[source.format](tree, name=name, source=source))
 
 
 def settle_repeats(rows: Iterable[Candidate | Reject]) -> Iterator[Candidate | Reject]:
     """Yield every row in its place; no two candidates share an id, or a picture and box.
 
-    A name with a control character is malformed. If rows agree on a face, the first stays. Where
+    Versions of one photo, as an annotation tool names them, are one photo. A name with a control
+    character is malformed. If rows agree on a face, the first stays. Where
     label or split differ, all of them go: nobody knows which is right, and a later row can
     contradict an earlier row, hence all rows are held at once.
     """
-    held = [_nameable(row) for row in rows]
+    held = [_named(row) for row in rows]
     faces: defaultdict[tuple[str, Box | None], list[Candidate]] = defaultdict(list)
     for row in held:
         if isinstance(row, Candidate):
@@ -70,37 +58,32 @@ def settle_repeats(rows: Iterable[Candidate | Reject]) -> Iterator[Candidate | R
         if isinstance(row, Reject):
             yield row
             continue
-        face = (row.member, row.box)
-        first = faces[face][0]
-        if contradiction := contradictions[face]:
-            yield Reject(row.row, "label_contradictory", contradiction, row.picture)
+        first = faces[row.member, row.box][0]
+        reason: Rule | Fault = "row_repeated"
+        if detail := contradictions[row.member, row.box]:
+            reason = "label_contradictory"
         elif row is not first and row.box is not None:
-            yield Reject(row.row, "box_repeated", f"the face of {first.row}", row.picture)
+            reason, detail = "box_repeated", f"the face of {first.row}"
         elif row is not first:
             detail = f"{row.member} stands in {first.row}"
-            yield Reject(row.row, "row_repeated", detail, row.picture)
         elif (owner := first_of_id.setdefault(row.id, row)) is not row:
             detail = f"{owner.row} has the same id, {row.id}"
-            yield Reject(row.row, "row_repeated", detail, row.picture)
-        else:
-            yield row
+        yield Reject(row.row, reason, detail, row.picture) if detail else row
 
 
-def _with_photo_of_version(row: Candidate | Reject) -> Candidate | Reject:
-    """Name the photo that a row's picture is a version of, in whichever split's folder."""
-    if isinstance(row, Reject) or not _VERSION.search(row.photo):
+def _named(row: Candidate | Reject) -> Candidate | Reject:
+    """Refuse odd names; name the photo that a picture is a version of, in any split's folder."""
+    if isinstance(row, Reject):
+        return row
+    if _CONTROL.search(row.id + row.photo):
+        detail = f"expected a name without control characters, got {quoted(row.id)}"
+        return Reject(row.row, "row_malformed", detail, row.picture)
+    if not _VERSION.search(row.photo):
         return row
     name, *folders, version = row.photo.split("/")
     if folders and split_of(folders[0]):
         folders = folders[1:]
     return replace(row, photo="/".join([name, *folders, _VERSION.sub("", version)]))
-
-
-def _nameable(row: Candidate | Reject) -> Candidate | Reject:
-    if isinstance(row, Reject) or not _CONTROL.search(row.id + row.photo):
-        return row
-    detail = f"expected a name without control characters, got {quoted(row.id)}"
-    return Reject(row.row, "row_malformed", detail, row.picture)
 
 
 def _contradiction(same_face: Sequence[Candidate]) -> str | None:

@@ -12,7 +12,7 @@ import zlib
 from functools import cached_property
 from lzma import LZMAError
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from stages.runtime.errors import UserError
 from stages.runtime.foreign import describe_file
@@ -21,13 +21,10 @@ from stages.runtime.foreign import describe_file
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, LZMAError, struct.error, NotImplementedError)
 UNREADABLE = (OSError, EOFError, UnicodeDecodeError, *_BROKEN_ZIP)
 _MAX_BYTES = 256 * 2**20
-# A member's own header in a zip: signature, flags, method, lengths of name and extra field.
-_HEADER = struct.Struct("<4s2xHH16xHH")
-_SIGNATURE, _MAX_EXTRA = b"PK\x03\x04", 64
+# A member's own header in a zip ends with the lengths of its name and of an extra field.
+_HEADER, _MAX_EXTRA = struct.Struct("<26xHH"), 64
 _RAW_DEFLATE = -15
-_ENCRYPTED, _PATCHED, _STRONGLY_ENCRYPTED, _IN_UTF8 = 0x1, 0x20, 0x40, 0x800
-_NO_METHOD = -1
-_MAX_SHOWN = 5
+_ENCRYPTED, _IN_UTF8 = 0x1, 0x800
 # What systems leave beside a person's files, in small letters; names that begin with a dot are
 # litter anyway: .DS_Store, .Trashes, .thumbnails, .@__thumb, .Trash-1000, .git, .dvc, .nfs0001.
 _LITTER = frozenset({
@@ -49,19 +46,8 @@ _BEGINNINGS = ("._", "~$", "~syncthing~", "synophoto_thumb", "synophoto:thumb")
 _ENDINGS = ("@synoresource", "@synoeastream")
 
 
-class Packed(NamedTuple):
-    """A member of a zip, as the zip's directory has it."""
-
-    name: str
-    offset: int
-    num_packed: int
-    num_bytes: int
-    crc: int
-    method: int
-
-
-# A folder's member lies at its path.
-Place = str | Packed
+# A member of a folder lies at its path, of a zip where the zip's directory says.
+Place = str | zipfile.ZipInfo
 
 
 class UnreadableMemberError(ValueError):
@@ -82,9 +68,14 @@ class MemberReader:
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
-        """The zip, for what is seldom: its directory, and members that are not plainly packed."""
+        """The zip, for what is seldom: its directory, and members that `_unpack` cannot read."""
         assert self.path is not None
         return zipfile.ZipFile(self.path)
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        assert self.path is not None
+        return self.path.open("rb", buffering=0)
 
     def close(self) -> None:
         """Close the zip."""
@@ -100,53 +91,51 @@ class MemberReader:
         """
         try:
             if isinstance(place, str):
-                _check_size(member, Path(place).stat().st_size)
+                num_bytes = Path(place).stat().st_size
+            else:
+                num_bytes = max(place.file_size, place.compress_size)
+            # As a zip declares them; no more than these are ever unpacked.
+            if num_bytes > _MAX_BYTES:
+                raise UnreadableMemberError(
+                    f"{member}: {num_bytes:,} bytes, expected at most {_MAX_BYTES:,}"
+                )
+            data = None if isinstance(place, str) else self._unpack(place)
+            if data is None:
+                # zipfile knows what is wrong with a member, and the packings that are rare.
                 with self.open(place) as file:
-                    return file.read()
-            _check_size(member, max(place.num_bytes, place.num_packed))
-            data = self._unpack(place)
-            # zipfile knows what is wrong with it, and the packings that are rare.
-            return self.archive.read(place.name) if data is None else data
+                    data = file.read()
+            return data
         except UNREADABLE as error:
             raise UnreadableMemberError(f"{member}: {type(error).__name__}") from None
 
     def open(self, place: Place) -> IO[bytes]:
         """Open a member for reading bytes; errors are those of `UNREADABLE`."""
-        if isinstance(place, Packed):
-            return self.archive.open(place.name)
+        if isinstance(place, zipfile.ZipInfo):
+            return self.archive.open(place)
         if not stat.S_ISREG(Path(place).stat().st_mode):
             raise OSError(f"{place}: not a regular file")  # opening a pipe would wait for ever
         return Path(place).open("rb")
 
-    @cached_property
-    def _file(self) -> IO[bytes]:
-        assert self.path is not None
-        return self.path.open("rb", buffering=0)
+    def _unpack(self, place: zipfile.ZipInfo) -> bytes | None:
+        """Read a member, stored or deflated, in half the time of zipfile; None if this fails.
 
-    def _unpack(self, place: Packed) -> bytes | None:
-        """Read a whole member, stored or deflated, in half the time of zipfile; else None."""
-        name = place.name.encode()
-        self._file.seek(place.offset)
-        data = self._file.read(_HEADER.size + len(name) + _MAX_EXTRA + place.num_packed)
+        Bytes of the length and checksum in the directory are right, whatever their header says.
+        """
+        self._file.seek(place.header_offset)
+        max_start = _HEADER.size + len(place.orig_filename.encode()) + _MAX_EXTRA
+        data = self._file.read(max_start + place.compress_size)
         if len(data) < _HEADER.size:
             return None
-        signature, flags, method, num_name, num_extra = _HEADER.unpack_from(data)
-        start = _HEADER.size + num_name
-        if not (flags & _IN_UTF8 or name.isascii()):
-            return None
-        if (signature, method, data[_HEADER.size : start]) != (_SIGNATURE, place.method, name):
-            return None
-        unpacked = data[start + num_extra : start + num_extra + place.num_packed]
-        if method != zipfile.ZIP_STORED:
-            # To zlib, a limit of 0 bytes is no limit.
-            if method != zipfile.ZIP_DEFLATED or not place.num_bytes:
-                return None
+        start = _HEADER.size + sum(_HEADER.unpack_from(data))
+        unpacked = data[start : start + place.compress_size]
+        if place.compress_type != zipfile.ZIP_STORED:
             try:
+                # To zlib, a limit of 0 bytes is no limit.
                 inflater = zlib.decompressobj(_RAW_DEFLATE)
-                unpacked = inflater.decompress(unpacked, place.num_bytes)
+                unpacked = inflater.decompress(unpacked, max(1, place.file_size))
             except zlib.error:
                 return None
-        is_whole = len(unpacked) == place.num_bytes and zlib.crc32(unpacked) == place.crc
+        is_whole = len(unpacked) == place.file_size and zlib.crc32(unpacked) == place.CRC
         return unpacked if is_whole else None
 
 
@@ -233,29 +222,16 @@ def _add_entry(places: dict[str, Place], entry: zipfile.ZipInfo) -> None:
         raise UserError(f"has an encrypted member, {name!r}; unpack the archive")
     # Some tools begin every name with `./`.
     name = "/".join(part for part in name.split("/") if part not in {"", "."})
-    is_odd = entry.flag_bits & (_PATCHED | _STRONGLY_ENCRYPTED)
-    method = _NO_METHOD if is_odd else entry.compress_type
-    sizes = (entry.compress_size, entry.file_size)
-    add_place(places, name, Packed(entry.filename, entry.header_offset, *sizes, entry.CRC, method))
+    add_place(places, name, entry)
 
 
 def _places_below(places: dict[str, Place], folder: str) -> dict[str, Place]:
     """Pick the members below a folder, their names from there on."""
     start = f"{folder}/"
     if folder in places:
-        raise UserError(
-            f"holds a file {folder!r}, expected a folder (unpack it if it is an archive)"
-        )
+        raise UserError(f"holds a file {folder!r}, expected a folder (unpack an archive)")
     below = {name[len(start) :]: places[name] for name in places if name.startswith(start)}
     if not below:
         folders = sorted({name.rpartition("/")[0] for name in places} - {""})
-        raise UserError(f"holds no folder {folder!r}; its folders: {folders[:_MAX_SHOWN]}")
+        raise UserError(f"holds no folder {folder!r}; its folders: {folders[:5]}")
     return below
-
-
-def _check_size(member: str, num_bytes: int) -> None:
-    # As a zip declares them; no more than these are ever unpacked.
-    if num_bytes > _MAX_BYTES:
-        raise UnreadableMemberError(
-            f"{member}: {num_bytes:,} bytes, expected at most {_MAX_BYTES:,}"
-        )

@@ -2,35 +2,23 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import PurePosixPath
+from posixpath import basename
+from typing import NamedTuple
 
 from stages.runtime.errors import UserError
-from stages.sources.pictures import PICTURE_SUFFIXES
+from stages.sources.pictures import PICTURE_SUFFIXES, suffix
 from stages.sources.rows import Reject, Split
 from stages.sources.tree import RawTree
 
 _IMAGES = "images"
+# Annotation tools put the list of classes among the labels.
+_NO_LABELS = "classes.txt"
 _Key = tuple[Split, str]
 
 
-@dataclass(frozen=True)
-class PairLayout:
-    """Names of the folders, in lower case, and what a label file's name adds to its picture's.
-
-    `no_labels` are names of files that end as label files do, but hold no labels.
-    """
-
-    splits: Mapping[str, Split]
-    labels: str
-    ending: str
-    no_labels: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class LabelPair:
-    """A picture and its label file, one of which may be missing.
+class LabelPair(NamedTuple):
+    """A label file and its picture, which may be missing.
 
     `name` is the path that they share below their folders, without what their names end in.
     """
@@ -38,34 +26,39 @@ class LabelPair:
     split: Split
     name: str
     picture: str | None
-    labels: str | None
+    labels: str
 
 
-def read_pairs(tree: RawTree, *, layout: PairLayout, name: str) -> Iterator[LabelPair | Reject]:
+def read_pairs(
+    tree: RawTree, *, name: str, splits: Mapping[str, Split], folder: str, ending: str
+) -> Iterator[LabelPair | Reject]:
     """Yield every picture and label file once, in pairs by their names.
 
+    Label files lie in `folder` and end in `ending`, both in lower case, as the names of the splits.
     A name is spelt exactly so, else letter case aside where that leaves no choice. Both
-    `<split>/images` and `images/<split>` are read, below extra folders too. Files that are neither
-    pictures nor end as label files do are no rows. Of two files of one name the first stays; the
-    others are rejects.
+    `<split>/images` and `images/<split>` are read, below extra folders too. Of two files of one
+    name the first stays; the others are rejects, as is a picture without a label file.
 
     Raises:
         UserError: if there are none, or some beside which no folder names a split.
     """
-    expected = f"expected {{{','.join(layout.splits)}}}/{{{_IMAGES},{layout.labels}}}"
+    expected = f"expected {{{','.join(splits)}}}/{{{_IMAGES},{folder}}}"
     pictures: dict[_Key, str] = {}
     labels: dict[_Key, str] = {}
     for member in tree.members:
-        folder, split, below = _place(member, layout=layout)
-        if folder is None or (stem := _stem(below, folder=folder, layout=layout)) is None:
+        kind, split, below = _place(member, splits=splits, folder=folder)
+        is_picture = kind == _IMAGES and suffix(below) in PICTURE_SUFFIXES
+        is_list = basename(below).lower() == _NO_LABELS
+        if not is_picture and (kind != folder or is_list or not below.lower().endswith(ending)):
             continue
         if split is None:
             raise UserError(f"source {name}: {member}: {expected}")
-        files = pictures if folder == _IMAGES else labels
+        files = pictures if is_picture else labels
+        stem = below[: -len(suffix(below) if is_picture else ending)]
         first = files.setdefault((split, stem), member)
         if first != member:
-            picture = member if folder == _IMAGES else None
-            yield Reject(member, "row_repeated", f"has one name with {first}", picture)
+            detail = f"has one name with {first}"
+            yield Reject(member, "row_repeated", detail, member if is_picture else None)
     if not pictures and not labels:
         raise tree.layout_error(name, expected)
     # Labels and pictures left over that are each other's only match, letter case aside.
@@ -74,30 +67,25 @@ def read_pairs(tree: RawTree, *, layout: PairLayout, name: str) -> Iterator[Labe
         if len(label_keys) == len(picture_keys := left_pictures[folded]) == 1:
             labels[picture_keys[0]] = labels.pop(label_keys[0])
     for key in sorted(pictures.keys() | labels.keys()):
-        yield LabelPair(*key, pictures.get(key), labels.get(key))
+        if key in labels:
+            yield LabelPair(*key, pictures.get(key), labels[key])
+        else:
+            yield Reject(pictures[key], "label_missing", f"no {ending} file", pictures[key])
 
 
-def _place(member: str, *, layout: PairLayout) -> tuple[str | None, Split | None, str]:
+def _place(
+    member: str, *, splits: Mapping[str, Split], folder: str
+) -> tuple[str | None, Split | None, str]:
     """Find `images` or the folder of labels, the split beside it, and the path below both."""
     parts = member.split("/")
     folders = [part.strip().lower() for part in parts[:-1]]
     # From below: a folder above the dataset may be called `images` too.
     for n, (outer, inner) in reversed(list(enumerate(pairwise(folders)))):
-        for split, folder in ((outer, inner), (inner, outer)):
-            if split in layout.splits and folder in (_IMAGES, layout.labels):
-                return folder, layout.splits[split], "/".join(parts[n + 2 :])
-    alone = next((folder for folder in folders if folder in (_IMAGES, layout.labels)), None)
+        for split, kind in ((outer, inner), (inner, outer)):
+            if split in splits and kind in (_IMAGES, folder):
+                return kind, splits[split], "/".join(parts[n + 2 :])
+    alone = next((each for each in folders if each in (_IMAGES, folder)), None)
     return alone, None, parts[-1]
-
-
-def _stem(path: str, *, folder: str, layout: PairLayout) -> str | None:
-    """Cut off a path's ending; None if it is no picture or label file."""
-    if folder == _IMAGES:
-        ending = PurePosixPath(path).suffix
-        return path.removesuffix(ending) if ending.lower() in PICTURE_SUFFIXES else None
-    if PurePosixPath(path).name.lower() in layout.no_labels:
-        return None
-    return path[: -len(layout.ending)] if path.lower().endswith(layout.ending) else None
 
 
 def _by_lower_case(keys: Iterable[_Key]) -> defaultdict[_Key, list[_Key]]:

@@ -12,26 +12,12 @@ from stages.sources.tables import code, quoted, text_rows
 from stages.sources.tree import RawTree
 
 _BASIC = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry", "Neutral")
-# A compound emotion counts as the first of its pair.
-_COMPOUND = (
-    "Happy",  # and surprised
-    "Happy",  # and disgusted
-    "Sad",  # and fearful
-    "Sad",  # and angry
-    "Sad",  # and surprised
-    "Sad",  # and disgusted
-    "Fear",  # and angry
-    "Fear",  # and surprised
-    "Angry",  # and surprised
-    "Angry",  # and disgusted
-    "Disgust",  # and surprised
-)
+# A compound emotion counts as the first of its pair: happily surprised, happily disgusted, ...
+_COMPOUND = [*["Happy"] * 2, *["Sad"] * 4, *["Fear"] * 2, *["Angry"] * 2, "Disgust"]
 CODES = {
     "rafdb_basic": {str(number): label for number, label in enumerate(_BASIC, start=1)},
     "rafdb_compound_mapped": {str(number): label for number, label in enumerate(_COMPOUND, 1)},
 }
-# The official spelling, and the spelling of some copies.
-_LISTS = ("list_patition_label.txt", "list_partition_label.txt")
 _ALIGNED = "_aligned"
 
 logger = logging.getLogger(__name__)
@@ -41,11 +27,6 @@ class RafPictures(PictureIndex):
     """The pictures that a list of RAF-DB or RAF-ML means: aligned, else original, taken whole."""
 
     def __init__(self, tree: RawTree, *, name: str) -> None:
-        """Index the pictures.
-
-        Raises:
-            UserError: if there are neither.
-        """
         aligned, original = map(tree.pictures_below, ("aligned", "original"))
         if not aligned and not original:
             expected = "expected pictures below Image/aligned or Image/original"
@@ -59,9 +40,9 @@ class RafPictures(PictureIndex):
         super().__init__(aligned or original)
         self._ending = _ALIGNED if aligned else ""
 
-    def find(self, name: str) -> str | None:
+    def find(self, path: str) -> str | None:
         """Find the picture of a file name in the list, such as `train_00001.jpg`."""
-        return super().find(self.spelt(name))
+        return super().find(self.spelt(path))
 
     def spelt(self, name: str) -> str:
         """Spell the picture's own file name, such as `train_00001_aligned.jpg`."""
@@ -72,14 +53,11 @@ class RafPictures(PictureIndex):
 def read(
     tree: RawTree, *, name: str, source: RafdbSource | RafdbCompoundSource
 ) -> Iterator[Candidate | Reject]:
-    """Yield every row of the list, or, where there is no list, every picture of the class folders.
-
-    Raises:
-        UserError: if there is neither, or a list without pictures.
-    """
+    """Yield every row of the list or, where there is none, every picture of the class folders."""
     codes = CODES[source.format]
     expected = f"expected 1 to {len(codes)}, got"
-    table = tree.find(*_LISTS)
+    # The official spelling, and the spelling of some copies.
+    table = tree.find("list_patition_label.txt", "list_partition_label.txt")
     if table is None:
         for file in read_class_folders(tree, name=name):
             if isinstance(file, Reject):

@@ -14,8 +14,7 @@ from stages.sources.tree import RawTree
 SHARE_COLUMNS = ("Surprise", "Fear", "Disgust", "Happy", "Sad", "Angry")
 _SHARES, _PARTITION = "distribution.txt", "partition_label.txt"
 _SPLITS: dict[str, Split] = {"0": "train", "1": "test"}
-# Copies may hold percents.
-_LARGEST_SHARE = 100.0
+_MAX_SHARE = 100.0  # copies may hold percents
 
 
 class _Part(NamedTuple):
@@ -31,9 +30,6 @@ def read(tree: RawTree, *, name: str, source: RafmlSource) -> Iterator[Candidate
     """Yield every row of shares, then partition rows that belong to none, then unnamed pictures.
 
     The first partition row of a picture counts as part of its row of shares.
-
-    Raises:
-        UserError: if a list is missing, or there are no pictures.
     """
     assert source.format == "rafml_argmax"
     shares, partition = tree.find(_SHARES), tree.find(_PARTITION)
@@ -54,44 +50,31 @@ def read(tree: RawTree, *, name: str, source: RafmlSource) -> Iterator[Candidate
         file_name, *fields = text.rsplit(None, len(SHARE_COLUMNS))
         named.add(file_name.lower())
         same = parts_of[file_name.lower()]
-        numbers = _numbers(fields)
+        numbers = [value for field in fields if (value := number(field)) is not None]
         picture = pictures.find(file_name)
-        if numbers is None:
+        if len(numbers) != len(SHARE_COLUMNS) or not min(numbers) >= 0 < max(numbers) <= _MAX_SHARE:
             detail = f"expected a name and six shares from 0 to 100, got {quoted(text)}"
             yield Reject(row, "row_malformed", detail, picture)
         elif not same:
             detail = f"no row of {quoted(file_name)} in {_PARTITION}"
-            yield Reject(row, "row_malformed", detail)
+            yield Reject(row, "row_malformed", detail, picture)
         elif contradiction := _contradiction(same):
             yield Reject(row, "label_contradictory", contradiction, same[0].picture)
         elif picture is None:
             yield Reject(row, "image_missing", quoted(pictures.spelt(file_name)))
         else:
+            share_of = dict(zip(SHARE_COLUMNS, numbers, strict=True))
+            winners = [each for each, share in share_of.items() if share == max(numbers)]
+            if len(winners) > 1:
+                detail = f"{' and '.join(winners)} have {max(numbers):g} each"
+                yield Reject(row, "no_majority", detail, picture)
+                continue
             key = f"{name}/{PurePosixPath(file_name).stem}"
-            yield _from_shares(row, numbers, split=same[0].split, key=key, picture=picture)
+            votes = tuple(share_of.get(each, 0.0) for each in CLASSES)
+            yield Candidate(row, key, picture, winners[0], same[0].split, photo=key, votes=votes)
     yield from _left_over(parts, parts_of, named=named)
     for member in pictures.unused():
         yield Reject(member, "label_missing", f"no row in {shares}", member)
-
-
-def _numbers(fields: Sequence[str]) -> tuple[float, ...] | None:
-    """Read six shares that are no less than 0 and not all 0; None if they are anything else."""
-    shares = tuple(share for field in fields if (share := number(field)) is not None)
-    if not len(fields) == len(shares) == len(SHARE_COLUMNS):
-        return None
-    return shares if min(shares) >= 0 < max(shares) <= _LARGEST_SHARE else None
-
-
-def _from_shares(
-    row: str, shares: tuple[float, ...], *, split: Split | None, key: str, picture: str
-) -> Candidate | Reject:
-    share_of = dict(zip(SHARE_COLUMNS, shares, strict=True))
-    winners = [column for column, share in share_of.items() if share == max(shares)]
-    if len(winners) > 1:
-        detail = f"{' and '.join(winners)} have {max(shares):g} each"
-        return Reject(row, "no_majority", detail, picture)
-    votes = tuple(share_of.get(label, 0.0) for label in CLASSES)
-    return Candidate(row, key, picture, winners[0], split, photo=key, votes=votes)
 
 
 def _left_over(
@@ -116,7 +99,7 @@ def _left_over(
 
 
 def _contradiction(parts: Sequence[_Part]) -> str | None:
-    """Name the first line of each split for a picture that has two; None if it has one split."""
+    """Name the first line of each split; None if there is one split."""
     first = {part.split: part.row for part in reversed(parts)}
     if len(first) == 1:
         return None

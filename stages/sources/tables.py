@@ -1,9 +1,10 @@
 """Text tables of raw datasets -> rows, each with its name for rejects.csv, and numbers."""
 
 import csv
+import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -46,14 +47,13 @@ def column_rows(
     first = next(rows, None)
     names = [field.lower() for field in first[1]] if first else []
     wanted = [column.lower() for column in columns]
-    data: Iterable[tuple[str, list[str]]] = rows
     if first and fixed_order and not set(wanted) & set(names):
         names = [column.lower() for column in fixed_order]
-        data = chain([first], rows)
+        rows = chain([first], rows)
     if missing := [column for column in columns if column.lower() not in names]:
         raise UserError(f"{member}: expected the columns {list(columns)}, missing {missing}")
     places = [names.index(column) for column in wanted]
-    for row, fields in data:
+    for row, fields in rows:
         chosen = tuple(fields[place] if place < len(fields) else "" for place in places)
         problem = f"expected {len(names)} columns, got {len(fields)}"
         yield ColumnRow(row, chosen, problem if len(fields) != len(names) else None)
@@ -83,14 +83,14 @@ def text_rows(tree: RawTree, member: str) -> Iterator[tuple[str, str]]:
         UserError: if the file cannot be read or is not UTF-8.
     """
     try:
-        with tree.open_text(member) as file:
+        with io.TextIOWrapper(tree.open(member), encoding="utf-8-sig", newline="") as file:
             for line_number, line in enumerate(file, start=1):
                 if text := line.strip():
                     yield f"{member}:{line_number}", composed(text)
     except UnicodeDecodeError as error:
-        is_utf16 = error.start == 0 and error.object[:2] in _UTF16_MARKS
-        remedy = "this is UTF-16, as spreadsheets write it; save it as UTF-8"
-        why = remedy if is_utf16 else str(error)
+        why = str(error)
+        if error.start == 0 and error.object[:2] in _UTF16_MARKS:
+            why = "this is UTF-16, as spreadsheets write it; save it as UTF-8"
         raise UserError(f"{member}: expected text in UTF-8: {why}") from None
     except UNREADABLE as error:
         raise UserError(f"{member}: cannot be read: {type(error).__name__}") from None

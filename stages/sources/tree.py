@@ -2,12 +2,10 @@
 
 import functools
 import hashlib
-import io
 import logging
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NoReturn, Self
 
@@ -40,13 +38,12 @@ class RawTree:
 
     def __init__(self, places: dict[str, Place], *, reader: MemberReader) -> None:
         litter = {name: path for name in places if (path := litter_of(name)) is not None}
-        self.litter = Counter(
-            litter_kind(posixpath.basename(path)) for path in set(litter.values())
-        )
+        topmost = sorted(map(posixpath.basename, set(litter.values())))
+        self.litter = Counter(map(litter_kind, topmost))
         self._places = {name: place for name, place in places.items() if name not in litter}
         self.reader = reader
         self.members = tuple(sorted(self._places))
-        self._folded = [f"/{member.lower()}" for member in self.members]
+        self._folded = {member: f"/{member.lower()}" for member in self.members}
 
     def __enter__(self) -> Self:
         return self
@@ -66,10 +63,6 @@ class RawTree:
         """Open a member for reading bytes; errors are those of `UNREADABLE`."""
         return self.reader.open(self.place(member))
 
-    def open_text(self, member: str) -> io.TextIOWrapper:
-        """Open a member as UTF-8 text, with or without a byte order mark; line ends are kept."""
-        return io.TextIOWrapper(self.open(member), encoding="utf-8-sig", newline="")
-
     def find(self, *names: str) -> str | None:
         """Find the member whose path ends with a name (letter case aside); the first name wins.
 
@@ -78,23 +71,18 @@ class RawTree:
         """
         for name in names:
             tail = f"/{name.lower()}"
-            pairs = zip(self.members, self._folded, strict=True)
-            members = [member for member, folded in pairs if folded.endswith(tail)]
-            if len(members) > 1:
-                shown = f"found {len(members)}: {members[:3]}"
-                raise UserError(f"{name}: expected one such file, {shown}")
-            if members:
-                return members[0]
+            found = [each for each, folded in self._folded.items() if folded.endswith(tail)]
+            if len(found) > 1:
+                raise UserError(f"{name}: expected one such file, found {len(found)}: {found[:3]}")
+            if found:
+                return found[0]
         return None
 
     def pictures_below(self, folder: str) -> list[str]:
         """List pictures that lie, at any depth, below a folder of that name (letter case aside)."""
         below = f"/{folder.lower()}/"
-        return [
-            member
-            for member, folded in zip(self.members, self._folded, strict=True)
-            if below in folded and suffix(member) in PICTURE_SUFFIXES
-        ]
+        members = [each for each, folded in self._folded.items() if below in folded]
+        return [member for member in members if suffix(member) in PICTURE_SUFFIXES]
 
     def layout_error(self, name: str, expected: str) -> UserError:
         """Make the error of a source whose files are not laid out as its format says."""
@@ -113,17 +101,15 @@ class RawTree:
                 raise UserError(f"{archive.name}: cannot be read: {error.strerror}") from None
         digest = hashlib.sha256()
         for member in self.members:
-            digest.update(f"{member}\0{self._member_sha256(member)}\n".encode())
-        return digest.hexdigest()
-
-    def _member_sha256(self, member: str) -> str:
-        try:
-            with self.open(member) as file:
-                digest = hashlib.sha256()
-                while piece := file.read(2**20):  # a table may be larger than any picture
-                    digest.update(piece)
-        except UNREADABLE:
-            return "unreadable"
+            content = hashlib.sha256()
+            try:
+                with self.open(member) as file:
+                    while piece := file.read(2**20):  # a table may be larger than any picture
+                        content.update(piece)
+                sha256 = content.hexdigest()
+            except UNREADABLE:
+                sha256 = "unreadable"
+            digest.update(f"{member}\0{sha256}\n".encode())
         return digest.hexdigest()
 
 
@@ -153,9 +139,9 @@ def open_tree(path: Path, *, key: str) -> RawTree:
     except UserError as error:
         raise UserError(f"params.yaml: {key}: {outer.name} {error}") from None
     if tree.litter:
-        kinds = sorted(tree.litter.items(), key=lambda item: (-item[1], item[0]))
-        shown = ", ".join(f"{kind!r} {count:,}" for kind, count in kinds[:_MAX_SHOWN])
-        more = ", …" if len(kinds) > _MAX_SHOWN else ""
+        kinds = tree.litter.most_common(_MAX_SHOWN)
+        shown = ", ".join(f"{kind!r} {count:,}" for kind, count in kinds)
+        more = ", …" if len(tree.litter) > _MAX_SHOWN else ""
         logger.info("%s: %s: left out what systems leave behind: %s%s", key, path.name, shown, more)
     nested = [name for name in tree.members if suffix(name) in _ARCHIVES]
     if nested:
@@ -166,37 +152,32 @@ def open_tree(path: Path, *, key: str) -> RawTree:
 
 
 def _places_in_folder(root: Path) -> dict[str, Place]:
-    places: dict[str, Place] = {}
-    for folder, names in _walk(root):
-        above = folder.relative_to(root).as_posix()
-        for name in names:
-            member = composed(name if above == "." else f"{above}/{name}")
-            add_place(places, member, str(folder / name))
-    return places
-
-
-def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield every folder with its files' names. Links back to a folder above are not followed.
+    """Find every file. Links back to a folder above are not followed.
 
     A folder of litter, which nobody may be allowed to list, stands among the files.
     """
 
-    def stop(error: OSError) -> NoReturn:
-        raise UserError(f"cannot be listed: {error.strerror}: {error.filename}")
+    def fail(error: OSError) -> NoReturn:
+        raise error
 
     @functools.cache
     def identity(folder: Path) -> tuple[int, int]:
-        try:
-            status = folder.stat()
-        except OSError as error:
-            stop(error)
+        status = folder.stat()
         return status.st_dev, status.st_ino
 
-    for top, subfolders, names in os.walk(root, onerror=stop, followlinks=True):
-        folder = Path(top)
-        names += [name for name in subfolders if litter_kind(name)]
-        subfolders[:] = [name for name in subfolders if not litter_kind(name)]
-        depth = len(folder.relative_to(root).parts)
-        above = {identity(place) for place in (folder, *folder.parents[:depth])}
-        subfolders[:] = [name for name in subfolders if identity(folder / name) not in above]
-        yield folder, names
+    places: dict[str, Place] = {}
+    try:
+        for top, subfolders, names in os.walk(root, onerror=fail, followlinks=True):
+            folder = Path(top)
+            inner = folder.relative_to(root)
+            for name in names + [name for name in subfolders if litter_kind(name)]:
+                add_place(places, composed((inner / name).as_posix()), str(folder / name))
+            above = {identity(each) for each in (folder, *folder.parents[: len(inner.parts)])}
+            subfolders[:] = [
+                name
+                for name in subfolders
+                if not litter_kind(name) and identity(folder / name) not in above
+            ]
+    except OSError as error:
+        raise UserError(f"cannot be listed: {error.strerror}: {error.filename}") from None
+    return places

@@ -1,4 +1,4 @@
-"""Small datasets on disk, each as a folder and as a zip."""
+"""Small datasets in memory and on disk, there each as a folder and as a zip."""
 
 import io
 import zipfile
@@ -9,22 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from raw_sources import as_bytes
+from raw_sources import write as write_folder
 
 from stages.config import Source
 from stages.sources.formats import read_source
+from stages.sources.members import MemberReader
 from stages.sources.rows import Candidate, Reject
 from stages.sources.tree import RawTree, open_tree
 
 Files = Mapping[str, bytes | str]
-MakeTree = Callable[[Files], RawTree]
 SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 KEYS = {"expw": {"hq_confidence": 60.0}, "ferplus": {"label_rule": "majority"}}
-
-
 AFFECTNET = (
     "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,"
     "expression,valence,arousal"
 )
+# A row of FERPlus: its box, and votes.
+WHOLE, HAPPY = '"(0, 0, 48, 48)"', "1,8,0,0,0,0,0,0,1,0"
 
 
 def npy(value: object) -> bytes:
@@ -42,24 +44,13 @@ def rows_of(tree: RawTree, form: str, **params: object) -> list[Candidate | Reje
     return list(read_source(tree, name="it", source=source_of(form, **params)))
 
 
-def rejects_of(rows: list[Candidate | Reject]) -> list[tuple[str, str]]:
-    return [(row.row, row.reason) for row in rows if isinstance(row, Reject)]
+def became(rows: list[Candidate | Reject]) -> list[tuple[str, str]]:
+    """What became of each row: the reason why it is left out, or `face`."""
+    return [(row.row, getattr(row, "reason", "face")) for row in rows]
 
 
-def faces_of(rows: list[Candidate | Reject]) -> list[tuple[str, str, str | None]]:
-    return [(row.id, row.label, row.split) for row in rows if isinstance(row, Candidate)]
-
-
-def as_bytes(content: bytes | str) -> bytes:
-    return content.encode() if isinstance(content, str) else content
-
-
-def write_folder(root: Path, files: Files) -> Path:
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(as_bytes(content))
-    return root
+def ids_of(rows: list[Candidate | Reject]) -> list[str]:
+    return [row.id for row in rows if isinstance(row, Candidate)]
 
 
 def write_zip(path: Path, files: Files) -> Path:
@@ -69,8 +60,23 @@ def write_zip(path: Path, files: Files) -> Path:
     return path
 
 
+def in_memory(files: Files) -> RawTree:
+    """The files as a tree; some file systems cannot hold names that differ in letter case alone."""
+
+    class Memory(RawTree):
+        def read(self, member: str) -> bytes:
+            return as_bytes(files[member])
+
+        def open(self, member: str) -> io.BytesIO:
+            return io.BytesIO(self.read(member))
+
+    return Memory(dict.fromkeys(files, ""), reader=MemberReader(None))
+
+
 @pytest.fixture(params=["folder", "zip"])
-def make_tree(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeTree]:
+def make_tree(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[Files], RawTree]]:
     """Write files as a folder or as a zip and open them; the same test runs on both."""
     with ExitStack() as opened:
 

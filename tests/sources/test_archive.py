@@ -5,133 +5,109 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.runtime.errors import UserError
 from stages.sources import members
-from stages.sources.members import MemberReader, Packed, UnreadableMemberError
+from stages.sources.members import MemberReader, UnreadableMemberError, open_zip
 from stages.sources.tree import open_tree
 from tests.sources.conftest import write_zip
 
 KEY = "standardize.sources.x.path"
 METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 DATA = bytes(range(256)) * 9
-Patch = Callable[[bytearray], None]
+DIRECTORY = b"PK\x01\x02"
+Damage = Callable[[bytes], bytes]
 
 
-def patched(place: int, value: int, *, local: int | None = None) -> Patch:
-    """Set a byte of the directory's first entry, and perhaps of the member's own header."""
-
-    def patch(data: bytearray) -> None:
-        data[data.index(b"PK\x01\x02") + place] = value
-        if local is not None:
-            data[local] = value
-
-    return patch
-
-
-def replaced(old: bytes, new: bytes) -> Patch:
-    def patch(data: bytearray) -> None:
-        assert old in data
-        data[:] = data.replace(old, new)
-
-    return patch
-
-
-def zip_of(path: Path, names: list[str], patch: Patch, *, method: int = 0) -> Path:
+def zip_of(path: Path, names: list[str], damage: Damage | None) -> Path:
     """Write a zip of members with these names as they are, and damage its bytes."""
-    with zipfile.ZipFile(path, "w", method) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for name in names:
             info = zipfile.ZipInfo("x")
-            info.filename, info.compress_type = name, method
+            info.filename = name
             archive.writestr(info, b"the picture " * 30)
-    data = bytearray(path.read_bytes())
-    patch(data)
-    path.write_bytes(data)
+    if damage is not None:
+        path.write_bytes(damage(path.read_bytes()))
     return path
 
 
-def unchanged(data: bytearray) -> None:
-    """Damage nothing."""
+def patched(place: int, value: int) -> Damage:
+    """Set a byte of the directory's first entry."""
+
+    def damage(data: bytes) -> bytes:
+        where = data.index(DIRECTORY) + place
+        return data[:where] + bytes([value]) + data[where + 1 :]
+
+    return damage
 
 
-def overlap(data: bytearray) -> None:
+def overlap(data: bytes) -> bytes:
     """List the one member ten times."""
-    start, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
-    entry = bytes(data[start:end])
-    twins = b"".join(entry.replace(b"a.png", f"{n}.png".encode()) for n in range(9))
+    start, end = data.index(DIRECTORY), data.index(b"PK\x05\x06")
+    entry = data[start:end]
+    entries = entry + b"".join(entry.replace(b"a.png", f"{n}.png".encode()) for n in range(9))
     tail = bytearray(data[end:])
-    struct.pack_into("<HHI", tail, 8, 10, 10, len(entry + twins))
-    data[:] = data[:start] + entry + twins + tail
+    struct.pack_into("<HHI", tail, 8, 10, 10, len(entries))
+    return data[:start] + entries + tail
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
-    ("names", "patch", "words"),
+    ("names", "damage", "words"),
     [
         *(
-            ([name], unchanged, "x.zip has a member .* outside")
+            ([name], None, "x.zip has a member .* outside")
             for name in ("../evil.png", "/evil.png", "a/../../evil.png", "c:/evil.png")
         ),
-        (["a.png", "a.png"], unchanged, "x.zip has two members 'a.png'"),
+        (["a.png", "a.png"], None, "x.zip has two members 'a.png'"),
         (["a.png"], patched(8, 1), "has an encrypted member, 'a.png'; unpack"),
         (["a.png"], overlap, "is broken, or a zip bomb: its members take 3,600 bytes of"),
     ],
 )
-def test_a_zip_that_cannot_be_trusted_is_refused(tmp_path: Path, names, patch, words) -> None:
+def test_a_zip_that_cannot_be_trusted_is_refused(tmp_path: Path, names, damage, words) -> None:
     with pytest.raises(UserError, match=rf"{KEY}: .*{words}"):
-        open_tree(zip_of(tmp_path / "x.zip", names, patch), key=KEY)
-
-
-def spoil(data: bytearray) -> None:
-    data[40:45] = bytes(byte ^ 0xFF for byte in data[40:45])
-
-
-ABSURD = replaced((360).to_bytes(4, "little"), (2**31).to_bytes(4, "little"))
+        open_tree(zip_of(tmp_path / "x.zip", names, damage), key=KEY)
 
 
 @pytest.mark.parametrize(
-    ("patch", "method", "words"),
+    ("damage", "words"),
     [
-        (replaced(b"the picture", b"THE picture"), zipfile.ZIP_STORED, "BadZipFile"),
-        (patched(10, 97, local=8), zipfile.ZIP_STORED, "NotImplementedError"),
-        (ABSURD, zipfile.ZIP_DEFLATED, "2,147,483,648 bytes, expected at most"),
-        *((spoil, method, "") for method in METHODS[1:]),
+        (patched(10, 97), "NotImplementedError"),
+        (patched(27, 128), "2,147,484,008 bytes, expected at most"),
     ],
 )
-def test_a_broken_member_is_unreadable_and_leaves_the_hash_defined(
-    tmp_path: Path, patch, method, words
-) -> None:
-    with open_tree(zip_of(tmp_path / "x.zip", ["a.png"], patch, method=method), key=KEY) as tree:
+def test_a_broken_member_is_unreadable_and_leaves_the_hash_defined(tmp_path, damage, words) -> None:
+    with open_tree(zip_of(tmp_path / "x.zip", ["a.png"], damage), key=KEY) as tree:
         with pytest.raises(UnreadableMemberError, match=f"a.png: {words}"):
             tree.read("a.png")
         assert len(tree.content_sha256()) == 64
 
 
-def without_utf8_flag(data: bytearray) -> None:
-    for place in (7, data.index(b"PK\x01\x02") + 9):
-        assert data[place] == 0x08
-        data[place] = 0
+def without_utf8_flag(data: bytes) -> bytes:
+    assert data[7] == 0x08
+    return patched(9, 0)(data[:7] + b"\0" + data[8:])
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
-    ("names", "patch", "expected"),
+    ("names", "damage", "expected"),
     [
-        (["folder\\a.png"], unchanged, "folder/a.png"),
-        (["cafe\u0301.png"], unchanged, "caf\u00e9.png"),
+        (["folder\\a.png"], None, "folder/a.png"),
+        (["cafe\u0301.png"], None, "caf\u00e9.png"),
         (["caf\u00e9.png"], without_utf8_flag, "caf\u00e9.png"),
-        (["x.png"], replaced(b"x.png", b"\x82.png"), "\u00e9.png"),  # of old Windows
-        (["./train//sad/1.png"], unchanged, "train/sad/1.png"),
-        (["__MACOSX/a.png", "__MACOSX/a.png", "a.png"], unchanged, "a.png"),
+        (["x.png"], lambda data: data.replace(b"x.png", b"\x82.png"), "\u00e9.png"),  # old Windows
+        (["./train//sad/1.png"], None, "train/sad/1.png"),
+        (["__MACOSX/a.png", "__MACOSX/a.png", "a.png"], None, "a.png"),
     ],
 )
-def test_odd_names_are_read(tmp_path: Path, names, patch, expected) -> None:
-    with open_tree(zip_of(tmp_path / "x.zip", names, patch), key=KEY) as tree:
+def test_odd_names_are_read(tmp_path: Path, names, damage, expected) -> None:
+    with open_tree(zip_of(tmp_path / "x.zip", names, damage), key=KEY) as tree:
         assert tree.members == (expected,)
         assert tree.read(expected).startswith(b"the picture")
 
@@ -153,19 +129,15 @@ def test_reported_a_folder_inside_a_zip_is_a_path(tmp_path: Path) -> None:
     ("inner", "words"),
     [
         ("x.zip/b", r"x.zip holds no folder 'b'; its folders: \['a', 'a/deep'\]"),
-        ("x.zip/A", r"x.zip holds no folder 'A'"),
-        ("x.zip/a/in.zip", r"x.zip holds a file 'a/in.zip', expected a folder \(unpack it"),
+        ("x.zip/a/in.zip", r"x.zip holds a file 'a/in.zip', expected a folder \(unpack an"),
         ("x.zip/a/in.zip/b", r"x.zip holds no folder 'a/in.zip/b'"),
         ("x.tar/a", "x.tar is neither a folder nor a whole zip"),
-        ("cut.zip", "cut.zip is neither a folder nor a whole zip"),
         ("none.zip/a", "expected a folder, a .zip or a folder inside"),
-        ("none", "expected a folder, a .zip or a folder inside"),
     ],
 )
 def test_reported_a_folder_that_a_zip_has_not_is_named(tmp_path: Path, inner, words) -> None:
     write_zip(tmp_path / "x.zip", {"a/in.zip": b"PK", "a/deep/1.png": b"1"})
-    for name in ("x.tar", "cut.zip"):
-        (tmp_path / name).write_bytes(b"PK\x03\x04 half a download")
+    (tmp_path / "x.tar").write_bytes(b"PK\x03\x04 half a download")
     with pytest.raises(UserError, match=rf"^params.yaml: {KEY}: {words}"):
         open_tree(tmp_path / inner, key=KEY)
 
@@ -173,73 +145,58 @@ def test_reported_a_folder_that_a_zip_has_not_is_named(tmp_path: Path, inner, wo
 # --- members, read without zipfile -------------------------------------------------------------
 
 
-def write(path: Path, data: bytes, *, method: int, extra: bytes = b"") -> Packed:
+def member_of(path: Path, data: bytes, *, method: int, extra: bytes = b"") -> zipfile.ZipInfo:
+    """Write a zip of two members; give the place of the second."""
     info = zipfile.ZipInfo("a/é.png")
     info.compress_type, info.extra = method, extra
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("first.png", b"x" * 99)
         archive.writestr(info, data)
-    sizes = info.compress_size, info.file_size
-    return Packed(info.filename, info.header_offset, *sizes, info.CRC, info.compress_type)
-
-
-def read_by_zipfile(path: Path, name: str) -> bytes | str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
-    except members.UNREADABLE as error:
-        return type(error).__name__
-
-
-def read_by_reader(path: Path, place: Packed) -> bytes | str:
-    reader = MemberReader(path)
-    try:
-        return reader.read("m", place)
-    except UnreadableMemberError as error:
-        return str(error).removeprefix("m: ")
-    finally:
-        reader.close()
-
-
-LONG_EXTRA = struct.pack("<HH", 0x7777, 300) + bytes(300)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("extra", [b"", LONG_EXTRA])
-@pytest.mark.parametrize("data", [b"", b"x", DATA, bytes(100_000)])
-def test_every_packing_is_read_here_and_by_a_pickled_copy(tmp_path: Path, method, extra, data):
-    """zipfile reads what is rare."""
-    place = write(tmp_path / "x.zip", data, method=method, extra=extra)
-    reader = MemberReader(tmp_path / "x.zip")
-    assert reader.read("m", place) == data
-    is_rare = method not in METHODS[:2] or (method == zipfile.ZIP_DEFLATED and not data)
-    assert ("archive" in reader.__dict__) == (is_rare or bool(extra and data))
-    copy, same = pickle.loads(pickle.dumps((reader, place)))
+    reader, places = open_zip(path, below=".")
     reader.close()
-    assert copy.read("m", same) == data
-    copy.close()
+    place = places["a/é.png"]
+    assert isinstance(place, zipfile.ZipInfo)
+    return place
 
 
-@example(method=zipfile.ZIP_STORED, changes=[(145, 0)])  # no longer says that its name is UTF-8
 @given(
-    method=st.sampled_from(METHODS[:2]),
+    method=st.sampled_from([*METHODS, *METHODS[:2]]),
+    extra=st.sampled_from([b"", b"", struct.pack("<HH", 0x7777, 300) + bytes(300)]),
     changes=st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=4),
 )
-def test_of_a_damaged_zip_it_says_what_zipfile_says(tmp_path_factory, method, changes) -> None:
+def test_a_member_is_whole_or_what_zipfile_says(tmp_path_factory, method, extra, changes) -> None:
     path = tmp_path_factory.mktemp("zip") / "x.zip"
-    place = write(path, DATA[:500], method=method)
+    place = member_of(path, DATA, method=method, extra=extra)
     data = bytearray(path.read_bytes())
-    end = data.index(b"PK\x01\x02")  # the directory stays: it is read but once
+    end = data.index(DIRECTORY)  # the directory stays: it is read but once
     for where, value in changes:
         data[where % end] = value
     path.write_bytes(data)
-    assert read_by_reader(path, place) == read_by_zipfile(path, place.name)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            by_zipfile: bytes | str = archive.read(place)
+    except members.UNREADABLE as error:
+        by_zipfile = f"m: {type(error).__name__}"
+    # As another process has them.
+    reader, same = pickle.loads(pickle.dumps((MemberReader(path), place)))
+    with closing(reader):
+        try:
+            result: bytes | str = reader.read("m", same)
+        except UnreadableMemberError as error:
+            result = str(error)
+        assert result in {DATA, by_zipfile}
+        if not changes:
+            assert by_zipfile == DATA
+            # zipfile reads what is rare.
+            assert ("archive" in reader.__dict__) == (method not in METHODS[:2] or bool(extra))
 
 
 def test_no_more_is_read_or_unpacked_than_the_directory_may_claim(tmp_path: Path) -> None:
-    path = tmp_path / "x.zip"
-    place = write(path, bytes(1 << 20), method=zipfile.ZIP_DEFLATED)
-    claimed = place._replace(num_bytes=1000, crc=zlib.crc32(bytes(1000)))
-    assert read_by_reader(path, claimed) == bytes(1000)
-    message = read_by_reader(path, place._replace(num_packed=2**40))
-    assert "1,099,511,627,776 bytes, expected at most" in str(message)
+    place = member_of(tmp_path / "x.zip", bytes(1 << 20), method=zipfile.ZIP_DEFLATED)
+    place.file_size, place.CRC = 1000, zlib.crc32(bytes(1000))
+    with closing(MemberReader(tmp_path / "x.zip")) as reader:
+        assert reader.read("m", place) == bytes(1000)
+        assert "archive" not in reader.__dict__  # zipfile was not asked to cut it
+        place.compress_size = 2**40
+        with pytest.raises(UnreadableMemberError, match=r"1,099,511,627,776 bytes, expected at"):
+            reader.read("m", place)
