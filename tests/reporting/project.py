@@ -16,27 +16,40 @@ from small_faces import small_face, write_faces
 from stages import calibrate
 from stages.faces.decode import encode_png
 from stages.records.schema import read_manifest
+from stages.reporting.seeds import COLUMNS
 from tests.calibrating.run_folder import build_run_folder, set_calibrate
 
 WARNING = "fewer than 30 rows of a class: <Disgust> & 8"
-COUNTS = {
-    "duplicates": {
-        "exact": {"pictures": 5, "redundant_rows": 6, "label_conflicts": 1, "across_splits": 3},
-        "near": {"pairs": 4, "mirrored": 1, "label_conflicts": 1, "across_splits": 3},
-        "review": {"pairs": 33},
-    },
-    "leaks": {
-        "found": {"train_val_groups": 2, "train_test_groups": 3, "val_test_groups": 0},
-        "excluded": {"twin_in_test": 4, "twin_in_val": 0},
-        "left": {"groups": 0},
-    },
-}
+COUNTS = """\
+subject,part,count,value
+duplicates,exact,pictures,5
+duplicates,exact,redundant_rows,6
+duplicates,exact,label_conflicts,1
+duplicates,exact,across_splits,3
+duplicates,near,pairs,4
+duplicates,near,mirrored,1
+duplicates,near,label_conflicts,1
+duplicates,near,across_splits,3
+duplicates,review,pairs,33
+leaks,found,train_val_groups,2
+leaks,found,train_test_groups,3
+leaks,found,val_test_groups,0
+leaks,excluded,twin_in_test,4
+leaks,excluded,twin_in_val,0
+leaks,left,groups,0
+"""
 
 
 def make_finished(root: Path) -> Path:
     """Fill `root` with everything that the report door reads."""
     build_run_folder(root, per_split=80)
     set_calibrate(root, bootstrap_samples=30)
+    for path in root.glob("models/stageA/*/history.json"):
+        history = read_json(path)
+        for scores in (epoch["val"] for epoch in history if epoch["val"]):
+            scores |= {"ece": 0.1, "brier": 0.5, "temperature": None}
+            scores |= {"scaled_nll": scores["nll"] - 0.1, "scaled_ece": 0.05}
+        write_json(path, history)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         assert calibrate.main([]) == 0
@@ -72,24 +85,19 @@ def _write_data(root: Path, rows: pd.DataFrame) -> None:
     sha256 = read_json(root / "models/stageA/RN18/teacher.json")["manifest_sha256"]
     manifest = {"sha256": {"classification_manifest": sha256}}
     write_json(root / "metrics/manifest.json", {"manifest": manifest})
-    counts = [
-        (subject, part, name, value)
-        for subject, parts in COUNTS.items()
-        for part, values in parts.items()
-        for name, value in values.items()
-    ]
     stages = {"kind": "stage", "name": ["stageA", "stageB"], "rows": [160, 80]}
     tables = {
         "rows": rows.groupby(["source", "split", "label"]).size().rename("rows").reset_index(),
-        "counts": pd.DataFrame(counts, columns=["subject", "part", "count", "value"]),
         "standardized": pd.DataFrame({"source": ["ferplus"], "faces": [240], "rejects": [25]}),
         "rejects": pd.DataFrame({"source": ["ferplus"], "reason": ["no_majority"], "rows": [25]}),
         "selections": pd.DataFrame(stages),
     }
     folder = root / "plots/data/manifest"
     folder.mkdir(parents=True)
+    (folder / "counts.csv").write_text(COUNTS, encoding="utf-8")
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False)
+    (root / "plots/seeds.csv").write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
     warnings = pd.DataFrame({"code": ["few_rows"], "where": ["all test"], "message": [WARNING]})
     warnings.to_csv(root / "manifests" / "warnings.csv", index=False)
 
