@@ -3,10 +3,7 @@
 What the manifest and export stages would say of it is written here by hand.
 """
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +14,16 @@ from stages import calibrate
 from stages.faces.decode import encode_png
 from stages.records.schema import read_manifest
 from stages.reporting.seeds import COLUMNS
+from stages.runtime.files import read_json, sha256_file, write_json, write_text
 from tests.calibrating.run_folder import build_run_folder, set_calibrate
 
 WARNING = "fewer than 30 rows of a class: <Disgust> & 8"
-COUNTS = """\
+# What the manifest stage writes into plots/data/manifest/, besides the rows.
+TABLES = {
+    "standardized": "source,faces,rejects\nferplus,240,25\n",
+    "rejects": "source,reason,rows\nferplus,no_majority,25\n",
+    "selections": "kind,name,rows\nstage,stageA,160\nstage,stageB,80\n",
+    "counts": """\
 subject,part,count,value
 duplicates,exact,pictures,5
 duplicates,exact,redundant_rows,6
@@ -37,7 +40,8 @@ leaks,found,val_test_groups,0
 leaks,excluded,twin_in_test,4
 leaks,excluded,twin_in_val,0
 leaks,left,groups,0
-"""
+""",
+}
 
 
 def make_finished(root: Path) -> Path:
@@ -72,42 +76,21 @@ def make_finished(root: Path) -> Path:
     return root
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8")
-
-
 def _write_data(root: Path, rows: pd.DataFrame) -> None:
     sha256 = read_json(root / "models/stageA/RN18/teacher.json")["manifest_sha256"]
     manifest = {"sha256": {"classification_manifest": sha256}}
     write_json(root / "metrics/manifest.json", {"manifest": manifest})
-    stages = {"kind": "stage", "name": ["stageA", "stageB"], "rows": [160, 80]}
-    tables = {
-        "rows": rows.groupby(["source", "split", "label"]).size().rename("rows").reset_index(),
-        "standardized": pd.DataFrame({"source": ["ferplus"], "faces": [240], "rejects": [25]}),
-        "rejects": pd.DataFrame({"source": ["ferplus"], "reason": ["no_majority"], "rows": [25]}),
-        "selections": pd.DataFrame(stages),
-    }
-    folder = root / "plots/data/manifest"
-    folder.mkdir(parents=True)
-    (folder / "counts.csv").write_text(COUNTS, encoding="utf-8")
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    (root / "plots/seeds.csv").write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-    warnings = pd.DataFrame({"code": ["few_rows"], "where": ["all test"], "message": [WARNING]})
-    warnings.to_csv(root / "manifests" / "warnings.csv", index=False)
+    counted = rows.groupby(["source", "split", "label"]).size().rename("rows").reset_index()
+    for name, text in (TABLES | {"rows": counted.to_csv(index=False)}).items():
+        write_text(root / f"plots/data/manifest/{name}.csv", text)
+    write_text(root / "plots/seeds.csv", ",".join(COLUMNS) + "\n")
+    write_text(root / "manifests/warnings.csv", f"code,where,message\nfew_rows,test,{WARNING}\n")
 
 
 def _write_export(root: Path) -> None:
-    calibration = (root / "models/calibrated/calibration.json").read_bytes()
-    stage = json.loads(calibration)["stage"]
-    cards = {
-        name: read_json(root / f"models/{stage}/{name}/teacher.json") for name in ("RN18", "B3")
-    }
+    calibration = root / "models/calibrated/calibration.json"
+    folder = root / "models" / (stage := read_json(calibration)["stage"])
+    cards = {name: read_json(folder / name / "teacher.json") for name in ("RN18", "B3")}
     names = (*cards, "ensemble")
     held = {"split": "test", "n": 160, "accuracy": 0.75, "accuracy_95": [0.68, 0.81]}
     loss = {"accuracy_loss": 0.01, "accuracy_loss_95": [-0.01, 0.03], "nll_increase": 0.002}
@@ -126,7 +109,7 @@ def _write_export(root: Path) -> None:
     hashes = {
         "stage": stage,
         "manifest_sha256": cards["RN18"]["manifest_sha256"],
-        "calibration_sha256": hashlib.sha256(calibration).hexdigest(),
+        "calibration_sha256": sha256_file(calibration),
         "teachers": {n: {"weights_sha256": card["weights_sha256"]} for n, card in cards.items()},
         "soft_labels": soft_labels | {"distillation_temperature": 2.0},
         "bytes": {f"{name}{form}.onnx": 300_000 for name in names for form in ("", ".int8")},

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pandas as pd
@@ -6,7 +5,7 @@ import pytest
 
 from stages.reporting.finished import read_finished
 from stages.runtime.errors import UserError
-from tests.reporting.project import read_json
+from stages.runtime.files import read_json, write_json
 
 CALIBRATION = "models/calibrated/calibration.json"
 
@@ -18,7 +17,7 @@ def copied(root, tmp_path):
 
 def _refusal(folder, path, **values):
     """Change a JSON file of a run, and return the lines of what reading it then says."""
-    (folder / path).write_text(json.dumps(read_json(folder / path) | values), encoding="utf-8")
+    write_json(folder / path, read_json(folder / path) | values)
     with pytest.raises(UserError) as error:
         read_finished(folder)
     return str(error.value).splitlines()

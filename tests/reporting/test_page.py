@@ -174,7 +174,7 @@ TRADE = r"change the ensemble's macro-F1 by .0\.030 \[.*?\] and its accuracy by 
         (UNFITTED, "limits", f"no temperature could be fitted, {NO_FIT[8:]}."),
         (CROWDLESS, "calibration", "none: no or too few rows of val have votes"),
         (PRIOR, "calibration", r"it is T and the prior, s = 0.900 \[0.800, 1.250\] : "),
-        (CHOSEN, "decision", f"With the exponent 0.6 this would {TRADE}"),
+        (CHOSEN, "decision", f"with the exponent 0.6, would {TRADE} 160 rows of val by"),
         (CHOSEN, "decision", "is accuracy, so the most probable class is named"),
         (BEST, "decision", r"No exponent above 0 is better \(its gain is so\): both name"),
         (BY_F1, "decision", "is macro_f1 but its gain is so, so the most probable class is named"),
