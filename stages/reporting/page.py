@@ -27,10 +27,7 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= dict(getmembers(wording, isfunction)) | {
-        "words": lambda metric: wording.METRIC_WORDS.get(metric, metric),
-        "base64": _base64,
-    }
+    environment.filters |= dict(getmembers(wording, isfunction)) | {"base64": _base64}
     return environment.get_template("page.html.j2").render(
         run=run,
         pictures=pictures,

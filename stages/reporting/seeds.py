@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from stages.calibrating.score_table import Score
 from stages.reporting.finished import Finished
 from stages.reporting.wording import (
-    METRIC_WORDS,
     STAGE_WORDS,
     counted,
     difference,
     estimate,
+    metric_words,
     number,
     signed,
 )
@@ -34,7 +34,7 @@ def over_seeds(run: Finished, *, seed: int) -> Iterator[tuple[object, ...]]:
             of, model, *place, metric = row["metric"].split(".")
             if of in titles and model == run.model:
                 where = " ".join(place).replace("gates ", "gate ") or run.rows
-                name = METRIC_WORDS.get(metric, metric).partition(" (")[0]
+                name = metric_words(metric).partition(" (")[0]
                 one, mean = (number, estimate) if of == run.stage else (signed, difference)
                 over = mean(Score(row["mean"], row["low"], row["high"], row["n"]))
                 numbers = (one(row["value"]), over, number(row["deviation"]))

@@ -8,14 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stages.calibrating.score_table import (
-    NAMED,
-    REFINED,
-    REFINEMENT_GAINS,
-    STAGE_GAIN,
-    Score,
-    pick,
-)
+from stages.calibrating.score_table import REFINED, REFINEMENT_GAINS, STAGE_GAIN, Score, pick
+from stages.calibrating.verdict import DIFFERENCES, LABELLED
 from stages.records.schema import SPLITS
 from stages.reporting.finished import Finished
 from stages.reporting.wording import (
@@ -38,9 +32,8 @@ from stages.scoring.confidence import floor_cell, floor_words
 MAIN = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
 FULL = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "ece_floor")
 CHOOSING = ("accuracy", "macro_f1", "nll")
-DECIDED = NAMED[:3]
 TRIED = ("raw", *REFINED.values(), "calibrated")
-GAINS = ("macro_f1", "nll")
+DECIDED, GAINS = LABELLED, DIFFERENCES
 
 _WORDS = {REFINED[name]: words for name, words in REFINEMENT_WORDS.items()}
 _WORDS |= {what: REFINEMENT_WORDS[name] for name, what in REFINEMENT_GAINS.items()}

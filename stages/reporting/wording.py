@@ -9,7 +9,7 @@ from stages.calibrating.score_table import Score
 from stages.scoring.temperature import HIGHEST, LOWEST
 
 STAGE_WORDS = {"stageA": "Stage A", "stageB": "Stage B"}
-METRIC_WORDS = {
+_METRIC_WORDS = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
     "nll": "NLL",
@@ -32,6 +32,11 @@ _PAIR = Markup('{} <span class="interval">[{}, {}]</span>')
 def stages_spelt(text: str) -> str:
     """Replace the codes of the stages in a text by their words."""
     return text.replace("stageA", "Stage A").replace("stageB", "Stage B")
+
+
+def metric_words(metric: str) -> str:
+    """Name a metric as a reader does."""
+    return _METRIC_WORDS.get(metric, metric)
 
 
 def number(value: float) -> str:
