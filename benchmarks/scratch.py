@@ -49,6 +49,8 @@ class Repository:
         shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
         for name in ("config", ".gitignore"):
             shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+        (folder / "plots").mkdir()
+        shutil.copy(ROOT / "plots/seeds.csv", folder / "plots")
         (folder / "weights").mkdir()
         (folder / "weights" / ".gitkeep").touch()
         fill(folder)

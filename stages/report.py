@@ -3,8 +3,9 @@
     python -m stages.report
 
 In: params.yaml, models/calibrated/ and its plots/data/teachers/, the cards, environments and
-histories of the teachers, the JSON of models/export/, metrics/manifest.json, plots/data/manifest/,
-manifests/warnings.csv, and the faces of standardized/ that stand on the sheet of mistakes.
+histories of the teachers, the JSON of models/export/, metrics/manifest.json and teachers.json,
+plots/data/manifest/, plots/seeds.csv, manifests/warnings.csv, and the faces of standardized/ that
+stand on the sheet of mistakes.
 Out: plots/report.html (one file that refers to no other) and plots/figures/.
 """
 

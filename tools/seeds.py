@@ -9,8 +9,10 @@ from itertools import groupby
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+import pandas as pd
 from scipy.stats import t
 
+from stages.reporting.seeds import COLUMNS, FILE
 from stages.runtime.files import sha256_json
 
 METRICS_FILE, PARAMS_FILE = "metrics/teachers.json", "params.yaml"
@@ -96,6 +98,16 @@ def table(summaries: Sequence[Summary]) -> str:
     return "\n".join(lines)
 
 
+def for_page(summaries: Sequence[Summary]) -> pd.DataFrame:
+    """Make the rows of plots/seeds.csv, which the page reads."""
+    rows = [
+        (s.recipe, s.metric, seed, value, len(s.values), s.mean, *s.interval, s.deviation)
+        for s in summaries
+        for seed, value in s.values.items()
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
 def _read(node: Node) -> SeedRun | UnusedRun:
     name = node["name"] or ("workspace" if node["rev"] == "workspace" else node["rev"][:7])
     if node.get("error"):
@@ -109,7 +121,8 @@ def _read(node: Node) -> SeedRun | UnusedRun:
     params, metrics = contents
     # An out of `dvc add` is a data source and no stage made it.
     made = {path for path, out in data["outs"].items() if not out["is_data_source"]}
-    made |= data["metrics"].keys()
+    # The summary of earlier runs is shown and changes no number.
+    made |= data["metrics"].keys() | {FILE}
     given = {path: dep["hash"] for path, dep in data["deps"].items() if path not in made}
     shared = {key: value for key, value in params.items() if key not in ("seed", "machine")}
     return SeedRun(name, params["seed"], sha256_json([shared, given]), dict(_results(metrics)))

@@ -16,7 +16,8 @@ from stages.scoring.metrics import reliability_table
 
 _TRAINING_COLUMNS = (
     "epoch", "step", "learning_rate", "margin_rad", "train_loss",
-    "val_accuracy", "val_macro_f1", "val_nll",
+    "val_accuracy", "val_macro_f1", "val_nll", "val_ece", "val_brier",
+    "val_temperature", "val_scaled_nll", "val_scaled_ece",
 )  # fmt: skip
 # What is drawn of each source.
 _SOURCE_METRICS = ("accuracy", "macro_f1")
@@ -93,7 +94,7 @@ def mistakes(predictions: Predictions) -> pd.DataFrame:
 
 
 def training_curve(teacher: PublishedTeacher) -> pd.DataFrame:
-    """Make a row for each epoch; `val_*` is missing where no evaluation was due."""
+    """Make a row for each epoch; `val_*` is missing where no evaluation was due or none told it."""
     rows = [
         entry | {f"val_{key}": value for key, value in (entry["val"] or {}).items()}
         for entry in teacher.history

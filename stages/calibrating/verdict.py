@@ -39,6 +39,11 @@ from stages.scoring.bootstrap import Estimate, draw, paired_differences
 # What is compared, second minus first: above 0 in macro-F1 and below 0 in NLL speak for the second.
 DIFFERENCES = ("macro_f1", "nll")
 LABELLED = NAMED[:3]
+NOT_COVERED = (
+    "Each stage is one run: only an interval over seeds tells how far another run would differ. "
+    "The epoch of stageB was chosen on the val rows that are compared, so its side is a little "
+    "optimistic."
+)
 
 
 def stage_gain_rows(
@@ -206,7 +211,7 @@ def decide(paired: pd.DataFrame, *, asked: str, model: str) -> tuple[str, StageC
             count += f", {in_domain:.0f} of them in domain"
         words = (f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]" for d in (macro_f1, nll))
         sentences.append("{} ({}): macro-F1 {}, NLL {}.".format(title, count, *words))
-    return stage, StageChoice(says=" ".join(sentences), gain_is_real=is_real)
+    return stage, StageChoice(says=" ".join([*sentences, NOT_COVERED]), gain_is_real=is_real)
 
 
 def _predict_shared(

@@ -134,20 +134,26 @@ def bars_figure(
 
 
 def training_figure(
-    curves: Mapping[tuple[str, str], pd.DataFrame], *, column: str, ylabel: str, colours: Colours
+    curves: Mapping[tuple[str, str], pd.DataFrame],
+    *,
+    columns: Sequence[str],
+    ylabel: str,
+    colours: Colours,
 ) -> bytes:
-    """Draw a column of `curves`, by stage and teacher; dashed for the stage that comes first.
+    """Draw columns of `curves`, by stage and teacher; dashed for the stage that comes first.
 
-    An epoch without a value is left out.
+    Of several columns all but the last are thin and pale. An epoch without a value is left out.
     """
     first = next(iter(curves))[0]
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     axis = figure.subplots()
     for (stage, teacher), table in curves.items():
-        points = table[table[column].notna()]
-        (line,) = axis.plot(points["epoch"], points[column], marker="o", markersize=3)
-        line.set(color=colours[teacher], linestyle="--" if stage == first else "-")
-        line.set_label(f"{stage} {teacher}")
+        style: dict[str, Any] = {"color": colours[teacher], "marker": "o", "markersize": 3}
+        style |= {"linestyle": "--" if stage == first else "-", "label": f"{stage} {teacher}"}
+        for column in columns:
+            points = table[table[column].notna()]
+            pale = {} if column == columns[-1] else {"alpha": 0.45, "linewidth": 0.9, "label": None}
+            axis.plot(points["epoch"], points[column], **style | pale)
     axis.set(xlabel="epoch", ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)

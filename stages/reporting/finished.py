@@ -21,7 +21,7 @@ from stages.calibrating.score_table import (
     read_paired,
     read_scores,
 )
-from stages.modeling.card import CARD_FILE, TeacherCard, read_card
+from stages.modeling.card import TeacherCard, read_card
 from stages.reporting.wording import STAGE_WORDS
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
@@ -37,13 +37,27 @@ _CALIBRATION = "models/calibrated/calibration.json"
 _HASHES = "models/export/hash_manifest.json"
 _PARITY = "models/export/parity.json"
 _MANIFEST = "metrics/manifest.json"
+# What makes a file, by how its path begins.
+_MAKERS = {
+    "models/stageA/": "dvc repro stageA",
+    "models/stageB/": "dvc repro stageB",
+    "models/export/": "dvc repro export",
+    "metrics/teachers": "dvc repro calibrate",
+    "plots/data/teachers/": "dvc repro calibrate",
+    "plots/seeds.csv": "git checkout plots/seeds.csv",
+    "": "dvc repro manifest",
+}
 
 Teacher = tuple[str, str]  # stage and name
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run: its tables of scores, its teachers' files, its exports, and plots/ below `root`."""
+    """A run: its tables of scores, its teachers' files, its exports, and plots/ below `root`.
+
+    `metrics` are the numbers of metrics/teachers.json by their keys, joined by dots; `seeds` is the
+    summary over seeds, of this run or others, and may have no row.
+    """
 
     root: Path
     calibration: CalibrationFile
@@ -56,6 +70,8 @@ class Finished:
     parity: Mapping[str, Any]
     latency: Mapping[str, Any]
     warnings: pd.DataFrame
+    metrics: "pd.Series[Any]"
+    seeds: pd.DataFrame
 
     @property
     def stage(self) -> str:
@@ -94,9 +110,14 @@ class Finished:
         return [self.rows, *(rows for rows in scored if rows.startswith("gate:"))]
 
     @property
-    def paired_places(self) -> list[str]:
-        """The rows that both stages are compared on."""
-        return list(pick(self.paired, what=STAGE_GAIN, model=self.model)["rows"].unique())
+    def decision(self) -> str:
+        """How the class of the headline is named: `argmax` or `prior`."""
+        (decision,) = pick(self.scores, metric="accuracy", **self.place())["decision"]
+        return str(decision)
+
+    def compared(self, what: str = STAGE_GAIN, **columns: str) -> list[str]:
+        """Return the rows that a difference of the exported model is of; by default B minus A."""
+        return list(pick(self.paired, what=what, model=self.model, **columns)["rows"].unique())
 
     def called(self, model: str) -> str:
         """Name a model in words."""
@@ -152,8 +173,8 @@ class Finished:
 
     def plotted(self, stage: str, name: str) -> pd.DataFrame:
         """Return a table of plots/data/, such as `teachers`, `confusion/stageA_RN18`."""
-        made_by = "manifest" if stage == "manifest" else "calibrate"
-        return _read_csv(self.root, f"plots/data/{stage}/{name}.csv", made_by=made_by)
+        table: pd.DataFrame = _read(self.root, f"plots/data/{stage}/{name}.csv")
+        return table
 
 
 def read_finished(root: Path) -> Finished:
@@ -168,32 +189,24 @@ def read_finished(root: Path) -> Finished:
         for stage, fitted in calibration.stages.items()
         for teacher in fitted.models[calibration.fused_model].members
     }
-
-    def read_each(name: str) -> dict[Teacher, Any]:
-        return {
-            (stage, teacher): _read_json(root, f"{folder}/{name}.json", made_by=stage)
-            for (stage, teacher), folder in folders.items()
-        }
-
     run = Finished(
         root=root,
         calibration=calibration,
         scores=read_scores(root / "models/calibrated/scores.csv"),
         paired=read_paired(root / "models/calibrated/paired.csv"),
-        cards={
-            (stage, teacher): read_card(
-                _existing(root, f"{folder}/{CARD_FILE}", made_by=stage).parent
-            )
-            for (stage, teacher), folder in folders.items()
+        cards={key: read_card(root / folder) for key, folder in folders.items()},
+        environments={
+            key: _read(root, f"{folder}/environment.json") for key, folder in folders.items()
         },
-        environments=read_each("environment"),
-        histories=read_each("history"),
-        hashes=_read_json(root, _HASHES, made_by="export"),
-        parity=_read_json(root, _PARITY, made_by="export"),
-        latency=_read_json(root, "models/export/latency.json", made_by="export"),
-        warnings=_read_csv(root, "manifests/warnings.csv", made_by="manifest"),
+        histories={key: _read(root, f"{folder}/history.json") for key, folder in folders.items()},
+        hashes=_read(root, _HASHES),
+        parity=_read(root, _PARITY),
+        latency=_read(root, "models/export/latency.json"),
+        warnings=_read(root, "manifests/warnings.csv"),
+        metrics=pd.json_normalize(_read(root, "metrics/teachers.json")).iloc[0],
+        seeds=_read(root, "plots/seeds.csv"),
     )
-    _check_one_run(run, manifest=_read_json(root, _MANIFEST, made_by="manifest")["manifest"])
+    _check_one_run(run, manifest=_read(root, _MANIFEST)["manifest"])
     return run
 
 
@@ -225,16 +238,11 @@ def _check_one_run(run: Finished, *, manifest: Mapping[str, Any]) -> None:
         raise UserError("\n".join([*problems, "run `dvc repro`"]))
 
 
-def _read_json(root: Path, path: str, *, made_by: str) -> Any:
-    return read_json(_existing(root, path, made_by=made_by))
-
-
-def _read_csv(root: Path, path: str, *, made_by: str) -> pd.DataFrame:
-    file = _existing(root, path, made_by=made_by)
-    return pd.read_csv(file, keep_default_na=False, na_values=["nan"])
-
-
-def _existing(root: Path, path: str, *, made_by: str) -> Path:
+def _read(root: Path, path: str) -> Any:
+    """Read a JSON file or a table."""
     if not (root / path).is_file():
-        raise UserError(f"{path}: expected a file, found none; the {made_by} stage makes it")
-    return root / path
+        maker = next(maker for start, maker in _MAKERS.items() if path.startswith(start))
+        raise UserError(f"{path}: expected a file, found none; `{maker}` makes it")
+    if path.endswith(".json"):
+        return read_json(root / path)
+    return pd.read_csv(root / path, keep_default_na=False, na_values=["nan"])

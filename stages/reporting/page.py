@@ -1,16 +1,19 @@
 """A finished run and its pictures -> one HTML page that needs no other file and no network."""
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from inspect import getmembers, isfunction
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from stages.calibrating.verdict import NOT_COVERED
 from stages.reporting import tables, wording
 from stages.reporting.finished import Finished
 from stages.reporting.pictures import Picture, most_frequent_mistake
+from stages.reporting.seeds import over_seeds
 from stages.scoring.confidence import FLOOR_MEANS
 
 
@@ -24,14 +27,7 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    names = ("number", "counted", "short", "estimate", "difference", "temperature", "reasons")
-    filters: dict[str, Callable[..., str]] = {name: getattr(wording, name) for name in names}
-    environment.filters |= filters | {
-        "words": lambda metric: wording.METRIC_WORDS.get(metric, metric),
-        "spelt": wording.stages_spelt,
-        "place": wording.place_words,
-        "base64": _base64,
-    }
+    environment.filters |= dict(getmembers(wording, isfunction)) | {"base64": _base64}
     return environment.get_template("page.html.j2").render(
         run=run,
         pictures=pictures,
@@ -40,6 +36,8 @@ def render_page(run: Finished, *, pictures: Sequence[Picture], recipe: Mapping[s
         tables=tables,
         stage_words=wording.STAGE_WORDS,
         floor_means=FLOOR_MEANS,
+        not_covered=NOT_COVERED,
+        over_seeds=over_seeds,
         mistake=most_frequent_mistake,
     )
 

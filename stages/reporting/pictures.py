@@ -27,9 +27,13 @@ MISTAKES_PER_CLASS = 8
 
 _TILE_PX = 112
 _GAIN = "Stage B minus Stage A"
-# Columns, and what they are called.
-_CURVES = {"train_loss": "Training loss", "val_nll": "NLL on val, raw"}
-_CURVES |= {"val_macro_f1": "Macro-F1 on val"}
+# Columns of a picture, raw and scaled, and what they are called.
+_CURVES = {
+    ("train_loss",): "Training loss",
+    ("val_nll", "val_scaled_nll"): "NLL on val",
+    ("val_ece", "val_scaled_ece"): "ECE on val",
+    ("val_macro_f1",): "Macro-F1 on val",
+}
 _SOURCE_METRICS = {"accuracy": "Accuracy", "macro_f1": "Macro-F1"}
 
 
@@ -177,33 +181,41 @@ def _of_stage(run: Finished, stage: str, colours: Colours) -> Iterator[Picture]:
 
 def _training(run: Finished, colours: Colours) -> Iterator[Picture]:
     named = {(STAGE_WORDS[stage], teacher): (stage, teacher) for stage, teacher in run.histories}
-    curves = {
+    tables = {
         name: run.plotted("teachers", f"training/{'_'.join(key)}")
         for name, key in named.items()
         if run.histories[key]
     }
-    passed = ", ".join(" ".join(name) for name in named if name not in curves)
-    note = f" No epochs, so no curve: {passed}." if passed else ""
     sizes = {name: run.cards[key].metric["n"] for name, key in named.items()}
     chosen = ", ".join(f"{' '.join(name)} {counted(n)} rows" for name, n in sizes.items())
     selections = run.plotted("manifest", "selections").groupby(["kind", "name"])["rows"].sum()
     learnt = ", ".join(
         f"{word} {counted(selections['stage', stage])} rows" for stage, word in STAGE_WORDS.items()
     )
-    for column, label in _CURVES.items() if curves else ():
-        ends = "; ".join(
-            f"{' '.join(name)} ends at {number(table[column].dropna().iloc[-1])}"
-            for name, table in curves.items()
-        )
+    for (raw, *scaled), label in _CURVES.items():
+        curves = {name: table for name, table in tables.items() if table[raw].notna().any()}
+        if not curves:
+            continue
+        columns, pale = [raw], ""
         rows = f"on which epochs are chosen: {chosen}; majority labels"
-        if column == "train_loss":
+        if any(table[scaled].notna().any(axis=None) for table in curves.values()):
+            columns, pale = [raw, *scaled], " (pale: raw)"
+            rows += "; pale: raw, full: at the temperature that fits these rows best"
+        if raw == "train_loss":
             rows = (
                 f"with margin and augmentation, on train: {learnt}; labels as the recipe has them"
             )
+        lacking = ", ".join(" ".join(name) for name in named if name not in curves)
+        note = f" Not recorded, so no curve: {lacking}." if lacking else ""
+        ends = "; ".join(
+            f"{' '.join(name)} ends at {', scaled '.join(map(number, last))}"
+            for name, table in curves.items()
+            for last in [table[columns].ffill().iloc[-1]]
+        )
         yield Picture(
             "training",
-            column,
-            training_figure(curves, column=column, ylabel=label, colours=colours),
+            raw,
+            training_figure(curves, columns=columns, ylabel=label + pale, colours=colours),
             f"{label} over the epochs: {ends}.",
             f"{label}, {rows}.{note}",
         )

@@ -8,10 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from stages.calibrating.score_table import BIAS_GAIN, STAGE_GAIN, TEACHER_GAIN, Score, pick
+from stages.calibrating.score_table import REFINED, REFINEMENT_GAINS, STAGE_GAIN, Score, pick
+from stages.calibrating.verdict import DIFFERENCES, LABELLED
 from stages.records.schema import SPLITS
 from stages.reporting.finished import Finished
 from stages.reporting.wording import (
+    REFINEMENT_WORDS,
     STAGE_WORDS,
     counted,
     difference,
@@ -19,23 +21,31 @@ from stages.reporting.wording import (
     number,
     place_words,
     reasons,
+    refinement,
     short,
     signed,
     stages_spelt,
     temperature,
-    wrapped,
 )
 from stages.scoring.confidence import floor_cell, floor_words
 
 MAIN = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
 FULL = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "ece_floor")
 CHOOSING = ("accuracy", "macro_f1", "nll")
+TRIED = ("raw", *REFINED.values(), "calibrated")
+DECIDED, GAINS = LABELLED, DIFFERENCES
 
-_WORDS = {
+_WORDS = {REFINED[name]: words for name, words in REFINEMENT_WORDS.items()}
+_WORDS |= {what: REFINEMENT_WORDS[name] for name, what in REFINEMENT_GAINS.items()}
+_WORDS |= {
+    "argmax": "the most probable class",
+    "prior": "the class by the prior",
     "crowd": "scaled to votes",
     "duplicate_free": "duplicate-free",
     "official_duplicate_free": "official, duplicate-free",
 }
+# What a difference of paired.csv is of, besides its metric.
+_PAIR = ("what", "stage", "model", "teacher", "rows")
 _FORMS = {"torch": "torch", "onnx": "onnx, fp32", "fp16": "fp16", "int8": "int8"}
 # What decides over numbers; environment.json of each run names all packages.
 _PACKAGES = (
@@ -61,7 +71,8 @@ def scores(run: Finished, metrics: Sequence[str], **choices: str | Sequence[str]
     for values in product(*lists):
         columns = dict(zip(choices, values, strict=True))
         n = run.num_rows(**columns)
-        cells = (_cell(run, metric, **columns) if n else "no rows" for metric in metrics)
+        missing = "not fitted" if columns.get("probabilities") in REFINED.values() else "no rows"
+        cells = (_cell(run, metric, **columns) if n else missing for metric in metrics)
         yield (*(_words(run, column, columns[column]) for column in varied), counted(n), *cells)
 
 
@@ -93,24 +104,28 @@ def left_out(run: Finished) -> Rows:
             yield (*place, stages_spelt(reason), counted(count))
 
 
-def stage_gains(run: Finished) -> Rows:
-    """Yield what stage B changes for each model at each place."""
-    for model, rows in product(run.shown, run.paired_places):
-        columns = {"what": STAGE_GAIN, "model": model, "rows": rows}
-        (n, *changes), domain = _changes(run, **columns), ""
-        if rows.startswith("gate:") and (count := run.change("in_domain", **columns).value):
-            domain = f", {counted(count)} in domain"
-        fitted = " or ".join(pick(run.paired, **columns)["fitted_on"].unique())
-        yield (run.called(model), place_words(rows), fitted, f"{n}{domain}", *changes)
+def changes(
+    run: Finished, words: Sequence[str], metrics: Sequence[str], *what: str, **columns: str
+) -> Rows:
+    """Yield a row for each difference `what` of each shown model.
 
-
-def additions(run: Finished) -> Rows:
-    """Yield the exported model minus itself without a teacher."""
-    columns = {"what": TEACHER_GAIN, "stage": run.stage, "model": run.model}
-    table = pick(run.paired, metric="macro_f1", by="all", **columns)
-    for teacher, rows, fitted in table[["teacher", "rows", "fitted_on"]].itertuples(index=False):
-        changes = _changes(run, teacher=teacher, rows=rows, **columns)
-        yield (teacher, place_words(rows), fitted, *changes)
+    Args:
+        words: columns of paired.csv that come first; then what was fitted on, n, and the metrics.
+        columns: columns of paired.csv with the value that they must have.
+    """
+    table = pick(run.paired, by="all", **columns).drop_duplicates(list(_PAIR))
+    table = table[table["what"].isin(what)]
+    for model in run.shown:
+        for row in table[table["model"] == model].to_dict("records"):
+            place, domain = {column: row[column] for column in _PAIR}, ""
+            found = [run.change(metric, **place) for metric in metrics]
+            if row["what"] == STAGE_GAIN and row["rows"].startswith("gate:"):
+                count = run.change("in_domain", **place).value
+                domain = f", {counted(count)} in domain" if count else ""
+            n = found[0].n
+            cells = [difference(change) if n else "no rows" for change in found]
+            called = (_words(run, column, row[column]) for column in words)
+            yield (*called, row["fitted_on"], f"{counted(n)}{domain}", *cells)
 
 
 def members(run: Finished) -> Rows:
@@ -123,16 +138,11 @@ def members(run: Finished) -> Rows:
 def fits(run: Finished) -> Rows:
     """Yield what was fitted for each model of both stages."""
     for stage, model in product(run.stages, run.shown):
-        fit, columns = run.fit(model, stage=stage), {"stage": stage, "model": model}
-        votes = "no such fit" if fit.votes_temperature is None else temperature(fit, "votes_")
-        changes: list[object] = ["not tried", "not tried"]
-        if not pick(run.paired, what=BIAS_GAIN, **columns).empty:
-            metrics = ("accuracy", "macro_f1")
-            changes = [difference(run.change(m, what=BIAS_GAIN, **columns)) for m in metrics]
-        adopted = "adopted" if fit.refinement.adopted else "not adopted"
-        reason = wrapped(f"{adopted}: {fit.refinement.reason}")
-        fitted = (counted(fit.fitted_rows), temperature(fit), counted(fit.votes_n), votes)
-        yield (STAGE_WORDS[stage], run.called(model), *fitted, *changes, reason)
+        fit = run.fit(model, stage=stage)
+        taken = Markup("{}: {}").format(refinement(fit), fit.refinement.reason)
+        crowd = (counted(fit.crowd_n), temperature(fit, "crowd_"))
+        fitted = (counted(fit.fitted_rows), temperature(fit), *crowd)
+        yield (STAGE_WORDS[stage], run.called(model), taken, *fitted)
 
 
 def costs(run: Finished) -> Rows:
@@ -246,7 +256,7 @@ def _words(run: Finished, column: str, value: str) -> str:
     if column == "model":
         return run.called(value)
     if column == "rows":
-        return f"{value}, in domain" if value == run.rows else place_words(value)
+        return place_words(value)
     return _WORDS.get(value, value)
 
 
@@ -264,13 +274,6 @@ def _cell(run: Finished, metric: str, **columns: str) -> object:
 def _floor(run: Finished, **columns: str) -> dict[str, float]:
     names = ("ece_floor", "ece_floor_95")
     return {name: run.score(name, **columns).value for name in names}
-
-
-def _changes(run: Finished, **columns: str) -> tuple[object, ...]:
-    """Write n and the differences in macro-F1 and NLL."""
-    macro_f1, nll = (run.change(metric, **columns) for metric in ("macro_f1", "nll"))
-    changes = (difference(macro_f1), difference(nll)) if macro_f1.n else ("no rows", "no rows")
-    return (counted(macro_f1.n), *changes)
 
 
 def _with_ends(check: Mapping[str, Any], name: str) -> Markup:

@@ -3,10 +3,7 @@
 What the manifest and export stages would say of it is written here by hand.
 """
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,20 +13,34 @@ from small_faces import small_face, write_faces
 from stages import calibrate
 from stages.faces.decode import encode_png
 from stages.records.schema import read_manifest
+from stages.reporting.seeds import COLUMNS
+from stages.runtime.files import read_json, sha256_file, write_json, write_text
 from tests.calibrating.run_folder import build_run_folder, set_calibrate
 
 WARNING = "fewer than 30 rows of a class: <Disgust> & 8"
-COUNTS = {
-    "duplicates": {
-        "exact": {"pictures": 5, "redundant_rows": 6, "label_conflicts": 1, "across_splits": 3},
-        "near": {"pairs": 4, "mirrored": 1, "label_conflicts": 1, "across_splits": 3},
-        "review": {"pairs": 33},
-    },
-    "leaks": {
-        "found": {"train_val_groups": 2, "train_test_groups": 3, "val_test_groups": 0},
-        "excluded": {"twin_in_test": 4, "twin_in_val": 0},
-        "left": {"groups": 0},
-    },
+# What the manifest stage writes into plots/data/manifest/, besides the rows.
+TABLES = {
+    "standardized": "source,faces,rejects\nferplus,240,25\n",
+    "rejects": "source,reason,rows\nferplus,no_majority,25\n",
+    "selections": "kind,name,rows\nstage,stageA,160\nstage,stageB,80\n",
+    "counts": """\
+subject,part,count,value
+duplicates,exact,pictures,5
+duplicates,exact,redundant_rows,6
+duplicates,exact,label_conflicts,1
+duplicates,exact,across_splits,3
+duplicates,near,pairs,4
+duplicates,near,mirrored,1
+duplicates,near,label_conflicts,1
+duplicates,near,across_splits,3
+duplicates,review,pairs,33
+leaks,found,train_val_groups,2
+leaks,found,train_test_groups,3
+leaks,found,val_test_groups,0
+leaks,excluded,twin_in_test,4
+leaks,excluded,twin_in_val,0
+leaks,left,groups,0
+""",
 }
 
 
@@ -37,6 +48,12 @@ def make_finished(root: Path) -> Path:
     """Fill `root` with everything that the report door reads."""
     build_run_folder(root, per_split=80)
     set_calibrate(root, bootstrap_samples=30)
+    for path in root.glob("models/stageA/*/history.json"):
+        history = read_json(path)
+        for scores in (epoch["val"] for epoch in history if epoch["val"]):
+            scores |= {"ece": 0.1, "brier": 0.5, "temperature": None}
+            scores |= {"scaled_nll": scores["nll"] - 0.1, "scaled_ece": 0.05}
+        write_json(path, history)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         assert calibrate.main([]) == 0
@@ -59,47 +76,21 @@ def make_finished(root: Path) -> Path:
     return root
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value), encoding="utf-8")
-
-
 def _write_data(root: Path, rows: pd.DataFrame) -> None:
     sha256 = read_json(root / "models/stageA/RN18/teacher.json")["manifest_sha256"]
     manifest = {"sha256": {"classification_manifest": sha256}}
     write_json(root / "metrics/manifest.json", {"manifest": manifest})
-    counts = [
-        (subject, part, name, value)
-        for subject, parts in COUNTS.items()
-        for part, values in parts.items()
-        for name, value in values.items()
-    ]
-    stages = {"kind": "stage", "name": ["stageA", "stageB"], "rows": [160, 80]}
-    tables = {
-        "rows": rows.groupby(["source", "split", "label"]).size().rename("rows").reset_index(),
-        "counts": pd.DataFrame(counts, columns=["subject", "part", "count", "value"]),
-        "standardized": pd.DataFrame({"source": ["ferplus"], "faces": [240], "rejects": [25]}),
-        "rejects": pd.DataFrame({"source": ["ferplus"], "reason": ["no_majority"], "rows": [25]}),
-        "selections": pd.DataFrame(stages),
-    }
-    folder = root / "plots/data/manifest"
-    folder.mkdir(parents=True)
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    warnings = pd.DataFrame({"code": ["few_rows"], "where": ["all test"], "message": [WARNING]})
-    warnings.to_csv(root / "manifests" / "warnings.csv", index=False)
+    counted = rows.groupby(["source", "split", "label"]).size().rename("rows").reset_index()
+    for name, text in (TABLES | {"rows": counted.to_csv(index=False)}).items():
+        write_text(root / f"plots/data/manifest/{name}.csv", text)
+    write_text(root / "plots/seeds.csv", ",".join(COLUMNS) + "\n")
+    write_text(root / "manifests/warnings.csv", f"code,where,message\nfew_rows,test,{WARNING}\n")
 
 
 def _write_export(root: Path) -> None:
-    calibration = (root / "models/calibrated/calibration.json").read_bytes()
-    stage = json.loads(calibration)["stage"]
-    cards = {
-        name: read_json(root / f"models/{stage}/{name}/teacher.json") for name in ("RN18", "B3")
-    }
+    calibration = root / "models/calibrated/calibration.json"
+    folder = root / "models" / (stage := read_json(calibration)["stage"])
+    cards = {name: read_json(folder / name / "teacher.json") for name in ("RN18", "B3")}
     names = (*cards, "ensemble")
     held = {"split": "test", "n": 160, "accuracy": 0.75, "accuracy_95": [0.68, 0.81]}
     loss = {"accuracy_loss": 0.01, "accuracy_loss_95": [-0.01, 0.03], "nll_increase": 0.002}
@@ -118,7 +109,7 @@ def _write_export(root: Path) -> None:
     hashes = {
         "stage": stage,
         "manifest_sha256": cards["RN18"]["manifest_sha256"],
-        "calibration_sha256": hashlib.sha256(calibration).hexdigest(),
+        "calibration_sha256": sha256_file(calibration),
         "teachers": {n: {"weights_sha256": card["weights_sha256"]} for n, card in cards.items()},
         "soft_labels": soft_labels | {"distillation_temperature": 2.0},
         "bytes": {f"{name}{form}.onnx": 300_000 for name in names for form in ("", ".int8")},

@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import pandas as pd
@@ -6,7 +5,7 @@ import pytest
 
 from stages.reporting.finished import read_finished
 from stages.runtime.errors import UserError
-from tests.reporting.project import read_json
+from stages.runtime.files import read_json, write_json
 
 CALIBRATION = "models/calibrated/calibration.json"
 
@@ -18,7 +17,7 @@ def copied(root, tmp_path):
 
 def _refusal(folder, path, **values):
     """Change a JSON file of a run, and return the lines of what reading it then says."""
-    (folder / path).write_text(json.dumps(read_json(folder / path) | values), encoding="utf-8")
+    write_json(folder / path, read_json(folder / path) | values)
     with pytest.raises(UserError) as error:
         read_finished(folder)
     return str(error.value).splitlines()
@@ -39,7 +38,7 @@ def test_a_run_is_read_by_its_verdict(run):
         ("models/calibrated/scores.csv", "calibrate"),
         ("metrics/manifest.json", "manifest"),
         ("models/export/parity.json", "export"),
-        ("models/stageB/B3/teacher.json", "the stageB stage makes it"),
+        ("plots/seeds.csv", "git checkout"),
         ("models/stageA/RN18/environment.json", "stageA"),
     ],
 )
@@ -60,18 +59,16 @@ def test_incident_N5_numbers_of_other_weights_are_refused(copied):
     ]
 
 
-def test_incident_N6_numbers_of_another_manifest_are_refused(copied):
+FILES = ["metrics/manifest", "models/export/hash_manifest", "models/export/parity"]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_incident_N6_numbers_of_another_manifest_or_stage_are_refused(copied, file):
     manifest = {"sha256": {"classification_manifest": "0" * 64}}
-    said, _ = _refusal(copied, "metrics/manifest.json", manifest=manifest)
-    assert said.startswith("metrics/manifest.json: manifest_sha256: expected ")
-    assert said.endswith(f"({CALIBRATION}), got 000000000000")
-
-
-@pytest.mark.parametrize("file", ["hash_manifest", "parity"])
-def test_export_of_another_stage_is_refused(copied, file):
-    said, *_ = _refusal(copied, f"models/export/{file}.json", stage="stageB")
-    expected = f"stage: expected stageA ({CALIBRATION}), got stageB"
-    assert said == f"models/export/{file}.json: {expected}"
+    said, *_ = _refusal(copied, f"{file}.json", manifest=manifest, stage="stageB")
+    key, got = ("manifest_sha256", "0" * 12) if file == "metrics/manifest" else ("stage", "stageB")
+    assert said.startswith(f"{file}.json: {key}: expected ")
+    assert said.endswith(f"({CALIBRATION}), got {got}")
 
 
 def test_incident_N8_a_number_that_is_missing_is_an_error_that_names_it(copied):

@@ -13,7 +13,7 @@ def _node(name, seed, accuracy, *, rate=0.1, code="a", raw="r", error=None, metr
     numbers = {"taken": "stageA", "stageA": {"RN18": numbers}}
     params = {"seed": seed, "stageA": {"learning_rate": rate}, "machine": {"workers": seed}}
     hashes = {"stages/train.py": code, "raw/toy.zip": raw}
-    hashes |= dict.fromkeys(MADE, f"of seed {seed}")
+    hashes |= dict.fromkeys([*MADE, "plots/seeds.csv"], f"of seed {seed}")
     data = {
         "params": {"params.yaml": {"data": params}},
         "metrics": {"metrics/teachers.json": {"data": numbers}} if metrics else {},

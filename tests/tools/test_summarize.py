@@ -1,11 +1,14 @@
 """The door on a repository with real experiments of DVC."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from small_project import ROOT
 
 from tools import summarize
 
@@ -54,13 +57,19 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_experiments_that_differ_in_their_seed_are_summarized(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert summarize.main(["--out", "seeds.json"]) == 0
+    assert summarize.main(["--write", "--out", "seeds.json"]) == 0
     printed = capsys.readouterr().out
     assert "3 seeds (1, 2, 3)" in printed
     assert "the only run of its recipe, seed 4" in printed
     (summary,) = json.loads((repository / "seeds.json").read_text())["summaries"]
     assert summary["metric"] == "stageA.RN18.accuracy"
     assert summary["values"] == {"1": 0.51, "2": 0.52, "3": 0.53}
+    shutil.copy(ROOT / ".gitignore", repository)
+    shown = ["git", "status", "--porcelain", "-uall", "plots"]
+    assert subprocess.check_output(shown, text=True) == "?? plots/seeds.csv\n"
+    page = pd.read_csv("plots/seeds.csv")
+    assert dict(zip(page["seed"], page["value"], strict=True)) == {1: 0.51, 2: 0.52, 3: 0.53}
+    assert page["mean"].tolist() == pytest.approx([0.52] * 3)
 
 
 def test_folder_without_dvc_is_the_users_problem(
