@@ -14,11 +14,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.calibrating.published import find_past
 from stages.computing.device import choose_device
 from stages.config import Export, Machine, Preprocess
+from stages.exporting.face_views import AllLogits, FaceView
 from stages.faces.decode import Image, decode
 from stages.faces.store import FaceStore
 from stages.loading.dataset import Batch
@@ -28,7 +30,6 @@ from stages.modeling.predict import predict
 from stages.records.folder import MANIFEST_FILE, ManifestFolder, read_folder
 from stages.records.schema import read_manifest
 from stages.runtime.errors import UserError
-from stages.scoring.metrics import Floats
 
 
 class FaceReader:
@@ -51,26 +52,27 @@ class FaceReader:
         loader = self._load(rows)
         return (loader.finish(batch)["image"].cpu().contiguous() for batch in loader)
 
-    def logits(self, rows: pd.DataFrame, model: nn.Module) -> Floats:
-        """Compute a model's logits (N, 7) float64, joined to the rows by id.
+    def logits(
+        self, rows: pd.DataFrame, models: Sequence[nn.Module], *, views: Sequence[FaceView]
+    ) -> NDArray[np.float32]:
+        """Compute the logits (V, M, N, 7) of V views of each face by M models.
 
         In float32 whatever `machine.precision` says: labels outlive the machine.
         """
-        loader = self._load(rows)
-        indices: list[int] = []
+        loader, indices = self._load(rows), []
 
         def noted() -> Iterator[Batch]:
             for batch in loader:
                 indices.extend(batch["index"].tolist())
                 yield batch
 
-        model.to(self._device)
+        asked = AllLogits(models, views).to(self._device)
         logits = predict(
-            model, noted(), finish=loader.finish, device=self._device, dtype=torch.float32
+            asked, noted(), finish=loader.finish, device=self._device, dtype=torch.float32
         )
-        model.cpu()
-        ids = rows["id"].tolist()
-        return join_by_id(logits.astype(np.float64), ids=[ids[i] for i in indices], wanted=ids)
+        asked.cpu()
+        by_row = logits.reshape(-1, len(views), len(models), logits.shape[-1])
+        return in_order(by_row, indices, num_rows=len(rows)).transpose(1, 2, 0, 3)
 
 
 @dataclass(frozen=True)
@@ -171,21 +173,11 @@ def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))]
 
 
-def join_by_id(predictions: Floats, *, ids: Sequence[str], wanted: Sequence[str]) -> Floats:
-    """Put the rows of `predictions`, which belong to `ids`, into the order of `wanted`.
-
-    Raises:
-        UserError: if an id occurs twice on either side, or on one side only.
-    """
-    view, predicted = (pd.Index(np.array(names, dtype=object)) for names in (wanted, ids))
-    for index, problem in (
-        (view[view.duplicated()].unique(), "stand more than once in the view"),
-        (predicted[predicted.duplicated()].unique(), "stand more than once in the predictions"),
-        (view.difference(predicted), "of the view have no prediction"),
-        (predicted.difference(view), "are predicted but not in the view"),
-    ):
-        if len(index):
-            more = f" and {len(index) - 5} more" if len(index) > 5 else ""
-            names = ", ".join(sorted(index)[:5])
-            raise UserError(f"soft labels: {len(index)} ids ({names}{more}) {problem}")
-    return np.asarray(predictions[predicted.get_indexer(view)])
+def in_order(
+    values: NDArray[np.float32], indices: Sequence[int], *, num_rows: int
+) -> NDArray[np.float32]:
+    """Put values (N, ...) of the rows that `indices` number into the rows' order."""
+    order = np.argsort(indices)
+    complete = np.array_equal(np.asarray(indices)[order], np.arange(num_rows))
+    assert complete, f"soft labels: expected each of {num_rows} rows once, got {len(indices)}"
+    return values[order]
