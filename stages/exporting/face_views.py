@@ -46,7 +46,8 @@ class AllLogits(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits view by view: together they would need V times the memory."""
-        logits = [model(seen) for seen in (view(images) for view in self.views) for model in self.models]
+        views = (view(images) for view in self.views)
+        logits = [model(seen) for seen in views for model in self.models]
         return torch.stack(logits, dim=1).flatten(0, 1)
 
 

@@ -241,9 +241,7 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def run_session(
-    session: onnxruntime.InferenceSession, images: npt.NDArray[np.float32]
-) -> Answers:
+def run_session(session: onnxruntime.InferenceSession, images: npt.NDArray[np.float32]) -> Answers:
     """Ask a file about images (N, 3, S, S)."""
     probabilities, labels = session.run(list(OUTPUTS[1:]), {INPUT: images})
     return Answers(probabilities.astype(np.float64), labels)
