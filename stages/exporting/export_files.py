@@ -67,19 +67,12 @@ class ModelParity(ExportPart):
 
 
 class ModelLatency(ExportPart):
-    """Median times of one model's files and of torch, by `<file>_batch_<size>`."""
+    """Median times of one model's files and of torch on this machine, by `<file>_batch_<size>`."""
 
     threads: PositiveInt
     repeats: dict[int, PositiveInt]
     milliseconds: dict[str, PositiveFloat]
     images_per_s: dict[str, PositiveFloat]
-
-
-class LatencyFile(ExportPart):
-    """latency.json: how fast each exported model was on this machine."""
-
-    stage: str
-    models: dict[str, ModelLatency]
 
 
 class ParityFile(ExportPart):

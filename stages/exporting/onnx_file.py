@@ -155,7 +155,6 @@ def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto
 
 def write_onnx(path: Path, proto: onnx.ModelProto, *, metadata: Mapping[str, Any]) -> None:
     """Write the model with its metadata, each value as JSON, in place of any it had."""
-    del proto.metadata_props[:]
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
     onnx.helper.set_model_props(proto, texts)
     write_bytes(path, proto.SerializeToString(deterministic=True))

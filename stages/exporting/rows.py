@@ -14,22 +14,21 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stages.calibrating.published import find_past
 from stages.computing.device import choose_device
-from stages.config import Export, Machine, Preprocess
+from stages.config import NUM_CLASSES, Export, Machine, Preprocess
 from stages.exporting.face_views import AllLogits, FaceView
 from stages.faces.decode import Image, decode
 from stages.faces.store import FaceStore
-from stages.loading.dataset import Batch
 from stages.loading.loader import choose_workers, scoring_batches
 from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
 from stages.records.folder import MANIFEST_FILE, ManifestFolder, read_folder
 from stages.records.schema import read_manifest
 from stages.runtime.errors import UserError
+from stages.scoring.metrics import Floats
 
 
 class FaceReader:
@@ -54,25 +53,19 @@ class FaceReader:
 
     def logits(
         self, rows: pd.DataFrame, models: Sequence[nn.Module], *, views: Sequence[FaceView]
-    ) -> NDArray[np.float32]:
+    ) -> Floats:
         """Compute the logits (V, M, N, 7) of V views of each face by M models.
 
         In float32 whatever `machine.precision` says: labels outlive the machine.
         """
-        loader, indices = self._load(rows), []
-
-        def noted() -> Iterator[Batch]:
-            for batch in loader:
-                indices.extend(batch["index"].tolist())
-                yield batch
-
-        asked = AllLogits(models, views).to(self._device)
+        loader, asked = self._load(rows), AllLogits(models, views).to(self._device)
         logits = predict(
-            asked, noted(), finish=loader.finish, device=self._device, dtype=torch.float32
+            asked, loader, finish=loader.finish, device=self._device, dtype=torch.float32
         )
         asked.cpu()
-        by_row = logits.reshape(-1, len(views), len(models), logits.shape[-1])
-        return in_order(by_row, indices, num_rows=len(rows)).transpose(1, 2, 0, 3)
+        # It refuses any number of predictions but one of each row, view and model.
+        by_row = logits.reshape(len(rows), len(views), len(models), NUM_CLASSES)
+        return by_row.transpose(1, 2, 0, 3).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -171,13 +164,3 @@ def held_out_rows(
 def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     """Select at most `count` of the rows, spread evenly over all of them, in their order."""
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))]
-
-
-def in_order(
-    values: NDArray[np.float32], indices: Sequence[int], *, num_rows: int
-) -> NDArray[np.float32]:
-    """Put values (N, ...) of the rows that `indices` number into the rows' order."""
-    order = np.argsort(indices)
-    complete = np.array_equal(np.asarray(indices)[order], np.arange(num_rows))
-    assert complete, f"soft labels: expected each of {num_rows} rows once, got {len(indices)}"
-    return values[order]

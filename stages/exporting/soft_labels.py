@@ -53,7 +53,6 @@ def label_rows(model: ExportedModel, rows: ExportRows, *, settings: Export) -> R
     calibration, views = model.calibration, choose_face_views(settings.soft_label_augmentations)
     labelled, teachers = rows.labelled, model.teachers
     logits = rows.reader.logits(labelled, teachers, views=list(views.values()))
-    outputs = [calibration.apply(each.astype(np.float64)) for each in logits]
     is_crowds, lacks = ~np.isnan(shares_of(labelled)[:, 0]), None
     if is_crowds.any() and calibration.crowd_temperature is None:
         lacks = "too few val rows have votes to fit the crowd's"
@@ -63,9 +62,12 @@ def label_rows(model: ExportedModel, rows: ExportRows, *, settings: Export) -> R
         message = "soft labels of %d rows with votes have the majority's temperature: %s"
         logger.warning(message, is_crowds.sum(), lacks)
         is_crowds = np.zeros_like(is_crowds)
-    labels = [np.where(is_crowds[:, None], each.crowd, each.calibrated) for each in outputs]
-    top = outputs[0].calibrated.max(axis=1)
-    return RowLabels(np.mean(labels, axis=0), is_crowds, lacks, top, tuple(views))
+    as_they_are = calibration.apply(logits[0]).calibrated
+    labels = np.zeros_like(as_they_are)
+    for each in logits:
+        outputs = calibration.apply(each)
+        labels += np.where(is_crowds[:, None], outputs.crowd, outputs.calibrated) / len(views)
+    return RowLabels(labels, is_crowds, lacks, as_they_are.max(axis=1), tuple(views))
 
 
 def write_soft_labels(

@@ -1,12 +1,10 @@
 """ONNX files of calibrated models; a variant is what its name says, whatever the backbone."""
 
-import json
 import logging
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import timm
 import torch
@@ -76,18 +74,6 @@ def test_a_class_that_all_teachers_exclude_keeps_a_finite_logit():
     calibration = Calibration((0.5, 0.5), (NO_BIAS, NO_BIAS), 1.0, SHARES)
     fused, *_ = CalibratedModel([far, far], calibration=calibration)(torch.empty(1))
     assert fused[0, 1].item() == pytest.approx(-200 - logsumexp([0.0] * 6), rel=1e-6)
-
-
-def test_written_metadata_are_json_that_onnxruntime_reads_in_place_of_older_ones(tmp_path, proto):
-    metadata = {"class_order": ["Überrascht", "b"], "temperature": 1.25, "clahe": None}
-    write_onnx(tmp_path / "a.onnx", proto, metadata=metadata)
-    write_onnx(tmp_path / "b.onnx", proto, metadata={"temperature": 9})
-    write_onnx(tmp_path / "b.onnx", proto, metadata=metadata)
-    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
-    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
-    texts = session.get_modelmeta().custom_metadata_map
-    assert {key: json.loads(value) for key, value in texts.items()} == metadata
 
 
 def test_incident_D9_no_path_of_this_machine_is_in_the_file(proto):

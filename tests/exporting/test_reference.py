@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,6 @@ from tests.exporting.tiny import CLAHE, SIZE, describe_tiny
 from tests.intake.test_pictures import read_picture
 
 FRAMING = Framing(margin=0.3, max_side_px=100, detector=None)
-FERPLUS_ZIP = os.environ.get("FERPLUS_ZIP", "")
 # A Python 3.8 or later with numpy, OpenCV and onnxruntime 1.14 or later.
 OLD_PYTHON = os.environ.get("OLD_PYTHON", "")
 SOURCE = Path(reference.__file__)
@@ -124,18 +122,6 @@ def test_a_face_is_levelled_as_in_training_or_cut_along_the_axes_if_too_steep(le
     )
     actual = cut_or_none(lambda: levelled.cut(PHOTO, box=box, eyes=eyes))
     np.testing.assert_array_equal(actual, wanted)
-
-
-@pytest.mark.skipif(
-    not FERPLUS_ZIP, reason="set FERPLUS_ZIP to the generated FERPlus folders (zip)"
-)
-def test_incident_X3_real_faces_give_the_probabilities_of_the_training_side(session, model):
-    with zipfile.ZipFile(FERPLUS_ZIP) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".png"))[::97][:300]
-        faces = [decode(archive.read(name)) for name in names]
-    wanted = expected(model, faces).probabilities
-    np.testing.assert_allclose(session.predict(faces)[1], wanted, atol=1e-3)
-    assert len(faces) == 300
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,12 +15,15 @@ from shipped import shipped
 from stages.config import Export, Filter
 from stages.exporting.bundle import read_bundle
 from stages.exporting.export_files import HeldOutAccuracy
-from stages.exporting.rows import held_out_rows, in_order, seen_ids, spread
-from stages.exporting.soft_labels import RowLabels, write_soft_labels
+from stages.exporting.rows import held_out_rows, seen_ids, spread
+from stages.exporting.soft_labels import RowLabels, label_rows, write_soft_labels
 from stages.records.folder import read_folder
+from stages.records.schema import SHARE_COLUMNS
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, write_json
+from tests.exporting.tiny import CALIBRATION
 
+SAID = "soft labels of 2 rows with votes have the majority's temperature: "
 VIEW = pd.DataFrame({"id": list("abcd"), "source": "s", "label": "Fear", "split": "train"})
 HELD_OUT = HeldOutAccuracy(
     n=9,
@@ -29,18 +34,6 @@ HELD_OUT = HeldOutAccuracy(
     fitted_on="val",
     weights_sha256={},
 )
-
-
-@pytest.mark.parametrize(
-    "indices", [[0, 1, 2, 3], [2, 0, 3, 1], [0, 1, 1, 3], [0, 1, 2], [1, 2, 3, 4]]
-)
-def test_incident_X5_predictions_are_put_into_the_rows_order_or_it_is_an_error(indices):
-    values = np.array([[10.0 * index] for index in indices])
-    if sorted(indices) == [0, 1, 2, 3]:
-        assert in_order(values, indices, num_rows=4)[:, 0].tolist() == [0, 10, 20, 30]
-        return
-    with pytest.raises(AssertionError, match="expected each of 4 rows once"):
-        in_order(values, indices, num_rows=4)
 
 
 def test_rows_held_out_are_test_rows_that_no_teacher_was_trained_on():
@@ -76,6 +69,33 @@ def test_reported_a_row_is_seen_with_its_group_and_by_any_teacher(project, tmp_p
     write_json(path, read_json(path) | {"manifest_sha256": "f" * 64})
     with pytest.raises(UserError, match=f"{wide} was trained on another manifest"):
         seen_ids(models, cards, manifest=manifest)
+
+
+@pytest.mark.parametrize(
+    ("crowd", "no_fit", "lacks"),
+    [
+        (2.5, None, None),
+        (None, None, "too few val rows have votes to fit the crowd's"),
+        (1.0, "all are right", "the crowd's is no fit: all are right"),
+    ],
+)
+def test_rows_with_votes_have_the_crowds_temperature_if_it_is_a_fit(caplog, crowd, no_fit, lacks):
+    fitted = {"crowd_temperature": crowd, "crowd_temperature_no_fit": no_fit}
+    calibration, logits = replace(CALIBRATION, **fitted), np.random.default_rng(0).normal(size=28)
+    labelled = VIEW.assign(**dict.fromkeys(SHARE_COLUMNS, [1 / 7, np.nan, 1 / 7, np.nan]))
+    reader = SimpleNamespace(logits=lambda *_, views: logits.reshape(1, 1, 4, 7))
+    model = SimpleNamespace(calibration=calibration, teachers=[])
+    rows = SimpleNamespace(labelled=labelled, reader=reader)
+    labels = label_rows(model, rows, settings=shipped(Export))
+    outputs = calibration.apply(logits.reshape(1, 4, 7))
+    expected = outputs.calibrated.copy()
+    if lacks is None:
+        expected[[0, 2]] = outputs.crowd[[0, 2]]
+    np.testing.assert_allclose(labels.probabilities, expected)
+    np.testing.assert_allclose(labels.top, outputs.calibrated.max(axis=1))
+    assert labels.is_crowds.tolist() == [lacks is None, False] * 2
+    assert labels.crowd_lacks == lacks
+    assert caplog.messages == ([] if lacks is None else [f"{SAID}{lacks}"])
 
 
 @pytest.mark.parametrize(
