@@ -82,8 +82,8 @@ def test_reported_a_row_is_seen_with_its_group_and_by_any_teacher(project, tmp_p
 def test_rows_with_votes_have_the_crowds_temperature_if_it_is_a_fit(caplog, crowd, no_fit, lacks):
     fitted = {"crowd_temperature": crowd, "crowd_temperature_no_fit": no_fit}
     calibration, logits = replace(CALIBRATION, **fitted), np.random.default_rng(0).normal(size=28)
-    labelled = VIEW.assign(**dict.fromkeys(SHARE_COLUMNS, [1 / 7, np.nan, 1 / 7, np.nan]))
-    reader = SimpleNamespace(logits=lambda *_, views: logits.reshape(1, 1, 4, 7))
+    labelled = VIEW.assign(**{key: [1 / 7, np.nan, 1 / 7, np.nan] for key in SHARE_COLUMNS})
+    reader = SimpleNamespace(logits=lambda *_, **__: logits.reshape(1, 1, 4, 7))
     model = SimpleNamespace(calibration=calibration, teachers=[])
     rows = SimpleNamespace(labelled=labelled, reader=reader)
     labels = label_rows(model, rows, settings=shipped(Export))
