@@ -194,7 +194,7 @@ def test_reported_index_of_soft_labels_says_split_and_seen_of_each_row(exported)
 def test_another_mixture_bias_and_rule_are_exported_and_labels_are_the_mean_over_views(
     fresh, caplog
 ):
-    decision = {"exponent": 1.0, "f1_exponent": 1.0, "gain_is_real": True, "reason": "real"}
+    decision = {"exponent": 1.0, "f1_exponent": 0.7, "gain_is_real": True, "reason": "real"}
     no_crowd = {"crowd_temperature": None, "crowd_temperature_95": None, "crowd_n": 0}
     values = {"space": "logits", "class_bias": BIAS, "val_shares": SHARES, "decision": decision}
     change_fusion(fresh, **values, **no_crowd)

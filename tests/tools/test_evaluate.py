@@ -171,6 +171,7 @@ def test_exported_file_is_scored_by_what_it_says_of_itself(project, capsys, expo
     calibrated = _number(result, "nll")["value"]
     assert calibrated == pytest.approx(expected["nll"], abs=1e-4)
     assert _number(result, "nll", probabilities="raw")["value"] != calibrated
+    assert (label == probabilities.argmax(axis=1)).all() == (exponent == 0)
     # The class is the file's label, and the other one that of the exponent for macro-F1.
     targets = targets_of(rows)
     for named, by in ((label, {}), (probabilities.argmax(1), {"by": "decision", "part": "argmax"})):
