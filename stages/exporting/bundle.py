@@ -201,9 +201,9 @@ def write_hash_manifest(
         if path.is_file() and path.name != LATENCY_FILE
     }
     meaning = (
-        "softmax(logits) is the ensemble's probability, its mean over face_views. It is calibrated "
-        "at the temperature that softlabels_index.jsonl names for the row: the majority's or, for "
-        "rows with votes, the crowd's; it is applied already. distillation_temperature is not: a "
+        "softmax(logits) is the mean over face_views of the ensemble's calibrated probabilities. "
+        "softlabels_index.jsonl names the temperature of each row: the majority's or, for rows "
+        "with votes, the crowd's; it is applied already. distillation_temperature is not: a "
         "student divides these logits and its own by it in the KD and DKD terms. A temperature "
         "that is no fit is 1, and its no_fit says why; the crowd's is null where too few val rows "
         "have votes"

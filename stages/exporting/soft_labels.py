@@ -2,7 +2,7 @@
 
 `softlabels.npz` (`logits` (N, 7), `y` (N,) int64), `softlabels_index.jsonl` (i, id, source, y,
 split, seen, temperature: one line per row i of the arrays) and `classorder.json`. softmax(logits)
-is the calibrated probability: no temperature is left to apply.
+is the mean of calibrated probabilities over views of the face: no temperature is left to apply.
 """
 
 import json

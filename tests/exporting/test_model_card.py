@@ -170,6 +170,7 @@ def test_reported_soft_labels_of_learnt_rows_are_called_over_confident(card):
     text = card()
     assert "the mean over 2 views of each face: as it is; as it is, mirrored. The" in text
     assert "the crowd's to 10 rows with votes, the majority's to 790 rows; `dist" in text
+    assert "a mean over views is softer, on rows that no teacher has learnt as well.\n" in text
     assert "are over-confident**, for the temperature was fitted on other rows. Faces as" in text
     assert "as they are, labels of learnt rows are sharper.\n" in text
     assert "over-confident" not in card(labels=SoftLabels(**LABELS | {"sharpness": {}}))
