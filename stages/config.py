@@ -303,8 +303,9 @@ class Export(Section):
     """ONNX files and soft labels of the calibrated stage.
 
     Each variant is a second file whose loss of accuracy, on at most `accuracy_rows` rows held out,
-    must not be above `max_accuracy_loss`. `distillation_temperature` is for students; it is not
-    fitted, and no export has it applied.
+    must not be above `max_accuracy_loss`. A soft label is the mean over views of the face: as it is
+    and, by `soft_label_augmentations`, mirrored and cropped. `distillation_temperature` is for
+    students; it is not fitted, and no export has it applied.
     """
 
     opset: Annotated[int, Field(ge=18)]
@@ -314,6 +315,7 @@ class Export(Section):
     accuracy_rows: Count
     max_accuracy_loss: Probability
     soft_labels_view: Name
+    soft_label_augmentations: tuple[Literal["mirror", "crops"], ...]
     float32_logits: bool
     distillation_temperature: Positive
 

@@ -23,11 +23,12 @@ def work() -> None:
     """Load, export, check, label, publish; nothing is published unless all of it holds."""
     from stages.calibrating.score_table import read_scores
     from stages.config import load_params
-    from stages.exporting.bundle import export_bundle, label_rows, read_bundle, write_hash_manifest
+    from stages.exporting.bundle import export_bundle, read_bundle, write_hash_manifest
+    from stages.exporting.export_files import ENSEMBLE
     from stages.exporting.metadata import describe_face
     from stages.exporting.model_card import scores_of, training_rows, write_model_card
     from stages.exporting.rows import FaceReader, choose_rows
-    from stages.exporting.soft_labels import write_soft_labels
+    from stages.exporting.soft_labels import label_rows, write_soft_labels
     from stages.runtime.files import published_folder, write_json
 
     params = load_params()
@@ -42,7 +43,12 @@ def work() -> None:
     with published_folder(MODELS / "export") as folder:
         parity = export_bundle(folder, bundle, rows, face=face, settings=settings)
         labels = write_soft_labels(
-            folder, rows.labelled, label_rows(bundle, rows), seen=rows.seen, settings=settings
+            folder,
+            rows.labelled,
+            label_rows(bundle.ensemble, rows, settings=settings),
+            seen=rows.seen,
+            held_out=parity.models[ENSEMBLE].held_out,
+            settings=settings,
         )
         write_model_card(
             folder,

@@ -4,14 +4,21 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from stages.calibrating.calibration import Probabilities, Resampling
-from stages.calibrating.calibration_file import ModelCalibration, Sha256
+from stages.calibrating.calibration import Outputs, Resampling
+from stages.calibrating.calibration_file import (
+    Exponent,
+    ModelCalibration,
+    Positive,
+    RefinementChoice,
+    Seven,
+    Sha256,
+)
 from stages.calibrating.predictions import (
     TRAINED_ON,
     FittedModel,
@@ -34,11 +41,10 @@ from stages.records.folder import read_folder
 from stages.records.schema import read_manifest
 from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
-from stages.scoring.metrics import softmax
 from tools.onnx_model import predict_onnx, read_onnx
 
+Decision = Literal["argmax", "prior"]
 IN_VAL = "the row or a copy of it is in val, which chose or calibrated the weights"
-
 
 logger = logging.getLogger(__name__)
 
@@ -57,19 +63,36 @@ class Known(_Checked):
     unknown: str
 
 
+class FileDecision(_Checked):
+    """The rule by which a file names its label."""
+
+    rule: str
+    exponent: Exponent
+    f1_exponent: Exponent
+    val_shares: Seven
+
+
 class ExportedFile(_Checked):
-    """An exported file, by its own hash: its teachers' hashes are those of every variant."""
+    """An exported file and what it says of itself.
+
+    It is known by its own hash: its teachers' hashes are those of every variant.
+    """
 
     name: str
     sha256: Sha256
     precision: str
+    temperature: Positive
+    temperature_no_fit: str | None
+    crowd_temperature: Positive | None
+    crowd_temperature_no_fit: str | None
+    refinement: RefinementChoice
+    decision: FileDecision
 
 
 class Evaluation(_Checked):
     """What is known of a model and its scores; `scores` are rows of the score table.
 
-    `fit` is None for a file, which carries its calibration; `known` is None for the teacher's own
-    rows.
+    A teacher has a `fit`; a `file` says what was fitted. `known` is None for a teacher's own rows.
     """
 
     stage: str
@@ -77,8 +100,6 @@ class Evaluation(_Checked):
     manifest_sha256: Sha256
     weights_sha256: str
     file: ExportedFile | None
-    temperature: Annotated[float, Field(gt=0)]
-    temperature_no_fit: str | None
     fit: ModelCalibration | None
     known: Known | None
     scores: list[dict[str, Any]]
@@ -105,10 +126,10 @@ def evaluate_teacher(
     device = choose_device(params.machine.device)
     dtype = choose_dtype(params.machine.precision, device)
     logits = predict(model.to(device), faces, finish=faces.finish, device=device, dtype=dtype)
-    probabilities = fitted.fit.calibration.apply(softmax(logits)[None])
-    weights = fitted.model.weights_sha256
+    calibration, weights = fitted.fit.calibration, fitted.model.weights_sha256
+    outputs, decision = calibration.apply(logits[None].astype(np.float64)), calibration.decision
     return _of_teacher(
-        fitted, *_score_file(rows, probabilities, rows_file, weights=weights, params=params)
+        fitted, *_score_file(rows, outputs, decision, rows_file, weights=weights, params=params)
     )
 
 
@@ -117,21 +138,15 @@ def evaluate_onnx(path: Path, rows_file: Path, *, standardized: Path, params: Pa
     model, rows = read_onnx(path), read_rows(rows_file)
     preprocess, store = model.preprocess, FaceStore(standardized)
     faces = _faces_of(rows, store, size=model.image_size, preprocess=preprocess, params=params)
-    probabilities = predict_onnx(
-        model, (faces.finish(batch)["image"].cpu().numpy() for batch in faces)
-    )
+    keys = set(ExportedFile.model_fields) & set(model.metadata)
+    says = {key: model.metadata[key] for key in keys}
+    file = ExportedFile(name=path.name, sha256=sha256_file(path), **says)
+    outputs = predict_onnx(model, (faces.finish(batch)["image"].cpu().numpy() for batch in faces))
+    decision: Decision = "prior" if file.decision.exponent else "argmax"
     weights = "+".join(model.metadata["weights_sha256"].values())
-    scores, known = _score_file(rows, probabilities, rows_file, weights=weights, params=params)
-    precision, sha256 = str(model.metadata["precision"]), sha256_file(path)
-    return _evaluation(
-        scores,
-        about={"stage": model.metadata["stage"], "model": path.stem, "weights_sha256": weights},
-        file=ExportedFile(name=path.name, sha256=sha256, precision=precision),
-        temperature=model.metadata["temperature"],
-        temperature_no_fit=model.metadata.get("temperature_no_fit"),
-        fit=None,
-        known=known,
-    )
+    scores, known = _score_file(rows, outputs, decision, rows_file, weights=weights, params=params)
+    about = {"stage": model.metadata["stage"], "model": path.stem, "weights_sha256": weights}
+    return _evaluation(scores, about=about, file=file, fit=None, known=known)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -171,7 +186,8 @@ def _faces_of(
 
 def _score_file(
     rows: pd.DataFrame,
-    probabilities: Probabilities,
+    outputs: Outputs,
+    decision: Decision,
     rows_file: Path,
     *,
     weights: str,
@@ -190,7 +206,8 @@ def _score_file(
         place=f"file:{rows_file.stem}",
         fitted_on="val",
         rows=rows,
-        probabilities=probabilities,
+        outputs=outputs,
+        decision=decision,
         known=np.asarray(trained | chosen_by),
         left_out=left_out,
     )
@@ -202,16 +219,9 @@ def _score_file(
 def _of_teacher(
     fitted: FittedModel, scores: Iterable[dict[str, Any]], known: Known | None = None
 ) -> Evaluation:
-    model, fit = fitted.model, fitted.fit
-    return _evaluation(
-        scores,
-        about={"stage": model.stage, "model": model.name, "weights_sha256": model.weights_sha256},
-        file=None,
-        temperature=fit.temperature,
-        temperature_no_fit=fit.temperature_no_fit,
-        fit=fit,
-        known=known,
-    )
+    model = fitted.model
+    about = {"stage": model.stage, "model": model.name, "weights_sha256": model.weights_sha256}
+    return _evaluation(scores, about=about, file=None, fit=fitted.fit, known=known)
 
 
 def _evaluation(

@@ -12,7 +12,9 @@ import onnxruntime
 import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
-from stages.calibrating.calibration import Probabilities
+from stages.calibrating.calibration import Outputs
+from stages.calibrating.decision import name_classes
+from stages.calibrating.scaling import Scaling
 from stages.config import CLASSES, Preprocess
 from stages.exporting.metadata import METADATA_VERSION
 from stages.runtime.errors import UserError
@@ -20,7 +22,9 @@ from stages.runtime.foreign import describe_file
 from stages.scoring.metrics import softmax
 
 _METADATA = (
-    "class_order", "preprocess", "temperature", "weights", "weights_sha256", "stage", "precision",
+    "class_order", "preprocess", "temperature", "temperature_no_fit", "class_bias", "refinement",
+    "crowd_temperature", "crowd_temperature_no_fit", "decision", "weights_sha256", "stage",
+    "precision",
 )  # fmt: skip
 _REFUSALS = (
     refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf,
@@ -78,13 +82,24 @@ def read_onnx(path: Path) -> OnnxModel:
     return OnnxModel(session, metadata)
 
 
-def predict_onnx(model: OnnxModel, batches: Iterable[npt.NDArray[np.float32]]) -> Probabilities:
-    """Predict raw and calibrated probabilities (N, 7) of batches of images (n, 3, S, S)."""
+def predict_onnx(model: OnnxModel, batches: Iterable[npt.NDArray[np.float32]]) -> Outputs:
+    """Predict N rows, given batches of images (n, 3, S, S); the class is the file's `label`.
+
+    `raw` is the softmax of the file's logits: with the class prior, before the temperature.
+    """
+    metadata = model.metadata
     outputs = [
-        model.session.run(["logits", "probabilities"], {"image": np.ascontiguousarray(images)})
+        model.session.run(
+            ["logits", "probabilities", "label"], {"image": np.ascontiguousarray(images)}
+        )
         for images in batches
     ]
-    logits, probabilities = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
-    raw, calibrated = softmax(logits), probabilities.astype(np.float64)
+    logits, probabilities, label = map(np.concatenate, zip(*outputs, strict=True))
+    calibrated = probabilities.astype(np.float64)
     calibrated /= calibrated.sum(axis=1, keepdims=True)
-    return Probabilities(raw, calibrated, np.full_like(raw, np.nan))
+    crowd, decision = np.full_like(calibrated, np.nan), metadata["decision"]
+    if temperature := metadata["crowd_temperature"]:
+        crowd = Scaling(temperature, metadata["class_bias"]).apply(logits.astype(np.float64))
+    shares, exponent = np.asarray(decision["val_shares"]), decision["f1_exponent"]
+    named_for_f1 = name_classes(calibrated, shares, exponent=exponent)
+    return Outputs(softmax(logits), calibrated, crowd, named=label, named_for_f1=named_for_f1)

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stages.calibrating.calibration_file import Ends
-from stages.calibrating.score_table import CHOOSING, FLOORS
+from stages.calibrating.score_table import FLOORS
 from stages.scoring.confidence import floor_cell
 from tools.evaluation import Evaluation
 
-_TITLES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "nll": "NLL"}
-_TITLES |= {"brier": "Brier", "ece": "ECE"}
+_TITLES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+_TITLES |= {"macro_f1": "macro-F1", "nll": "NLL", "brier": "Brier", "ece": "ECE"}
 _WIDTH, _TITLE_WIDTH = 20, 34
 
 ScoreRow = Mapping[str, Any]
@@ -33,27 +33,36 @@ def _head_lines(evaluation: Evaluation) -> Iterator[str]:
     if known := evaluation.known:
         count = f"unknown: {known.unknown}" if known.unknown else known.trained_on
         yield f"of {known.rows} rows, trained on (they or copies of them): {count}"
-    fit, no_fit = evaluation.fit, evaluation.temperature_no_fit
-    if fit is None:
-        reason = f": no fit, {no_fit}" if no_fit else ""
-        yield f"temperature {evaluation.temperature:.4f}, as the file says{reason}"
-        return
-    about = f"fitted on {fit.fitted_rows} val rows"
-    yield f"temperature {_temperature(fit.temperature, fit.temperature_95, no_fit, about)}"
-    if (votes := fit.votes_temperature) is not None:
-        ends, no_fit = fit.votes_temperature_95, fit.votes_temperature_no_fit
-        about = f"fitted on {fit.votes_n} rows with votes"
-        yield f"temperature for votes {_temperature(votes, ends, no_fit, about)}"
-    if fit.folds_no_fit:
+    fit, said = evaluation.fit, evaluation.fit or evaluation.file
+    assert said is not None, "a model is a teacher or a file"
+    about = f"fitted on {fit.fitted_rows} val rows" if fit else "as the file says"
+    ends, no_fit = fit.temperature_95 if fit else None, said.temperature_no_fit
+    yield f"temperature {_temperature(said.temperature, ends, no_fit, about)}"
+    if said.crowd_temperature is None:
+        yield "crowd temperature: none, too few val rows have votes"
+    else:
+        about = f"fitted on {fit.crowd_n} rows with votes" if fit else about
+        ends, no_fit = fit.crowd_temperature_95 if fit else None, said.crowd_temperature_no_fit
+        yield f"crowd temperature {_temperature(said.crowd_temperature, ends, no_fit, about)}"
+    if fit and fit.folds_no_fit:
         yield f"val by folds: {fit.folds_no_fit}"
-    word = "adopted" if fit.refinement.adopted else "not adopted"
-    yield f"bias per class: {word}, {fit.refinement.reason}"
+    refinement, decision = said.refinement, said.decision
+    bias = {"none": "no bias", "bias": "a bias for each class"}.get(refinement.taken)
+    bias = bias or f"a bias of {refinement.prior_exponent:.3f} log val shares"
+    yield f"refinement: {bias}, {refinement.reason}"
+    named = f"argmax of probabilities / val shares ** {decision.exponent:g}"
+    yield f"class: {named if decision.exponent else 'the most probable one'}"
+    reason = f"; {fit.decision.reason}" if fit else ""
+    yield f"best macro-F1 on val: exponent {decision.f1_exponent:g}{reason}"
+    if fit is None:
+        yield "raw: the softmax of the file's logits, with the class prior"
 
 
 def _temperature(value: float, ends: Ends | None, no_fit: str | None, about: str) -> str:
-    if no_fit is not None or ends is None:
+    if no_fit is not None:
         return f"{value:g}: no fit, {no_fit}"
-    return f"{value:.4f} [{ends[0]:.3f} {ends[1]:.3f}], {about}"
+    interval = f" [{ends[0]:.3f} {ends[1]:.3f}]" if ends else ""
+    return f"{value:.4f}{interval}, {about}"
 
 
 def _place_lines(title: str, rows: Sequence[ScoreRow]) -> Iterator[str]:
@@ -68,30 +77,28 @@ def _place_lines(title: str, rows: Sequence[ScoreRow]) -> Iterator[str]:
     if not n:
         yield f"{title}: no rows"
         return
-    if "ece" not in whole:
-        cells = ", ".join(f"{_TITLES[name]} {_interval(whole[name])}" for name in CHOOSING)
-        yield f"{title}, by folds: {n} rows: {cells}"
-        return
     yield f"{title}: {n} rows; fitted on {fitted_on}"
     if "in_domain" in whole and (in_domain := whole["in_domain"]["value"]):
         yield f"{title}: {in_domain:.0f} rows are in domain: they are no other data"
     yield f"  {'':<{_TITLE_WIDTH}}{_columns(_TITLES)}ECE floor (95 %)"
     for (by, part, rule, probabilities), scores in parts.items():
-        if "ece" in scores:
-            name = f"{part}{' px' if by == 'native_px' else ''}, n {scores['ece']['n']}"
-            name = probabilities if by == "all" else name
-            floor = {key: scores[key]["value"] for key in FLOORS}
-            values = _columns({key: _interval(scores[key]) for key in _TITLES})
-            yield f"  {name:<{_TITLE_WIDTH}}{values}{floor_cell(floor)}"
-        elif rule == "votes":
+        if rule == "votes":
             kl = scores["kl"]
             yield f"  votes, {probabilities:<{_TITLE_WIDTH - 7}}KL {_interval(kl)}, n {kl['n']}"
+        elif "accuracy" in scores:
+            name = {"native_px": f"{part} px", "decision": f"class by {part}"}.get(by, part)
+            name = f"{name}, n {scores['accuracy']['n']}"
+            name = probabilities if by == "all" else name
+            values = _columns({key: _interval(scores[key]) for key in _TITLES if key in scores})
+            floor = {key: scores[key]["value"] for key in FLOORS if key in scores}
+            yield f"  {name:<{_TITLE_WIDTH}}{values}{floor_cell(floor) if floor else ''}".rstrip()
     f1 = ((row, f"{row['value']:.3f}" if row["n"] else "no rows") for row in rows)
-    yield "  F1: " + ", ".join(f"{row['part']} {word}" for row, word in f1 if row["by"] == "class")
+    if words := [f"{row['part']} {word}" for row, word in f1 if row["by"] == "class"]:
+        yield f"  F1: {', '.join(words)}"
 
 
 def _columns(cells: Mapping[str, str]) -> str:
-    return "".join(f"{cells[name]:<{_WIDTH}}" for name in _TITLES)
+    return "".join(f"{cells.get(name, ''):<{_WIDTH}}" for name in _TITLES)
 
 
 def _interval(row: ScoreRow) -> str:

@@ -7,13 +7,12 @@ from pathlib import Path
 from timeit import timeit
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from stages.exporting.export_files import BATCHES, ModelLatency, Parity, VariantLoss
-from stages.exporting.onnx_file import open_session, run_session
+from stages.exporting.onnx_file import Answers, open_session, run_session
 from stages.exporting.reference import Expressions
 from stages.faces.decode import Image
 from stages.records.schema import targets_of
@@ -47,18 +46,20 @@ class LossError(UserError):
 def check_parity(
     path: Path, model: nn.Module, images: Tensor, *, faces: Sequence[Image], tolerance: float
 ) -> Parity:
-    """Compare the probabilities of onnxruntime and of the reference script with torch's.
+    """Compare what onnxruntime and the reference script say with what torch says.
 
     Torch and onnxruntime get `images` (N, 3, S, S), as in training; the script gets `faces` (RGB).
 
     Raises:
-        ParityError: if a difference is above its tolerance, or not a number.
+        ParityError: if a probability differs by more than its tolerance, or is not a number.
     """
-    expected = torch_probabilities(model, images)
-    session = open_session(path, threads=torch.get_num_threads())
-    actual = np.concatenate([run_session(session, batch.numpy()) for batch in _batches(images)])
-    scripted = Expressions(path, threads=torch.get_num_threads()).probabilities(faces)
-    max_abs_diff, reference_diff = (float(np.abs(expected - p).max()) for p in (actual, scripted))
+    expected, threads = torch_answers(model, images), torch.get_num_threads()
+    session = open_session(path, threads=threads)
+    actual = _joined(run_session(session, batch.numpy()) for batch in _batches(images))
+    _, scripted = Expressions(path, threads=threads).predict(faces)
+    max_abs_diff, reference_diff = (
+        float(np.abs(expected.probabilities - p).max()) for p in (actual.probabilities, scripted)
+    )
     # Not `>`: a NaN on either side must fail as well.
     if not max_abs_diff <= tolerance:
         raise ParityError(
@@ -73,30 +74,30 @@ def check_parity(
         )
     return Parity(
         rows=len(images),
-        label_changes=int((expected.argmax(1) != actual.argmax(1)).sum()),
+        label_changes=int((expected.labels != actual.labels).sum()),
         max_abs_diff=max_abs_diff,
         reference_max_abs_diff=reference_diff,
     )
 
 
-def torch_probabilities(model: nn.Module, images: Tensor) -> npt.NDArray[np.float32]:
-    """Compute the probabilities (N, 7) of a module, batch by batch."""
+def torch_answers(model: nn.Module, images: Tensor) -> Answers:
+    """Ask a module batch by batch."""
     with torch.inference_mode():
-        return torch.cat([model(batch)[1] for batch in _batches(images)]).numpy()
+        parts = [model(batch) for batch in _batches(images)]
+    return _joined(Answers(p.double().numpy(), labels.numpy()) for _, p, labels in parts)
 
 
-def file_probabilities(path: Path, batches: Iterable[Tensor]) -> Floats:
-    """Compute the probabilities (N, 7) of an ONNX file on the rows held out.
+def file_answers(path: Path, batches: Iterable[Tensor]) -> Answers:
+    """Ask an ONNX file about the rows held out.
 
     Raises:
-        LossError: if some are not finite.
+        LossError: if some probabilities are not finite.
     """
     session = open_session(path, threads=torch.get_num_threads())
-    parts = [run_session(session, images.numpy()) for images in batches]
-    probabilities = np.concatenate(parts).astype(np.float64)
-    if not np.isfinite(probabilities).all():
+    answers = _joined(run_session(session, images.numpy()) for images in batches)
+    if not np.isfinite(answers.probabilities).all():
         raise LossError(f"{path.name}: some probabilities are not finite; drop the variant")
-    return probabilities
+    return answers
 
 
 def mean_with_interval(values: Floats, rows: pd.DataFrame) -> tuple[float, tuple[float, float]]:
@@ -107,16 +108,16 @@ def mean_with_interval(values: Floats, rows: pd.DataFrame) -> tuple[float, tuple
 
 
 def measure_loss(
-    name: str, smaller: Floats, *, full: Floats, rows: pd.DataFrame, allowed: float
+    name: str, smaller: Answers, *, full: Answers, rows: pd.DataFrame, allowed: float
 ) -> VariantLoss:
-    """Measure what a smaller file loses: probabilities (N, 7) of both on the same rows, in pairs.
+    """Measure what a smaller file loses: answers of both on the same rows, in pairs.
 
     Raises:
         LossError: if it loses more accuracy than `allowed`, naming the keys that mend it.
     """
     targets = targets_of(rows)
-    labels, smaller_labels = full.argmax(axis=1), smaller.argmax(axis=1)
-    losses = (labels == targets).astype(np.float64) - (smaller_labels == targets)
+    losses = (full.labels == targets).astype(np.float64) - (smaller.labels == targets)
+    nll, smaller_nll = (row_nll(each.probabilities, targets) for each in (full, smaller))
     loss, (low, high) = mean_with_interval(losses, rows)
     if loss > allowed:
         raise LossError(
@@ -128,9 +129,9 @@ def measure_loss(
         n=len(targets),
         accuracy_loss=loss,
         accuracy_loss_95=(low, high),
-        nll_increase=float((row_nll(smaller, targets) - row_nll(full, targets)).mean()),
-        max_abs_diff=float(np.abs(full - smaller).max()),
-        label_changes=int((labels != smaller_labels).sum()),
+        nll_increase=float((smaller_nll - nll).mean()),
+        max_abs_diff=float(np.abs(full.probabilities - smaller.probabilities).max()),
+        label_changes=int((full.labels != smaller.labels).sum()),
     )
 
 
@@ -150,7 +151,7 @@ def measure_latency(files: Mapping[str, Path], model: nn.Module, images: Tensor)
                 name: partial(run_session, session, batch.numpy())
                 for name, session in sessions.items()
             }
-            calls["torch"] = partial(torch_probabilities, model, batch)
+            calls["torch"] = partial(torch_answers, model, batch)
             # Most of a first call is preparation: the second tells how many fit into the budget.
             _, warm_up = (sum(timeit(call, number=1) for call in calls.values()) for _ in range(2))
             repeats[size] = int(np.clip(_BUDGET_S / warm_up, _MIN_REPEATS, _MAX_REPEATS))
@@ -173,3 +174,7 @@ def _batches(images: Tensor) -> Iterator[Tensor]:
         size = next(sizes)
         yield images[start : start + size]
         start += size
+
+
+def _joined(parts: Iterable[Answers]) -> Answers:
+    return Answers(*map(np.concatenate, zip(*parts, strict=True)))

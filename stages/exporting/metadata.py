@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from stages.calibrating.calibration import Calibration
+from stages.calibrating.calibration_file import RefinementChoice
+from stages.calibrating.decision import RULE
 from stages.faces.decode import MAX_ANGLE
 from stages.faces.shards import read_index, source_folders
 from stages.modeling.card import TeacherCard
 
 # Raised when a reader of the old form would do something wrong with the new one.
-METADATA_VERSION = 1
+# Version 2: prior_correction is in the logits, to which a reader of version 1 would add it again.
+METADATA_VERSION = 2
 
 _MIXTURES = {
     "probabilities": "log of the weighted mean of the teachers' softmax",
@@ -23,31 +26,52 @@ _MIXTURES = {
 
 
 def describe(
-    cards: Sequence[TeacherCard], calibration: Calibration, *, face: dict[str, Any], opset: int
+    cards: Sequence[TeacherCard],
+    calibration: Calibration,
+    *,
+    refinement: RefinementChoice,
+    face: dict[str, Any],
+    opset: int,
 ) -> dict[str, Any]:
-    """Describe a file that holds the teachers of `cards`, fused as the calibration says.
+    """Describe a file that holds the teachers of `cards`, fused and decided by the calibration.
 
     Values that all cards share are taken from the first; `bundle.py` checked that they agree.
     """
     card, size = cards[0], cards[0].image_size
-    mixture = "" if len(cards) == 1 else f": {_MIXTURES[calibration.space]}"
+    logits = "the teacher's logits" if len(cards) == 1 else _MIXTURES[calibration.space]
     return {
         "metadata_version": METADATA_VERSION,
         "class_order": list(card.classes),
         "preprocess": _preprocess_block(card, face=face),
         "temperature": calibration.temperature,
         "temperature_no_fit": calibration.temperature_no_fit,
+        "crowd_temperature": calibration.crowd_temperature,
+        "crowd_temperature_no_fit": calibration.crowd_temperature_no_fit,
         "class_bias": list(calibration.class_bias),
-        # softmax(z + v) of a teacher's logits z speaks for classes as frequent as in training rows.
-        "prior_correction": {c.teacher: list(c.prior_correction) for c in cards},
+        "refinement": refinement.model_dump(mode="json"),
+        "prior_correction": {
+            "meaning": "added to each teacher's logits already, do not add it again: it puts back "
+            "the class prior that training took out, so that they speak for classes as frequent "
+            "as in the training rows",
+            "teachers": {c.teacher: list(c.prior_correction) for c in cards},
+        },
+        "decision": {
+            "rule": RULE,
+            "exponent": calibration.exponent,
+            "f1_exponent": calibration.f1_exponent,
+            "val_shares": list(calibration.val_shares),
+        },
         "weights": {c.teacher: w for c, w in zip(cards, calibration.weights, strict=True)},
         "mixture": {"of": calibration.space},
         "opset": opset,
         "input": {"image": f"float32 (N, 3, {size}, {size}), any N, preprocessed"},
         "outputs": {
-            "logits": f"float32 (N, 7) in class_order, before the temperature{mixture}",
+            "logits": "float32 (N, 7) in class_order, with prior_correction, before the "
+            f"temperature: {logits}",
             "probabilities": "float32 (N, 7) in class_order, calibrated: "
             "softmax(logits / temperature + class_bias)",
+            "label": "int64 (N,), a place in class_order: argmax(probabilities * float32("
+            "val_shares ** -exponent)), the power in double precision",
         },
         "stage": card.stage,
         "teachers": {c.teacher: c.backbone for c in cards},

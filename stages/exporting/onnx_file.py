@@ -1,9 +1,9 @@
 """Teachers and their calibration -> one ONNX file with weights and metadata, and smaller variants.
 
-In: modules from images (N, 3, S, S) to `(logits, probabilities)`, each (N, 7) float32, with
-`probabilities == softmax(logits / temperature + class_bias)`. Out: a checked file whose metadata
-(string to JSON string) onnxruntime hands out as `custom_metadata_map`; variants in fp16 and dynamic
-int8 with the same input and outputs.
+In: modules from images (N, 3, S, S) to `(logits, probabilities, label)`: (N, 7) float32 twice, with
+`probabilities == softmax(logits / temperature + class_bias)`, and class numbers (N,) int64. Out: a
+checked file whose metadata (string to JSON string) onnxruntime hands out as `custom_metadata_map`;
+variants in fp16 and dynamic int8 with the same input and outputs.
 """
 
 import ast
@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,10 @@ from stages.modeling.arcface import ArcfaceHead
 from stages.modeling.teacher import Teacher
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_bytes
+from stages.scoring.metrics import Floats, Ints
 
 INPUT = "image"
-OUTPUTS = ("logits", "probabilities")
+OUTPUTS = ("logits", "probabilities", "label")
 # Prefix for the names of nodes that are no teacher's features: the heads and what uses them.
 HEAD = "head/"
 # The largest size of a variant as a share of the fp32 file. Measured on twelve backbones: fp16 .50
@@ -52,40 +53,58 @@ class SizeError(UserError):
     """A variant that is hardly smaller than the fp32 file."""
 
 
-class CalibratedModel(nn.Module):
-    """Teachers that are fused first and scaled then, as one module.
+class Answers(NamedTuple):
+    """What a file or a module says of images: probabilities (N, 7) and class numbers (N,)."""
 
-    The logits of one teacher are its own; of several they are the logarithm of the mixture. Of
-    probabilities that is z = log sum_k w_k softmax(z_k), taken as a logsumexp so that no class
-    underflows; of logits it is z = sum_k w_k log softmax(z_k), which lacks a constant that no
-    softmax sees.
+    probabilities: Floats
+    labels: Ints
+
+
+class CalibratedModel(nn.Module):
+    """Teachers whose class prior is put back, that are fused then, scaled, and made to decide.
+
+    The logits of one teacher are its own z plus its correction v; of several they are the logarithm
+    of their mixture. Of probabilities that is log sum_k w_k softmax(z_k + v_k), taken as a
+    logsumexp so that no class underflows; of logits it is sum_k w_k log softmax(z_k + v_k), which
+    lacks a constant that no softmax sees. The label is the argmax of
+    `probabilities * decision_weights`, the first of equals.
     """
+
+    corrections: Tensor  # (M, 7) of M teachers with a weight
+    weights: Tensor  # (M, 1)
+    class_bias: Tensor  # (7,)
+    decision_weights: Tensor  # (7,)
 
     def __init__(self, teachers: Sequence[nn.Module], *, calibration: Calibration) -> None:
         super().__init__()
         # A teacher of weight 0 changes nothing, and log 0 would have no finite place in the graph.
-        pairs = zip(teachers, calibration.weights, strict=True)
-        used = [(teacher, weight) for teacher, weight in pairs if weight > 0]
-        self.teachers = nn.ModuleList(teacher for teacher, _ in used)
+        used = [number for number, weight in enumerate(calibration.weights) if weight > 0]
+        self.teachers = nn.ModuleList(teachers[number] for number in used)
         self.is_mixture = len(teachers) > 1
         self.mixes_logits = calibration.space == "logits"
         self.temperature = calibration.temperature
-        self.weights: Tensor
-        self.register_buffer("weights", torch.tensor([weight for _, weight in used])[:, None])
-        self.class_bias: Tensor
-        self.register_buffer("class_bias", torch.tensor(calibration.class_bias))
+        decision_weights = np.asarray(calibration.val_shares) ** -calibration.exponent
+        for name, values in {
+            "corrections": [calibration.corrections[number] for number in used],
+            "weights": [[calibration.weights[number]] for number in used],
+            "class_bias": calibration.class_bias,
+            "decision_weights": decision_weights,
+        }.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute logits and calibrated probabilities."""
-        members = [teacher(image) for teacher in self.teachers]
-        logits = members[0]
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute logits, calibrated probabilities and labels."""
+        members = torch.stack([teacher(image) for teacher in self.teachers], dim=1)
+        members = members + self.corrections
+        logits = members[:, 0]
         if self.is_mixture:
-            logs = torch.log_softmax(torch.stack(members, dim=1), dim=2)
+            logs = torch.log_softmax(members, dim=2)
             if self.mixes_logits:
                 logits = (logs * self.weights).sum(dim=1)
             else:
                 logits = torch.logsumexp(logs + self.weights.log(), dim=1)
-        return logits, torch.softmax(logits / self.temperature + self.class_bias, dim=1)
+        probabilities = torch.softmax(logits / self.temperature + self.class_bias, dim=1)
+        return logits, probabilities, (probabilities * self.decision_weights).argmax(dim=1)
 
 
 def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto:
@@ -136,7 +155,6 @@ def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto
 
 def write_onnx(path: Path, proto: onnx.ModelProto, *, metadata: Mapping[str, Any]) -> None:
     """Write the model with its metadata, each value as JSON, in place of any it had."""
-    del proto.metadata_props[:]
     texts = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
     onnx.helper.set_model_props(proto, texts)
     write_bytes(path, proto.SerializeToString(deterministic=True))
@@ -222,11 +240,10 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def run_session(
-    session: onnxruntime.InferenceSession, images: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """Compute probabilities (N, 7) of images (N, 3, S, S)."""
-    return np.asarray(session.run(["probabilities"], {INPUT: images})[0])
+def run_session(session: onnxruntime.InferenceSession, images: npt.NDArray[np.float32]) -> Answers:
+    """Ask a file about images (N, 3, S, S)."""
+    probabilities, labels = session.run(list(OUTPUTS[1:]), {INPUT: images})
+    return Answers(probabilities.astype(np.float64), labels)
 
 
 def _join_casts(graph: onnx.GraphProto, *, originals: Mapping[str, onnx.TensorProto]) -> None:

@@ -1,4 +1,4 @@
-"""A face, or a photo and a box -> calibrated probabilities, by what an ONNX file says of itself.
+"""A face, or a photo and a box -> its label and probabilities, by what an ONNX file says of itself.
 
     python reference.py ensemble.onnx face.png
     python reference.py ensemble.onnx photo.jpg --box 40 30 160 170
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Image = NDArray[np.uint8]
     Box = Sequence[int]
 
-_METADATA_VERSION = 1
+_METADATA_VERSION = 2
 
 
 class Expressions:
@@ -56,8 +56,11 @@ class Expressions:
             raise ValueError(f"metadata_version: expected {_METADATA_VERSION}, got {version}")
         self.classes: list[str] = self.metadata["class_order"]
 
-    def probabilities(self, faces: Sequence[Image]) -> NDArray[np.float32]:
-        """Calibrated probabilities (N, 7), in the order of `classes`, of faces RGB (H, W, 3).
+    def predict(self, faces: Sequence[Image]) -> tuple[list[str], NDArray[np.float32]]:
+        """The label of each face RGB (H, W, 3), and calibrated probabilities (N, 7).
+
+        Probabilities are in the order of `classes`. The label is named by the file's decision
+        rule: the most probable class, unless the exponent of the rule is above 0.
 
         Raises:
             ValueError: if there is no face, or one is not what `prepare` takes.
@@ -65,7 +68,8 @@ class Expressions:
         if not len(faces):
             raise ValueError("faces: expected at least one face, got none")
         batch = np.stack([self.prepare(face) for face in faces])
-        return np.asarray(self._session.run(["probabilities"], {"image": batch})[0])
+        labels, probabilities = self._session.run(["label", "probabilities"], {"image": batch})
+        return [self.classes[label] for label in labels], np.asarray(probabilities)
 
     def cut(
         self, photo: Image, *, box: Box, eyes: Sequence[tuple[float, float]] | None = None
@@ -134,8 +138,8 @@ def read_picture(path: str | Path) -> Image:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the probability of each class, as JSON."""
-    parser = argparse.ArgumentParser(description="Calibrated probabilities of one face.")
+    """Print the label and the probability of each class, as JSON."""
+    parser = argparse.ArgumentParser(description="Label and calibrated probabilities of one face.")
     parser.add_argument("model", help="an exported .onnx file")
     parser.add_argument("picture", help="a face that is cut already, or a photo with --box")
     parser.add_argument(
@@ -165,8 +169,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             face = model.cut(face, box=arguments.box, eyes=eyes)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    values = model.probabilities([face])[0].tolist()
-    print(json.dumps({name: values[k] for k, name in enumerate(model.classes)}, indent=2))
+    (label,), (values,) = model.predict([face])
+    probabilities = {name: float(values[k]) for k, name in enumerate(model.classes)}
+    print(json.dumps({"label": label, "probabilities": probabilities}, indent=2))
     return 0
 
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from stages.calibrating.published import find_past
 from stages.computing.device import choose_device
-from stages.config import Export, Machine, Preprocess
+from stages.config import NUM_CLASSES, Export, Machine, Preprocess
+from stages.exporting.face_views import AllLogits, FaceView
 from stages.faces.decode import Image, decode
 from stages.faces.store import FaceStore
-from stages.loading.dataset import Batch
 from stages.loading.loader import choose_workers, scoring_batches
 from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
@@ -51,26 +51,21 @@ class FaceReader:
         loader = self._load(rows)
         return (loader.finish(batch)["image"].cpu().contiguous() for batch in loader)
 
-    def logits(self, rows: pd.DataFrame, model: nn.Module) -> Floats:
-        """Compute a model's logits (N, 7) float64, joined to the rows by id.
+    def logits(
+        self, rows: pd.DataFrame, models: Sequence[nn.Module], *, views: Sequence[FaceView]
+    ) -> Floats:
+        """Compute the logits (V, M, N, 7) of V views of each face by M models.
 
         In float32 whatever `machine.precision` says: labels outlive the machine.
         """
-        loader = self._load(rows)
-        indices: list[int] = []
-
-        def noted() -> Iterator[Batch]:
-            for batch in loader:
-                indices.extend(batch["index"].tolist())
-                yield batch
-
-        model.to(self._device)
+        loader, asked = self._load(rows), AllLogits(models, views).to(self._device)
         logits = predict(
-            model, noted(), finish=loader.finish, device=self._device, dtype=torch.float32
+            asked, loader, finish=loader.finish, device=self._device, dtype=torch.float32
         )
-        model.cpu()
-        ids = rows["id"].tolist()
-        return join_by_id(logits.astype(np.float64), ids=[ids[i] for i in indices], wanted=ids)
+        asked.cpu()
+        # It refuses any number of predictions but one of each row, view and model.
+        by_row = logits.reshape(len(rows), len(views), len(models), NUM_CLASSES)
+        return by_row.transpose(1, 2, 0, 3).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -169,23 +164,3 @@ def held_out_rows(
 def spread(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     """Select at most `count` of the rows, spread evenly over all of them, in their order."""
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(np.int64))]
-
-
-def join_by_id(predictions: Floats, *, ids: Sequence[str], wanted: Sequence[str]) -> Floats:
-    """Put the rows of `predictions`, which belong to `ids`, into the order of `wanted`.
-
-    Raises:
-        UserError: if an id occurs twice on either side, or on one side only.
-    """
-    view, predicted = (pd.Index(np.array(names, dtype=object)) for names in (wanted, ids))
-    for index, problem in (
-        (view[view.duplicated()].unique(), "stand more than once in the view"),
-        (predicted[predicted.duplicated()].unique(), "stand more than once in the predictions"),
-        (view.difference(predicted), "of the view have no prediction"),
-        (predicted.difference(view), "are predicted but not in the view"),
-    ):
-        if len(index):
-            more = f" and {len(index) - 5} more" if len(index) > 5 else ""
-            names = ", ".join(sorted(index)[:5])
-            raise UserError(f"soft labels: {len(index)} ids ({names}{more}) {problem}")
-    return np.asarray(predictions[predicted.get_indexer(view)])

@@ -21,7 +21,8 @@ from stages.modeling.card import StartedFrom
 from stages.records.folder import LOGIT_COLUMNS
 from stages.records.schema import COLUMNS, SHARE_COLUMNS, targets_of, write_manifest
 from stages.runtime.files import read_json, write_json
-from tests.exporting.tiny import BACKBONES, CLAHE, SIZE, make_teacher, save_tiny_teacher
+from stages.scoring.metrics import softmax
+from tests.exporting.tiny import BACKBONES, CLAHE, PRIORS, SIZE, make_teacher, save_tiny_teacher
 
 ROOT = Path(__file__).parents[2]
 # The teachers' filter lets one row of each class through.
@@ -72,7 +73,8 @@ def draw_faces() -> list[Face]:
     how = shipped(Preprocess, clahe=CLAHE)
     batch = [to_model_input(decode(face.image), size=SIZE, preprocess=how) for face in faces[40:60]]
     with torch.inference_mode():
-        labels = make_teacher("RN18", seed=0)(torch.from_numpy(np.stack(batch))).argmax(dim=1)
+        logits = make_teacher("RN18", seed=0)(torch.from_numpy(np.stack(batch)))
+    labels = (logits + torch.tensor(PRIORS["RN18"])).argmax(dim=1)
     for number, label in enumerate(labels.tolist(), start=40):
         faces[number] = replace(faces[number], label=CLASSES[label])
     return faces[::-1]
@@ -85,7 +87,11 @@ def manifest_of(faces: list[Face]) -> pd.DataFrame:
     frame = frame.assign(source="expw_hq", group=lambda f: f["photo"], twin_splits="")
     frame["split"] = ["train"] * 40 + ["test"] * 20 + ["val"] * 20
     frame = frame.assign(official=frame["split"]).astype({"official": "str"})
+    # Half of the train rows and all val rows have votes.
+    votes = np.random.default_rng(5).multinomial(10, softmax(2 * np.eye(7)[targets_of(frame)])) / 10
+    has_votes = (frame["split"] == "val") | (frame["split"] == "train") & (frame.index % 2 == 0)
     frame[[*SHARE_COLUMNS, "confidence"]] = np.nan
+    frame.loc[has_votes, list(SHARE_COLUMNS)] = votes[has_votes]
     return frame[list(COLUMNS)]
 
 
@@ -117,10 +123,12 @@ def write_training_outs(folder: Path, rows: pd.DataFrame, *, seed: int) -> None:
     table.to_parquet(folder / "logits.parquet")
 
 
-def change_calibration(root: Path, **values: Any) -> None:
-    """Set keys of calibration.json."""
+def change_fusion(root: Path, **values: Any) -> None:
+    """Set keys of the exported fusion in calibration.json."""
     path = root / "models" / "calibrated" / "calibration.json"
-    write_json(path, read_json(path) | values)
+    file = read_json(path)
+    file["stages"]["stageB"]["models"]["fused_fixed"] |= values
+    write_json(path, file)
 
 
 def set_params(root: Path, section: str, **changes: Any) -> None:

@@ -32,11 +32,11 @@ def test_a_bundle_holds_what_was_fitted_for_the_fusion_that_calibrate_chose(mode
     change(models / "calibrated" / "calibration.json", "fused_model", fusion)
     bundle = read_bundle(models)
     taken = read_calibration(models / "calibrated").stages["stageB"].models
-    assert bundle.ensemble.calibration == taken[fusion].calibration
-    assert bundle.ensemble.weights == {n: m.weight for n, m in taken[fusion].members.items()}
-    assert (bundle.ensemble.weights == {"RN18": 0.7, "B3": 0.3}) == (fusion == "fused_fixed")
-    for name, teacher in bundle.teachers.items():
-        assert teacher.calibration == taken[name].calibration
+    assert bundle.ensemble.fit == taken[fusion]
+    assert (bundle.ensemble.calibration.weights == (0.7, 0.3)) == (fusion == "fused_fixed")
+    assert {name: teacher.fit for name, teacher in bundle.teachers.items()} == {
+        name: taken[name] for name in ("RN18", "B3")
+    }
 
 
 B3 = "stages/stageB/models/B3"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from shipped import shipped
 
+from stages.calibrating.calibration_file import RefinementChoice
 from stages.calibrating.score_table import number, pick, read_scores
 from stages.config import ExpwSource, Folder7Source
 from stages.exporting.bundle import read_bundle
@@ -15,16 +16,20 @@ from stages.exporting.export_files import ParityFile, SoftLabels
 from stages.exporting.model_card import scores_of, training_rows, write_model_card
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, write_json
-from tests.exporting.tiny import make_card
+from tests.exporting.tiny import BIAS, PRIORS, make_card
 
 LABELS = {
     "n": 800,
+    "face_views": ["as it is", "as it is, mirrored"],
+    "rows_by_temperature": {"majority": 790, "crowd": 10},
+    "crowd_lacks": None,
     "label_agreement": 0.8,
     "mean_top_probability": 0.85,
     "nearly_one_hot": False,
     "distillation_temperature": 2.0,
     "mean_top_probability_distilled": 0.6,
-    "by_seen": {"seen": {"n": 800, "mean_top_probability": 0.9}},
+    "sharpness": {"learnt": {"n": 800, "mean_top_probability": 0.9}},
+    "sharpness_means": "labels of learnt rows are sharper",
 }
 GATE = "gate:gate"
 
@@ -113,15 +118,35 @@ def test_reported_the_card_says_what_the_files_and_the_script_need(exported, car
     assert "started from" not in card(rows={"stageA": {}}).partition("## Numbers")[0]
 
 
-def test_reported_temperature_that_is_no_fit_is_said(card, facts):
-    no_fit = {"temperature": 1.0, "temperature_no_fit": "the logits are right on each of 9 rows"}
+def test_reported_what_was_fitted_and_how_a_class_is_named_is_said(card, facts):
     bundle = facts["bundle"]
-    calibration = replace(bundle.ensemble.calibration, **no_fit)
-    text = card(bundle=replace(bundle, ensemble=replace(bundle.ensemble, calibration=calibration)))
+
+    def said(**changes: Any) -> str:
+        fit = bundle.ensemble.fit.model_copy(update=changes)
+        return card(bundle=replace(bundle, ensemble=replace(bundle.ensemble, fit=fit)))
+
+    text = said(temperature=1.0, temperature_no_fit="the logits are right on each of 9 rows")
     assert "(temperature 1, no fit, mixture of probabilities" in text
     assert "**The probabilities are not calibrated**: no temperature could be fitted, the" in text
     assert "Probabilities are calibrated for" not in text
-    assert "no fit" not in card()
+    text, fit = card(), bundle.ensemble.fit
+    assert "no fit" not in text
+    assert f"with temperature {fit.temperature:.3f} and no bias: {fit.refinement.reason}." in text
+    assert f"The crowd's votes ask for temperature {fit.crowd_temperature:.3f} in its" in text
+    assert "`label` is the most probable class, as `calibrate.decide_by: accuracy` asks." in text
+    assert f"best macro-F1; {fit.decision.reason}." in text
+    for name, prior in PRIORS.items():
+        assert f"- {name}: {', '.join(map(str, prior))}\n" in text
+    prior = RefinementChoice(
+        taken="prior", reason="asked", prior_exponent=0.5, prior_exponent_95=None
+    )
+    decision = fit.decision.model_copy(update={"exponent": 0.4})
+    text = said(refinement=prior, decision=decision, crowd_temperature=None)
+    assert "the bias s log(class shares of val), s = 0.500: asked." in text
+    assert "No temperature for the crowd's votes: too few val rows have votes." in text
+    assert "`label` is the argmax of probabilities / (class shares of val) ** 0.4, as" in text
+    bias = prior.model_copy(update={"taken": "bias"})
+    assert "a bias for each class, 0.5, -0.5, 0.25" in said(refinement=bias, class_bias=BIAS)
 
 
 def test_incident_N4_gate_with_rows_in_domain_is_said_to_have_them(card, facts):
@@ -143,10 +168,12 @@ def test_incident_N7_nearly_one_hot_labels_are_said_to_be_so(card):
 
 def test_reported_soft_labels_of_learnt_rows_are_called_over_confident(card):
     text = card()
-    assert "- 800 soft labels are of rows that a teacher has learnt (`seen` in their index)" in text
-    assert "over-confident. Their mean top probability is 0.900." in text
-    unseen = {"by_seen": {"unseen": {"n": 800, "mean_top_probability": 0.8}}}
-    assert "learnt" not in card(labels=SoftLabels(**LABELS | unseen))[-900:]
+    assert "the mean over 2 views of each face: as it is; as it is, mirrored. The" in text
+    assert "the crowd's to 10 rows with votes, the majority's to 790 rows; `dist" in text
+    assert "a mean over views is softer, on rows that no teacher has learnt as well.\n" in text
+    assert "are over-confident**, for the temperature was fitted on other rows. Faces as" in text
+    assert "as they are, labels of learnt rows are sharper.\n" in text
+    assert "over-confident" not in card(labels=SoftLabels(**LABELS | {"sharpness": {}}))
 
 
 @pytest.mark.parametrize("model", ["fused_fixed", "RN18"])

@@ -1,12 +1,10 @@
 """ONNX files of calibrated models; a variant is what its name says, whatever the backbone."""
 
-import json
 import logging
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import timm
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 from stages.calibrating.calibration import Calibration
 from stages.exporting import onnx_file
-from stages.exporting.checks import torch_probabilities
+from stages.exporting.checks import torch_answers
 from stages.exporting.onnx_file import (
     HEAD,
     VARIANTS,
@@ -28,7 +26,8 @@ from stages.exporting.onnx_file import (
 )
 from stages.modeling.teacher import Teacher
 from stages.runtime.errors import UserError
-from tests.exporting.tiny import SIZE, make_teacher
+from stages.scoring.temperature import NO_BIAS
+from tests.exporting.tiny import BIAS, PRIORS, SHARES, SIZE, make_teacher
 
 
 class Fixed(nn.Module):
@@ -42,47 +41,39 @@ class Fixed(nn.Module):
         return self.logits[: len(images)]
 
 
-BIAS = (0.5, -0.5, 0.25, 0.0, 0.0, -0.25, 0.0)
+TWO = (PRIORS["RN18"], PRIORS["B3"])
 
 
 @pytest.mark.parametrize(
     "calibration",
     [
-        Calibration((1.0,), 2.5),
-        Calibration((0.7, 0.3), 1.6),
-        Calibration((0.0, 1.0), 1.6),
-        Calibration((0.7, 0.3), 1.6, space="logits", class_bias=BIAS),
+        Calibration((1.0,), TWO[:1], 2.5, SHARES),
+        Calibration((0.7, 0.3), TWO, 1.6, SHARES),
+        Calibration((0.0, 1.0), TWO, 1.6, SHARES, exponent=0.6),
+        Calibration((0.7, 0.3), TWO, 1.6, SHARES, "logits", BIAS, exponent=1.0),
     ],
 )
-def test_teachers_are_fused_first_and_scaled_then(calibration):
+def test_teachers_are_corrected_and_fused_first_then_scaled_and_decided(calibration):
     torch.manual_seed(0)
-    logits = torch.randn(len(calibration.weights), 9, 7) * 8
+    logits = torch.randn(len(calibration.weights), 99, 7) * 4
     model = CalibratedModel([Fixed(each) for each in logits], calibration=calibration)
-    raw, probabilities = model(torch.empty(9))
-    members = softmax(logits.double().numpy(), axis=2)
-    np.testing.assert_allclose(probabilities, calibration.apply(members).calibrated, atol=1e-6)
+    raw, probabilities, labels = model(torch.empty(99))
+    outputs = calibration.apply(logits.double().numpy())
+    np.testing.assert_allclose(probabilities, outputs.calibrated, atol=1e-6)
+    np.testing.assert_array_equal(labels, outputs.named)
+    is_argmax = (labels == probabilities.argmax(dim=1)).all()
+    assert is_argmax == (calibration.exponent == 0)
     scaled = softmax(raw.numpy() / calibration.temperature + calibration.class_bias, axis=1)
     np.testing.assert_allclose(scaled, probabilities, atol=1e-6)
     if len(logits) == 1:
-        assert torch.equal(raw, logits[0])
+        assert torch.equal(raw, logits[0] + torch.tensor(PRIORS["RN18"]))
 
 
 def test_a_class_that_all_teachers_exclude_keeps_a_finite_logit():
     far = Fixed(torch.tensor([[0.0, -200.0, 0, 0, 0, 0, 0]]))
-    fused, _ = CalibratedModel([far, far], calibration=Calibration((0.5, 0.5), 1.0))(torch.empty(1))
+    calibration = Calibration((0.5, 0.5), (NO_BIAS, NO_BIAS), 1.0, SHARES)
+    fused, *_ = CalibratedModel([far, far], calibration=calibration)(torch.empty(1))
     assert fused[0, 1].item() == pytest.approx(-200 - logsumexp([0.0] * 6), rel=1e-6)
-
-
-def test_written_metadata_are_json_that_onnxruntime_reads_in_place_of_older_ones(tmp_path, proto):
-    metadata = {"class_order": ["Überrascht", "b"], "temperature": 1.25, "clahe": None}
-    write_onnx(tmp_path / "a.onnx", proto, metadata=metadata)
-    write_onnx(tmp_path / "b.onnx", proto, metadata={"temperature": 9})
-    write_onnx(tmp_path / "b.onnx", proto, metadata=metadata)
-    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
-    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
-    texts = session.get_modelmeta().custom_metadata_map
-    assert {key: json.loads(value) for key, value in texts.items()} == metadata
 
 
 def test_incident_D9_no_path_of_this_machine_is_in_the_file(proto):
@@ -95,12 +86,12 @@ def test_incident_D9_no_path_of_this_machine_is_in_the_file(proto):
 @pytest.mark.parametrize(("opset", "ir_version"), [(18, 8), (20, 9)])
 def test_reported_files_carry_the_lowest_ir_version_of_their_opset(opset, ir_version):
     # onnxruntime refuses files of a later IR version than its own.
-    class Two(nn.Module):
-        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    class Three(nn.Module):
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
             logits = image.mean(dim=(2, 3))
-            return logits, logits.softmax(1)
+            return logits, logits.softmax(1), logits.argmax(1)
 
-    proto = to_onnx(Two(), image_size=8, opset=opset)
+    proto = to_onnx(Three(), image_size=8, opset=opset)
     assert (proto.ir_version, proto.opset_import[0].version) == (ir_version, opset)
 
 
@@ -125,8 +116,9 @@ def test_a_variant_is_smaller_and_answers_nearly_the_same(
     assert small.name == f"full.{name}.onnx"
     assert small.stat().st_size < 0.6 * full.stat().st_size
     session = open_session(small, threads=1)
-    difference = np.abs(run_session(session, images.numpy()) - torch_probabilities(model, images))
-    assert 0 < difference.max() <= limit
+    answers, expected = run_session(session, images.numpy()), torch_answers(model, images)
+    assert 0 < np.abs(answers.probabilities - expected.probabilities).max() <= limit
+    assert (answers.labels != expected.labels).mean() <= limit
     shapes = [(value.name, value.type, value.shape[0]) for value in session.get_inputs()]
     assert shapes == [("image", "tensor(float)", "batch")]
     texts = {"temperature": "1.7", "precision": f'"{name}"'}
@@ -170,9 +162,8 @@ def test_reported_fp16_of_an_ensemble_is_half_as_large(kind, options):
         backbone, num_features=backbone.num_features, embedding_size=16, dropout=0.0, scale=30.0
     )
     # The second backbone must not count as what follows from the first one's head.
-    model = CalibratedModel(
-        [make_teacher(seed=1), teacher], calibration=Calibration((0.5, 0.5), 1.7)
-    )
+    calibration = Calibration((0.5, 0.5), TWO, 1.7, SHARES)
+    model = CalibratedModel([make_teacher(seed=1), teacher], calibration=calibration)
     proto = to_onnx(model.eval(), image_size=SIZE, opset=18)
     lengths = [node.name for node in proto.graph.node if node.op_type == "ReduceL2"]
     assert any(not length.startswith(HEAD) for length in lengths)

@@ -9,13 +9,23 @@ from small_faces import small_face, write_faces
 
 from stages import config
 from stages.calibrating.calibration import Calibration
+from stages.calibrating.calibration_file import RefinementChoice
 from stages.config import CLASSES
 from stages.exporting.metadata import describe, describe_face
 from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher, build_teacher, save_teacher
 
 SIZE = 32
-CALIBRATION = Calibration((1.0,), 1.7)
+PRIORS = {
+    "RN18": (0.5, -1.0, 0.25, 0.0, 0.0, 0.0, 0.125),
+    "B3": (-0.25, 0.0, 0.75, 0.0, -0.5, 0.0, 0.0),
+}
+SHARES = (0.1, 0.05, 0.05, 0.6, 0.05, 0.05, 0.1)
+BIAS = (0.5, -0.5, 0.25, 0.0, 0.0, -0.25, 0.0)
+CALIBRATION = Calibration((1.0,), (PRIORS["RN18"],), 1.7, SHARES, class_bias=BIAS, exponent=0.5)
+REFINEMENT = RefinementChoice(
+    taken="bias", reason="asked", prior_exponent=None, prior_exponent_95=None
+)
 CLAHE = {"clip_limit": 2.0, "tiles": 8}
 # Networks that timm has for tests.
 BACKBONES = {"RN18": "test_resnet", "B3": "test_efficientnet"}
@@ -43,7 +53,7 @@ def make_card(teacher: str = "RN18", **changes: object) -> TeacherCard:
         "preprocess": {"clahe": CLAHE, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
         "filter": config.Filter(),
         "started_from": None,
-        "prior_correction": (0.5, -1.0, 0.25, 0.0, 0.0, 0.0, 0.125),
+        "prior_correction": PRIORS[teacher],
         "epoch": 3,
         "metric": {},
         "fingerprint": "f" * 64,
@@ -65,4 +75,4 @@ def describe_tiny(folder: Path, *, crop: str) -> dict[str, Any]:
     write_faces(folder / "a", [small_face("a/1")])
     write_faces(folder / "b", [small_face("b/1", crop=crop)])
     face = describe_face(folder, margin=0.3, max_side_px=100)
-    return describe([make_card()], CALIBRATION, face=face, opset=18)
+    return describe([make_card()], CALIBRATION, refinement=REFINEMENT, face=face, opset=18)

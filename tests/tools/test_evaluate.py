@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from small_faces import small_face, write_faces
 
 from stages import calibrate
-from stages.calibrating.calibration_file import read_calibration
+from stages.calibrating.calibration_file import ModelCalibration, read_calibration
 from stages.calibrating.predictions import TRAINED_ON
 from stages.calibrating.score_table import pick, read_scores
 from stages.config import CLASSES, Preprocess
@@ -25,11 +25,11 @@ from stages.faces.decode import decode
 from stages.faces.model_input import to_model_input
 from stages.modeling.card import read_card
 from stages.modeling.teacher import save_teacher
-from stages.records.schema import SHARE_COLUMNS, targets_of
+from stages.records.schema import SHARE_COLUMNS, read_manifest, shares_of, targets_of
 from stages.runtime.errors import UserError
-from stages.scoring.metrics import score, softmax
+from stages.scoring.metrics import row_kl, score, softmax
 from tests.calibrating.run_folder import build_run_folder, start_from_stage_a
-from tests.tools.linear_onnx import PREPROCESS, write_linear_onnx
+from tests.tools.linear_onnx import BIAS, PREPROCESS, SHARES, write_linear_onnx
 from tools import evaluate
 from tools.evaluation import IN_VAL, Evaluation
 from tools.onnx_model import METADATA_VERSION, read_onnx
@@ -100,6 +100,10 @@ def test_incident_N6_same_numbers_as_calibrate(project, capsys):
     assert printed.startswith(f"stageB B3, weights {card.weights_sha256[:12]}\n")
     for words in (
         f"{_number(result, 'accuracy', rows='test')['value']:.3f} [",
+        f"refinement: no bias, {fit.refinement.reason}",
+        f"best macro-F1 on val: exponent {fit.decision.f1_exponent:g}; {fit.decision.reason}",
+        "crowd temperature: none, too few val rows have votes",
+        "  T_bias ",
         "test: 60 rows; fitted on val",
         "gate gate: 10 rows left out: the row or a copy of it was trained on",
         "rafdb_basic, n 60",
@@ -107,7 +111,9 @@ def test_incident_N6_same_numbers_as_calibrate(project, capsys):
         assert words in printed
     assert any("val of stageA, which chose the weights that" in part for part in _left_out(result))
     run("models/stageA/RN18")
-    assert "votes, crowd" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "votes, crowd" in printed
+    assert "crowd temperature 2." in printed
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,10 @@ def test_teacher_is_scored_on_rows_of_a_view_that_it_did_not_learn_from(project,
     result = run("models/stageA/RN18", "--rows", GATE)
     rows = pd.read_csv(GATE)
     logits = make_teacher(seed=1)(torch.from_numpy(images_of(rows))).detach().numpy()
-    expected = score(softmax(logits / result["temperature"]), targets_of(rows), bins=15)
+    calibration = ModelCalibration.model_validate(result["fit"]).calibration
+    outputs = calibration.apply(logits[None].astype(np.float64))
+    expected = score(outputs.calibrated, targets_of(rows), bins=15)
+    expected["accuracy"] = (outputs.named == targets_of(rows)).mean()
     # The filter of stage A holds no row of the gate: none was trained on.
     assert result["known"] == {"rows": 180, "trained_on": 0, "unknown": ""}
     for name in ("accuracy", "macro_f1", "nll", "ece"):
@@ -148,29 +157,57 @@ def test_teacher_is_scored_on_rows_of_a_view_that_it_did_not_learn_from(project,
     assert "of 180 rows, trained on (they or copies of them): 0" in capsys.readouterr().out
 
 
-def test_exported_file_is_scored_by_what_it_says_of_itself(project, capsys):
-    result = run("tiny.onnx", "--rows", GATE)
-    rows = pd.read_csv(GATE)
+@pytest.mark.parametrize("exponent", [0.0, 0.5])
+def test_exported_file_is_scored_by_what_it_says_of_itself(project, capsys, exponent):
+    weights = read_onnx(project / "tiny.onnx").metadata["weights_sha256"]
+    write_linear_onnx(project / "tiny.onnx", weights=weights, exponent=exponent)
+    rows = read_manifest(Path(GATE))
+    rows[list(SHARE_COLUMNS)] = np.random.default_rng(0).dirichlet(np.ones(7), len(rows)).round(6)
+    rows.to_csv("voted.csv", index=False)
+    result = run("tiny.onnx", "--rows", "voted.csv")
     session = onnxruntime.InferenceSession("tiny.onnx", providers=["CPUExecutionProvider"])
-    (probabilities,) = session.run(["probabilities"], {"image": images_of(rows)})
+    logits, probabilities, label = session.run(None, {"image": images_of(rows)})
     expected = score(probabilities.astype(np.float64), targets_of(rows), bins=15)
     calibrated = _number(result, "nll")["value"]
     assert calibrated == pytest.approx(expected["nll"], abs=1e-4)
-    assert (result["temperature"], result["fit"]) == (2.0, None)
     assert _number(result, "nll", probabilities="raw")["value"] != calibrated
+    assert (label == probabilities.argmax(axis=1)).all() == (exponent == 0)
+    # The class is the file's label, and the other one that of the exponent for macro-F1.
+    targets = targets_of(rows)
+    for named, by in ((label, {}), (probabilities.argmax(1), {"by": "decision", "part": "argmax"})):
+        value = _number(result, "accuracy", **by)["value"]
+        assert value == pytest.approx((named == targets).mean(), abs=1e-6)
+    for_f1 = (probabilities / np.array(SHARES) ** 0.7).argmax(1)
+    value = _number(result, "accuracy", by="decision", part="prior")["value"]
+    assert value == pytest.approx((for_f1 == targets).mean(), abs=1e-6)
+    assert _number(result, "accuracy")["decision"] == ("prior" if exponent else "argmax")
+    crowd = row_kl(softmax(logits / 3 + np.array(BIAS)), shares_of(rows)).mean()
+    votes = {"label_rule": "votes", "probabilities": "crowd"}
+    assert _number(result, "kl", **votes)["value"] == pytest.approx(crowd, abs=1e-4)
     sha256 = hashlib.sha256((project / "tiny.onnx").read_bytes()).hexdigest()
-    assert result["file"] == {"name": "tiny.onnx", "sha256": sha256, "precision": "fp32"}
-    assert "temperature 2.0000, as the file says\n" in capsys.readouterr().out
+    file = result["file"]
+    assert (file["name"], file["sha256"], file["precision"]) == ("tiny.onnx", sha256, "fp32")
+    assert (file["temperature"], file["crowd_temperature"], result["fit"]) == (2.0, 3.0, None)
+    printed = capsys.readouterr().out
+    named = "argmax of probabilities / val shares ** 0.5" if exponent else "the most probable one"
+    for line in (
+        "temperature 2.0000, as the file says",
+        "crowd temperature 3.0000, as the file says",
+        "refinement: a bias for each class, asked",
+        f"class: {named}",
+        "best macro-F1 on val: exponent 0.7",
+    ):
+        assert f"\n{line}\n" in printed
 
 
 def test_weights_of_nobody_here_are_unknown_and_not_0(project, capsys):
-    write_linear_onnx(project / "tiny.onnx", weights=UNKNOWN, no_fit="all are right")
+    write_linear_onnx(project / "tiny.onnx", weights=UNKNOWN, temperature_no_fit="all are right")
     result = run("tiny.onnx", "--rows", GATE)
     assert result["known"]["trained_on"] is None
     assert _left_out(result) == {}
     printed = capsys.readouterr().out
     assert "no teacher below models/ has the weights cccccccccccc" in printed
-    assert "as the file says: no fit, all are right\n" in printed
+    assert "\ntemperature 2: no fit, all are right\n" in printed
 
 
 def test_same_pictures_under_other_names_are_counted_and_left_out(project):
@@ -190,9 +227,9 @@ def test_same_pictures_under_other_names_are_counted_and_left_out(project):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 2}, "metadata_version: expected 1, got 2"),
+        ({"metadata_version": 1}, "metadata_version: expected 2, got 1"),
         pytest.param(
-            {"classes": CLASSES[::-1]}, "class_order: expected ['Angry'", id="test_incident_X1"
+            {"class_order": CLASSES[::-1]}, "class_order: expected ['Angry'", id="test_incident_X1"
         ),
     ],
 )
