@@ -10,6 +10,7 @@ import torch
 from shipped import PARAMS
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._pytree import tree_map_only
 
 from stages.config import NoCorrection
@@ -42,7 +43,8 @@ class Learner(nn.Module):
 
 def lower_target(logits: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
     """Logits that are lower on the target by the margin."""
-    return logits - margin_rad * (targets[:, None] == torch.arange(7)).float()
+    shares = functional.one_hot(targets, 7) if targets.ndim == 1 else targets
+    return logits - margin_rad * shares.float()
 
 
 class SyntheticBatches:
