@@ -34,7 +34,9 @@ class ArcfaceHead(nn.Module):
         if margin_rad == 0:
             return self.scale * cosine
         if targets.ndim == 1:
-            targets = functional.one_hot(targets, len(self.weight))
+            # Not one_hot, which reads its classes from the device.
+            classes = torch.arange(len(self.weight), device=targets.device)
+            targets = targets[:, None] == classes
         return self.scale * _add_margin(cosine, targets.double() * margin_rad)
 
     def _cosine(self, embedding: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ VOTED[list(SHARE_COLUMNS)] = [[0.6, 0.4, *[0.0] * 5], [0.0, 1.0, *[0.0] * 5], [n
 
 def test_votes_are_shares_where_a_row_has_some_and_its_label_elsewhere(standardized) -> None:
     expected = [VOTED.loc[0, list(SHARE_COLUMNS)].tolist(), *np.eye(7)[1:3].tolist()]
-    assert training_targets(VOTED, "votes").tolist() == pytest.approx(np.array(expected))
+    np.testing.assert_allclose(training_targets(VOTED, "votes"), expected, rtol=1e-6)
     assert training_targets(VOTED, "majority").tolist() == [0, 1, 2]
     with pytest.raises(UserError, match="targets: votes, but none of the 1 train rows has votes"):
         training_targets(VOTED.iloc[2:], "votes")
@@ -122,6 +122,7 @@ def test_votes_are_shares_where_a_row_has_some_and_its_label_elsewhere(standardi
         device=CPU,
     )
     for batch in map(loader.finish, loader.epoch(0)):
-        assert batch["target"].tolist() == pytest.approx(np.array(expected)[batch["index"]])
+        wanted = np.array(expected)[batch["index"].numpy()]
+        np.testing.assert_allclose(batch["target"], wanted, rtol=1e-6)
     assert loader.row_counts == pytest.approx([0.6, 1.4, 1, 0, 0, 0, 0])
     assert loader.shown_counts == pytest.approx(loader.row_counts)

@@ -10,7 +10,6 @@ import torch
 from shipped import PARAMS
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils._pytree import tree_map_only
 
 from stages.config import NoCorrection
@@ -43,7 +42,7 @@ class Learner(nn.Module):
 
 def lower_target(logits: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
     """Logits that are lower on the target by the margin."""
-    shares = functional.one_hot(targets, 7) if targets.ndim == 1 else targets
+    shares = targets[:, None] == torch.arange(7) if targets.ndim == 1 else targets
     return logits - margin_rad * shares.float()
 
 
