@@ -259,6 +259,8 @@ class Stage(Section):
 
     init_from: Literal["stageA"] | None
     filter: Filter
+    # votes: the crowd's shares where a row has votes, its label elsewhere.
+    targets: Literal["majority", "votes"]
     image_size: Annotated[int, Field(ge=32)]
     epochs: Annotated[int, Field(ge=0)]
     batch_size: Count

@@ -19,7 +19,8 @@ from stages.loading.sampler import Draw
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
 
-# `image` float32 (N, 3, S, S), channels last in memory; `target` and `index` (the row) int64 (N,).
+# `image` float32 (N, 3, S, S), channels last in memory; `target` int64 (N,), or shares of the
+# classes, float32 (N, 7); `index` (the row) int64 (N,).
 # Left to the device: `image` uint8 (N, S, S, 3) and `colour` float64 (N, 3), what `Finish` takes.
 Batch = dict[str, Tensor]
 
@@ -40,7 +41,7 @@ class FaceDataset(Dataset[Batch]):
         store: FaceStore,
         *,
         positions: npt.NDArray[np.int64],
-        targets: npt.NDArray[np.int64],
+        targets: npt.NDArray[np.int64 | np.float32],
         image_size: int,
         preprocess: config.Preprocess,
         augmentation: config.Augmentation,

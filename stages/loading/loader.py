@@ -9,17 +9,18 @@ from typing import Generic, Literal, TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
 from stages.computing.team import ALONE, Team
-from stages.config import Preprocess, SamplerFill, Stage
+from stages.config import CLASSES, Preprocess, SamplerFill, Stage
 from stages.faces.store import FaceStore
 from stages.loading.augmentation import NO_AUGMENTATION
 from stages.loading.dataset import Batch, FaceDataset, Unfinished
 from stages.loading.finishing import Finish
-from stages.loading.sampler import BatchOrder, EpochSampler, RowOrder, Rows
+from stages.loading.sampler import BatchOrder, EpochSampler, RowOrder
 from stages.loading.worker_processes import (
     AHEAD,
     LoaderContext,
@@ -28,7 +29,8 @@ from stages.loading.worker_processes import (
     require_shared_memory,
     start_worker,
 )
-from stages.records.schema import targets_of
+from stages.records.schema import shares_of, targets_of
+from stages.runtime.errors import UserError
 from stages.runtime.machine import num_cores
 
 _MAX_WORKERS = 16
@@ -50,9 +52,10 @@ def training_batches(
     Raises:
         UserError: for all rows without an image at once, or if a batch is too small to be filled.
     """
-    prior, targets = stage_params.prior, targets_of(rows)
+    prior, labels = stage_params.prior, targets_of(rows)
+    targets = training_targets(rows, stage_params.targets)
     sampler = EpochSampler(
-        targets,
+        labels,
         batch_size=stage_params.batch_size,
         min_per_class=prior.min_per_class if isinstance(prior, SamplerFill) else 0,
         seed=seed,
@@ -66,7 +69,33 @@ def training_batches(
         augmentation=stage_params.augmentation,
         seed=seed,
     )
-    return TrainLoader(dataset, BatchOrder(sampler, team=team), workers=workers, device=device)
+    loader = TrainLoader(dataset, BatchOrder(sampler, team=team), workers=workers, device=device)
+    loader.row_counts = np.bincount(labels, minlength=len(CLASSES))
+    loader.shown_counts = sampler.effective_counts
+    if stage_params.targets == "votes":
+        repeats = (loader.shown_counts / np.maximum(loader.row_counts, 1))[labels]
+        loader.row_counts, loader.shown_counts = targets.sum(axis=0), repeats @ targets
+    return loader
+
+
+def training_targets(
+    rows: pd.DataFrame, kind: Literal["majority", "votes"]
+) -> npt.NDArray[np.int64 | np.float32]:
+    """Return classes (N,), or the crowd's shares (N, 7) where a row has votes and 1 for its label.
+
+    Raises:
+        UserError: if votes are asked for and no row has any.
+    """
+    labels, shares = targets_of(rows), shares_of(rows)
+    if kind == "majority":
+        return labels
+    is_voted = ~np.isnan(shares[:, :1])
+    if not is_voted.any():
+        raise UserError(
+            f"params.yaml: targets: votes, but none of the {len(rows)} train rows has votes; "
+            "set it to majority"
+        )
+    return np.where(is_voted, shares, np.eye(len(CLASSES))[labels]).astype(np.float32)
 
 
 def scoring_batches(
@@ -157,17 +186,19 @@ class _Loader(Generic[Order]):
 
 
 class TrainLoader(_Loader[BatchOrder]):
-    """The batches of any epoch from any batch on; workers start once and outlive the epochs."""
+    """The batches of any epoch from any batch on; workers start once and outlive the epochs.
+
+    `row_counts` (7,) are the rows of each class, or the sums of their shares; `shown_counts` (7,)
+    those that an epoch draws.
+    """
+
+    row_counts: npt.NDArray[np.int64 | np.float64]
+    shown_counts: npt.NDArray[np.int64 | np.float64]
 
     @property
     def sizes(self) -> list[int]:
         """Sizes of whole batches, of which each process of the team gets its share."""
         return self._order.sampler.sizes
-
-    @property
-    def effective_counts(self) -> Rows:
-        """Draws of each class in an epoch, (7,)."""
-        return self._order.sampler.effective_counts
 
     def share_seen(self, epoch: int) -> float:
         """Return the share of all rows that an epoch shows."""

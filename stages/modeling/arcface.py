@@ -1,7 +1,5 @@
 """The ArcFace head (https://arxiv.org/abs/1801.07698) and its margin over the epochs."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,18 +23,21 @@ class ArcfaceHead(nn.Module):
         return self.scale * self._cosine(embedding)
 
     def training_logits(self, embedding: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
-        """Compute logits in which the target's angle is widened: `scale * cos(theta + margin_rad)`.
+        """Compute logits in which each class's angle is widened by its share of the target.
 
-        Past `theta + margin_rad = pi`, where the cosine would rise again, the target's logit is
-        `scale * (cos(theta) - margin_rad * sin(margin_rad))`, as in the authors' code: it goes on
-        falling with theta. A margin of 0 gives `forward` exactly.
+        Targets are classes (N,) or shares (N, C) of them. With the margin m, a share t of a class
+        makes `scale * cos(theta + m * t)`. Past `theta + m * t = pi`, where the cosine would rise
+        again, it is `scale * (cos(theta) - m * t * sin(m * t))`, as in the authors' code: it goes
+        on falling with theta. A margin of 0 gives `forward` exactly.
         """
         cosine = self._cosine(embedding)
         if margin_rad == 0:
             return self.scale * cosine
-        column = targets.unsqueeze(1)
-        widened = _add_margin(cosine.gather(1, column), margin_rad)
-        return self.scale * cosine.scatter(1, column, widened)
+        if targets.ndim == 1:
+            # Not one_hot, which reads its classes from the device.
+            classes = torch.arange(len(self.weight), device=targets.device)
+            targets = targets[:, None] == classes
+        return self.scale * _add_margin(cosine, targets.double() * margin_rad)
 
     def _cosine(self, embedding: Tensor) -> Tensor:
         # Half precision would round a cosine of 0.99 by 4e-3, and the scale makes 0.1 of that.
@@ -56,9 +57,13 @@ def margin_at(epoch: float, arcface: Arcface) -> float:
     return arcface.margin_rad * (epoch - arcface.warmup_epochs) / ramp_epochs
 
 
-def _add_margin(cosine: Tensor, margin_rad: float) -> Tensor:
-    """cos(theta + m) by the addition theorem; acos has no finite gradient at theta = 0."""
+def _add_margin(cosine: Tensor, margins: Tensor) -> Tensor:
+    """cos(theta + m) by the addition theorem; acos has no finite gradient at theta = 0.
+
+    `margins` (N, C) are float64, so that sine and cosine of them are rounded once.
+    """
+    dtype = cosine.dtype
     sine = ((1 - cosine) * (1 + cosine)).clamp_min(_LEAST_SIN_SQUARED).sqrt()
-    widened = cosine * math.cos(margin_rad) - sine * math.sin(margin_rad)
-    falling = cosine - margin_rad * math.sin(margin_rad)
-    return torch.where(cosine >= -math.cos(margin_rad), widened, falling)
+    of_margin, falling = margins.cos().to(dtype), (margins * margins.sin()).to(dtype)
+    widened = cosine * of_margin - sine * margins.sin().to(dtype)
+    return torch.where(cosine >= -of_margin, widened, cosine - falling)

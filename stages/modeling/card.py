@@ -4,7 +4,7 @@ One pydantic model, written by training and read by everything that follows. No 
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -28,10 +28,11 @@ class TeacherCard(BaseModel):
     """The card of the weights beside it.
 
     `preprocess` is the params section as JSON has it; `metric` says what was measured on what;
-    `filter` is the stage's row filter as trained. `started_from` is None if the run started from
-    weights of the backbone alone (ImageNet or a file) or from random numbers. `prior_correction`
-    takes training's correction of the class prior back: the logits speak for evened-out classes,
-    the logits plus these seven numbers for the classes as frequent as in the training rows.
+    `filter` is the stage's row filter as trained, `targets` what it learnt of each row.
+    `started_from` is None if the run started from weights of the backbone alone (ImageNet or a
+    file) or from random numbers. `prior_correction` takes training's correction of the class prior
+    back: the logits speak for evened-out classes, the logits plus these seven numbers for the
+    classes as frequent as in the training rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -45,6 +46,7 @@ class TeacherCard(BaseModel):
     classes: tuple[str, ...]
     image_size: int
     preprocess: dict[str, Any]
+    targets: Literal["majority", "votes"]
     filter: Filter
     started_from: StartedFrom | None
     prior_correction: Annotated[tuple[float, ...], Field(min_length=7, max_length=7)]

@@ -85,7 +85,7 @@ def build_loop(
         scaler=torch.amp.GradScaler(session.device.type, enabled=session.dtype == torch.float16),
         loss=build_loss(
             stage_params.prior,
-            counts=batches.effective_counts,
+            counts=batches.shown_counts,
             label_smoothing=stage_params.label_smoothing,
             device=session.device,
         ),

@@ -28,8 +28,9 @@ NONFINITE_FILE = "nonfinite.json"
 class Loss:
     """Cross entropy with the stage's one correction of the class prior, float32.
 
-    `offset` (7,) is added to the logits; `weight` (7,) says how much a row of each class counts in
-    a mean, None that all count the same.
+    Targets are classes (N,) or shares (N, 7) of them; a row of one whole share counts as its class,
+    to the bit. `offset` (7,) is added to the logits; `weight` (7,) says how much a row of each
+    class counts in a mean, None that all count the same.
     """
 
     offset: Tensor
@@ -37,22 +38,38 @@ class Loss:
     label_smoothing: float
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Average over the rows of logits (N, 7) and targets (N,)."""
+        """Average over the rows of logits (N, 7) and targets: `-sum w t log p / sum w t`."""
         logits, smoothing = logits.float() + self.offset, self.label_smoothing
-        return F.cross_entropy(logits, targets, weight=self.weight, label_smoothing=smoothing)
+        if targets.ndim == 1:
+            return F.cross_entropy(logits, targets, weight=self.weight, label_smoothing=smoothing)
+        targets = targets * (1 - smoothing) + smoothing / targets.shape[1]
+        if self.weight is not None:
+            targets = targets * self.weight
+        losses = -(targets * F.log_softmax(logits, dim=1)).sum(dim=1)
+        whole = len(targets) if self.weight is None else _added(targets.sum(dim=1))
+        return _added(losses) / whole
 
     def shares(
         self, targets: Sequence[Tensor], *, num_images: int, team: Team
     ) -> Sequence[Tensor | float]:
         """Weigh the mean loss of each batch of a step so that their sum is the step's mean.
 
-        `targets` (n,) are those of this process's batches; `num_images` counts all processes.
+        `targets` are those of this process's batches; `num_images` counts all processes.
         """
-        if self.weight is None:
+        if (weight := self.weight) is None:
             return [len(batch) / num_images for batch in targets]
-        sums = [self.weight[batch].sum() for batch in targets]
+        sums = [
+            (weight[batch] if batch.ndim == 1 else (batch * weight).sum(dim=1)).sum()
+            for batch in targets
+        ]
         whole = team.total(torch.stack(sums).sum())
         return [part / whole for part in sums]
+
+
+def _added(values: Tensor) -> Tensor:
+    """Sum values (N,) in the order in which torch's cross entropy sums them."""
+    nothing = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+    return -F.nll_loss(values[:, None], nothing, reduction="sum")
 
 
 def build_loss(
@@ -62,7 +79,8 @@ def build_loss(
 
     Class weights are (1 - beta) / (1 - beta^n), scaled to a mean of 1 (Cui et al., CVPR 2019,
     eq. 2); logit adjustment adds tau * log(share) to the training logits (Menon et al., ICLR 2021,
-    eq. 10). `counts` (7,) are the rows of each class that an epoch shows; all are above zero.
+    eq. 10). `counts` (7,) are the rows of each class that an epoch shows, or the sums of their
+    shares; all are above zero.
     """
     weight, offset = None, torch.zeros(len(counts), device=device)
     if isinstance(prior, ClassWeights):

@@ -21,6 +21,9 @@ from stages.runtime.files import read_json, replace, sha256_json, work_folder, w
 from stages.runtime.lock import HOLDER, LOCK, run_lock
 from stages.runtime.machine import environment
 
+# Params that came after runs had begun, at the value that leaves those runs what they are.
+_NEUTRAL = [("targets", "majority")]
+
 # Files of a run's folder, besides the best weights and its lock.
 IDENTITY, STATUS, ENVIRONMENT_FILE = "identity.json", "status.json", "environment.json"
 LAST, PREVIOUS = "checkpoint_last.pt", "checkpoint_prev.pt"
@@ -55,7 +58,7 @@ def open_run(
     weights, or empty.
     """
     plain = {
-        key: value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+        key: _told(value.model_dump(mode="json")) if isinstance(value, BaseModel) else value
         for key, value in params.items()
     }
     identity = {
@@ -70,6 +73,10 @@ def open_run(
     fingerprint = sha256_json(identity)
     folder = work_folder(stage, teacher) / fingerprint[:16]
     return Run(stage, teacher, fingerprint, folder, identity | {"fingerprint": fingerprint})
+
+
+def _told(section: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in section.items() if (key, value) not in _NEUTRAL}
 
 
 def training_version(stage_params: Stage) -> int:

@@ -17,12 +17,13 @@ from stages.training.losses import Loss, Outcome
 
 _MOMENTUM = 0.9
 
-# image float32 (N, 3, H, W), target int64 (N,); index int64 (N,), the row of the training set
+# image float32 (N, 3, H, W); target int64 (N,), or shares of the classes, float32 (N, 7);
+# index int64 (N,), the row of the training set
 Batch = Mapping[str, Tensor]
 
 
 class TrainingPath(nn.Module):
-    """Images (N, 3, S, S) and targets (N,) -> training logits (N, 7), with a margin on the target.
+    """Images (N, 3, S, S) and targets -> training logits (N, 7), with a margin on the target.
 
     `model` holds the parameters of `embed` and `head_logits`. Compiling leaves it alone, so its
     weights keep their names, and evaluation, average and export stay eager. Batches of an epoch

@@ -68,8 +68,8 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
         )
         correction = prior_correction(
             stage_params.prior,
-            counts=np.bincount(targets_of(rows.train), minlength=len(CLASSES)),
-            shown_counts=batches.effective_counts,
+            counts=batches.row_counts,
+            shown_counts=batches.shown_counts,
         )
         require_images(session, model, batches.sizes)
         loop = build_loop(session, model, batches, evaluate=evaluate, folder=folder, stop=stop)
@@ -191,6 +191,7 @@ def _publish(
         classes=CLASSES,
         image_size=stage_params.image_size,
         preprocess=session.preprocess.model_dump(mode="json"),
+        targets=stage_params.targets,
         filter=stage_params.filter,
         started_from=started_from,
         prior_correction=correction,

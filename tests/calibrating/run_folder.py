@@ -95,6 +95,7 @@ def write_teacher(
         classes=CLASSES,
         image_size=48,
         preprocess={},
+        targets="majority",
         filter=Filter(include_sources=tuple(SOURCES[stage])),
         started_from=None,
         prior_correction=(0.0,) * 7,

@@ -51,6 +51,7 @@ def make_card(teacher: str = "RN18", **changes: object) -> TeacherCard:
         "classes": CLASSES,
         "image_size": SIZE,
         "preprocess": {"clahe": CLAHE, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+        "targets": "majority",
         "filter": config.Filter(),
         "started_from": None,
         "prior_correction": PRIORS[teacher],

@@ -4,13 +4,24 @@ import threading
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from shipped import shipped
 
 from stages.computing.team import Team
+from stages.config import CLASSES, Preprocess, Stage
+from stages.faces.store import FaceStore
 from stages.loading.dataset import Batch, FaceDataset
-from stages.loading.loader import TrainLoader, choose_workers, prefetched
+from stages.loading.loader import (
+    TrainLoader,
+    choose_workers,
+    prefetched,
+    training_batches,
+    training_targets,
+)
 from stages.loading.sampler import BatchOrder, EpochSampler
+from stages.records.schema import SHARE_COLUMNS
 from stages.runtime.errors import UserError
 from tests.loading.conftest import CPU, assert_same, in_rows
 
@@ -89,3 +100,29 @@ def test_the_next_batch_is_made_while_one_is_used_and_an_error_comes_where_it_wa
     assert [int(next(coming)["index"]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(UserError, match="damaged"):
         next(coming)
+
+
+VOTED = pd.DataFrame({"id": ["alpha/000", "alpha/001", "beta/000"], "label": CLASSES[:3]})
+VOTED[list(SHARE_COLUMNS)] = [[0.6, 0.4, *[0.0] * 5], [0.0, 1.0, *[0.0] * 5], [np.nan] * 7]
+
+
+def test_votes_are_shares_where_a_row_has_some_and_its_label_elsewhere(standardized) -> None:
+    expected = [VOTED.loc[0, list(SHARE_COLUMNS)].tolist(), *np.eye(7)[1:3].tolist()]
+    np.testing.assert_allclose(training_targets(VOTED, "votes"), expected, rtol=1e-6)
+    assert training_targets(VOTED, "majority").tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match="targets: votes, but none of the 1 train rows has votes"):
+        training_targets(VOTED.iloc[2:], "votes")
+    loader = training_batches(
+        FaceStore(standardized),
+        VOTED,
+        stage_params=shipped(Stage, targets="votes", batch_size=2),
+        preprocess=shipped(Preprocess),
+        seed=1,
+        workers=0,
+        device=CPU,
+    )
+    for batch in map(loader.finish, loader.epoch(0)):
+        wanted = np.array(expected)[batch["index"].numpy()]
+        np.testing.assert_allclose(batch["target"], wanted, rtol=1e-6)
+    assert loader.row_counts == pytest.approx([0.6, 1.4, 1, 0, 0, 0, 0])
+    assert loader.shown_counts == pytest.approx(loader.row_counts)

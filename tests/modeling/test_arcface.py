@@ -71,11 +71,30 @@ def test_loss_and_gradients_agree_with_pytorch_metric_learning(degrees) -> None:
     torch.testing.assert_close(own, reference, rtol=1e-4, atol=1e-7)
 
 
+def test_each_class_is_widened_by_its_share_and_a_whole_share_is_its_class() -> None:
+    head, shares = _head(), torch.tensor([[0.6, 0.4, 0, 0, 0, 0, 0]], dtype=torch.float64)
+    for theta in (0.3, 1.5, 2.9):
+        embedding = _at_angle(head, theta)
+        angles = (head(embedding)[0] / SCALE).acos()
+        widened = head.training_logits(embedding, shares, margin_rad=0.5)[0] / SCALE
+        expected = (angles + 0.5 * shares[0]).cos()
+        inside = angles + 0.5 * shares[0] < math.pi
+        torch.testing.assert_close(widened[inside], expected[inside])
+    embedding, classes = torch.randn(9, 6), torch.arange(9) % 7
+    whole = functional.one_hot(classes, 7).float()
+    head = head.float()
+    both = [head.training_logits(embedding, t, margin_rad=0.35) for t in (classes, whole)]
+    assert torch.equal(*both)
+
+
 @pytest.mark.parametrize("margin_rad", [0.0, 0.35])
-def test_gradcheck(margin_rad) -> None:
+@pytest.mark.parametrize("is_voted", [False, True])
+def test_gradcheck(margin_rad, is_voted) -> None:
     head = _head()
     embedding = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([0, 1, 2, 6, 6])
+    if is_voted:
+        targets = torch.rand(5, 7, dtype=torch.float64).softmax(dim=1)
 
     def logits(embedding: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         head.weight = weight

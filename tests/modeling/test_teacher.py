@@ -118,6 +118,7 @@ def _card() -> TeacherCard:
         classes=CLASSES,
         image_size=64,
         preprocess=shipped(Preprocess).model_dump(mode="json"),
+        targets="majority",
         filter=Filter(include_sources=("rafdb_basic",)),
         started_from=StartedFrom(stage="stageA", weights_sha256="b" * 64),
         prior_correction=(0.0,) * 7,

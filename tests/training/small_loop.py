@@ -42,7 +42,8 @@ class Learner(nn.Module):
 
 def lower_target(logits: Tensor, targets: Tensor, *, margin_rad: float) -> Tensor:
     """Logits that are lower on the target by the margin."""
-    return logits - margin_rad * (targets[:, None] == torch.arange(7)).float()
+    shares = targets[:, None] == torch.arange(7) if targets.ndim == 1 else targets
+    return logits - margin_rad * shares.float()
 
 
 class SyntheticBatches:

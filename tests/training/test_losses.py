@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stages.computing.team import ALONE
@@ -133,8 +134,9 @@ def take_step(tmp_path: Path, group: list[Batch], prior: Prior) -> tuple[list[Te
 
 @each_prior
 @pytest.mark.parametrize("sizes", [[20, 20, 20, 4], [1] * 64])
+@pytest.mark.parametrize("is_voted", [False, True])
 def test_reported_a_step_takes_the_gradient_of_the_whole_batch(
-    tmp_path: Path, prior: Prior, sizes: Sequence[int]
+    tmp_path: Path, prior: Prior, sizes: Sequence[int], is_voted: bool
 ) -> None:
     generator, shares = torch.Generator().manual_seed(5), torch.tensor(COUNTS / COUNTS.sum())
     whole = {
@@ -142,6 +144,8 @@ def test_reported_a_step_takes_the_gradient_of_the_whole_batch(
         "target": torch.multinomial(shares, 64, replacement=True, generator=generator),
         "index": torch.arange(64),
     }
+    if is_voted:
+        whole["target"] = torch.randn(64, 7, generator=generator).softmax(dim=1)
     parts = zip(*(tensor.split(sizes) for tensor in whole.values()), strict=True)
     expected, loss = take_step(tmp_path, [whole], prior)
     gradients, summed = take_step(
@@ -149,6 +153,28 @@ def test_reported_a_step_takes_the_gradient_of_the_whole_batch(
     )
     torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-6)
     assert summed == pytest.approx(loss, rel=1e-5)
+
+
+@each_prior
+def test_shares_are_learnt_as_their_mean_over_classes_and_a_whole_share_as_its_class(prior: Prior):
+    """The mean divides by the weights of the shares, which torch's own soft targets do not."""
+    loss = build_loss(prior, counts=COUNTS, label_smoothing=0.0, device=CPU)
+    logits = 3 * torch.randn(333, 7, generator=torch.Generator().manual_seed(1))
+    classes = torch.arange(333) ** 2 % 7
+    whole = F.one_hot(classes, 7).float()
+    assert torch.equal(loss(logits, whole), loss(logits, classes))
+    logits.requires_grad_()
+    by_share, by_class = (torch.autograd.grad(loss(logits, t), logits)[0] for t in (whole, classes))
+    torch.testing.assert_close(by_share, by_class, rtol=1e-6, atol=1e-9)
+    shares = torch.rand(333, 7, generator=torch.Generator().manual_seed(2)).softmax(dim=1)
+    weight = torch.ones(7) if loss.weight is None else loss.weight
+    rows = -(weight * shares * (logits + loss.offset).log_softmax(dim=1)).sum(dim=1)
+    expected = rows.sum() / (weight * shares).sum()
+    torch.testing.assert_close(loss(logits, shares), expected)
+    parts = loss.shares([shares[:100], shares[100:]], num_images=333, team=ALONE)
+    halves = [loss(logits[:100], shares[:100]), loss(logits[100:], shares[100:])]
+    summed = sum(half * part for half, part in zip(halves, parts, strict=True))
+    torch.testing.assert_close(summed, expected)
 
 
 @pytest.mark.parametrize("beta", [0.9, 1 - 1e-9])

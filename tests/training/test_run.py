@@ -7,12 +7,19 @@ import pytest
 
 from stages.config import ClassWeights, NoCorrection, Preprocess, Stage, TeacherParams
 from stages.runtime.files import read_json, write_json
-from stages.training.run import ENVIRONMENT_FILE, open_run, record_environment, training_version
+from stages.training.run import (
+    ENVIRONMENT_FILE,
+    Run,
+    open_run,
+    record_environment,
+    training_version,
+)
 
 STAGE = Stage.model_validate(
     {
         "init_from": "stageA",
         "filter": {"include_sources": ("rafdb_basic", "expw_hq"), "min_native_px": 64},
+        "targets": "majority",
         "image_size": 56,
         "epochs": 3,
         "batch_size": 32,
@@ -39,19 +46,8 @@ TEACHER |= {"weights": None, "optimizer": "adamw", "learning_rate_scale": 1.0}
 WEIGHTED = {"prior": ClassWeights(kind="class_weights", beta=0.99), "accumulate": 2}
 
 
-@pytest.mark.parametrize(
-    ("changes", "fingerprint"),
-    [
-        ({}, "eb71aa5fbbd5b9ced810ffb11dc2ea1c62d058b21500aca06dec09a0d3d3a104"),
-        (WEIGHTED, "d9459a9ac3d4df4881925256fcaf4114516ad1b1e479aa76891ea85e4fcf7d92"),
-    ],
-)
-def test_the_fingerprint_of_a_run_stays_what_it_was(
-    changes: dict[str, Any], fingerprint: str
-) -> None:
-    """A change of it begins every run anew that is in the middle of its nights."""
-    stage_params = STAGE.model_copy(update=changes)
-    run = open_run(
+def open_with(stage_params: Stage) -> Run:
+    return open_run(
         "stageB",
         teacher="RN18",
         version=training_version(stage_params),
@@ -64,8 +60,26 @@ def test_the_fingerprint_of_a_run_stays_what_it_was(
         data={"manifest": "a" * 64, "rows": "b" * 64, "toy/faces-00000.arrow": "c" * 64},
         init_sha256="d" * 64,
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "fingerprint"),
+    [
+        ({}, "eb71aa5fbbd5b9ced810ffb11dc2ea1c62d058b21500aca06dec09a0d3d3a104"),
+        (WEIGHTED, "d9459a9ac3d4df4881925256fcaf4114516ad1b1e479aa76891ea85e4fcf7d92"),
+    ],
+)
+def test_the_fingerprint_of_a_run_stays_what_it_was(
+    changes: dict[str, Any], fingerprint: str
+) -> None:
+    """A change of it begins every run anew that is in the middle of its nights."""
+    stage_params = STAGE.model_copy(update=changes)
+    run = open_with(stage_params)
     assert run.fingerprint == fingerprint
     assert run.folder.name == fingerprint[:16]
+    assert (
+        open_with(stage_params.model_copy(update={"targets": "votes"})).fingerprint != fingerprint
+    )
 
 
 def test_reported_only_a_run_that_took_another_gradient_has_another_version() -> None:
