@@ -31,7 +31,8 @@ def measure(faces: int) -> Figures:
     probabilities = softmax(random.normal(size=(faces, 7)) + 2 * np.eye(7)[targets])
     names = [f"group {row // 2}" for row in range(faces)]
     resamples = resample(names, samples=DRAWS, random=random)
-    draw_all = partial(draw, probabilities, targets, resamples=resamples, bins=BINS)
+    named = probabilities.argmax(axis=1)
+    draw_all = partial(draw, probabilities, targets, named=named, resamples=resamples, bins=BINS)
     anew = _scores(probabilities, targets, resamples)
     difference = float(np.abs(draw_all().draws["macro_f1"][:PICKED] - anew).max())
     products, picked = [], []

@@ -148,6 +148,7 @@ def test_incident_R6_missing_init_weights_are_an_error(
         ("RN18", {"stageA__filter__include_sources": ["toi"]}, "no rows of source 'toi'; known: "),
         ("RN18", {"stageA__filter__min_native_px": 100}, "stageA.filter"),
         ("RN18", {"machine__device": "cuda:7"}, "machine.device: 'cuda:7' asked for"),
+        ("RN18", {"stageA__targets": "votes"}, "stageA.targets: votes, but none of the "),
         ("RN18", {"stageA__batch_size": 1}, "stageA.batch_size: 70 images in 70 batches leave"),
         ("RN18", {"machine__max_hours": 1e-6}, "max_hours: 1e-06 hours are allowed, the forecast"),
         ("RN18", {"teachers__RN18__weights": "weights/x"}, "teachers.RN18.weights: no file "),

@@ -26,6 +26,7 @@ _METADATA = (
     "crowd_temperature", "crowd_temperature_no_fit", "decision", "weights_sha256", "stage",
     "precision",
 )  # fmt: skip
+_VERSION = "metadata_version"
 _REFUSALS = (
     refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf,
     refusals.NotImplemented, refusals.RuntimeException,
@@ -73,12 +74,13 @@ def read_onnx(path: Path) -> OnnxModel:
             f"cannot load: {reason}"
         ) from None
     texts = session.get_modelmeta().custom_metadata_map
-    if missing := [key for key in _METADATA if key not in texts]:
+    metadata = {key: json.loads(texts[key]) for key in (*_METADATA, _VERSION) if key in texts}
+    missing = [key for key in _METADATA if key not in metadata]
+    for key, expected in ((_VERSION, METADATA_VERSION), ("class_order", list(CLASSES))):
+        if key in metadata and metadata[key] != expected:
+            raise UserError(f"{path.name}: {key}: expected {expected}, got {metadata[key]}")
+    if missing:
         raise UserError(f"{path.name}: metadata: {missing} missing; was it exported here?")
-    metadata = {key: json.loads(text) for key, text in texts.items()}
-    for key, expected in (("metadata_version", METADATA_VERSION), ("class_order", list(CLASSES))):
-        if (got := metadata.get(key)) != expected:
-            raise UserError(f"{path.name}: {key}: expected {expected}, got {got}")
     return OnnxModel(session, metadata)
 
 

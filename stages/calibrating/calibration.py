@@ -17,7 +17,7 @@ from stages.calibrating.decision import ExponentTrial, name_classes, try_exponen
 from stages.calibrating.fusion import Mixing, Space, Weights, correct, fuse, search_weights
 from stages.calibrating.published import Mask
 from stages.calibrating.refinement import (
-    NO_OPTIMUM,
+    NOT_FITTED,
     Trial,
     class_shares,
     fit_refinement,
@@ -161,7 +161,8 @@ def fit(logits: Floats, rows: pd.DataFrame, *, mixing: Mixing, resampling: Resam
     if scaling is None:
         scaling = Scaling(majority.value)
         if not majority.no_fit:
-            trial = Trial("none", NO_OPTIMUM, trial.held_out, trial.shares)
+            reason = f"{trial.taken} could not be fitted: {NOT_FITTED}"
+            trial = Trial("none", reason, trial.held_out, trial.shares)
     exponents = try_exponents(trial, targets, fold=fold, resamples=resamples)
     is_taken = settings.decide_by == "macro_f1" and exponents.gain_is_real
     voted, crowd = ~np.isnan(shares[:, 0]), None

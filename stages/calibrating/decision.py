@@ -41,9 +41,9 @@ def try_exponents(
     """
     probabilities = trial.held_out.get(trial.taken)
     if probabilities is None:
-        return ExponentTrial(0.0, False, trial.reason)
+        return ExponentTrial(0.0, False, "no exponent could be tried: not every fold has a fit")
     if (trial.shares == 0).any():
-        return ExponentTrial(0.0, False, "a class has too few rows")
+        return ExponentTrial(0.0, False, "no exponent could be tried: a class has too few rows")
     folds = [fold == held for held in np.unique(fold)]
     named = [name_classes(probabilities, trial.shares, exponent=a) for a in EXPONENTS]
     confusion = np.array(

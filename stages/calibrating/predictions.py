@@ -164,6 +164,8 @@ def fit_model(model: Model, *, val: KeptRows, resampling: Resampling) -> FittedM
         logger.warning("%s: no fit on val, temperature 1 and no bias: %s", place, reason)
     elif folds_no_fit:
         logger.warning("%s: val by folds: %s", place, folds_no_fit)
+    if settings.refinement not in ("auto", fitted.trial.taken):
+        logger.warning("%s: calibrate.refinement: %s", place, fitted.trial.reason)
     if reason := calibration.crowd_temperature_no_fit:
         logger.warning("%s: no fit to the votes of val, temperature 1: %s", place, reason)
     described = describe_fit(

@@ -19,11 +19,12 @@ from stages.scoring.temperature import fit_temperature, one_hot
 Refinement = Literal["none", "prior", "bias"]
 # Simplest first.
 REFINEMENTS: tuple[Refinement, ...] = ("none", "prior", "bias")
-NO_OPTIMUM = "temperature and bias have no optimum together"
+NOT_FITTED = "no optimum with the temperature, a class without rows, or an exponent above 2"
 # Helmert's basis (6, 7) of all biases with the sum 0: what a bias per class may be.
 _BASIS = np.tril(np.ones((7, 7)), -1)[1:] - np.diag(np.arange(7.0))[1:]
 PER_CLASS: Floats = _BASIS / np.linalg.norm(_BASIS, axis=1, keepdims=True)
 
+ASKED = "params.yaml says so"
 _LARGEST = 2.0  # exponent of a prior: 1 is a prior that was never put back
 
 
@@ -100,9 +101,9 @@ def try_refinements(
     A refinement that some fold cannot fit is not taken by `auto`.
     """
     folds = [fold == held for held in np.unique(fold)]
-    if len(folds) < 2:
-        return untried("too few groups")
     shares, held_out = np.empty_like(logits), {}
+    if len(folds) < 2:
+        return untried("too few groups") if asked == "auto" else Trial(asked, ASKED, {}, shares)
     for out in folds:
         shares[out] = class_shares(targets[~out])
     for refinement in REFINEMENTS:
@@ -113,10 +114,10 @@ def try_refinements(
                 assert scaling is not None
                 probabilities[out] = scaling.apply(logits[out])
             held_out[refinement] = probabilities
+    if asked != "auto":
+        return Trial(asked, ASKED, held_out, shares)
     if "none" not in held_out:
         return untried("some folds fit no temperature")
-    if asked != "auto":
-        return Trial(asked, "params.yaml says so", held_out, shares)
     nll = {refinement: row_nll(p, targets) for refinement, p in held_out.items()}
     best = min(nll, key=lambda refinement: float(nll[refinement].mean()))
     taken = next(

@@ -41,8 +41,8 @@ DIFFERENCES = ("macro_f1", "nll")
 LABELLED = NAMED[:3]
 NOT_COVERED = (
     "Each stage is one run: only an interval over seeds tells how far another run would differ. "
-    "The epoch of stageB was chosen on the val rows that are compared, so its side is a little "
-    "optimistic."
+    "Epochs were chosen on val rows, those of stageB on just the ones that are compared, which "
+    "makes a stage look a little better than it is."
 )
 
 

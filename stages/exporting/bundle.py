@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from stages.calibrating.calibration import Calibration, no_fits
 from stages.calibrating.calibration_file import (
     CalibrationFile,
@@ -18,6 +20,7 @@ from stages.calibrating.calibration_file import (
 from stages.config import Export
 from stages.exporting import reference
 from stages.exporting.checks import (
+    ParityError,
     check_parity,
     file_answers,
     mean_with_interval,
@@ -138,6 +141,11 @@ def export_bundle(
     for name, model in bundle.teachers.items():
         (teacher,), (card,) = model.teachers, model.cards
         save_teacher(folder / "teachers" / name, teacher, card)
+        loaded, loaded_card = load_teacher(folder / "teachers" / name)
+        with torch.inference_mode():
+            same = torch.equal(loaded(rows.images[:8]), teacher(rows.images[:8]))
+        if not same or loaded_card != card:
+            raise ParityError(f"teachers/{name}: does not load back as it was saved")
     checks = ParityFile(stage=bundle.fitted.stage, models=parity)
     write_json(folder / "parity.json", checks.model_dump(mode="json"))
     times = {name: each.model_dump(mode="json") for name, each in latency.items()}
@@ -226,6 +234,11 @@ def write_hash_manifest(
             "view": view.stem,
             "view_sha256": sha256_file(view),
             "meaning": meaning,
+            "prior_correction": {
+                name: member.prior_correction
+                for name, member in bundle.ensemble.fit.members.items()
+            },
+            "class_bias": calibration.class_bias,
             "majority_temperature": calibration.temperature,
             "majority_temperature_no_fit": calibration.temperature_no_fit,
             "crowd_temperature": calibration.crowd_temperature,

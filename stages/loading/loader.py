@@ -30,7 +30,6 @@ from stages.loading.worker_processes import (
     start_worker,
 )
 from stages.records.schema import shares_of, targets_of
-from stages.runtime.errors import UserError
 from stages.runtime.machine import num_cores
 
 _MAX_WORKERS = 16
@@ -74,27 +73,22 @@ def training_batches(
     loader.shown_counts = sampler.effective_counts
     if stage_params.targets == "votes":
         repeats = (loader.shown_counts / np.maximum(loader.row_counts, 1))[labels]
-        loader.row_counts, loader.shown_counts = targets.sum(axis=0), repeats @ targets
+        loader.row_counts, loader.shown_counts = (
+            targets.sum(axis=0, dtype=np.float64),
+            repeats @ targets,
+        )
     return loader
 
 
 def training_targets(
     rows: pd.DataFrame, kind: Literal["majority", "votes"]
 ) -> npt.NDArray[np.int64 | np.float32]:
-    """Return classes (N,), or the crowd's shares (N, 7) where a row has votes and 1 for its label.
-
-    Raises:
-        UserError: if votes are asked for and no row has any.
-    """
-    labels, shares = targets_of(rows), shares_of(rows)
+    """Return classes (N,), or shares (N, 7): of its votes, or 1 of the label of a row without."""
+    labels = targets_of(rows)
     if kind == "majority":
         return labels
+    shares = shares_of(rows)
     is_voted = ~np.isnan(shares[:, :1])
-    if not is_voted.any():
-        raise UserError(
-            f"params.yaml: targets: votes, but none of the {len(rows)} train rows has votes; "
-            "set it to majority"
-        )
     return np.where(is_voted, shares, np.eye(len(CLASSES))[labels]).astype(np.float32)
 
 

@@ -150,9 +150,12 @@ def training_figure(
     for (stage, teacher), table in curves.items():
         style: dict[str, Any] = {"color": colours[teacher], "marker": "o", "markersize": 3}
         style |= {"linestyle": "--" if stage == first else "-", "label": f"{stage} {teacher}"}
-        for column in columns:
+        recorded = [column for column in columns if table[column].notna().any()]
+        for column in recorded:
             points = table[table[column].notna()]
-            pale = {} if column == columns[-1] else {"alpha": 0.45, "linewidth": 0.9, "label": None}
+            pale = (
+                {"alpha": 0.45, "linewidth": 0.9, "label": None} if column != recorded[-1] else {}
+            )
             axis.plot(points["epoch"], points[column], **style | pale)
     axis.set(xlabel="epoch", ylabel=ylabel)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -210,7 +210,7 @@ def _training(run: Finished, colours: Colours) -> Iterator[Picture]:
         ends = "; ".join(
             f"{' '.join(name)} ends at {', scaled '.join(map(number, last))}"
             for name, table in curves.items()
-            for last in [table[columns].ffill().iloc[-1]]
+            for last in [table[columns].ffill().iloc[-1].dropna()]
         )
         yield Picture(
             "training",

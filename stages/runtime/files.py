@@ -40,11 +40,13 @@ def project_root() -> Path:
     copies = [folder for folder in here.parents if folder.parts[-3:] == _COPIES]
     if not copies:
         return Path()
-    copy, copied = (
-        next(parent for parent in (folder, *folder.parents) if (parent / ".git").exists())
-        for folder in (here, copies[-1])
-    )
-    return copied / here.relative_to(copy)
+    roots = []
+    for folder in (here, copies[-1]):
+        found = [parent for parent in (folder, *folder.parents) if (parent / ".git").exists()]
+        if not found:
+            raise UserError(f"{folder}: expected a git repository, found none around it")
+        roots.append(found[0])
+    return roots[1] / here.relative_to(roots[0])
 
 
 def work_folder(*parts: str) -> Path:

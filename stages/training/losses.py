@@ -29,8 +29,8 @@ class Loss:
     """Cross entropy with the stage's one correction of the class prior, float32.
 
     Targets are classes (N,) or shares (N, 7) of them; a row of one whole share counts as its class,
-    to the bit. `offset` (7,) is added to the logits; `weight` (7,) says how much a row of each
-    class counts in a mean, None that all count the same.
+    to the bit without label smoothing. `offset` (7,) is added to the logits; `weight` (7,) says how
+    much a row of each class counts in a mean, None that all count the same.
     """
 
     offset: Tensor

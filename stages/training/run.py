@@ -21,7 +21,7 @@ from stages.runtime.files import read_json, replace, sha256_json, work_folder, w
 from stages.runtime.lock import HOLDER, LOCK, run_lock
 from stages.runtime.machine import environment
 
-# Params that came after runs had begun, at the value that leaves those runs what they are.
+# Keys that came after runs had begun, at the value that leaves those runs what they are.
 _NEUTRAL = [("targets", "majority")]
 
 # Files of a run's folder, besides the best weights and its lock.

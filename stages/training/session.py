@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -14,6 +15,7 @@ from stages.config import Machine, Preprocess, Stage, TeacherParams
 from stages.faces.store import FaceStore
 from stages.loading.loader import EvalLoader, scoring_batches
 from stages.modeling.teacher import WEIGHTS_FILE
+from stages.records.schema import shares_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json, sha256_json
 from stages.runtime.watched import check_watched
@@ -63,7 +65,14 @@ class Session:
     @cached_property
     def rows(self) -> RunRows:
         """The rows to train on, to choose the best epoch by and to score."""
-        return choose_rows(MANIFESTS, rows=self.stage_params.filter, key=f"{self.stage}.filter")
+        rows = choose_rows(MANIFESTS, rows=self.stage_params.filter, key=f"{self.stage}.filter")
+        wants_votes = self.stage_params.targets == "votes"
+        if wants_votes and np.isnan(shares_of(rows.train)).all():
+            raise UserError(
+                f"params.yaml: {self.stage}.targets: votes, but none of the {len(rows.train)} "
+                "train rows has votes; set it to majority"
+            )
+        return rows
 
     @cached_property
     def run(self) -> Run:

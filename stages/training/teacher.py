@@ -6,6 +6,7 @@ In: a session, whose run is held. Out: models/<stage>/<teacher>/, written in one
 import logging
 import time
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -54,7 +55,7 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
         progress = Progress(best={"epoch": 0, "val": evaluate(model)})
         before = session.initial.card()
         assert before is not None, "params with 0 epochs and no init_from are refused"
-        correction = before.prior_correction
+        learnt = (before.targets, before.prior_correction)
     else:
         batches = training_batches(
             session.store,
@@ -67,10 +68,9 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
             team=session.team,
         )
         correction = prior_correction(
-            stage_params.prior,
-            counts=batches.row_counts,
-            shown_counts=batches.shown_counts,
+            stage_params.prior, counts=batches.row_counts, shown_counts=batches.shown_counts
         )
+        learnt = (stage_params.targets, correction)
         require_images(session, model, batches.sizes)
         loop = build_loop(session, model, batches, evaluate=evaluate, folder=folder, stop=stop)
         progress = loop.resume()
@@ -86,7 +86,7 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
     )
     if start is not None:
         settle_forecast(progress.history, took_s=time.monotonic() - start)
-    _publish(session, model, progress=progress, logits=logits, correction=correction)
+    _publish(session, model, progress=progress, logits=logits, learnt=learnt)
 
 
 def _choose_workers(session: Session, model: Teacher) -> int:
@@ -171,12 +171,14 @@ def _publish(
     *,
     progress: Progress,
     logits: np.ndarray,
-    correction: tuple[float, ...],
+    learnt: tuple[Literal["majority", "votes"], tuple[float, ...]],
 ) -> None:
     """Publish all files of the teacher, in place of those of the run before.
 
-    `logits` (N, 7) are those of the session's scored rows, `correction` (7,) that of the prior.
+    `logits` (N, 7) are those of the session's scored rows; `learnt` are the targets that the
+    weights learnt and their correction (7,) of the prior.
     """
+    targets, correction = learnt
     run, stage_params, rows = session.run, session.stage_params, session.rows
     before, started_from = session.initial.card(), None
     if before is not None:
@@ -191,7 +193,7 @@ def _publish(
         classes=CLASSES,
         image_size=stage_params.image_size,
         preprocess=session.preprocess.model_dump(mode="json"),
-        targets=stage_params.targets,
+        targets=targets,
         filter=stage_params.filter,
         started_from=started_from,
         prior_correction=correction,

@@ -130,6 +130,19 @@ def test_votes_have_a_temperature_of_their_own_where_there_are_enough(draw):
     assert np.isnan(few.apply(observed[0]).crowd).all()
 
 
+def test_refinement_that_is_asked_for_is_taken_or_its_lack_is_said(draw):
+    logits, targets = draw(300)
+    asked = Resampling(RESAMPLING.settings.model_copy(update={"refinement": "bias"}), 7)
+    taken = fit(*_observed([logits], targets), mixing=SINGLE, resampling=asked)
+    assert (taken.trial.taken, any(taken.calibration.class_bias)) == ("bias", True)
+    lacking = fit(
+        *_observed([logits], np.where(targets == 1, 0, targets)), mixing=SINGLE, resampling=asked
+    )
+    assert (lacking.trial.taken, any(lacking.calibration.class_bias)) == ("none", False)
+    assert lacking.trial.reason.startswith("bias could not be fitted: no optimum with the temp")
+    assert lacking.exponents.reason.startswith("no exponent could be tried")
+
+
 def test_folds_keep_groups_together_and_are_even():
     fold = RESAMPLING.fold_of([f"g{n // 3}" for n in range(90)])
     assert all(len(set(fold[n : n + 3])) == 1 for n in range(0, 90, 3))

@@ -135,9 +135,10 @@ def test_no_exponent_is_tried_without_rows_of_every_class_or_without_a_fit(draw)
     logits, targets = draw(200)
     for labels, reason in (
         (np.where(targets == 1, 0, targets), "a class has too few rows"),
-        (logits.argmax(axis=1), "some folds fit no temperature"),
+        (logits.argmax(axis=1), "not every fold has a fit"),
     ):
         found = try_exponents(
             _try(logits, labels), labels, fold=np.arange(200) % 5, resamples=_resamples(200)
         )
+        reason = f"no exponent could be tried: {reason}"
         assert (found.exponent, found.gain_is_real, found.reason) == (0, False, reason)

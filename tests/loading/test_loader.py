@@ -110,8 +110,6 @@ def test_votes_are_shares_where_a_row_has_some_and_its_label_elsewhere(standardi
     expected = [VOTED.loc[0, list(SHARE_COLUMNS)].tolist(), *np.eye(7)[1:3].tolist()]
     np.testing.assert_allclose(training_targets(VOTED, "votes"), expected, rtol=1e-6)
     assert training_targets(VOTED, "majority").tolist() == [0, 1, 2]
-    with pytest.raises(UserError, match="targets: votes, but none of the 1 train rows has votes"):
-        training_targets(VOTED.iloc[2:], "votes")
     loader = training_batches(
         FaceStore(standardized),
         VOTED,

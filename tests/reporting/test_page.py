@@ -176,7 +176,7 @@ TRADE = r"change the ensemble's macro-F1 by .0\.030 \[.*?\] and its accuracy by 
         (PRIOR, "calibration", r"it is T and the prior, s = 0.900 \[0.800, 1.250\] : "),
         (CHOSEN, "decision", f"with the exponent 0.6, would {TRADE} 160 rows of val by"),
         (CHOSEN, "decision", "is accuracy, so the most probable class is named"),
-        (BEST, "decision", r"No exponent above 0 is better \(its gain is so\): both name"),
+        (BEST, "decision", r"Here both are the same \(its gain is so\)"),
         (BY_F1, "decision", "is macro_f1 but its gain is so, so the most probable class is named"),
         (TAKEN, "decision", "is macro_f1 and its gain is so, so the class by the prior is named"),
         (TAKEN, "answers", "The class that it names is not the most probable one"),

@@ -42,11 +42,9 @@ UNKNOWN = {"RN18": "c" * 64}
 def root(tmp_path_factory):
     """A project with the faces of its gate, a real teacher and an exported file of it."""
     root = build_run_folder(tmp_path_factory.mktemp("run"), per_split=60)
-    gate = pd.read_csv(root / GATE)
-    write_faces(root / "standardized/expw_lq", [small_face(id_) for id_ in gate["id"]])
+    write_faces(root / "standardized/expw_lq", map(small_face, pd.read_csv(root / GATE)["id"]))
     folder = root / "models/stageA/RN18"
-    card = read_card(folder)
-    values = {"manifest_sha256": card.manifest_sha256, "filter": card.filter}
+    values = read_card(folder).model_dump(include={"manifest_sha256", "filter"})
     card = make_card(stage="stageA", preprocess=PREPROCESS, **values)
     card = save_teacher(folder, make_teacher(seed=1), card)
     write_linear_onnx(root / "tiny.onnx", weights={"RN18": card.weights_sha256})
