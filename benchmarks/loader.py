@@ -29,6 +29,7 @@ from torchvision import transforms
 from benchmarks.command import Figures, run_benchmark
 from benchmarks.shards import synthetic_face
 from benchmarks.synthetic import draw_noise, draw_picture, draw_thumbnails, encode_jpeg
+from stages.computing.device import keep_freed_memory
 from stages.config import CLASSES, Augmentation, Clahe, Preprocess
 from stages.faces.decode import decode
 from stages.faces.shards import ShardWriter
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def measure(faces: int) -> Figures:
     """For each size of the output: ratios to the classic chain, their spread, and rates."""
+    keep_freed_memory()
     with _one_thread():
         return {str(size): _compare(faces, size=size) for size in SIZES_PX}
 
