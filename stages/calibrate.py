@@ -30,7 +30,8 @@ def work() -> None:
     manifest = read_folder(Path("manifests"))
     teachers = {
         stage: [
-            read_teacher(Path("models", stage, name), manifest=manifest) for name in params.teachers
+            read_teacher(Path("models", stage, name), manifest=manifest)
+            for name in params.calibrate.teachers
         ]
         for stage in STAGES
     }

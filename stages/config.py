@@ -285,12 +285,14 @@ class Stage(Section):
 class Calibrate(Section):
     """Temperatures, fusion, report. `report: val_crossfit` is for data without a test split.
 
-    `stage: auto` takes stage B only if its gain on val is real. A fusion is of probabilities, or
-    `_logits`, with `weights` (fixed) or with those that fit val best (searched). `refinement` is
+    `stage: auto` takes stage B only if its gain on val is real. `teachers` names all of them, for
+    dvc.yaml. A fusion is of probabilities, or `_logits`, with `weights` (fixed) or with those that
+    fit val best (searched). `refinement` is
     the bias beside the temperature; `decide_by` is what the class that is named shall serve.
     """
 
     stage: Literal["stageA", "stageB", "auto"]
+    teachers: tuple[Name, ...]
     report: Literal["test", "val_crossfit"]
     bins: Annotated[int, Field(ge=2)]
     folds: Annotated[int, Field(ge=2)]
@@ -475,9 +477,11 @@ def _contradictions(params: Params) -> Iterator[str]:
                 )
     if params.stageA.init_from is not None:
         yield "stageA.init_from: the first stage cannot start from itself; expected null"
-    shares = params.calibrate.weights
-    if sorted(shares) != sorted(params.teachers):
-        known = sorted(params.teachers)
+    shares, known = params.calibrate.weights, sorted(params.teachers)
+    if sorted(params.calibrate.teachers) != known:
+        names = list(params.calibrate.teachers)
+        yield f"calibrate.teachers: expected each teacher once, {known}, got {names}"
+    if sorted(shares) != known:
         yield f"calibrate.weights: expected one per teacher {known}, got {sorted(shares)}"
     elif abs(sum(shares.values()) - 1) > 1e-6:
         yield f"calibrate.weights: must sum to 1, got {sum(shares.values()):g}"

@@ -75,6 +75,8 @@ stageA.init_from=stageA | stageA.init_from: the first stage cannot start from it
 stageA.batch_size=34; stageA.prior={kind: sampler_fill, min_per_class: 5} | 34 cannot hold 5 of each
 stageA.label_smoothing=0.1 | stageA.label_smoothing: 0.1 with prior.kind logit_adjustment:
 stageB.label_smoothing=0.1; stageB.prior={kind: class_weights, beta: 0.9} | kind class_weights:
+calibrate.teachers=[RN18] | calibrate.teachers: expected each teacher once, ['B3', 'RN18'], got
+calibrate.teachers=[RN18, RN18] | calibrate.teachers: expected each teacher once
 calibrate.weights={RN18: 1.0} | calibrate.weights: expected one per teacher ['B3', 'RN18']
 calibrate.weights={RN18: 0.7, B3: 0.7} | calibrate.weights: must sum to 1, got 1.4
 export.soft_labels_view=hq | export.soft_labels_view: 'hq' is no view; known: ['all_train',
