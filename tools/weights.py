@@ -2,10 +2,10 @@
 
     python -m tools.weights mobilenetv1_100_vggface2 vladmandic-human-3.3.6.tgz
 
-In: the package as it was downloaded, or unpacked as a folder; for mobilenetv1_100_vggface2 faces
-of any kind too, from standardized/ (a sample will do: `dvc repro standardize`). Out: the file, and
-the keys to write in params.yaml. Nothing is fetched; the commands that fetch the packages are
-below. docs/weights.md has sizes and licences.
+In: the package as it was downloaded, or unpacked as a folder. mobilenetv1_100_vggface2 also takes
+--faces, a standardized/ folder: best the faces that it will learn from. Out: the file, and the keys
+to write in params.yaml. Nothing is fetched; the commands that fetch the packages are below.
+docs/weights.md has sizes and licences.
 """
 
 import argparse
