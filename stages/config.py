@@ -187,20 +187,46 @@ class Preprocess(Section):
     std: tuple[Positive, Positive, Positive]
 
 
+# Arguments of `timm.create_model` that the pipeline sets itself or cannot do with.
+NOT_BACKBONE_OPTIONS = {
+    *("model_name", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict"),
+    *("checkpoint_path", "cache_dir", "scriptable", "exportable", "no_jit", "device", "dtype"),
+    *("num_classes", "in_chans", "img_size", "features_only", "out_indices"),
+}
+
+
+def _check_option(value: Any) -> Any:
+    value = tuple(value) if isinstance(value, list) else value
+    parts = value if isinstance(value, tuple) else (value,)
+    if all(isinstance(part, str | int | float) for part in parts):
+        return value
+    raise PydanticCustomError("option", "expected a number, text, true, false or a list of them")
+
+
+_Plain = bool | int | float | str
+BackboneOption = Annotated[_Plain | tuple[_Plain, ...], BeforeValidator(_check_option)]
+
+
 class TeacherParams(Section):
     """A timm backbone with an embedding. `weights`: a file of backbone weights below weights/.
 
-    `learning_rate_scale` multiplies the stage's learning rates for this teacher; weight decay a
-    step stays what the stage says.
+    `backbone_options` are keyword arguments of `timm.create_model`. `learning_rate_scale`
+    multiplies the stage's learning rates for this teacher, `head_learning_rate_scale` those of the
+    embedding and the head once more; weight decay a step stays what the stage says. `layer_decay`
+    multiplies the rate of each layer of the backbone, counted from its end, and with it its weight
+    decay a step.
     """
 
     backbone: str
+    backbone_options: dict[str, BackboneOption]
     embedding_size: Count
     dropout: Share
     pretrained: bool
     weights: str | None
     optimizer: Literal["adamw", "sgd"]
     learning_rate_scale: Positive
+    head_learning_rate_scale: Positive
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
 
 
 class Arcface(Section):
@@ -475,6 +501,8 @@ def _contradictions(params: Params) -> Iterator[str]:
                     f"teachers.{name}.weights: expected a file below weights/, which DVC watches, "
                     f"with /, got {teacher.weights!r}"
                 )
+        for option in sorted(NOT_BACKBONE_OPTIONS & teacher.backbone_options.keys()):
+            yield f"teachers.{name}.backbone_options.{option}: the pipeline sets it; remove it"
     if params.stageA.init_from is not None:
         yield "stageA.init_from: the first stage cannot start from itself; expected null"
     shares, known = params.calibrate.weights, sorted(params.teachers)

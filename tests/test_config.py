@@ -89,6 +89,9 @@ teachers.B3.weights=b3.pt | teachers.B3.weights: expected a file below weights/
 teachers.B3.weights=weights/ | teachers.B3.weights: expected a file below weights/
 teachers.B3.weights=weights/../b3.pt | teachers.B3.weights: expected a file below weights/
 teachers.B3.weights=weights\\b3.pt | teachers.B3.weights: expected a file below weights/
+teachers.B3.backbone_options={num_classes: 7} | B3.backbone_options.num_classes: the pipeline sets it
+teachers.B3.backbone_options={a: {b: 1}} | B3.backbone_options.a: expected a number, text, true, false
+teachers.B3.layer_decay=1.1 | teachers.B3.layer_decay: Input should be less than or equal to 1, got 1.1
 stageA.filter.exclude_sources=[ferplus] | stageA.filter: ['ferplus'] stand in include
 stageA.augmentation.crop_scale=[0.9, 0.5] | stageA.augmentation.crop_scale: expected low <= high
 stageB.warmup_epochs=3 | stageB.warmup_epochs: 3 leaves nothing of 3 epochs
@@ -105,6 +108,13 @@ def test_reported_a_refusal_names_the_key_and_what_is_known_there(tmp_path: Path
     changes = dict(pair.split("=", 1) for pair in typed.split("; "))
     values = {key.replace(".", "__"): yaml.safe_load(value) for key, value in changes.items()}
     assert expected in message(edited(tmp_path, **values))
+
+
+def test_options_of_a_backbone_keep_their_types(tmp_path: Path) -> None:
+    options = {"a": True, "b": 1, "c": 0.5, "d": "x", "e": [1, 2.0, "y"]}
+    path = edited(tmp_path, teachers__B3__backbone_options=options)
+    read = load_params(path).teachers["B3"].backbone_options
+    assert repr(read) == repr(options | {"e": (1, 2.0, "y")})
 
 
 def test_reported_a_numbered_folder_may_mean_what_is_no_class(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ DOORS = {name: [] for name in STAGES} | {
     "tools.evaluate": ["models/stageA/RN18"],
 }
 COMMANDS = [*DOORS, "tools.sample", "tools.summarize", "tools.unpack", "tools.clean"]
+COMMANDS += ["tools.weights"]
 
 
 def run(door: str, arguments: list[str]) -> int:

@@ -4,6 +4,7 @@ Of a file the tensors by their names are read, or it is said what the file is in
 """
 
 import argparse
+import copy
 import pickle
 import re
 import struct
@@ -33,6 +34,11 @@ _TORN = (
     *(RuntimeError, EOFError, struct.error, LookupError, ValueError, AssertionError, TypeError),
     *(AttributeError, pickle.UnpicklingError),
 )
+# Errors that timm's factories and networks raise for options and sizes that they do not take.
+_REFUSALS = (
+    *(RuntimeError, AssertionError, TypeError, ValueError, LookupError, AttributeError),
+    ArithmeticError,
+)
 _LISTED = 5
 
 
@@ -42,16 +48,14 @@ def build_backbone(
     """Build a backbone for square images, pooled as timm does, and count its features.
 
     Raises:
-        UserError: for an unknown name, a size that it cannot take, or weights that are missing or
-            do not fit.
+        UserError: for an unknown name, options that it refuses, a size that it cannot take, or
+            weights that are missing or do not fit.
     """
     _check_name(teacher_params, key=key)
     backbone = _create(teacher_params, image_size=image_size, key=key)
     if teacher_params.weights is not None:
         _load_weights(backbone, Path(teacher_params.weights), key=f"params.yaml: {key}.weights")
-    return backbone, _num_features(
-        backbone, teacher_params.backbone, image_size=image_size, key=key
-    )
+    return backbone, _num_features(backbone, teacher_params, image_size=image_size, key=key)
 
 
 def fitted(backbone: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -121,10 +125,15 @@ def _check_name(teacher_params: config.TeacherParams, *, key: str) -> None:
 def _create(teacher_params: config.TeacherParams, *, image_size: int, key: str) -> nn.Module:
     defaults = get_pretrained_cfg(teacher_params.backbone)
     takes_size = defaults is not None and defaults.fixed_input_size
-    size: dict[str, Any] = {"img_size": image_size} if takes_size else {}
+    options: dict[str, Any] = dict(teacher_params.backbone_options)
+    if takes_size:
+        options["img_size"] = image_size
     try:
         backbone: nn.Module = timm.create_model(
-            teacher_params.backbone, pretrained=teacher_params.pretrained, num_classes=0, **size
+            teacher_params.backbone,
+            pretrained=teacher_params.pretrained,
+            num_classes=0,
+            **options,
         )
     except OSError as error:  # any failure of the download
         raise UserError(
@@ -132,7 +141,31 @@ def _create(teacher_params: config.TeacherParams, *, image_size: int, key: str) 
             f"fetched ({type(error).__name__}); fetch them elsewhere, name the file in "
             f"{key}.weights and set pretrained to false"
         ) from None
+    except _REFUSALS as error:
+        if not options:
+            raise
+        raise _refusal(error, teacher_params, image_size=image_size, key=key) from None
     return backbone
+
+
+def _refusal(
+    error: Exception, teacher_params: config.TeacherParams, *, image_size: int, key: str
+) -> UserError:
+    """Say what timm does not take: an option that its error speaks of, all of them, or the size."""
+    name, options = teacher_params.backbone, teacher_params.backbone_options
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if not options:
+        return UserError(
+            f"params.yaml: {key}.backbone: {name!r} does not take {image_size} px images: {reason}"
+        )
+    named = [option for option in options if re.search(rf"\b{re.escape(option)}\b", reason)]
+    place, found = "backbone_options", dict[str, Any](options)
+    if len(suspects := named or list(options)) == 1:
+        place, found = f"{place}.{suspects[0]}", found[suspects[0]]
+    return UserError(
+        f"params.yaml: {key}.{place}: expected what timm's {name!r} takes at {image_size} px, "
+        f"found {found!r}: {reason}"
+    )
 
 
 def _load_weights(backbone: nn.Module, path: Path, *, key: str) -> None:
@@ -148,15 +181,23 @@ def _load_weights(backbone: nn.Module, path: Path, *, key: str) -> None:
 
 
 @torch.no_grad()
-def _num_features(backbone: nn.Module, name: str, *, image_size: int, key: str) -> int:
-    """Count features by a trial, which also shows that the architecture takes the image size."""
+def _num_features(
+    backbone: nn.Module, teacher_params: config.TeacherParams, *, image_size: int, key: str
+) -> int:
+    """Count features by a trial, which also shows that the architecture takes the image size.
+
+    Options are tried in training too: a rate above 1 is refused only there.
+    """
+    images = torch.zeros(2, 3, image_size, image_size)
     try:
-        features = backbone.eval()(torch.zeros(1, 3, image_size, image_size))
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"params.yaml: {key}.backbone: {name!r} does not take {image_size} px images: {reason}"
-        ) from None
+        features = backbone.eval()(images[:1])
+        if features.ndim != 2:
+            raise ValueError(f"features must be (1, F), these are {tuple(features.shape)}")
+        if teacher_params.backbone_options:
+            with torch.random.fork_rng(devices=[]):
+                copy.deepcopy(backbone).train()(images)
+    except _REFUSALS as error:
+        raise _refusal(error, teacher_params, image_size=image_size, key=key) from None
     backbone.train()
     return int(features.shape[1])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stages.config import Filter
+from stages.config import BackboneOption, Filter
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 
@@ -40,6 +40,10 @@ class TeacherCard(BaseModel):
     teacher: str
     stage: str
     backbone: str
+    # Left out where there are none, as in cards of earlier versions.
+    backbone_options: Annotated[
+        dict[str, BackboneOption], Field(default={}, exclude_if=lambda options: not options)
+    ]
     embedding_size: int
     dropout: float
     scale: float
@@ -74,7 +78,9 @@ def read_card(folder: Path) -> TeacherCard:
     except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{shown}: not readable JSON: {error}") from None
     fields = set(values) if isinstance(values, dict) else set()
-    if differing := sorted(TeacherCard.model_fields.keys() ^ fields):
+    known = TeacherCard.model_fields
+    needed = {name for name, field in known.items() if field.is_required()}
+    if differing := sorted((needed - fields) | (fields - known.keys())):
         raise UserError(
             f"{shown}: fields missing or unknown: {differing}; run the training stage again, "
             "which publishes it anew"

@@ -94,6 +94,7 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
         )
     teacher_params = config.TeacherParams(
         backbone=card.backbone,
+        backbone_options=card.backbone_options,
         embedding_size=card.embedding_size,
         dropout=card.dropout,
         # The published weights are loaded below, and nothing is trained.
@@ -101,6 +102,8 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
         weights=None,
         optimizer="adamw",
         learning_rate_scale=1.0,
+        head_learning_rate_scale=1.0,
+        layer_decay=1.0,
     )
     key = f"teachers.{card.teacher}"
     teacher = build_teacher(teacher_params, image_size=card.image_size, scale=card.scale, key=key)

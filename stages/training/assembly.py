@@ -5,16 +5,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.layers.norm_act import convert_sync_batchnorm
+from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from stages.computing.team import Team
-from stages.config import NUM_CLASSES, SamplerFill
+from stages.config import NUM_CLASSES, SamplerFill, TeacherParams
 from stages.loading.loader import TrainLoader
 from stages.modeling.arcface import margin_at
 from stages.modeling.teacher import Teacher, build_teacher, load_state
@@ -25,7 +27,7 @@ from stages.training.loop import CosineSchedule, Loop
 from stages.training.losses import build_loss
 from stages.training.progress import Scores
 from stages.training.session import Session
-from stages.training.step import TrainingPath, TrainingStep, build_optimizer
+from stages.training.step import TrainingPath, TrainingStep, build_optimizer, by_decay
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +82,8 @@ def build_loop(
         shared=shared,
         # Rates follow the teacher's scale; weight decay a step stays what the stage says.
         optimizer=build_optimizer(
-            model, teacher_params.optimizer, weight_decay=stage_params.weight_decay / scale
+            parameter_groups(model, teacher_params, weight_decay=stage_params.weight_decay / scale),
+            teacher_params.optimizer,
         ),
         scaler=torch.amp.GradScaler(session.device.type, enabled=session.dtype == torch.float16),
         loss=build_loss(
@@ -118,6 +121,28 @@ def build_loop(
         ),
         margin_at=partial(margin_at, arcface=stage_params.arcface),
     )
+
+
+def parameter_groups(
+    model: Teacher, teacher_params: TeacherParams, *, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Group a teacher's parameters for its optimizer.
+
+    Embedding and head have a factor of the rate that keeps weight decay a step as it is. A layer of
+    the backbone, as timm counts them, has `layer_decay` to the power of its distance from the end,
+    and less weight decay a step, as in https://arxiv.org/abs/2106.08254.
+    """
+    new_scale, layer_decay = teacher_params.head_learning_rate_scale, teacher_params.layer_decay
+    if new_scale == layer_decay == 1:
+        # The groups in checkpoints of runs that know of no factor.
+        return by_decay(model.parameters(), weight_decay=weight_decay)
+    if layer_decay == 1:
+        groups = by_decay(model.backbone.parameters(), weight_decay=weight_decay)
+    else:
+        groups = param_groups_layer_decay(model.backbone, weight_decay, layer_decay=layer_decay)
+    new = [*model.embedding.parameters(), *model.head.parameters()]
+    of_new = by_decay(new, weight_decay=weight_decay / new_scale)
+    return [*groups, *({**group, "lr_scale": new_scale} for group in of_new)]
 
 
 def require_images(session: Session, model: nn.Module, sizes: Sequence[int]) -> None:

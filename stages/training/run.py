@@ -22,7 +22,12 @@ from stages.runtime.lock import HOLDER, LOCK, run_lock
 from stages.runtime.machine import environment
 
 # Keys that came after runs had begun, at the value that leaves those runs what they are.
-_NEUTRAL = [("targets", "majority")]
+_NEUTRAL: list[tuple[str, Any]] = [
+    ("targets", "majority"),
+    ("backbone_options", {}),
+    ("head_learning_rate_scale", 1.0),
+    ("layer_decay", 1.0),
+]
 
 # Files of a run's folder, besides the best weights and its lock.
 IDENTITY, STATUS, ENVIRONMENT_FILE = "identity.json", "status.json", "environment.json"

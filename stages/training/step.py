@@ -1,6 +1,6 @@
 """Model, optimizer, loss and average of the weights, and one optimizer step over them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -60,19 +60,23 @@ class TrainingPath(nn.Module):
         self._embed = self._eager
 
 
-def build_optimizer(
-    model: nn.Module, name: Literal["adamw", "sgd"], *, weight_decay: float
-) -> torch.optim.Optimizer:
-    """Build AdamW, or SGD with Nesterov momentum; each step sets its learning rate.
-
-    Weight decay acts on matrices and kernels only (not on biases, norms or scales).
-    """
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+def by_decay(parameters: Iterable[nn.Parameter], *, weight_decay: float) -> list[dict[str, Any]]:
+    """Group what learns: weight decay acts on matrices and kernels, not on biases and norms."""
+    learning = [p for p in parameters if p.requires_grad]
+    return [
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    is_fused = parameters[0].device.type == "cuda"
+
+
+def build_optimizer(
+    groups: list[dict[str, Any]], name: Literal["adamw", "sgd"]
+) -> torch.optim.Optimizer:
+    """Build AdamW, or SGD with Nesterov momentum.
+
+    Each step sets the learning rate, times `lr_scale` in a group that has one.
+    """
+    is_fused = groups[0]["params"][0].device.type == "cuda"
     if name == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=_MOMENTUM, nesterov=True, fused=is_fused)
     return torch.optim.AdamW(groups, lr=0.0, fused=is_fused)
@@ -124,7 +128,7 @@ class TrainingStep:
         """
         torch.manual_seed(derive_seed(seed, "step", number) + self.team.rank)
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = learning_rate
+            parameters["lr"] = learning_rate * parameters.get("lr_scale", 1.0)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self._backward(group, num_images=num_images, margin_rad=margin_rad)
         self.scaler.unscale_(self.optimizer)

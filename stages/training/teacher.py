@@ -187,6 +187,7 @@ def _publish(
         teacher=session.teacher,
         stage=session.stage,
         backbone=session.teacher_params.backbone,
+        backbone_options=session.teacher_params.backbone_options,
         embedding_size=session.teacher_params.embedding_size,
         dropout=session.teacher_params.dropout,
         scale=stage_params.arcface.scale,

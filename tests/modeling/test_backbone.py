@@ -26,11 +26,15 @@ def test_any_timm_backbone_is_built_for_its_size(name, image_size) -> None:
     assert features.shape == (2, num_features)
 
 
-def test_the_trial_leaves_the_backbone_untouched() -> None:
+@pytest.mark.parametrize("options", [{}, {"drop_path_rate": 0.3, "stem_type": "deep"}])
+def test_the_trial_leaves_the_backbone_untouched(options) -> None:
     torch.manual_seed(1)
-    backbone, _ = build_backbone(shipped(TeacherParams, backbone=SMALL), image_size=64, key=KEY)
+    teacher_params = shipped(TeacherParams, backbone=SMALL, backbone_options=options)
+    backbone, _ = build_backbone(teacher_params, image_size=64, key=KEY)
+    drawn = torch.rand(1)
     torch.manual_seed(1)
-    fresh = timm.create_model(SMALL, num_classes=0)
+    fresh = timm.create_model(SMALL, num_classes=0, **options)
+    assert torch.rand(1) == drawn
     assert backbone.training
     state = fresh.state_dict()
     assert all(torch.equal(tensor, state[n]) for n, tensor in backbone.state_dict().items())
@@ -43,6 +47,23 @@ def test_the_trial_leaves_the_backbone_untouched() -> None:
         ({"backbone": "resnet18.a1_in2k"}, "has no model .*'resnet18.a1_in1k'"),
         ({"backbone": "efficientformer_l1"}, "'efficientformer_l1' does not take 64 px images"),
         (
+            {"backbone": "xcit_nano_12_p16_224", "image_size": 50},
+            r"X\.backbone: .* take 50 px .* even",
+        ),
+        (
+            {"backbone": SMALL, "backbone_options": {"drop_rate": 0.1, "no_such": 1}},
+            r"X\.backbone_options\.no_such: expected what timm's 'test_resnet' takes.*found 1: Type",
+        ),
+        # Refused by a step of training alone.
+        (
+            {"backbone": SMALL, "backbone_options": {"drop_path_rate": 2.0}},
+            r"X\.backbone_options\.drop_path_rate: .*found 2\.0: RuntimeError: bernoulli_",
+        ),
+        (
+            {"backbone": SMALL, "backbone_options": {"global_pool": ""}},
+            r"X\.backbone_options\.global_pool: .*features must be \(1, F\)",
+        ),
+        (
             {"backbone": "coatnet_0_224", "pretrained": True},
             r"teachers\.X\.pretrained: timm has no weights",
         ),
@@ -53,8 +74,10 @@ def test_the_trial_leaves_the_backbone_untouched() -> None:
 def test_what_cannot_be_built_says_why(tmp_path, monkeypatch, changes, expected) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    changes = dict(changes)
+    image_size = changes.pop("image_size", 64)
     with pytest.raises(UserError, match=expected):
-        build_backbone(shipped(TeacherParams, **changes), image_size=64, key=KEY)
+        build_backbone(shipped(TeacherParams, **changes), image_size=image_size, key=KEY)
 
 
 @pytest.mark.parametrize(("suffix", "num_classes"), [("safetensors", 0), ("pt", 11)])

@@ -34,15 +34,20 @@ def test_incident_T2_the_one_head_learns_from_the_first_step() -> None:
     assert not teacher.eval()(images).any()
 
 
-def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
-    teacher = _teacher().to(memory_format=torch.channels_last)
-    saved = save_teacher(tmp_path, teacher, _card())
-    again = save_teacher(tmp_path / "again", teacher, _card())
+@pytest.mark.parametrize("options", [{}, {"stem_type": "deep", "layers": (1, 1, 1, 2)}])
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path, options: dict[str, object]) -> None:
+    teacher = _teacher(backbone_options=options).to(memory_format=torch.channels_last)
+    card = _card().model_copy(update={"backbone_options": options})
+    saved = save_teacher(tmp_path, teacher, card)
+    again = save_teacher(tmp_path / "again", teacher, card)
     assert again.weights_sha256 == saved.weights_sha256
     loaded, card = load_teacher(tmp_path)
     images = torch.randn(3, 3, 64, 64)
     assert card == saved
-    assert str(tmp_path) not in (tmp_path / "teacher.json").read_text(encoding="utf-8")
+    text = (tmp_path / "teacher.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text
+    # Cards without options are, to the byte, those of versions that knew of none.
+    assert ("backbone_options" in text) == bool(options)
     assert not loaded.training
     state = teacher.state_dict()
     assert all(torch.equal(tensor, state[n]) for n, tensor in loaded.state_dict().items())

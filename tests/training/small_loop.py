@@ -20,7 +20,7 @@ from stages.training.losses import build_loss
 from stages.training.preflight import preflight
 from stages.training.progress import CLOCK_KEYS, Progress
 from stages.training.session import Session
-from stages.training.step import Batch, TrainingPath, TrainingStep, build_optimizer
+from stages.training.step import Batch, TrainingPath, TrainingStep, build_optimizer, by_decay
 
 NUM_BATCHES, BATCH_SIZE, EPOCHS = 5, 6, 3
 CPU = torch.device("cpu")
@@ -106,7 +106,7 @@ def build_loop(
     model, stop = Learner(dropout), StopRequest()
     step = TrainingStep(
         path=TrainingPath(model, embed=model.forward, head_logits=lower_target),
-        optimizer=build_optimizer(model, "adamw", weight_decay=0.05),
+        optimizer=build_optimizer(by_decay(model.parameters(), weight_decay=0.05), "adamw"),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         loss=build_loss(NONE, counts=torch.ones(7).numpy(), label_smoothing=0.0, device=CPU),
         average=ModelEmaV3(model, decay=0.9, use_warmup=True),

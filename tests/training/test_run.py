@@ -43,10 +43,12 @@ PREPROCESS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 PREPROCESS |= {"clahe": {"clip_limit": 2.0, "tiles": 8}}
 TEACHER = {"backbone": "resnet18", "embedding_size": 128, "dropout": 0.0, "pretrained": False}
 TEACHER |= {"weights": None, "optimizer": "adamw", "learning_rate_scale": 1.0}
+# Keys that came later, at values that change nothing.
+TEACHER |= {"backbone_options": {}, "head_learning_rate_scale": 1.0, "layer_decay": 1.0}
 WEIGHTED = {"prior": ClassWeights(kind="class_weights", beta=0.99), "accumulate": 2}
 
 
-def open_with(stage_params: Stage) -> Run:
+def open_with(stage_params: Stage, **teacher: Any) -> Run:
     return open_run(
         "stageB",
         teacher="RN18",
@@ -55,7 +57,7 @@ def open_with(stage_params: Stage) -> Run:
             "seed": 7,
             "preprocess": Preprocess.model_validate(PREPROCESS),
             "stageB": stage_params,
-            "teacher": TeacherParams.model_validate(TEACHER),
+            "teacher": TeacherParams.model_validate(TEACHER | teacher),
         },
         data={"manifest": "a" * 64, "rows": "b" * 64, "toy/faces-00000.arrow": "c" * 64},
         init_sha256="d" * 64,
@@ -77,9 +79,13 @@ def test_the_fingerprint_of_a_run_stays_what_it_was(
     run = open_with(stage_params)
     assert run.fingerprint == fingerprint
     assert run.folder.name == fingerprint[:16]
-    assert (
-        open_with(stage_params.model_copy(update={"targets": "votes"})).fingerprint != fingerprint
-    )
+    others = [
+        open_with(stage_params.model_copy(update={"targets": "votes"})),
+        open_with(stage_params, backbone_options={"drop_path_rate": 0.1}),
+        open_with(stage_params, head_learning_rate_scale=10.0),
+        open_with(stage_params, layer_decay=0.75),
+    ]
+    assert len({run.fingerprint for run in (*others, run)}) == 5
 
 
 def test_reported_only_a_run_that_took_another_gradient_has_another_version() -> None:
