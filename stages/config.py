@@ -289,6 +289,8 @@ class Stage(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
     eval_every: Count
     select_by: Literal["macro_f1", "accuracy", "nll"]
+    # A teacher's logits are the mean of those of the face and of its mirror image.
+    mirror_averaged: bool
     arcface: Arcface
     prior: Prior
     augmentation: Augmentation

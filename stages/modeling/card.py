@@ -32,7 +32,8 @@ class TeacherCard(BaseModel):
     `started_from` is None if the run started from weights of the backbone alone (ImageNet or a
     file) or from random numbers. `prior_correction` takes training's correction of the class prior
     back: the logits speak for evened-out classes, the logits plus these seven numbers for the
-    classes as frequent as in the training rows.
+    classes as frequent as in the training rows. `mirror_averaged`: logits are the mean of those of
+    the face and of its mirror image; a card that does not say so is of a teacher that sees one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -56,6 +57,7 @@ class TeacherCard(BaseModel):
     manifest_sha256: str
     training_version: int
     weights_sha256: str
+    mirror_averaged: bool = False
 
 
 def read_card(folder: Path) -> TeacherCard:
@@ -74,7 +76,7 @@ def read_card(folder: Path) -> TeacherCard:
     except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{shown}: not readable JSON: {error}") from None
     fields = set(values) if isinstance(values, dict) else set()
-    if differing := sorted(TeacherCard.model_fields.keys() ^ fields):
+    if differing := sorted(TeacherCard.model_fields.keys() ^ fields - {"mirror_averaged"}):
         raise UserError(
             f"{shown}: fields missing or unknown: {differing}; run the training stage again, "
             "which publishes it anew"

@@ -24,6 +24,7 @@ from stages.runtime.machine import environment
 # Keys that came after runs had begun, at the value that leaves those runs what they are.
 _NEUTRAL: dict[str, Any] = {
     "targets": "majority",
+    "mirror_averaged": False,
     "rotation_deg": 0.0,
     "shift": 0.0,
     "zoom_out": 0.0,

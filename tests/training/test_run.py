@@ -36,6 +36,7 @@ STAGE = Stage.model_validate(
         "ema_decay": 0.98,
         "eval_every": 1,
         "select_by": "macro_f1",
+        "mirror_averaged": False,
         "arcface": {"margin_rad": 0.05, "scale": 12.0, "warmup_epochs": 0, "ramp_end_epoch": 0},
         "prior": {"kind": "logit_adjustment", "tau": 1.0},
         "augmentation": {"crop_scale": (0.8, 1.0), "flip": 0.5}
@@ -82,7 +83,7 @@ def test_the_fingerprint_of_a_run_stays_what_it_was(
     assert run.fingerprint == fingerprint
     assert run.folder.name == fingerprint[:16]
     augmentation = stage_params.augmentation
-    others: list[dict[str, Any]] = [{"targets": "votes"}] + [
+    others: list[dict[str, Any]] = [{"targets": "votes"}, {"mirror_averaged": True}] + [
         {"augmentation": augmentation.model_copy(update={key: 0.1})} for key in LATER_AUGMENTATION
     ]
     found = {open_with(stage_params.model_copy(update=other)).fingerprint for other in others}
