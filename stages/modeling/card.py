@@ -13,6 +13,8 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 
 CARD_FILE = "teacher.json"
+# What only the cards say for which it holds.
+_MAY_LACK = {"mirror_averaged"}
 
 
 class StartedFrom(BaseModel):
@@ -76,7 +78,7 @@ def read_card(folder: Path) -> TeacherCard:
     except ValueError as error:  # not JSON, or not even text
         raise UserError(f"{shown}: not readable JSON: {error}") from None
     fields = set(values) if isinstance(values, dict) else set()
-    if differing := sorted(TeacherCard.model_fields.keys() ^ fields - {"mirror_averaged"}):
+    if differing := sorted((TeacherCard.model_fields.keys() ^ fields) - _MAY_LACK):
         raise UserError(
             f"{shown}: fields missing or unknown: {differing}; run the training stage again, "
             "which publishes it anew"
