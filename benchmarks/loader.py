@@ -30,11 +30,11 @@ from benchmarks.command import Figures, run_benchmark
 from benchmarks.shards import synthetic_face
 from benchmarks.synthetic import draw_noise, draw_picture, draw_thumbnails, encode_jpeg
 from stages.computing.device import keep_freed_memory
-from stages.config import CLASSES, Augmentation, Clahe, Preprocess
+from stages.config import CLASSES, Clahe, Preprocess
 from stages.faces.decode import decode
 from stages.faces.shards import ShardWriter
 from stages.faces.store import FaceStore
-from stages.loading.augmentation import MAX_ASPECT
+from stages.loading.augmentation import MAX_ASPECT, NO_AUGMENTATION
 from stages.loading.dataset import FaceDataset, Unfinished
 from stages.loading.sampler import BatchOrder, EpochSampler
 
@@ -43,8 +43,9 @@ ROUNDS = 7
 ENOUGH_SECONDS = 0.5
 SIZES_PX = (224, 384)
 BATCH = 64
-AUGMENTATION = Augmentation(
-    crop_scale=(0.7, 1.0), flip=0.5, brightness=0.2, contrast=0.2, saturation=0.2
+AUGMENTATION = NO_AUGMENTATION.model_copy(
+    update={"crop_scale": (0.7, 1.0), "flip": 0.5}
+    | dict.fromkeys(("brightness", "contrast", "saturation"), 0.2)
 )
 WITHOUT_CLAHE = Preprocess(clahe=None, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 WITH_CLAHE = WITHOUT_CLAHE.model_copy(update={"clahe": Clahe(clip_limit=2.0, tiles=8)})

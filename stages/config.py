@@ -271,13 +271,28 @@ Prior = Annotated[
 
 
 class Augmentation(Section):
-    """Random crop (share of the area), mirror, and colour jitter (relative strength)."""
+    """Random variation of training faces; 0 is off, and a crop_scale of 1 to 1.
+
+    crop_scale: share of the picture's area. brightness, contrast, saturation: relative strength.
+    rotation_deg, shift: to either side; zoom_out: how much smaller the face may become; shift and
+    zoom_out are shares of the side. gamma: the exponent's logarithm lies within it. flip,
+    low_resolution, blur, jpeg, grey and erasing: how often.
+    """
 
     crop_scale: tuple[Positive, Positive]
     flip: Probability
     brightness: Share
     contrast: Share
     saturation: Share
+    rotation_deg: Annotated[float, Field(ge=0, le=45)]
+    shift: Annotated[float, Field(ge=0, le=0.5)]
+    zoom_out: Annotated[float, Field(ge=0, le=0.5)]
+    low_resolution: Probability
+    blur: Probability
+    jpeg: Probability
+    gamma: Annotated[float, Field(ge=0, le=1)]
+    grey: Probability
+    erasing: Probability
 
 
 class Stage(Section):
@@ -300,6 +315,8 @@ class Stage(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None
     eval_every: Count
     select_by: Literal["macro_f1", "accuracy", "nll"]
+    # A teacher's logits are the mean of those of the face and of its mirror image.
+    mirror_averaged: bool
     arcface: Arcface
     prior: Prior
     augmentation: Augmentation

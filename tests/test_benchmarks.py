@@ -16,11 +16,11 @@ from benchmarks import calibrate, loader, machine, noop, standardize, train
 from benchmarks.command import in_child, show
 from benchmarks.shards import write_standardized
 from benchmarks.synthetic import draw_thumbnails
-from stages.config import CLASSES, Augmentation
+from stages.config import CLASSES
 from stages.faces.shards import read_faces
+from stages.loading.augmentation import NO_AUGMENTATION
 
 NAMES = "calibrate duplicates export kills loader manifest noop standardize train".split()
-PLAIN = Augmentation(crop_scale=(1, 1), flip=0, brightness=0, contrast=0, saturation=0)
 
 
 def figures_of(name: str, *, faces: int) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def test_loader_has_a_ratio_for_each_size_and_device(monkeypatch: pytest.MonkeyP
 def test_loader_and_classic_chain_make_the_same_input_of_unvaried_faces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "AUGMENTATION", PLAIN)
+    monkeypatch.setattr(loader, "AUGMENTATION", NO_AUGMENTATION)
     files = loader.write_faces(tmp_path, 4, size=64)
     ours = loader._contenders(tmp_path / "standardized", files, size=64)["cpu_without_clahe"]
     (batch,) = ours()

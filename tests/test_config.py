@@ -94,6 +94,10 @@ teachers.B3.backbone_options={a: {b: 1}} | B3.backbone_options.a: expected a num
 teachers.B3.layer_decay=1.1 | teachers.B3.layer_decay: Input should be less than or equal to 1, got 1.1
 stageA.filter.exclude_sources=[ferplus] | stageA.filter: ['ferplus'] stand in include
 stageA.augmentation.crop_scale=[0.9, 0.5] | stageA.augmentation.crop_scale: expected low <= high
+stageA.augmentation.rotation_deg=60 | rotation_deg: Input should be less than or equal to 45, got 60
+stageA.augmentation.shift=-0.1 | stageA.augmentation.shift: Input should be greater than or equal to 0
+stageB.augmentation.zoom_out=0.6 | zoom_out: Input should be less than or equal to 0.5, got 0.6
+stageB.augmentation.blur=1.5 | augmentation.blur: Input should be less than or equal to 1, got 1.5
 stageB.warmup_epochs=3 | stageB.warmup_epochs: 3 leaves nothing of 3 epochs
 stageA.arcface.ramp_end_epoch=1 | stageA.arcface.ramp_end_epoch: lies before warmup_epochs
 standardize.sources.expw_hq={format: fer2013, path: x} | its faces and those of expw are 'expw_hq'

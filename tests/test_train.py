@@ -1,5 +1,6 @@
 """The training door: what it publishes, where it starts from, and what it refuses."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from stages import manifest, standardize, train
+from stages.config import Preprocess
+from stages.faces.store import FaceStore
+from stages.loading.loader import scoring_batches
 from stages.modeling.card import StartedFrom, read_card
+from stages.modeling.predict import predict
 from stages.modeling.teacher import load_teacher
 from stages.records.schema import targets_of
 from stages.runtime.files import read_json, sha256_file
@@ -46,6 +52,35 @@ def test_incident_T6_what_is_published_belongs_together(prepared: Project) -> No
     scores = score_evaluation(columns, targets_of(val))
     for name in ("n", "accuracy", "nll", "temperature", "scaled_nll"):
         assert card.metric[name] == pytest.approx(scores[name], rel=1e-3)
+
+
+def test_a_mirror_averaged_stage_publishes_what_its_teacher_says_of_both(prepared: Project) -> None:
+    folder = prepared(**SHORT, stageA__mirror_averaged=True)
+    assert train.main(["stageA", "RN18"]) == 0
+    teacher, card = load_teacher(folder / TEACHER)
+    logits = pd.read_parquet(folder / TEACHER / "logits.parquet").set_index("id")
+    rows = pd.read_csv(folder / "manifests" / "classification_manifest.csv")
+    rows = rows[rows["id"].isin(logits.index)]
+    batches = scoring_batches(
+        FaceStore(folder / "standardized"),
+        rows,
+        image_size=card.image_size,
+        preprocess=Preprocess.model_validate_json(json.dumps(card.preprocess)),
+        workers=0,
+        device=torch.device("cpu"),
+    )
+    expected = logits.loc[rows["id"]].filter(like="logit_").to_numpy()
+    difference = []
+    for teacher.mirror_averaged in (True, False):
+        found = predict(
+            teacher,
+            batches,
+            finish=batches.finish,
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+        )
+        difference.append(np.abs(found - expected).max())
+    assert difference[0] < 1e-4 < 1e-2 < difference[1]
 
 
 def test_incident_T4_T7_a_run_says_what_it_will_cost_and_a_second_one_that_it_is_done(

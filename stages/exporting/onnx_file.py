@@ -142,7 +142,8 @@ def to_onnx(model: nn.Module, *, image_size: int, opset: int) -> onnx.ModelProto
         # tell: a backbone may divide by lengths of its own, and two heads may share a node.
         notes = {entry.key: entry.value for entry in node.metadata_props}
         classes = ast.literal_eval(notes.get("pkg.torch.onnx.class_hierarchy", "[]"))
-        if teacher not in classes or head in classes:
+        # A teacher itself does nothing but average the logits of a face and its mirror image.
+        if teacher not in classes or head in classes or classes[-2] == teacher:
             node.name = HEAD + node.name
     # Drop the exporter's notes: the stack traces among them hold paths of this machine.
     values = (*graph.value_info, *graph.input, *graph.output, *graph.initializer)

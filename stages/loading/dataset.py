@@ -14,7 +14,13 @@ from stages.faces.decode import Image, UnusableImageError, decode
 from stages.faces.model_input import equalize, normalize
 from stages.faces.shards import REMEDY
 from stages.faces.store import FaceStore
-from stages.loading.augmentation import Variation, draw_variation, vary_colour, vary_geometry
+from stages.loading.augmentation import (
+    Variation,
+    draw_variation,
+    vary_colour,
+    vary_geometry,
+    vary_quality,
+)
 from stages.loading.sampler import Draw
 from stages.runtime.errors import UserError
 from stages.runtime.seed import generator
@@ -69,6 +75,7 @@ class FaceDataset(Dataset[Batch]):
         square = np.empty((self.size, self.size, 3), np.uint8)
         for slot, (face, variation) in enumerate(self.faces(draws)):
             vary_geometry(face, variation, out=square)
+            vary_quality(square, variation)
             image = vary_colour(square, variation)
             if (clahe := self.preprocess.clahe) is not None:
                 image = equalize(image, clip_limit=clahe.clip_limit, tiles=clahe.tiles)
@@ -107,7 +114,7 @@ class FaceDataset(Dataset[Batch]):
 
 
 class Unfinished(Dataset[Batch]):
-    """The same faces as `Finish` takes them: decoded, cropped, resized and mirrored."""
+    """The same faces as `Finish` takes them: decoded and varied in all but colour."""
 
     def __init__(self, faces: FaceDataset) -> None:
         self._faces = faces
@@ -117,6 +124,7 @@ class Unfinished(Dataset[Batch]):
         colours = []
         for image, (face, variation) in zip(images, self._faces.faces(draws), strict=True):
             vary_geometry(face, variation, out=image)
+            vary_quality(image, variation)
             colours.append(variation.colour)
         colour = torch.tensor(colours, dtype=torch.float64).reshape(-1, 3)
         return self._faces.named(draws, image=torch.from_numpy(images)) | {"colour": colour}

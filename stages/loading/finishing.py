@@ -1,8 +1,9 @@
 """Batches as the loader leaves them -> model input on the device that computes.
 
-For a GPU the loader only decodes, crops, resizes and mirrors: colour, CLAHE and normalisation
-follow here, for a batch at once, with the very pixels of the host. CLAHE takes OpenCV's steps in
-OpenCV's arithmetic; no step waits for the device or depends on the order in which it adds.
+For a GPU the loader only decodes faces and varies their geometry and quality: colour, CLAHE and
+normalisation follow here, for a batch at once, with the very pixels of the host. CLAHE takes
+OpenCV's steps in OpenCV's arithmetic; no step waits for the device or depends on the order in which
+it adds.
 https://github.com/opencv/opencv/blob/4.x/modules/imgproc/src/clahe.cpp
 """
 

@@ -32,7 +32,8 @@ class TeacherCard(BaseModel):
     `started_from` is None if the run started from weights of the backbone alone (ImageNet or a
     file) or from random numbers. `prior_correction` takes training's correction of the class prior
     back: the logits speak for evened-out classes, the logits plus these seven numbers for the
-    classes as frequent as in the training rows.
+    classes as frequent as in the training rows. `mirror_averaged`: logits are the mean of those of
+    the face and of its mirror image; a card that does not say so is of a teacher that sees one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -40,7 +41,7 @@ class TeacherCard(BaseModel):
     teacher: str
     stage: str
     backbone: str
-    # Left out where there are none, as in cards of earlier versions.
+    # Left out where there are none, as in cards of earlier versions; so is `mirror_averaged`.
     backbone_options: Annotated[
         dict[str, BackboneOption], Field(default={}, exclude_if=lambda options: not options)
     ]
@@ -60,6 +61,7 @@ class TeacherCard(BaseModel):
     manifest_sha256: str
     training_version: int
     weights_sha256: str
+    mirror_averaged: Annotated[bool, Field(default=False, exclude_if=lambda holds: not holds)]
 
 
 def read_card(folder: Path) -> TeacherCard:

@@ -21,7 +21,10 @@ _BACKBONE = "backbone."
 
 
 class Teacher(nn.Module):
-    """timm backbone, embedding and one ArcFace head that serves training and use alike."""
+    """timm backbone, embedding and one ArcFace head that serves training and use alike.
+
+    `mirror_averaged` changes what is evaluated and exported, and not what is trained.
+    """
 
     def __init__(
         self,
@@ -31,8 +34,10 @@ class Teacher(nn.Module):
         embedding_size: int,
         dropout: float,
         scale: float,
+        mirror_averaged: bool = False,
     ) -> None:
         super().__init__()
+        self.mirror_averaged = mirror_averaged
         self.backbone = backbone
         # No batch norm behind it: over features that hardly differ yet, as those of a fresh
         # EfficientNet, it blows noise up to full size and nothing is learnt for epochs.
@@ -40,8 +45,13 @@ class Teacher(nn.Module):
         self.head = ArcfaceHead(embedding_size, num_classes=config.NUM_CLASSES, scale=scale)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute logits (N, 7) without margin, for evaluation and export."""
+        """Compute logits (N, 7) without margin, for evaluation and export.
+
+        With `mirror_averaged` they are the mean of those of the images and of their mirror images.
+        """
         logits: Tensor = self.head(self.embed(images))
+        if self.mirror_averaged:
+            logits = (logits + self.head(self.embed(images.flip(-1)))) / 2
         return logits
 
     def embed(self, images: Tensor) -> Tensor:
@@ -51,7 +61,12 @@ class Teacher(nn.Module):
 
 
 def build_teacher(
-    teacher_params: config.TeacherParams, *, image_size: int, scale: float, key: str
+    teacher_params: config.TeacherParams,
+    *,
+    image_size: int,
+    scale: float,
+    key: str,
+    mirror_averaged: bool = False,
 ) -> Teacher:
     """Build a new teacher; `key` names its section in messages, such as `teachers.RN18`.
 
@@ -65,6 +80,7 @@ def build_teacher(
         embedding_size=teacher_params.embedding_size,
         dropout=teacher_params.dropout,
         scale=scale,
+        mirror_averaged=mirror_averaged,
     )
 
 
@@ -106,7 +122,13 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
         layer_decay=1.0,
     )
     key = f"teachers.{card.teacher}"
-    teacher = build_teacher(teacher_params, image_size=card.image_size, scale=card.scale, key=key)
+    teacher = build_teacher(
+        teacher_params,
+        image_size=card.image_size,
+        scale=card.scale,
+        mirror_averaged=card.mirror_averaged,
+        key=key,
+    )
     load_state(teacher, path)
     return teacher.eval(), card
 

@@ -43,6 +43,7 @@ def build_model(session: Session) -> Teacher:
         teacher_params,
         image_size=session.stage_params.image_size,
         scale=session.stage_params.arcface.scale,
+        mirror_averaged=session.stage_params.mirror_averaged,
         key=f"teachers.{session.teacher}",
     )
     if published is not None:

@@ -22,12 +22,22 @@ from stages.runtime.lock import HOLDER, LOCK, run_lock
 from stages.runtime.machine import environment
 
 # Keys that came after runs had begun, at the value that leaves those runs what they are.
-_NEUTRAL: list[tuple[str, Any]] = [
-    ("targets", "majority"),
-    ("backbone_options", {}),
-    ("head_learning_rate_scale", 1.0),
-    ("layer_decay", 1.0),
-]
+_NEUTRAL: dict[str, Any] = {
+    "targets": "majority",
+    "backbone_options": {},
+    "head_learning_rate_scale": 1.0,
+    "layer_decay": 1.0,
+    "mirror_averaged": False,
+    "rotation_deg": 0.0,
+    "shift": 0.0,
+    "zoom_out": 0.0,
+    "low_resolution": 0.0,
+    "blur": 0.0,
+    "jpeg": 0.0,
+    "gamma": 0.0,
+    "grey": 0.0,
+    "erasing": 0.0,
+}
 
 # Files of a run's folder, besides the best weights and its lock.
 IDENTITY, STATUS, ENVIRONMENT_FILE = "identity.json", "status.json", "environment.json"
@@ -81,7 +91,11 @@ def open_run(
 
 
 def _told(section: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if (key, value) not in _NEUTRAL}
+    return {
+        key: _told(value) if isinstance(value, dict) else value
+        for key, value in section.items()
+        if key not in _NEUTRAL or value != _NEUTRAL[key]
+    }
 
 
 def training_version(stage_params: Stage) -> int:

@@ -191,6 +191,7 @@ def _publish(
         embedding_size=session.teacher_params.embedding_size,
         dropout=session.teacher_params.dropout,
         scale=stage_params.arcface.scale,
+        mirror_averaged=stage_params.mirror_averaged,
         classes=CLASSES,
         image_size=stage_params.image_size,
         preprocess=session.preprocess.model_dump(mode="json"),

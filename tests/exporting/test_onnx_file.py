@@ -27,7 +27,7 @@ from stages.exporting.onnx_file import (
 from stages.modeling.teacher import Teacher
 from stages.runtime.errors import UserError
 from stages.scoring.temperature import NO_BIAS
-from tests.exporting.tiny import BIAS, PRIORS, SHARES, SIZE, make_teacher
+from tests.exporting.tiny import BIAS, CALIBRATION, PRIORS, SHARES, SIZE, make_teacher
 
 
 class Fixed(nn.Module):
@@ -101,10 +101,39 @@ def test_weights_beyond_one_file_are_refused(monkeypatch):
         to_onnx(nn.Linear(50, 5), image_size=8, opset=18)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("fp16", 2e-3), ("int8", 0.05)])
-def test_a_variant_is_smaller_and_answers_nearly_the_same(
-    tmp_path, proto, model, images, caplog, name, limit
+@pytest.fixture(scope="module")
+def mirrored():
+    teacher = make_teacher(seed=1)
+    teacher.mirror_averaged = True
+    return CalibratedModel([teacher], calibration=CALIBRATION).eval()
+
+
+@pytest.fixture(scope="module")
+def mirrored_proto(mirrored):
+    return to_onnx(mirrored, image_size=SIZE, opset=18)
+
+
+def test_a_mirror_averaged_teacher_is_one_file_that_answers_as_torch(
+    tmp_path, mirrored, mirrored_proto, proto, images
 ):
+    write_onnx(tmp_path / "mirrored.onnx", mirrored_proto, metadata={})
+    session = open_session(tmp_path / "mirrored.onnx", threads=1)
+    answers = run_session(session, images.numpy())
+    turned = run_session(session, np.ascontiguousarray(images.numpy()[..., ::-1]))
+    expected = torch_answers(mirrored, images)
+    np.testing.assert_allclose(answers.probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(turned.probabilities, expected.probabilities, atol=1e-5)
+    # The weights are there once.
+    assert mirrored_proto.ByteSize() < 1.2 * proto.ByteSize()
+
+
+@pytest.mark.parametrize(("name", "limit"), [("fp16", 2e-3), ("int8", 0.05)])
+@pytest.mark.parametrize("prefix", ["", "mirrored_"])
+def test_a_variant_is_smaller_and_answers_nearly_the_same(
+    tmp_path, request, images, caplog, prefix, name, limit
+):
+    proto = request.getfixturevalue(f"{prefix}proto")
+    model = request.getfixturevalue("mirrored" if prefix else "model")
     del proto.metadata_props[:]
     before = proto.SerializeToString(deterministic=True)
     full = tmp_path / "full.onnx"
@@ -127,7 +156,9 @@ def test_a_variant_is_smaller_and_answers_nearly_the_same(
     assert proto.SerializeToString(deterministic=True) == before
 
 
-def test_the_head_stays_in_single_precision(proto):
+@pytest.mark.parametrize("fixture", ["proto", "mirrored_proto"])
+def test_the_head_stays_in_single_precision(request, fixture):
+    proto = request.getfixturevalue(fixture)
     # By its types: onnxruntime's CPU kernels would widen half floats and hide what a GPU shows.
     graph = VARIANTS["fp16"](proto).graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
@@ -138,12 +169,14 @@ def test_the_head_stays_in_single_precision(proto):
             narrow |= set(node.output) if node.attribute[0].i == onnx.TensorProto.FLOAT16 else set()
         elif node.op_type != "Shape" and narrow & set(node.input):
             narrow |= set(node.output)
-    beyond = False
+    # What follows from a length; a second backbone, of the mirror image, does not.
+    of_head = set()
     for node in graph.node:
-        beyond = beyond or node.op_type == "ReduceL2"
-        if beyond and node.op_type not in ("Shape", "Concat", "Reshape"):
-            assert not narrow & {*node.input, *node.output}, node.name
-    assert beyond
+        if node.op_type == "ReduceL2" or of_head & set(node.input):
+            of_head |= set(node.output)
+            if node.op_type not in ("Shape", "Concat", "Reshape"):
+                assert not narrow & {*node.input, *node.output}, node.name
+    assert {value.name for value in graph.output} <= of_head
 
 
 # Small forms of backbones that take L2 norms of their own features (ConvNeXt V2, XCiT).

@@ -21,6 +21,10 @@ from stages.loading.loader import EvalLoader
 from stages.loading.sampler import RowOrder
 
 CPU = torch.device("cpu")
+# Every augmentation that is off as shipped.
+STRONG = {"rotation_deg": 30.0, "shift": 0.2, "zoom_out": 0.4, "gamma": 0.5} | dict.fromkeys(
+    ("low_resolution", "blur", "jpeg", "grey", "erasing"), 1.0
+)
 
 
 @pytest.fixture(scope="session")

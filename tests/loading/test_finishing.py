@@ -13,7 +13,7 @@ from stages.loading.augmentation import NO_AUGMENTATION, Variation, vary_colour
 from stages.loading.dataset import Unfinished
 from stages.loading.finishing import Finish, equalize_batch, vary_colour_batch
 from stages.loading.sampler import Draw
-from tests.loading.conftest import assert_same, in_rows
+from tests.loading.conftest import STRONG, assert_same, in_rows
 
 PLAIN = shipped(Preprocess)
 WITH_CLAHE = shipped(Preprocess, clahe=Clahe(clip_limit=3.0, tiles=4), mean=(0.4, 0.5, 0.6))
@@ -31,7 +31,12 @@ def test_evaluation_is_the_one_model_input_and_training_that_of_the_host_on_any_
     # In parts, the last of which is shorter.
     monkeypatch.setattr(finishing, "_PIXELS_AT_ONCE", 4 * 32 * 32)
     finish = Finish(preprocess, device=torch.device(device))
-    for augmentation, difference in ((NO_AUGMENTATION, 0.0), (shipped(Augmentation), 0.01)):
+    strong = shipped(Augmentation, **STRONG)
+    for augmentation, difference in (
+        (NO_AUGMENTATION, 0.0),
+        (shipped(Augmentation), 0.01),
+        (strong, 0.01),
+    ):
         dataset = make_dataset(augmentation=augmentation, preprocess=preprocess)
         host, finished = dataset[DRAWS], finish(Unfinished(dataset)[DRAWS])
         assert finished["image"].is_contiguous(memory_format=torch.channels_last)

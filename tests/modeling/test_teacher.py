@@ -47,11 +47,23 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path, options: dict[str, obj
     text = (tmp_path / "teacher.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in text
     # Cards without options are, to the byte, those of versions that knew of none.
-    assert ("backbone_options" in text) == bool(options)
+    assert ("backbone_options" in text, "mirror" in text) == (bool(options), False)
     assert not loaded.training
     state = teacher.state_dict()
     assert all(torch.equal(tensor, state[n]) for n, tensor in loaded.state_dict().items())
     torch.testing.assert_close(loaded(images), teacher.eval()(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_mirror_averaged_teacher_stays_one_and_sees_no_difference(tmp_path: Path) -> None:
+    plain, images = _teacher().eval(), torch.randn(3, 3, 64, 64)
+    saved = save_teacher(tmp_path, plain, _card().model_copy(update={"mirror_averaged": True}))
+    loaded, card = load_teacher(tmp_path)
+    assert card == saved
+    mean = (plain(images) + plain(images.flip(-1))) / 2
+    assert not torch.allclose(mean, plain(images), rtol=0, atol=0.01)
+    torch.testing.assert_close(loaded(images), mean)
+    torch.testing.assert_close(loaded(images.flip(-1)), mean)
+    torch.testing.assert_close(loaded.embed(images), plain.embed(images))
 
 
 def test_what_was_changed_since_it_was_published_is_refused(tmp_path: Path) -> None:

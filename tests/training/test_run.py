@@ -15,6 +15,9 @@ from stages.training.run import (
     training_version,
 )
 
+LATER_AUGMENTATION = (
+    "rotation_deg shift zoom_out low_resolution blur jpeg gamma grey erasing".split()
+)
 STAGE = Stage.model_validate(
     {
         "init_from": "stageA",
@@ -33,10 +36,12 @@ STAGE = Stage.model_validate(
         "ema_decay": 0.98,
         "eval_every": 1,
         "select_by": "macro_f1",
+        "mirror_averaged": False,
         "arcface": {"margin_rad": 0.05, "scale": 12.0, "warmup_epochs": 0, "ramp_end_epoch": 0},
         "prior": {"kind": "logit_adjustment", "tau": 1.0},
         "augmentation": {"crop_scale": (0.8, 1.0), "flip": 0.5}
-        | dict.fromkeys(("brightness", "contrast", "saturation"), 0.2),
+        | dict.fromkeys(("brightness", "contrast", "saturation"), 0.2)
+        | dict.fromkeys(LATER_AUGMENTATION, 0.0),
     }
 )
 PREPROCESS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -79,13 +84,17 @@ def test_the_fingerprint_of_a_run_stays_what_it_was(
     run = open_with(stage_params)
     assert run.fingerprint == fingerprint
     assert run.folder.name == fingerprint[:16]
-    others = [
-        open_with(stage_params.model_copy(update={"targets": "votes"})),
+    augmentation = stage_params.augmentation
+    later: list[dict[str, Any]] = [{"targets": "votes"}, {"mirror_averaged": True}] + [
+        {"augmentation": augmentation.model_copy(update={key: 0.1})} for key in LATER_AUGMENTATION
+    ]
+    others = [open_with(stage_params.model_copy(update=other)) for other in later]
+    others += [
         open_with(stage_params, backbone_options={"drop_path_rate": 0.1}),
         open_with(stage_params, head_learning_rate_scale=10.0),
         open_with(stage_params, layer_decay=0.75),
     ]
-    assert len({run.fingerprint for run in (*others, run)}) == 5
+    assert len({run.fingerprint for run in (*others, run)}) == 1 + len(others)
 
 
 def test_reported_only_a_run_that_took_another_gradient_has_another_version() -> None:
