@@ -15,7 +15,7 @@ DOORS = {name: [] for name in STAGES} | {
     "stages.train": ["stageA", "RN18"],
     "tools.evaluate": ["models/stageA/RN18"],
 }
-COMMANDS = [*DOORS, "tools.sample", "tools.summarize", "tools.unpack", "tools.clean"]
+COMMANDS = [*DOORS] + [f"tools.{verb}" for verb in "sample summarize unpack clean predict".split()]
 
 
 def run(door: str, arguments: list[str]) -> int:

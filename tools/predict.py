@@ -44,7 +44,8 @@ def work(
         about = (model.name, source.name, rows, source.licence)
         logger.info("%s learnt from %s: %s; licence: %s", *about)
     if not learnt_from:
-        logger.warning("%s: no model card of its weights beside it: learnt from unknown", model)
+        missing = "no model card of its weights lies beside it"
+        logger.warning("%s: what it learnt from is unknown: %s", model.name, missing)
     elif drawn_alone(learnt_from):
         logger.warning(
             "%s learnt from drawn faces alone, which show nobody: its answers on photographs "

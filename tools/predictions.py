@@ -91,7 +91,7 @@ def predict(inputs: Sequence[Input], model: Expressions, *, find: FindFaces, out
             write_bytes(folder / SHEET, sheet.draw())
     counts = Counter(str(row[COLUMNS.index("label")]) for row in rows)
     labels = ", ".join(f"{name} {counts[name]:,}" for name in CLASSES if counts[name])
-    logger.info("%s: %s faces%s", out, f"{len(rows):,}", f": {labels}" if rows else "")
+    logger.info("%s: faces: %s (%s)", out, f"{len(rows):,}", labels)
     if without:
         logger.warning("%s inputs without a face; %s names them", f"{len(without):,}", REJECTS)
     if unreadable:
@@ -115,21 +115,22 @@ def annotate(photo: Image, faces: Iterable[NamedFace]) -> Image:
     for face in faces:
         left, top, right, bottom = (round(edge * scale) for edge in face.box)
         text = f"{face.label} {face.sureness:.2f}"
-        letter_px = min(max((right - left) / 9, 10, longest / 100), max(longest / 25, 10))
-        text_px = cv2.getTextSize(text, _FONT, 1, 1)[0][0] / _FONT_PX
+        letter_px = min(max((right - left) / 9, 10, longest / 140), max(longest / 25, 10))
+        text_px = _text_px(text, letter_px)
         # Never wider than the photo.
-        letter_px = min(letter_px, width / (text_px + 1))
-        line_px = max(1, round(letter_px / 7))
+        if (widest := width - letter_px) < text_px:
+            letter_px *= max(widest, 1) / text_px
+            text_px = _text_px(text, letter_px)
+        line_px, pad = max(1, round(letter_px / 7)), letter_px / 2
         cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), _FILL, line_px)
-        pad = letter_px / 2
-        strip_width, strip_height = round(letter_px * text_px + 2 * pad), round(2 * letter_px)
+        strip_width, strip_height = round(text_px + 2 * pad), round(2 * letter_px)
         # Above the box, or in it where there is no room; never beyond the edges.
         x = min(max(left - line_px // 2, 0), max(width - strip_width, 0))
         y = min(top - strip_height if top >= strip_height else max(top, 0), height - strip_height)
         cv2.rectangle(drawn, (x, y), (x + strip_width - 1, y + strip_height - 1), _FILL, -1)
         place = (round(x + pad), round(y + 1.5 * letter_px))
-        thickness = max(1, round(letter_px / 9))
-        cv2.putText(drawn, text, place, _FONT, letter_px / _FONT_PX, _INK, thickness, cv2.LINE_AA)
+        scale_of_font, weight = letter_px / _FONT_PX, _weight(letter_px)
+        cv2.putText(drawn, text, place, _FONT, scale_of_font, _INK, weight, cv2.LINE_AA)
     return np.asarray(drawn, np.uint8)
 
 
@@ -216,3 +217,13 @@ def _name_batch(
     answers = iter([pair for part in parts for pair in zip(*part, strict=True)])
     for frame, faces in batch:
         yield frame, [NamedFace(*face, *next(answers)) for face in faces]
+
+
+def _text_px(text: str, letter_px: float) -> int:
+    """Measure how wide a text is with capitals of a height."""
+    (width, _), _ = cv2.getTextSize(text, _FONT, letter_px / _FONT_PX, _weight(letter_px))
+    return int(width)
+
+
+def _weight(letter_px: float) -> int:
+    return max(1, round(letter_px / 9))
