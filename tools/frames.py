@@ -89,11 +89,12 @@ def find_inputs(names: Sequence[str], *, out: Path) -> list[Input]:
             files = [f for f in files if out.resolve() not in f.resolve().parents]
             if not files:
                 raise UserError(f"{name}: expected a folder with pictures, found none in it")
-            sources |= {f.as_posix(): (f, whole / f.relative_to(path)) for f in files}
+            for file in files:
+                sources.setdefault(file.as_posix(), (file, whole / file.relative_to(path)))
         elif path.exists():
-            sources[path.as_posix()] = (path, Path(path.name))
+            sources.setdefault(path.as_posix(), (path, Path(path.name)))
         elif name.isdecimal():
-            sources[f"camera {name}"] = (int(name), Path(f"camera{name}"))
+            sources.setdefault(f"camera {name}", (int(name), Path(f"camera{name}")))
         else:
             raise UserError(f"{name}: no such picture, folder or video")
     inputs, taken = [], set()
