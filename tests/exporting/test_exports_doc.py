@@ -1,5 +1,6 @@
 """docs/exports.md: every command and program in it is run on an export of a small project."""
 
+import logging
 import os
 import re
 import runpy
@@ -78,6 +79,7 @@ def test_incident_X4_documented_commands_and_programs_run(folder, text):
 
 def test_documented_predictions_are_those_of_torch_by_calibration_json(folder, monkeypatch, caplog):
     monkeypatch.chdir(folder)
+    caplog.set_level(logging.INFO)
     command, with_detector = blocks("predict", "bash")[0].splitlines()
     assert predict.main(shlex.split(command)[3:]) == 0
     assert "expw: 30 rows in stageA, 30 rows in stageB; licence: drawn by" in caplog.text
