@@ -15,8 +15,8 @@ DOORS = {name: [] for name in STAGES} | {
     "stages.train": ["stageA", "RN18"],
     "tools.evaluate": ["models/stageA/RN18"],
 }
-COMMANDS = [*DOORS, "tools.sample", "tools.summarize", "tools.unpack", "tools.clean"]
-COMMANDS += ["tools.weights"]
+TOOLS = "sample summarize unpack clean predict weights"
+COMMANDS = [*DOORS, *(f"tools.{name}" for name in TOOLS.split())]
 
 
 def run(door: str, arguments: list[str]) -> int:

@@ -1,10 +1,11 @@
 """An exported ONNX file -> what it says of itself, and of faces."""
 
+import html
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from stages.calibrating.decision import name_classes
 from stages.calibrating.scaling import Scaling
 from stages.config import CLASSES, Preprocess
 from stages.exporting.metadata import METADATA_VERSION
+from stages.exporting.model_card import CARD_FILE
 from stages.runtime.errors import UserError
 from stages.runtime.foreign import describe_file
 from stages.scoring.metrics import softmax
@@ -26,6 +28,8 @@ _METADATA = (
     "crowd_temperature", "crowd_temperature_no_fit", "decision", "weights_sha256", "stage",
     "precision",
 )  # fmt: skip
+# What the recipe declares of the drawn sample, as its licence.
+_DRAWN = "shows nobody"
 _VERSION = "metadata_version"
 _REFUSALS = (
     refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf,
@@ -52,6 +56,14 @@ class OnnxModel:
         if clahe := values["clahe"]:
             values["clahe"] = {"clip_limit": clahe["clip_limit"], "tiles": clahe["tiles"][0]}
         return Preprocess.model_validate_json(json.dumps(values))
+
+
+class LearntFrom(NamedTuple):
+    """A source that the teachers of a file learnt from: its rows by stage, and its licence."""
+
+    name: str
+    rows: Mapping[str, int]
+    licence: str
 
 
 def read_onnx(path: Path) -> OnnxModel:
@@ -105,3 +117,30 @@ def predict_onnx(model: OnnxModel, batches: Iterable[npt.NDArray[np.float32]]) -
     shares, exponent = np.asarray(decision["val_shares"]), decision["f1_exponent"]
     named_for_f1 = name_classes(calibrated, shares, exponent=exponent)
     return Outputs(softmax(logits), calibrated, crowd, named=label, named_for_f1=named_for_f1)
+
+
+def read_learnt_from(path: Path, metadata: Mapping[str, Any]) -> list[LearntFrom]:
+    """Read the sources with rows from the model card beside an exported file.
+
+    The list is empty if there is no card, or it is of other weights.
+    """
+    card = path.with_name(CARD_FILE)
+    text = card.read_text("utf-8") if card.is_file() else ""
+    if not all(f"`{sha256[:12]}`" in text for sha256 in metadata["weights_sha256"].values()):
+        return []
+    # dataset, format, a column for each stage, licence
+    tables = (table.splitlines() for table in text.split("\n\n"))
+    table = next((t for t in tables if t[0].startswith("| dataset | format |")), [])
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    sources = []
+    for name, _format, *counts, licence in cells[2:]:
+        stages = (title.removesuffix(", rows") for title in cells[0][2:-1])
+        rows = {stage: int(n.replace(",", "")) for stage, n in zip(stages, counts, strict=True)}
+        if any(rows.values()):
+            sources.append(LearntFrom(name, rows, html.unescape(licence.strip("*"))))
+    return sources
+
+
+def drawn_alone(sources: Iterable[LearntFrom]) -> bool:
+    """Return whether all sources are drawn, as those of the sample are by their licence."""
+    return all(_DRAWN in source.licence for source in sources)

@@ -1,5 +1,6 @@
 """docs/exports.md: every command and program in it is run on an export of a small project."""
 
+import logging
 import os
 import re
 import runpy
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -20,6 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stages.config import CLASSES
+from stages.exporting.bundle import read_bundle
+from stages.exporting.checks import torch_answers
+from stages.exporting.onnx_file import CalibratedModel
+from stages.exporting.reference import Expressions, read_picture
+from tools import predict
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "exports.md").read_text("utf-8")
@@ -55,7 +62,7 @@ def run(folder: Path, *command: str) -> str:
 
 
 def test_every_block_of_code_is_tried_by_some_test():
-    assert len(re.findall(r"^```\w", TEXT, flags=re.MULTILINE)) == 6
+    assert len(re.findall(r"^```\w", TEXT, flags=re.MULTILINE)) == 7
     assert len(blocks("run", "bash")) + len(blocks("run", "python")) == 4
 
 
@@ -68,6 +75,40 @@ def test_incident_X4_documented_commands_and_programs_run(folder, text):
     assert tuple(said["probabilities"]) == CLASSES
     assert sum(said["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert said["label"] in CLASSES
+
+
+def test_documented_predictions_are_those_of_torch_by_calibration_json(folder, monkeypatch, caplog):
+    monkeypatch.chdir(folder)
+    caplog.set_level(logging.INFO)
+    command, with_detector = blocks("predict", "bash")[0].splitlines()
+    assert predict.main(shlex.split(command)[3:]) == 0
+    assert "expw: 30 rows in stageA, 30 rows in stageB; licence: drawn by" in caplog.text
+    assert "its answers on photographs mean nothing" in caplog.text
+    table = pd.read_csv("predictions/faces.csv")
+    assert table["file"].tolist() == ["face.png", "photo.png"]
+    bundle = read_bundle(Path("models"))
+    model = CalibratedModel(bundle.ensemble.teachers, calibration=bundle.ensemble.calibration)
+    prepare = Expressions("models/export/ensemble.onnx").prepare
+    inputs = np.stack([prepare(read_picture(file)) for file in table["file"]])
+    wanted, numbers = torch_answers(model.eval(), torch.from_numpy(inputs))
+    np.testing.assert_allclose(table[list(CLASSES)], wanted, atol=1e-4)
+    assert table["label"].tolist() == [CLASSES[number] for number in numbers]
+    # The warning is about drawn faces, and the card about the weights beside it.
+    card = Path("models/export/model_card.md")
+    text = card.read_text("utf-8")
+    card.write_text(text.replace("drawn by this project; shows nobody", "CC BY"), "utf-8")
+    caplog.clear()
+    assert predict.main([*shlex.split(command)[3:], "--overwrite"]) == 0
+    assert "licence: CC BY" in caplog.text
+    assert "mean nothing" not in caplog.text
+    card.write_text(text.replace(bundle.card.weights_sha256[:12], "0" * 12), "utf-8")
+    assert predict.main([*shlex.split(command)[3:], "--overwrite"]) == 0
+    assert "what it learnt from is unknown" in caplog.text
+    card.write_text(text, "utf-8")
+    # YuNet's file is the user's.
+    if YUNET_ONNX:
+        shutil.copy(YUNET_ONNX, "yunet.onnx")
+    assert predict.main(shlex.split(with_detector)[3:]) == (0 if YUNET_ONNX else 2)
 
 
 def test_a_student_learns_from_the_exported_files_with_each_loss(folder):
