@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from stages.calibrating.calibration_file import (
     RefinementChoice,
     Seven,
     Sha256,
+    read_calibration,
 )
 from stages.calibrating.predictions import (
     TRAINED_ON,
@@ -27,7 +28,14 @@ from stages.calibrating.predictions import (
     report_model,
     single,
 )
-from stages.calibrating.published import StageRows, find_past, mark_known, read_teacher, rows_of
+from stages.calibrating.published import (
+    Past,
+    StageRows,
+    find_past,
+    mark_known,
+    read_teacher,
+    rows_of,
+)
 from stages.calibrating.score_table import DIGITS, score_table
 from stages.calibrating.study import model_rows
 from stages.calibrating.tables import score_rows
@@ -35,6 +43,7 @@ from stages.computing.device import choose_device, choose_dtype
 from stages.config import Params, Preprocess
 from stages.faces.store import FaceStore
 from stages.loading.loader import EvalLoader, choose_workers, scoring_batches
+from stages.modeling.card import TeacherCard, read_card
 from stages.modeling.predict import predict
 from stages.modeling.teacher import load_teacher
 from stages.records.folder import read_folder
@@ -47,6 +56,14 @@ Decision = Literal["argmax", "prior"]
 IN_VAL = "the row or a copy of it is in val, which chose or calibrated the weights"
 
 logger = logging.getLogger(__name__)
+
+
+class Asked(NamedTuple):
+    """Rows to score a model on, as a manifest has them; their faces lie in `standardized`."""
+
+    name: str
+    rows: pd.DataFrame
+    standardized: Path
 
 
 class _Checked(BaseModel):
@@ -110,43 +127,43 @@ def evaluate_own_rows(folder: Path, *, params: Params) -> Evaluation:
     fitted, rows = _fit_teacher(folder, params=params)
     resampling = Resampling(params.calibrate, params.seed)
     reported = report_model(fitted, rows=rows, resampling=resampling)
-    return _of_teacher(fitted, model_rows(fitted, reported, rows=rows, resampling=resampling))
+    scores = model_rows(fitted, reported, rows=rows, resampling=resampling)
+    return _of_teacher(read_card(folder), fitted.fit, scores)
 
 
-def evaluate_teacher(
-    folder: Path, rows_file: Path, *, standardized: Path, params: Params
-) -> Evaluation:
-    """Score a published teacher, calibrated on its own val, on the rows of a file."""
-    fitted, _ = _fit_teacher(folder, params=params)
-    rows = read_rows(rows_file)
+def evaluate_teacher(folder: Path, asked: Asked, *, params: Params) -> Evaluation:
+    """Score a published teacher on the rows that are asked for.
+
+    It is calibrated as models/calibrated has it, or else on its own val, which takes its manifest.
+    """
     model, card = load_teacher(folder)
+    fit = _published_fit(folder, card) or _fit_teacher(folder, params=params)[0].fit
     preprocess = Preprocess.model_validate_json(json.dumps(card.preprocess))
-    store = FaceStore(standardized)
-    faces = _faces_of(rows, store, size=card.image_size, preprocess=preprocess, params=params)
+    faces = _faces_of(asked, size=card.image_size, preprocess=preprocess, params=params)
     device = choose_device(params.machine.device)
     dtype = choose_dtype(params.machine.precision, device)
     logits = predict(model.to(device), faces, finish=faces.finish, device=device, dtype=dtype)
-    calibration, weights = fitted.fit.calibration, fitted.model.weights_sha256
+    calibration = fit.calibration
     outputs, decision = calibration.apply(logits[None].astype(np.float64)), calibration.decision
-    return _of_teacher(
-        fitted, *_score_file(rows, outputs, decision, rows_file, weights=weights, params=params)
-    )
+    scores, known = _score(asked, outputs, decision, weights=card.weights_sha256, params=params)
+    return _of_teacher(card, fit, scores, known)
 
 
-def evaluate_onnx(path: Path, rows_file: Path, *, standardized: Path, params: Params) -> Evaluation:
-    """Score an exported file, with the calibration that it carries, on the rows of a file."""
-    model, rows = read_onnx(path), read_rows(rows_file)
-    preprocess, store = model.preprocess, FaceStore(standardized)
-    faces = _faces_of(rows, store, size=model.image_size, preprocess=preprocess, params=params)
+def evaluate_onnx(path: Path, asked: Asked, *, params: Params) -> Evaluation:
+    """Score an exported file, with the calibration that it carries, on the rows asked for."""
+    model = read_onnx(path)
+    size, preprocess = model.image_size, model.preprocess
+    faces = _faces_of(asked, size=size, preprocess=preprocess, params=params)
     keys = set(ExportedFile.model_fields) & set(model.metadata)
     says = {key: model.metadata[key] for key in keys}
     file = ExportedFile(name=path.name, sha256=sha256_file(path), **says)
     outputs = predict_onnx(model, (faces.finish(batch)["image"].cpu().numpy() for batch in faces))
     decision: Decision = "prior" if file.decision.exponent else "argmax"
     weights = "+".join(model.metadata["weights_sha256"].values())
-    scores, known = _score_file(rows, outputs, decision, rows_file, weights=weights, params=params)
+    scores, known = _score(asked, outputs, decision, weights=weights, params=params)
     about = {"stage": model.metadata["stage"], "model": path.stem, "weights_sha256": weights}
-    return _evaluation(scores, about=about, file=file, fit=None, known=known)
+    manifest = model.metadata["manifest_sha256"]
+    return _evaluation(scores, about=about, manifest=manifest, file=file, fit=None, known=known)
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -169,14 +186,22 @@ def _fit_teacher(folder: Path, *, params: Params) -> tuple[FittedModel, StageRow
     return fit_model(single(teacher), val=rows.val, resampling=resampling), rows
 
 
-def _faces_of(
-    rows: pd.DataFrame, store: FaceStore, *, size: int, preprocess: Preprocess, params: Params
-) -> EvalLoader:
+def _published_fit(folder: Path, card: TeacherCard) -> ModelCalibration | None:
+    """Find what calibrate fitted on exactly these weights, if it did."""
+    calibrated = folder.parent.parent / "calibrated"
+    if not calibrated.is_dir():
+        return None
+    stages = {str(name): stage for name, stage in read_calibration(calibrated).stages.items()}
+    fit = stages[card.stage].models.get(card.teacher)
+    return fit if fit is not None and fit.weights_sha256 == card.weights_sha256 else None
+
+
+def _faces_of(asked: Asked, *, size: int, preprocess: Preprocess, params: Params) -> EvalLoader:
     """Load the faces of the rows in batches, in their order, as a model wants them."""
     device = choose_device(params.machine.device)
     return scoring_batches(
-        store,
-        rows,
+        FaceStore(asked.standardized),
+        asked.rows,
         image_size=size,
         preprocess=preprocess,
         workers=choose_workers(params.machine.workers, device=device),
@@ -184,26 +209,23 @@ def _faces_of(
     )
 
 
-def _score_file(
-    rows: pd.DataFrame,
-    outputs: Outputs,
-    decision: Decision,
-    rows_file: Path,
-    *,
-    weights: str,
-    params: Params,
+def _score(
+    asked: Asked, outputs: Outputs, decision: Decision, *, weights: str, params: Params
 ) -> tuple[Iterable[dict[str, Any]], Known]:
-    """Score the rows of a file that the weights do not know, and count those that they do."""
-    manifest = read_folder(Path("manifests"))
-    past = find_past(weights.split("+"), models=Path("models"), manifest=manifest)
+    """Score the rows that the weights do not know, and count those that they do."""
+    rows, manifests = asked.rows, Path("manifests")
+    past = Past(rows[:0], rows[:0], "there is no manifest here")
+    if manifests.is_dir():
+        manifest = read_folder(manifests)
+        past = find_past(weights.split("+"), models=Path("models"), manifest=manifest)
     trained = mark_known(rows, past.trained)
     chosen_by = mark_known(rows, past.val) & ~trained
     left_out = {TRAINED_ON: int(trained.sum()), IN_VAL: int(chosen_by.sum())}
     if past.unknown:
         left_out = {}
-        logger.warning("%s: rows trained on: unknown: %s", rows_file.stem, past.unknown)
+        logger.warning("%s: rows trained on: unknown: %s", asked.name, past.unknown)
     predictions = Predictions(
-        place=f"file:{rows_file.stem}",
+        place=f"file:{asked.name}",
         fitted_on="val",
         rows=rows,
         outputs=outputs,
@@ -217,18 +239,20 @@ def _score_file(
 
 
 def _of_teacher(
-    fitted: FittedModel, scores: Iterable[dict[str, Any]], known: Known | None = None
+    card: TeacherCard,
+    fit: ModelCalibration,
+    scores: Iterable[dict[str, Any]],
+    known: Known | None = None,
 ) -> Evaluation:
-    model = fitted.model
-    about = {"stage": model.stage, "model": model.name, "weights_sha256": model.weights_sha256}
-    return _evaluation(scores, about=about, file=None, fit=fitted.fit, known=known)
+    about = {"stage": card.stage, "model": card.teacher, "weights_sha256": card.weights_sha256}
+    manifest = card.manifest_sha256
+    return _evaluation(scores, about=about, manifest=manifest, file=None, fit=fit, known=known)
 
 
 def _evaluation(
-    scores: Iterable[dict[str, Any]], *, about: Mapping[str, str], **values: Any
+    scores: Iterable[dict[str, Any]], *, about: Mapping[str, str], manifest: str, **values: Any
 ) -> Evaluation:
     """Make an evaluation; rows of scores are rounded as in scores.csv, with None for NaN."""
     table = score_table({**about, **row} for row in scores).round(DIGITS).astype(object)
-    manifest_sha256 = read_folder(Path("manifests")).sha256
     records = table.where(table.notna(), None).to_dict("records")
-    return Evaluation(manifest_sha256=manifest_sha256, scores=records, **about, **values)
+    return Evaluation(manifest_sha256=manifest, scores=records, **about, **values)

@@ -26,7 +26,7 @@ from stages.scoring.metrics import softmax
 _METADATA = (
     "class_order", "preprocess", "temperature", "temperature_no_fit", "class_bias", "refinement",
     "crowd_temperature", "crowd_temperature_no_fit", "decision", "weights_sha256", "stage",
-    "precision",
+    "manifest_sha256", "precision",
 )  # fmt: skip
 # What the recipe declares of the drawn sample, as its licence.
 _DRAWN = "shows nobody"

@@ -64,7 +64,7 @@ def finished_source(
     start = time.perf_counter()
     source, key = settings.sources[name], f"standardize.sources.{name}.path"
     path = _below(raw, source.path, key=key)
-    with open_tree(path, key=key) as tree:
+    with open_tree(path, key=f"params.yaml: {key}") as tree:
         archive = tree.reader.path
         files = [archive] if archive else [Path(str(tree.place(name))) for name in tree.members]
         check_watched(path, dep=raw, files=files, key=key, instead=_INSTEAD_OF_LINK)

@@ -114,7 +114,7 @@ class RawTree:
 
 
 def open_tree(path: Path, *, key: str) -> RawTree:
-    """Open a folder, a zip, or a folder inside a zip; `key` is the params key that names it.
+    """Open a folder, a zip, or a folder inside a zip; `key` says where it is named.
 
     What systems left behind in it is counted in the log. Archives inside of it are not opened; a
     warning names them.
@@ -126,7 +126,7 @@ def open_tree(path: Path, *, key: str) -> RawTree:
     outer = next((place for place in (path, *path.parents) if place.exists()), path)
     if outer != path and not outer.is_file():
         raise UserError(
-            f"params.yaml: {key}: expected a folder, a .zip or a folder inside a .zip, found "
+            f"{key}: expected a folder, a .zip or a folder inside a .zip, found "
             f"nothing: {path}; an experiment in a copy of the repository sees what git or DVC "
             "knows (`dvc add`), or an absolute `raw`"
         )
@@ -137,7 +137,7 @@ def open_tree(path: Path, *, key: str) -> RawTree:
             reader, places = open_zip(outer, below=path.relative_to(outer).as_posix())
             tree = RawTree(places, reader=reader)
     except UserError as error:
-        raise UserError(f"params.yaml: {key}: {outer.name} {error}") from None
+        raise UserError(f"{key}: {outer.name} {error}") from None
     if tree.litter:
         kinds = tree.litter.most_common(_MAX_SHOWN)
         shown = ", ".join(f"{kind!r} {count:,}" for kind, count in kinds)

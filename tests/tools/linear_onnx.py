@@ -39,7 +39,8 @@ def write_linear_onnx(path, *, weights, exponent=0.0, **changes):
     values["refinement"] = refinement | dict.fromkeys(["prior_exponent", "prior_exponent_95"])
     values["decision"] = {"rule": RULE, "exponent": exponent, "f1_exponent": 0.7}
     values["decision"]["val_shares"] = SHARES
-    values |= {"weights_sha256": weights, "metadata_version": 2, "precision": "fp32"} | changes
+    values |= {"weights_sha256": weights, "metadata_version": 2, "precision": "fp32"}
+    values |= {"manifest_sha256": "d" * 64} | changes
     model = onnx.parser.parse_model(GRAPH)
     slope = np.random.default_rng(0).normal(size=(3, 7))
     numbers = {"slope": slope, "bias": BIAS, "weights": np.array(SHARES) ** -exponent}

@@ -14,6 +14,7 @@ import torch
 from exporting.tiny import SIZE, make_card, make_teacher
 from pydantic import ValidationError
 from small_faces import small_face, write_faces
+from small_project import draw
 
 from stages import calibrate
 from stages.calibrating.calibration_file import ModelCalibration, read_calibration
@@ -270,6 +271,52 @@ def test_what_is_not_there_or_no_such_thing_is_the_users_problem(
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+STRANGERS = ["--raw", "stranger", "--format", "folder7"]
+
+
+@pytest.mark.parametrize("model", ["tiny.onnx", "models/stageA/RN18"])
+def test_a_strangers_dataset_is_scored_on_its_test_rows_whatever_manifest_lies_there(
+    project, model, capsys
+):
+    for name in ("RN18", "B3"):
+        start_from_stage_a(project, name)
+    assert calibrate.main([]) == 0
+    draw(project / "stranger", images={"train": 1, "test": 3})
+    # The one class that the layout knows by a number.
+    (project / "stranger/test/Happy").rename(project / "stranger/test/3")
+    result = run(model, *STRANGERS, "--class-folder", "3=Happy")
+    assert (_number(result, "accuracy")["n"], result["known"]["trained_on"]) == (21, 0)
+    assert [row["n"] for row in result["scores"] if row["by"] == "class"] == [3] * 7
+    assert {row["rows"] for row in result["scores"]} == {"file:stranger"}
+    # The same model, faces and scores without the project's own manifest.
+    shutil.rmtree(project / "manifests")
+    alone = run(model, *STRANGERS, "--class-folder", "3=Happy")
+    assert alone["known"]["unknown"] == "there is no manifest here"
+    for metric in ("accuracy", "nll"):
+        assert _number(alone, metric) == _number(result, metric)
+    assert not list(project.glob("standardized/folder7"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--raw", "stranger"], "--raw and --format go together; known formats: affectnet, "),
+        ([*STRANGERS, "--rows", GATE], "--rows and --raw exclude each other"),
+        (["--raw", "stranger", "--format", "rafdb"], "--format: 'rafdb' is no layout; did you mean"),
+        (["--raw", "none", "--format", "folder7"], "error: --raw: expected a folder, a .zip or"),
+        (STRANGERS, "--raw: stranger: expected test rows, got none: train 7, val 0, test 0"),
+        ([*STRANGERS, "--class-folder", "0=Glad"], "--class-folder: expected one of Angry, "),
+        (["--raw", "stranger", "--format", "expw", "--class-folder", "0=Sad"], "only folder7 has"),
+    ],
+)
+def test_a_strangers_dataset_that_cannot_be_scored_is_refused_in_words(
+    project, capsys, arguments, message
+):
+    draw(project / "stranger", images={"train": 1})
+    assert evaluate.main(["tiny.onnx", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def _unknown_operator():
