@@ -101,6 +101,8 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
         weights=None,
         optimizer="adamw",
         learning_rate_scale=1.0,
+        stageA=config.StageOverrides(),
+        stageB=config.StageOverrides(),
     )
     key = f"teachers.{card.teacher}"
     teacher = build_teacher(teacher_params, image_size=card.image_size, scale=card.scale, key=key)

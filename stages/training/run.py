@@ -24,6 +24,9 @@ from stages.runtime.machine import environment
 # Keys that came after runs had begun, at the value that leaves those runs what they are.
 _NEUTRAL = [("targets", "majority")]
 
+# What differs in a stage for a teacher: the stage's section holds what follows from it.
+_IN_THE_STAGE = ("stageA", "stageB")
+
 # Files of a run's folder, besides the best weights and its lock.
 IDENTITY, STATUS, ENVIRONMENT_FILE = "identity.json", "status.json", "environment.json"
 LAST, PREVIOUS = "checkpoint_last.pt", "checkpoint_prev.pt"
@@ -53,8 +56,9 @@ def open_run(
 ) -> Run:
     """Name the run that these inputs define; nothing is written before it is held.
 
-    `params` are the sections and values that dvc.yaml lists for the stage. `data` are SHA-256 of
-    the manifest, of the chosen rows' ids and of each shard, `init_sha256` that of the initial
+    `params` are the sections and values that dvc.yaml lists for the stage, as the teacher has them:
+    what differs for it in the stage is in the stage's section, not in its own. `data` are SHA-256
+    of the manifest, of the chosen rows' ids and of each shard, `init_sha256` that of the initial
     weights, or empty.
     """
     plain = {
@@ -76,7 +80,11 @@ def open_run(
 
 
 def _told(section: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in section.items() if (key, value) not in _NEUTRAL}
+    return {
+        key: value
+        for key, value in section.items()
+        if (key, value) not in _NEUTRAL and key not in _IN_THE_STAGE
+    }
 
 
 def training_version(stage_params: Stage) -> int:
