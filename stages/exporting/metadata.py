@@ -41,11 +41,6 @@ def describe(
     """
     card, given = cards[0], shared_input(cards, calibration.weights)
     size, inputs = given.image_size, {c.teacher: input_of(c) for c in cards}
-    unlike = (
-        {}
-        if {*inputs.values()} == {given}
-        else {name: each.normalised() for name, each in inputs.items()}
-    )
     logits = "the teacher's logits" if len(cards) == 1 else _MIXTURES[calibration.space]
     described = {
         "metadata_version": METADATA_VERSION,
@@ -87,11 +82,11 @@ def describe(
         "manifest_sha256": card.manifest_sha256,
         "recipe_version": max(c.training_version for c in cards),
     }
-    if unlike:
+    if {*inputs.values()} != {given}:
         described["teacher_inputs"] = {
             "meaning": "image is prepared as preprocess says; the graph resizes it for each "
             "teacher (bilinear, antialiased) and normalises it by the teacher's own mean and std",
-            "teachers": unlike,
+            "teachers": {name: each.normalised() for name, each in inputs.items()},
         }
     return described
 
