@@ -61,6 +61,8 @@ def measure(backbone: str, *, size: int) -> Figures:
         learning_rate_scale=1.0,
         head_learning_rate_scale=1.0,
         layer_decay=1.0,
+        stageA=config.StageOverrides(),
+        stageB=config.StageOverrides(),
     )
     teacher = build_teacher(section, image_size=size, scale=30.0, key="teachers.benchmark")
     calibration = Calibration((1.0,), (NO_BIAS,), 1.5, val_shares=(1 / 7,) * 7)

@@ -122,7 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure(setting: Setting, *, device: torch.device, rounds: int) -> Figures:
     """Rates of the loop and of the bare step, their ratio, and what whole runs would take."""
     params = load_params(RECIPES / f"{setting.recipe}.yaml")
-    stage_params = params.stage(setting.stage).model_copy(update={"image_size": setting.image_px})
+    stage_params, _ = params.effective(setting.stage, setting.teacher)
+    stage_params = stage_params.model_copy(update={"image_size": setting.image_px})
     with tempfile.TemporaryDirectory() as name:
         rows = _write_rows(Path(name), setting, stage_params=stage_params)
         loop = _build_loop(Path(name), rows, params, stage_params, setting=setting, device=device)

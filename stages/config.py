@@ -7,10 +7,19 @@ In: the path of a params file. Out: `Params`, checked whole. Every problem of th
 import json
 import re
 from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_serializer,
+)
 from pydantic_core import PydanticCustomError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -54,6 +63,9 @@ class Section(BaseModel):
     """A part of params.yaml: unknown keys are errors, nothing is converted or changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
 
 
 # --- standardize ---------------------------------------------------------------------------------
@@ -207,28 +219,6 @@ _Plain = bool | int | float | str
 BackboneOption = Annotated[_Plain | tuple[_Plain, ...], BeforeValidator(_check_option)]
 
 
-class TeacherParams(Section):
-    """A timm backbone with an embedding. `weights`: a file of backbone weights below weights/.
-
-    `backbone_options` are keyword arguments of `timm.create_model`. `learning_rate_scale`
-    multiplies the stage's learning rates for this teacher, `head_learning_rate_scale` those of the
-    embedding and the head once more; weight decay a step stays what the stage says. `layer_decay`
-    multiplies the rate of each layer of the backbone, counted from its end, and with it its weight
-    decay a step.
-    """
-
-    backbone: str
-    backbone_options: dict[str, BackboneOption]
-    embedding_size: Count
-    dropout: Share
-    pretrained: bool
-    weights: str | None
-    optimizer: Literal["adamw", "sgd"]
-    learning_rate_scale: Positive
-    head_learning_rate_scale: Positive
-    layer_decay: Annotated[float, Field(gt=0, le=1)]
-
-
 class Arcface(Section):
     """Additive angular margin: 0 during warm-up epochs, then rising until `ramp_end_epoch`."""
 
@@ -322,6 +312,74 @@ class Stage(Section):
     augmentation: Augmentation
 
 
+class Overrides(Section):
+    """Keys of a section that have another value for one teacher; only those are told."""
+
+    @model_serializer
+    def _stated(self) -> dict[str, Any]:
+        stated = self.model_fields_set
+        return {name: getattr(self, name) for name in type(self).model_fields if name in stated}
+
+
+def _overrides_of(section: type[Section]) -> type[Section]:
+    """Make a section of which every key may be left out, those of sections inside it too."""
+    fields: dict[str, Any] = {}
+    for name, described in section.model_fields.items():
+        kind, field = described.annotation, copy(described)
+        if isinstance(kind, type) and issubclass(kind, Section):
+            kind = _overrides_of(kind)
+        field.default = None
+        fields[name] = (kind, field)
+    return create_model(f"{section.__name__}Overrides", __base__=Overrides, **fields)
+
+
+def _refuse_shared(_: Any) -> Any:
+    raise PydanticCustomError(
+        "shared",
+        "holds for all teachers of a stage, which are compared on the same rows and start alike; "
+        "expected it in the section of the stage alone",
+    )
+
+
+SharedByTeachers = Annotated[Any, BeforeValidator(_refuse_shared)]
+
+
+class StageOverrides(_overrides_of(Stage)):  # type: ignore[misc]  # built, so that no key is twice
+    """Keys of a stage, and of `preprocess` in it, that have another value for one teacher."""
+
+    init_from: SharedByTeachers = None
+    filter: SharedByTeachers = None
+    preprocess: _overrides_of(Preprocess) = None  # type: ignore[valid-type]
+
+
+class TeacherParams(Section):
+    """A timm backbone with an embedding. `weights`: a file of backbone weights below weights/.
+
+    `backbone_options` are keyword arguments of `timm.create_model`. `learning_rate_scale`
+    multiplies the stage's learning rates for this teacher, `head_learning_rate_scale` those of the
+    embedding and the head once more; weight decay a step stays what the stage says. `layer_decay`
+    multiplies the rate of each layer of the backbone, counted from its end, and with it its weight
+    decay a step. `stageA` and `stageB` are what differs there for this teacher.
+    """
+
+    backbone: str
+    backbone_options: dict[str, BackboneOption]
+    embedding_size: Count
+    dropout: Share
+    pretrained: bool
+    weights: str | None
+    optimizer: Literal["adamw", "sgd"]
+    learning_rate_scale: Positive
+    head_learning_rate_scale: Positive
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    stageA: StageOverrides  # noqa: N815 - the name of the DVC stage
+    stageB: StageOverrides  # noqa: N815
+
+    def overrides(self, stage: str) -> StageOverrides:
+        """Return what differs for this teacher in the training stage called `stage`."""
+        return {"stageA": self.stageA, "stageB": self.stageB}[stage]
+
+
 # --- after training ------------------------------------------------------------------------------
 
 
@@ -399,9 +457,21 @@ class Params(Section):
     export: Export
     machine: Machine
 
-    def stage(self, name: str) -> Stage:
-        """Return the section of the training stage called `name`."""
-        return {"stageA": self.stageA, "stageB": self.stageB}[name]
+    def effective(self, stage: str, teacher: str) -> tuple[Stage, Preprocess]:
+        """Return the section of a training stage, and `preprocess` in it, as a teacher has them."""
+        section = {"stageA": self.stageA, "stageB": self.stageB}[stage]
+        own = self.teachers[teacher].overrides(stage)
+        preprocess = _merged(self.preprocess, own.preprocess)
+        return _merged(section, own), preprocess
+
+
+def _merged(section: S, own: Overrides | None) -> S:
+    stated = set() if own is None else own.model_fields_set & type(section).model_fields.keys()
+    changes = {name: getattr(own, name) for name in stated}
+    for name, value in changes.items():
+        if isinstance(value, Overrides):
+            changes[name] = _merged(getattr(section, name), value)
+    return section.model_copy(update=changes)
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -500,7 +570,8 @@ def _contradictions(params: Params) -> Iterator[str]:
         yield "manifest.duplicates.review_correlation: is above near_correlation"
     filters: dict[str, Filter] = {}
     for key, stage in {"stageA": params.stageA, "stageB": params.stageB}.items():
-        yield from _stage_contradictions(key, stage)
+        yield from (f"{key}.{problem}" for problem in _stage_contradictions(stage))
+        yield from _override_contradictions(params, key)
         filters[f"{key}.filter"] = stage.filter
     filters |= {f"manifest.views.{name}": view for name, view in params.manifest.views.items()}
     for key, rows in filters.items():
@@ -564,28 +635,53 @@ def _shared_names(params: Params) -> Iterator[str]:
                 )
 
 
-def _stage_contradictions(key: str, stage: Stage) -> Iterator[str]:
+def _override_contradictions(params: Params, key: str) -> Iterator[str]:
+    """Yield problems of a training stage that only the values of a single teacher have."""
+    shared = set(_stage_contradictions({"stageA": params.stageA, "stageB": params.stageB}[key]))
+    equalized = {}
+    for name in params.teachers:
+        stage, preprocess = params.effective(key, name)
+        for problem in _stage_contradictions(stage):
+            if problem not in shared:
+                yield f"teachers.{name}.{key}.{problem}"
+        if stage.epochs == 0 and stage.init_from is not None:
+            # The weights that pass through keep their own input.
+            _, preprocess = params.effective(stage.init_from, name)
+        equalized[name] = preprocess.clahe
+    first, *others = equalized
+    for name in others:
+        if equalized[name] != equalized[first]:
+            got, expected = (
+                clahe and clahe.model_dump() for clahe in map(equalized.get, (name, first))
+            )
+            yield (
+                f"teachers.{name}.{key}.preprocess.clahe: expected that of {first}, {expected}, "
+                f"got {got}: the ensemble sees one picture, equalised in one way"
+            )
+
+
+def _stage_contradictions(stage: Stage) -> Iterator[str]:
     if stage.epochs == 0 and stage.init_from is None:
-        yield f"{key}.epochs: 0 passes weights through, but init_from names none"
+        yield "epochs: 0 passes weights through, but init_from names none"
     if stage.epochs and stage.warmup_epochs >= stage.epochs:
         warmup = f"{stage.warmup_epochs:g}"
-        yield f"{key}.warmup_epochs: {warmup} leaves nothing of {stage.epochs} epochs"
+        yield f"warmup_epochs: {warmup} leaves nothing of {stage.epochs} epochs"
     if stage.min_lr > stage.learning_rate:
-        yield f"{key}.min_lr: {stage.min_lr:g} is above learning_rate {stage.learning_rate:g}"
+        yield f"min_lr: {stage.min_lr:g} is above learning_rate {stage.learning_rate:g}"
     if stage.arcface.ramp_end_epoch < stage.arcface.warmup_epochs:
-        yield f"{key}.arcface.ramp_end_epoch: lies before warmup_epochs"
+        yield "arcface.ramp_end_epoch: lies before warmup_epochs"
     low, high = stage.augmentation.crop_scale
     if not low <= high <= 1:
-        yield f"{key}.augmentation.crop_scale: expected low <= high <= 1, got [{low:g}, {high:g}]"
+        yield f"augmentation.crop_scale: expected low <= high <= 1, got [{low:g}, {high:g}]"
     if stage.label_smoothing and isinstance(stage.prior, ClassWeights | LogitAdjustment):
         yield (
-            f"{key}.label_smoothing: {stage.label_smoothing:g} with prior.kind {stage.prior.kind}: "
+            f"label_smoothing: {stage.label_smoothing:g} with prior.kind {stage.prior.kind}: "
             "the correction of the prior would multiply the smoothed share of the rare classes, "
             "which then win where a picture says nothing; use 0, or prior.kind sampler_fill"
         )
     least = stage.prior.min_per_class if isinstance(stage.prior, SamplerFill) else 0
     if stage.batch_size < (needed := NUM_CLASSES * least):
         yield (
-            f"{key}.batch_size: {stage.batch_size} cannot hold {least} of each of {NUM_CLASSES} "
+            f"batch_size: {stage.batch_size} cannot hold {least} of each of {NUM_CLASSES} "
             f"classes; expected at least {needed}"
         )

@@ -23,8 +23,9 @@ def work() -> None:
     """Load, export, check, label, publish; nothing is published unless all of it holds."""
     from stages.calibrating.score_table import read_scores
     from stages.config import load_params
-    from stages.exporting.bundle import export_bundle, read_bundle, write_hash_manifest
+    from stages.exporting.bundle import export_bundle, read_bundle
     from stages.exporting.export_files import ENSEMBLE
+    from stages.exporting.hash_manifest import write_hash_manifest
     from stages.exporting.metadata import describe_face
     from stages.exporting.model_card import scores_of, training_rows, write_model_card
     from stages.exporting.rows import FaceReader, choose_rows
@@ -38,7 +39,7 @@ def work() -> None:
     scores = scores_of(read_scores(MODELS / "calibrated" / "scores.csv"), bundle)
     learnt = training_rows(MODELS, bundle.card)
     face = describe_face(STANDARDIZED, margin=cutting.crop_margin, max_side_px=cutting.max_side_px)
-    reader = FaceReader(STANDARDIZED, bundle.card, params.machine)
+    reader = FaceReader(STANDARDIZED, params.machine)
     rows = choose_rows(view, MODELS, bundle.ensemble.cards, reader=reader, settings=settings)
     with published_folder(MODELS / "export") as folder:
         parity = export_bundle(folder, bundle, rows, face=face, settings=settings)

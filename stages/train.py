@@ -37,13 +37,14 @@ def work(stage: str, teacher: str, fresh: bool) -> int | None:
     device = choose_device(machine.device)
     with ExitStack() as stack:
         team = stack.enter_context(join_team(device))
+        stage_params, preprocess = params.effective(stage, teacher)
         session = open_session(
             Session(
                 stage,
                 teacher,
-                stage_params=params.stage(stage),
+                stage_params=stage_params,
                 teacher_params=params.teachers[teacher],
-                preprocess=params.preprocess,
+                preprocess=preprocess,
                 seed=params.seed,
                 machine=machine,
                 device=device,

@@ -67,6 +67,12 @@ def change(params: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return params
 
 
+def listed_params(stage: dict[str, Any]) -> list[str]:
+    """List all keys of params.yaml that a stage of dvc.yaml names."""
+    lists = [p["params.yaml"] if isinstance(p, dict) else [p] for p in stage["params"]]
+    return [key for keys in lists for key in keys]
+
+
 def write_params(folder: Path, params: dict[str, Any]) -> None:
     """Write params.yaml in block style, as `dvc exp run -S` does."""
     text = yaml.safe_dump(params, default_flow_style=False, sort_keys=False)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from dvc.utils.serialize import parse_yaml
-from small_project import ROOT, change, write_params
+from small_project import ROOT, change, listed_params, write_params
 
 from stages import config
 from stages.config import Folder7Source, load_params, read_yaml
@@ -45,7 +45,8 @@ def test_a_value_lives_in_the_recipe_and_nowhere_else(path: Path) -> None:
             optional = {
                 key for key, field in section.model_fields.items() if not field.is_required()
             }
-            assert optional <= {"licence", "class_folders", *config.View.model_fields}, section
+            free = issubclass(section, config.Overrides)
+            assert free or optional <= {"licence", "class_folders", *config.View.model_fields}
     stated, effective = read_yaml(path), load_params(path).model_dump(mode="json")
     # A key that a view leaves out is no condition.
     assert effective["manifest"].pop("views")
@@ -53,8 +54,9 @@ def test_a_value_lives_in_the_recipe_and_nowhere_else(path: Path) -> None:
     assert keys_of(stated) == keys_of(effective)
     assert set(effective["teachers"]) == {"RN18", "B3"}
     for stage in read_yaml(ROOT / "dvc.yaml")["stages"].values():
-        for key in set(stage["params"]) - {"teachers.${item.teacher}"}:
-            reduce(getitem, key.split("."), stated)  # a KeyError if DVC tracks what is not there
+        for key in listed_params(stage):
+            # A KeyError if DVC tracks what is not there.
+            reduce(getitem, key.replace("${item.teacher}", "B3").split("."), stated)
 
 
 # What one types after `-S`, and words of the refusal. A hint names keys that are known there, not
@@ -102,6 +104,15 @@ stageB.warmup_epochs=3 | stageB.warmup_epochs: 3 leaves nothing of 3 epochs
 stageA.arcface.ramp_end_epoch=1 | stageA.arcface.ramp_end_epoch: lies before warmup_epochs
 standardize.sources.expw_hq={format: fer2013, path: x} | its faces and those of expw are 'expw_hq'
 manifest.source_groups.ferplus=[expw_hq] | ferplus: is the name of a source; choose another
+teachers.B3.stageB={image_size: 8, epochs: 1.5} | teachers.B3.stageB.image_size: Input should be gr
+teachers.B3.stageB={imge_size: 40} | teachers.B3.stageB.imge_size: unknown key; did you mean 'image
+teachers.B3.stageB={arcface: {scal: 3}} | teachers.B3.stageB.arcface.scal: unknown key; did you mean
+teachers.B3.stageB={prior: {kind: sampler_fill}} | teachers.B3.stageB.prior.min_per_class: missing
+teachers.B3.stageB={filter: {min_native_px: 9}} | B3.stageB.filter: holds for all teachers of a stage
+teachers.B3.stageB={init_from: null} | teachers.B3.stageB.init_from: holds for all teachers of a
+teachers.B3.stageB={epochs: 2, warmup_epochs: 2} | .B3.stageB.warmup_epochs: 2 leaves nothing of 2
+teachers.B3.stageA={epochs: 0} | teachers.B3.stageA.epochs: 0 passes weights through, but init_from
+teachers.B3.stageB={preprocess: {clahe: null}} | B3.stageB.preprocess.clahe: expected that of RN18, {
 manifest.source_groups.nothing=[] | manifest.source_groups.nothing: an empty list names no source
 """
 
@@ -119,6 +130,34 @@ def test_options_of_a_backbone_keep_their_types(tmp_path: Path) -> None:
     path = edited(tmp_path, teachers__B3__backbone_options=options)
     read = load_params(path).teachers["B3"].backbone_options
     assert repr(read) == repr(options | {"e": (1, 2.0, "y")})
+
+
+def test_a_teacher_has_values_of_its_own_and_all_others_from_the_stage(tmp_path: Path) -> None:
+    own = {"ema_decay": None, "arcface": {"scale": 9.0}, "prior": {"kind": "none"}}
+    bright = {"mean": [0.5, 0.5, 0.5]}
+    path = edited(tmp_path, teachers__B3__stageB=own | {"preprocess": bright})
+    params = load_params(path)
+    expected, expected_input = params.stageB.model_dump(mode="json"), params.preprocess.model_dump()
+    stage, preprocess = params.effective("stageB", "B3")
+    assert stage.model_dump(mode="json") == expected | own | {
+        "arcface": expected["arcface"] | own["arcface"]
+    }
+    assert preprocess.model_dump() == expected_input | {"mean": (0.5, 0.5, 0.5)}
+    for other in (("stageA", "B3"), ("stageB", "RN18")):
+        assert params.effective(*other) == (getattr(params, other[0]), params.preprocess)
+    # The report shows the keys that differ, and those alone.
+    assert params.teachers["B3"].stageB.model_dump(mode="json") == own | {"preprocess": bright}
+    # What all teachers of a stage share may differ from the other stage.
+    for name in ("RN18", "B3"):
+        path = edited(tmp_path, **{f"teachers__{name}__stageA": {"preprocess": {"clahe": None}}})
+        assert "preprocess.clahe: expected that of RN18" in message(path)
+    plain = {
+        f"teachers__{name}__stageA": {"preprocess": {"clahe": None}} for name in ("RN18", "B3")
+    }
+    assert load_params(edited(tmp_path, **plain))
+    # Weights that pass through keep their own input.
+    through = plain | {"teachers__B3__stageB": {"epochs": 0}}
+    assert "B3.stageB.preprocess.clahe: expected" in message(edited(tmp_path, **through))
 
 
 def test_reported_a_numbered_folder_may_mean_what_is_no_class(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ PARAMS: dict[str, Any] = {
     "stageB__epochs": 1,
     "export__variants": [],
     "export__parity_rows": 16,
+    # Teachers of unlike inputs, up to the ensemble.
+    "teachers__B3__stageB": {
+        "image_size": 41,
+        "preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+    },
+    "calibrate__stage": "stageB",
+    "export__max_accuracy_loss": 0.5,
 }
 TEACHERS = ("RN18", "B3", "GN")
 # The commands of dvc.yaml, in one process that imports torch once.
@@ -65,7 +73,8 @@ class SmallRepository(Repository):
     def params(self, **changes: Any) -> None:
         """Write the params of all three teachers with some changes."""
         params = small_params(**PARAMS)
-        params["teachers"]["GN"] = params["teachers"]["B3"] | {"backbone": "test_efficientnet_gn"}
+        params["teachers"]["GN"] = deepcopy(params["teachers"]["B3"])
+        params["teachers"]["GN"]["backbone"] = "test_efficientnet_gn"
         params["calibrate"]["teachers"] = list(TEACHERS)
         params["calibrate"]["weights"] = {"RN18": 0.4, "B3": 0.3, "GN": 0.3}
         write_params(self.folder, change(params, **changes))
@@ -115,7 +124,14 @@ def test_a_third_teacher_is_trained_alone_and_taken_up_to_the_export(
     card = read_json(clean.folder / "models/export/teachers/GN/teacher.json")
     assert card["backbone"] == "test_efficientnet_gn"
     assert (clean.folder / "models/export/GN.onnx").is_file()
-    assert "GN" in (clean.folder / "plots/report.html").read_text("utf-8")
+    page = (clean.folder / "plots/report.html").read_text("utf-8")
+    assert "GN" in page
+    # What differs for a teacher is in its card, and in the recipe on the page.
+    assert (card["image_size"], card["preprocess"]["mean"]) == (41, [0.5, 0.5, 0.5])
+    assert "image_size: 41" in page
+    parity = read_json(clean.folder / "models/export/parity.json")["models"]
+    assert [name for name, checks in parity.items() if "shared_input" in checks] == ["ensemble"]
+    assert parity["ensemble"]["shared_input"]["n"] == 7 * IMAGES["val"]
 
 
 def test_a_second_repro_runs_nothing(clean: SmallRepository) -> None:
@@ -137,6 +153,8 @@ def test_incident_D9_no_output_names_a_place_on_this_machine(clean: SmallReposit
         ({"teachers__B3__embedding_size": 24}, {"stageA@B3", "stageB@B3", "report"}),
         ({"calibrate__bins": 10, "machine__workers": 1}, {"calibrate", "report"}),
         ({"export__parity_rows": 17}, {"export", "report"}),
+        ({"teachers__B3__stageA": {"epochs": 1}}, {"stageA@B3", "calibrate", "report"}),
+        ({"teachers__B3__stageB": {"epochs": 2}}, {"stageB@B3", "calibrate", "report"}),
         ({"stageB__learning_rate": 2e-3}, {*(f"stageB@{name}" for name in TEACHERS), "report"}),
     ],
 )

@@ -108,20 +108,22 @@ def test_incident_T4_T7_a_run_says_what_it_will_cost_and_a_second_one_that_it_is
     assert "preflight of" not in caplog.text
 
 
-def test_zero_epochs_pass_stage_a_through_at_its_size_and_scale_and_say_so(
+def test_zero_epochs_pass_stage_a_through_at_its_input_and_scale_and_say_so(
     prepared: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     zero = {"stageB__epochs": 0, "stageB__image_size": 40, "stageB__arcface__scale": 5.0}
-    folder = prepared(**SHORT, **zero)
+    own = {"image_size": 36, "preprocess": {"mean": [0.1, 0.2, 0.3]}}
+    folder = prepared(**SHORT, **zero, teachers__RN18__stageA=own)
     assert train.main(["stageA", "RN18"]) == 0
     with caplog.at_level("INFO"):
         assert train.main(["stageB", "RN18"]) == 0
-    assert "epochs is 0: the weights of stageA pass through unchanged" in caplog.text
+    text = "epochs is 0: the weights of stageA pass through unchanged, for pictures of 36 px"
+    assert text in caplog.text
     first, second = (folder / "models" / stage / "RN18" for stage in ("stageA", "stageB"))
     for name in ("best.safetensors", "logits.parquet"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     card, before = read_card(second), read_card(first)
-    assert card.image_size == 32
+    assert (card.image_size, card.preprocess["mean"]) == (36, [0.1, 0.2, 0.3])
     assert card.prior_correction == before.prior_correction
     assert card.started_from == StartedFrom(stage="stageA", weights_sha256=before.weights_sha256)
 
@@ -185,6 +187,7 @@ def test_incident_R6_missing_init_weights_are_an_error(
         ("RN18", {"machine__device": "cuda:7"}, "machine.device: 'cuda:7' asked for"),
         ("RN18", {"stageA__targets": "votes"}, "stageA.targets: votes, but none of the "),
         ("RN18", {"stageA__batch_size": 1}, "stageA.batch_size: 70 images in 70 batches leave"),
+        ("RN18", {"teachers__RN18__stageA": {"batch_size": 1}}, "RN18.stageA.batch_size: 70 imag"),
         ("RN18", {"machine__max_hours": 1e-6}, "max_hours: 1e-06 hours are allowed, the forecast"),
         ("RN18", {"teachers__RN18__weights": "weights/x"}, "teachers.RN18.weights: no file "),
         ("RN50", {}, "teachers: no 'RN50'; known: ['B3', 'RN18']"),

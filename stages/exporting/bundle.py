@@ -1,7 +1,7 @@
 """models/calibrated and models/<stage>/* -> the models that are exported together, and their files.
 
 `<name>.onnx` and a `<name>.<variant>.onnx` for each variant, checked and timed; `teachers/<name>/`
-for torch; hash_manifest.json.
+for torch.
 """
 
 import logging
@@ -34,11 +34,18 @@ from stages.exporting.export_files import (
     ModelLatency,
     ModelParity,
     ParityFile,
-    SoftLabels,
+    SharedInputLoss,
 )
 from stages.exporting.metadata import describe
-from stages.exporting.onnx_file import CalibratedModel, to_onnx, write_onnx, write_variant
+from stages.exporting.onnx_file import (
+    Answers,
+    CalibratedModel,
+    to_onnx,
+    write_onnx,
+    write_variant,
+)
 from stages.exporting.rows import ExportRows
+from stages.exporting.teacher_inputs import ModelInput, adapt, input_of, shared_input
 from stages.modeling.card import TeacherCard
 from stages.modeling.teacher import Teacher, load_teacher, save_teacher
 from stages.records.schema import targets_of
@@ -46,7 +53,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file, write_bytes, write_json
 
 # A file can say these only once, so its teachers must not differ in them.
-_SHARED = ["stage", "classes", "image_size", "preprocess", "manifest_sha256", "training_version"]
+_SHARED = ("stage", "classes", "manifest_sha256")
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +65,21 @@ class ExportedModel:
     teachers: list[Teacher]
     cards: list[TeacherCard]
     fit: ModelCalibration
+
+    @property
+    def inputs(self) -> list[ModelInput]:
+        """Return the input of each teacher."""
+        return [input_of(card) for card in self.cards]
+
+    @property
+    def input(self) -> ModelInput:
+        """Return the input of the file that holds them all."""
+        return shared_input(self.cards, self.calibration.weights)
+
+    @property
+    def training_version(self) -> int:
+        """Return the highest of the teachers' training versions: some params have a later one."""
+        return max(card.training_version for card in self.cards)
 
     @property
     def calibration(self) -> Calibration:
@@ -103,9 +125,11 @@ def read_bundle(models: Path) -> Bundle:
                 )
         teachers[name] = ExportedModel([teacher], [card], fitted.taken[name])
     cards = [card for model in teachers.values() for card in model.cards]
-    for key in _SHARED:
-        values = {card.teacher: getattr(card, key) for card in cards}
-        if any(value != getattr(cards[0], key) for value in values.values()):
+    said = {key: {card.teacher: getattr(card, key) for card in cards} for key in _SHARED}
+    # One picture cannot be equalised in two ways.
+    said["preprocess.clahe"] = {card.teacher: card.preprocess["clahe"] for card in cards}
+    for key, values in said.items():
+        if any(value != values[cards[0].teacher] for value in values.values()):
             raise UserError(
                 f"models/{stage}: teacher.json: {key}: expected the same for all teachers, got "
                 f"{values}; train them again with one recipe"
@@ -139,15 +163,15 @@ def export_bundle(
         path = folder / f"{name}.onnx"
         parity[name], latency[name] = _export_model(path, model, rows, face=face, settings=settings)
     for name, model in bundle.teachers.items():
-        (teacher,), (card,) = model.teachers, model.cards
+        (teacher,), (card,), images = model.teachers, model.cards, rows.images(model.input)[:8]
         save_teacher(folder / "teachers" / name, teacher, card)
         loaded, loaded_card = load_teacher(folder / "teachers" / name)
         with torch.inference_mode():
-            same = torch.equal(loaded(rows.images[:8]), teacher(rows.images[:8]))
+            same = torch.equal(loaded(images), teacher(images))
         if not same or loaded_card != card:
             raise ParityError(f"teachers/{name}: does not load back as it was saved")
     checks = ParityFile(stage=bundle.fitted.stage, models=parity)
-    write_json(folder / "parity.json", checks.model_dump(mode="json"))
+    write_json(folder / "parity.json", checks.model_dump(mode="json", exclude_none=True))
     times = {name: each.model_dump(mode="json") for name, each in latency.items()}
     write_json(folder / LATENCY_FILE, {"stage": bundle.fitted.stage, "models": times})
     write_bytes(folder / "reference.py", Path(reference.__file__).read_bytes())
@@ -158,17 +182,18 @@ def _export_model(
     path: Path, model: ExportedModel, rows: ExportRows, *, face: dict[str, Any], settings: Export
 ) -> tuple[ModelParity, ModelLatency]:
     """Write a model as fp32 and as variants, check and time them."""
-    calibration, opset = model.calibration, settings.opset
-    module = CalibratedModel(model.teachers, calibration=calibration).eval()
+    calibration, opset, images = model.calibration, settings.opset, rows.images(model.input)
+    networks = adapt(model.teachers, model.inputs, given=model.input)
+    module = CalibratedModel(networks, calibration=calibration).eval()
     metadata = describe(
         model.cards, calibration, refinement=model.fit.refinement, face=face, opset=opset
     )
-    proto = to_onnx(module, image_size=rows.images.shape[-1], opset=opset)
+    proto = to_onnx(module, image_size=model.input.image_size, opset=opset)
     write_onnx(path, proto, metadata=metadata | {"precision": "fp32"})
     tolerance = settings.parity_tolerance
-    parity = check_parity(path, module, rows.images, faces=rows.pictures, tolerance=tolerance)
+    parity = check_parity(path, module, images, faces=rows.pictures, tolerance=tolerance)
     logger.info("%s: differs from torch by at most %.2g", path.name, parity.max_abs_diff)
-    full = file_answers(path, rows.reader.batches(rows.held_out))
+    full = file_answers(path, rows.reader.batches(rows.held_out, model.input))
     hits = full.labels == targets_of(rows.held_out)
     accuracy, interval = mean_with_interval(hits.astype(float), rows.held_out)
     no_fit = no_fits([calibration])
@@ -186,66 +211,39 @@ def _export_model(
         files[variant] = small = write_variant(variant, proto, full=path, metadata=metadata)
         losses[variant] = measure_loss(
             small.name,
-            file_answers(small, rows.reader.batches(rows.held_out)),
+            file_answers(small, rows.reader.batches(rows.held_out, model.input)),
             full=full,
             rows=rows.held_out,
             allowed=settings.max_accuracy_loss,
         )
-    checks = ModelParity(parity=parity, held_out=held_out, variants=losses)
-    return checks, measure_latency(files, module, rows.images)
+    shared = None
+    if networks != model.teachers:
+        shared = _measure_shared_input(path, model, rows, allowed=settings.max_accuracy_loss)
+    checks = ModelParity(parity=parity, held_out=held_out, variants=losses, shared_input=shared)
+    return checks, measure_latency(files, module, images)
 
 
-def write_hash_manifest(
-    folder: Path, bundle: Bundle, *, view: Path, soft_labels: SoftLabels
-) -> None:
-    """Write hashes and sizes of all files below `folder`, and the hashes of what they were made of.
-
-    latency.json is left out: it differs from run to run, and equal exports have equal hashes.
-    """
-    card, calibration = bundle.card, bundle.ensemble.calibration
-    files = {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != LATENCY_FILE
-    }
-    meaning = (
-        "softmax(logits) is the mean over face_views of the ensemble's calibrated probabilities. "
-        "softlabels_index.jsonl names the temperature of each row: the majority's or, for rows "
-        "with votes, the crowd's; it is applied already. distillation_temperature is not: a "
-        "student divides these logits and its own by it in the KD and DKD terms. A temperature "
-        "that is no fit is 1, and its no_fit says why; the crowd's is null where too few val rows "
-        "have votes"
+def _measure_shared_input(
+    path: Path, model: ExportedModel, rows: ExportRows, *, allowed: float
+) -> SharedInputLoss:
+    """Compare a file with its teachers, each of which saw its own input, on all val rows."""
+    own = model.calibration.apply(rows.val_logits(model.cards))
+    answers = file_answers(path, rows.reader.batches(rows.val, model.input))
+    sizes = ", ".join(f"{card.teacher} {card.image_size} px" for card in model.cards)
+    loss = measure_loss(
+        path.name,
+        answers,
+        full=Answers(own.calibrated, own.named),
+        rows=rows.val,
+        allowed=allowed,
+        remedy=f"give the teachers inputs that differ less ({sizes}): one input serves them all",
     )
-    manifest = {
-        "stage": bundle.fitted.stage,
-        "recipe_version": card.training_version,
-        "manifest_sha256": card.manifest_sha256,
-        "calibration_sha256": bundle.calibration_sha256,
-        "fusion": bundle.fitted.fusion,
-        "teachers": {
-            name: {
-                "backbone": teacher.cards[0].backbone,
-                "weight": bundle.ensemble.fit.members[name].weight,
-                "weights_sha256": teacher.cards[0].weights_sha256,
-            }
-            for name, teacher in sorted(bundle.teachers.items())
-        },
-        "soft_labels": {
-            "view": view.stem,
-            "view_sha256": sha256_file(view),
-            "meaning": meaning,
-            "prior_correction": {
-                name: member.prior_correction
-                for name, member in bundle.ensemble.fit.members.items()
-            },
-            "class_bias": calibration.class_bias,
-            "majority_temperature": calibration.temperature,
-            "majority_temperature_no_fit": calibration.temperature_no_fit,
-            "crowd_temperature": calibration.crowd_temperature,
-            "crowd_temperature_no_fit": calibration.crowd_temperature_no_fit,
-            **soft_labels.model_dump(),
-        },
-        "files": {name: sha256_file(path) for name, path in files.items()},
-        "bytes": {name: path.stat().st_size for name, path in files.items()},
-    }
-    write_json(folder / "hash_manifest.json", manifest)
+    targets = targets_of(rows.val)
+    accuracy, own_accuracy = (
+        float((labels == targets).mean()) for labels in (answers.labels, own.named)
+    )
+    logger.info(
+        "%s: one input for all changes a probability by at most %.2g and %d labels of %d val rows",
+        *(path.name, loss.max_abs_diff, loss.label_changes, loss.n),
+    )
+    return SharedInputLoss(**dict(loss), accuracy=accuracy, own_accuracy=own_accuracy)

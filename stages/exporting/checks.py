@@ -108,7 +108,13 @@ def mean_with_interval(values: Floats, rows: pd.DataFrame) -> tuple[float, tuple
 
 
 def measure_loss(
-    name: str, smaller: Answers, *, full: Answers, rows: pd.DataFrame, allowed: float
+    name: str,
+    smaller: Answers,
+    *,
+    full: Answers,
+    rows: pd.DataFrame,
+    allowed: float,
+    remedy: str = "take the variant out of export.variants",
 ) -> VariantLoss:
     """Measure what a smaller file loses: answers of both on the same rows, in pairs.
 
@@ -123,7 +129,7 @@ def measure_loss(
         raise LossError(
             f"{name}: loses {loss:.4f} [{low:.4f}, {high:.4f}] of the accuracy "
             f"on {len(rows)} rows; expected at most export.max_accuracy_loss = {allowed:g}; "
-            "raise it or take the variant out of export.variants"
+            f"raise it or {remedy}"
         )
     return VariantLoss(
         n=len(targets),

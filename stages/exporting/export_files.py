@@ -58,12 +58,24 @@ class VariantLoss(ExportPart):
     label_changes: NonNegativeInt
 
 
+class SharedInputLoss(VariantLoss):
+    """What teachers of unlike inputs lose by one input for all, on all val rows.
+
+    `accuracy` is that of the file; `own_accuracy` is that of the logits that training published,
+    for which each teacher saw its own input.
+    """
+
+    accuracy: Share
+    own_accuracy: Share
+
+
 class ModelParity(ExportPart):
-    """The checks that the files of one model passed."""
+    """The checks that the files of one model passed; `shared_input` if its teachers' differ."""
 
     parity: Parity
     held_out: HeldOutAccuracy
     variants: dict[Literal["fp16", "int8"], VariantLoss]
+    shared_input: SharedInputLoss | None = None
 
 
 class ModelLatency(ExportPart):

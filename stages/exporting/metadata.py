@@ -11,6 +11,7 @@ from typing import Any
 from stages.calibrating.calibration import Calibration
 from stages.calibrating.calibration_file import RefinementChoice
 from stages.calibrating.decision import RULE
+from stages.exporting.teacher_inputs import ModelInput, input_of, shared_input
 from stages.faces.decode import MAX_ANGLE
 from stages.faces.shards import read_index, source_folders
 from stages.modeling.card import TeacherCard
@@ -35,14 +36,16 @@ def describe(
 ) -> dict[str, Any]:
     """Describe a file that holds the teachers of `cards`, fused and decided by the calibration.
 
-    Values that all cards share are taken from the first; `bundle.py` checked that they agree.
+    Values that all cards share are taken from the first; `bundle.py` checked that they agree. Where
+    the teachers' inputs differ, `teacher_inputs` says what the graph makes of the file's own.
     """
-    card, size = cards[0], cards[0].image_size
+    card, given = cards[0], shared_input(cards, calibration.weights)
+    size, inputs = given.image_size, {c.teacher: input_of(c) for c in cards}
     logits = "the teacher's logits" if len(cards) == 1 else _MIXTURES[calibration.space]
-    return {
+    described = {
         "metadata_version": METADATA_VERSION,
         "class_order": list(card.classes),
-        "preprocess": _preprocess_block(card, face=face),
+        "preprocess": _preprocess_block(given, face=face),
         "temperature": calibration.temperature,
         "temperature_no_fit": calibration.temperature_no_fit,
         "crowd_temperature": calibration.crowd_temperature,
@@ -77,8 +80,15 @@ def describe(
         "teachers": {c.teacher: c.backbone for c in cards},
         "weights_sha256": {c.teacher: c.weights_sha256 for c in cards},
         "manifest_sha256": card.manifest_sha256,
-        "recipe_version": card.training_version,
+        "recipe_version": max(c.training_version for c in cards),
     }
+    if {*inputs.values()} != {given}:
+        described["teacher_inputs"] = {
+            "meaning": "image is prepared as preprocess says; the graph resizes it for each "
+            "teacher (bilinear, antialiased) and normalises it by the teacher's own mean and std",
+            "teachers": {name: each.normalised() for name, each in inputs.items()},
+        }
+    return described
 
 
 def describe_face(standardized: Path, *, margin: float, max_side_px: int) -> dict[str, Any]:
@@ -111,13 +121,13 @@ def describe_face(standardized: Path, *, margin: float, max_side_px: int) -> dic
     }
 
 
-def _preprocess_block(card: TeacherCard, *, face: dict[str, Any]) -> dict[str, Any]:
+def _preprocess_block(given: ModelInput, *, face: dict[str, Any]) -> dict[str, Any]:
     """Describe the steps from a photo or a face (uint8 RGB) to the model's input for OpenCV."""
-    size, clahe = card.image_size, card.preprocess["clahe"]
+    size, clahe = given.image_size, given.preprocess.clahe
     equalized = clahe and {
         "channel": "Y of YCrCb",
-        "clip_limit": clahe["clip_limit"],
-        "tiles": [clahe["tiles"], clahe["tiles"]],
+        "clip_limit": clahe.clip_limit,
+        "tiles": [clahe.tiles, clahe.tiles],
     }
     return {
         "steps": [
@@ -140,8 +150,8 @@ def _preprocess_block(card: TeacherCard, *, face: dict[str, Any]) -> dict[str, A
         },
         "clahe": equalized,
         "value_range": [0.0, 1.0],
-        "mean": list(card.preprocess["mean"]),
-        "std": list(card.preprocess["std"]),
+        "mean": list(given.preprocess.mean),
+        "std": list(given.preprocess.std),
         "layout": "NCHW",
         "dtype": "float32",
     }

@@ -1,13 +1,11 @@
 """manifests/, standardized/ and models/ -> the rows that an export labels and is checked with.
 
-Faces are prepared as the card of the first teacher says, and by nothing else.
+Faces are prepared as each teacher's card says, and by nothing else.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,54 +16,69 @@ from torch import Tensor, nn
 
 from stages.calibrating.published import find_past
 from stages.computing.device import choose_device
-from stages.config import NUM_CLASSES, Export, Machine, Preprocess
+from stages.config import NUM_CLASSES, Export, Machine
 from stages.exporting.face_views import AllLogits, FaceView
+from stages.exporting.teacher_inputs import ModelInput
 from stages.faces.decode import Image, decode
 from stages.faces.store import FaceStore
-from stages.loading.loader import choose_workers, scoring_batches
+from stages.loading.loader import EvalLoader, choose_workers, scoring_batches
 from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
-from stages.records.folder import MANIFEST_FILE, ManifestFolder, read_folder
+from stages.records.folder import LOGIT_COLUMNS, MANIFEST_FILE, ManifestFolder, read_folder
 from stages.records.schema import read_manifest
 from stages.runtime.errors import UserError
 from stages.scoring.metrics import Floats
 
 
 class FaceReader:
-    """Faces of manifest rows, in the order of the rows, as a teacher's card wants them."""
+    """Faces of manifest rows, in the order of the rows, as a model wants them."""
 
-    def __init__(self, standardized: Path, card: TeacherCard, machine: Machine) -> None:
+    def __init__(self, standardized: Path, machine: Machine) -> None:
         self.store = FaceStore(standardized)
         self._device = choose_device(machine.device)
-        self._load = partial(
-            scoring_batches,
-            self.store,
-            image_size=card.image_size,
-            preprocess=Preprocess.model_validate_json(json.dumps(card.preprocess)),
-            workers=choose_workers(machine.workers, device=self._device),
-            device=self._device,
-        )
+        self._workers = choose_workers(machine.workers, device=self._device)
 
-    def batches(self, rows: pd.DataFrame) -> Iterator[Tensor]:
+    def batches(self, rows: pd.DataFrame, wanted: ModelInput) -> Iterator[Tensor]:
         """Read model input (n, 3, S, S)."""
-        loader = self._load(rows)
+        loader = self._load(rows, wanted)
         return (loader.finish(batch)["image"].cpu().contiguous() for batch in loader)
 
     def logits(
-        self, rows: pd.DataFrame, models: Sequence[nn.Module], *, views: Sequence[FaceView]
+        self,
+        rows: pd.DataFrame,
+        models: Sequence[nn.Module],
+        *,
+        inputs: Sequence[ModelInput],
+        views: Sequence[FaceView],
     ) -> Floats:
         """Compute the logits (V, M, N, 7) of V views of each face by M models.
 
-        In float32 whatever `machine.precision` says: labels outlive the machine.
+        Each model sees its own input; faces are read once for all models of one input. In float32
+        whatever `machine.precision` says: labels outlive the machine.
         """
-        loader, asked = self._load(rows), AllLogits(models, views).to(self._device)
-        logits = predict(
-            asked, loader, finish=loader.finish, device=self._device, dtype=torch.float32
+        logits = np.empty((len(views), len(models), len(rows), NUM_CLASSES))
+        for wanted in dict.fromkeys(inputs):
+            members = [number for number, each in enumerate(inputs) if each == wanted]
+            loader = self._load(rows, wanted)
+            asked = AllLogits([models[number] for number in members], views).to(self._device)
+            answers = predict(
+                asked, loader, finish=loader.finish, device=self._device, dtype=torch.float32
+            )
+            asked.cpu()
+            # It refuses any number of predictions but one of each row, view and model.
+            by_row = answers.reshape(len(rows), len(views), len(members), NUM_CLASSES)
+            logits[:, members] = by_row.transpose(1, 2, 0, 3)
+        return logits
+
+    def _load(self, rows: pd.DataFrame, wanted: ModelInput) -> EvalLoader:
+        return scoring_batches(
+            self.store,
+            rows,
+            image_size=wanted.image_size,
+            preprocess=wanted.preprocess,
+            workers=self._workers,
+            device=self._device,
         )
-        asked.cpu()
-        # It refuses any number of predictions but one of each row, view and model.
-        by_row = logits.reshape(len(rows), len(views), len(models), NUM_CLASSES)
-        return by_row.transpose(1, 2, 0, 3).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -73,17 +86,30 @@ class ExportRows:
     """The rows of an export.
 
     `labelled` get soft labels. `held_out` are rows of `split` that no teacher was trained on, to
-    measure losses with. `images` (N, 3, S, S) and `pictures` are the faces of some of them. `seen`
-    holds the ids of all rows of the manifest that a teacher has learnt.
+    measure losses with. `checked` are some of them, and `pictures` their faces. `val` are all val
+    rows. `seen` holds the ids of all rows of the manifest that a teacher has learnt. `models` is
+    the folder of the published teachers.
     """
 
+    models: Path
     reader: FaceReader
     labelled: pd.DataFrame
     seen: frozenset[str]
     split: Literal["test", "val"]
     held_out: pd.DataFrame
-    images: Tensor
+    checked: pd.DataFrame
     pictures: list[Image]
+    val: pd.DataFrame
+
+    def images(self, wanted: ModelInput) -> Tensor:
+        """Read model input (N, 3, S, S) of the rows of `checked`."""
+        return torch.cat(list(self.reader.batches(self.checked, wanted)))
+
+    def val_logits(self, cards: Sequence[TeacherCard]) -> Floats:
+        """Read what training published of the val rows: the logits (M, N, 7) of M teachers."""
+        files = [self.models / card.stage / card.teacher / "logits.parquet" for card in cards]
+        tables = [pd.read_parquet(file).set_index("id").loc[self.val["id"]] for file in files]
+        return np.stack([table[list(LOGIT_COLUMNS)].to_numpy(np.float64) for table in tables])
 
 
 def choose_rows(
@@ -112,13 +138,15 @@ def choose_rows(
     checked = spread(rows, settings.parity_rows)
     positions = reader.store.locate(checked["id"].tolist())
     return ExportRows(
+        models=models,
         reader=reader,
         labelled=labelled,
         seen=seen,
         split=split,
         held_out=spread(rows, settings.accuracy_rows),
-        images=torch.cat(list(reader.batches(checked))),
+        checked=checked,
         pictures=[decode(image) for image in reader.store.images(positions)],
+        val=manifest.rows[manifest.rows["split"] == "val"],
     )
 
 

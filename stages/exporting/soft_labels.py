@@ -49,10 +49,13 @@ class RowLabels:
 
 
 def label_rows(model: ExportedModel, rows: ExportRows, *, settings: Export) -> RowLabels:
-    """Label rows, those with votes at the crowd's temperature if it is a fit."""
+    """Label rows, those with votes at the crowd's temperature if it is a fit.
+
+    Each teacher sees its own input, as in the val logits that the temperatures were fitted to.
+    """
     calibration, views = model.calibration, choose_face_views(settings.soft_label_augmentations)
-    labelled, teachers = rows.labelled, model.teachers
-    logits = rows.reader.logits(labelled, teachers, views=list(views.values()))
+    labelled, ways = rows.labelled, list(views.values())
+    logits = rows.reader.logits(labelled, model.teachers, inputs=model.inputs, views=ways)
     is_crowds, lacks = ~np.isnan(shares_of(labelled)[:, 0]), None
     if is_crowds.any() and calibration.crowd_temperature is None:
         lacks = "too few val rows have votes to fit the crowd's"

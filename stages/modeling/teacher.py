@@ -120,6 +120,8 @@ def load_teacher(folder: Path) -> tuple[Teacher, TeacherCard]:
         learning_rate_scale=1.0,
         head_learning_rate_scale=1.0,
         layer_decay=1.0,
+        stageA=config.StageOverrides(),
+        stageB=config.StageOverrides(),
     )
     key = f"teachers.{card.teacher}"
     teacher = build_teacher(

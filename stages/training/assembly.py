@@ -151,7 +151,7 @@ def require_images(session: Session, model: nn.Module, sizes: Sequence[int]) -> 
 
     `sizes` counts the images of each batch of an epoch, in all processes.
     """
-    team, key, needed = session.team, session.stage, _needed(model, session.team)
+    team, needed = session.team, _needed(model, session.team)
     if (least := min(sizes)) >= needed:
         return
     ways = f"use {2 * needed - 1} or more"
@@ -160,8 +160,8 @@ def require_images(session: Session, model: nn.Module, sizes: Sequence[int]) -> 
     if team.size > 1:
         ways += f", or fewer than {team.size} machine.processes, which share each batch"
     raise UserError(
-        f"params.yaml: {key}.batch_size: {sum(sizes)} images in {len(sizes)} batches leave some of "
-        f"{least}, expected at least {needed}; {ways}"
+        f"params.yaml: {session.key('batch_size')}: {sum(sizes)} images in {len(sizes)} batches "
+        f"leave some of {least}, expected at least {needed}; {ways}"
     )
 
 
@@ -173,19 +173,20 @@ def fit_explained(session: Session, model: nn.Module) -> Iterator[None]:
         return
     except torch.cuda.OutOfMemoryError as error:
         reason = str(error).split(". ")[0]
-    key, stage_params = session.stage, session.stage_params
-    least, way = 2 * _needed(model, session.team) - 1, f"a smaller {key}.image_size"
+    stage_params = session.stage_params
+    batch_key, size_key = session.key("batch_size"), session.key("image_size")
+    least, way = 2 * _needed(model, session.team) - 1, f"a smaller {size_key}"
     note = "batch norm then sees the smaller batches"
     if isinstance(stage_params.prior, SamplerFill):
         least = max(least, NUM_CLASSES * stage_params.prior.min_per_class)
         note += ", and each of them is filled up, so rare classes are repeated more often"
     if stage_params.batch_size > least:
         way = (
-            f"a smaller batch_size, of {least} at least, with more {key}.accumulate takes steps of "
-            f"as many images ({note}); else {way}"
+            f"a smaller batch_size, of {least} at least, with more {session.key('accumulate')} "
+            f"takes steps of as many images ({note}); else {way}"
         )
     raise UserError(
-        f"params.yaml: {key}.batch_size: {stage_params.batch_size} images of {key}.image_size "
+        f"params.yaml: {batch_key}: {stage_params.batch_size} images of {size_key} "
         f"{stage_params.image_size} px do not fit the GPU: {reason}; {way}"
     )
 

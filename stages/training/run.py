@@ -39,6 +39,9 @@ _NEUTRAL: dict[str, Any] = {
     "erasing": 0.0,
 }
 
+# What differs in a stage for a teacher: the stage's section holds what follows from it.
+_IN_THE_STAGE = ("stageA", "stageB")
+
 # Files of a run's folder, besides the best weights and its lock.
 IDENTITY, STATUS, ENVIRONMENT_FILE = "identity.json", "status.json", "environment.json"
 LAST, PREVIOUS = "checkpoint_last.pt", "checkpoint_prev.pt"
@@ -68,8 +71,9 @@ def open_run(
 ) -> Run:
     """Name the run that these inputs define; nothing is written before it is held.
 
-    `params` are the sections and values that dvc.yaml lists for the stage. `data` are SHA-256 of
-    the manifest, of the chosen rows' ids and of each shard, `init_sha256` that of the initial
+    `params` are the sections and values that dvc.yaml lists for the stage, as the teacher has them:
+    what differs for it in the stage is in the stage's section, not in its own. `data` are SHA-256
+    of the manifest, of the chosen rows' ids and of each shard, `init_sha256` that of the initial
     weights, or empty.
     """
     plain = {
@@ -94,7 +98,7 @@ def _told(section: dict[str, Any]) -> dict[str, Any]:
     return {
         key: _told(value) if isinstance(value, dict) else value
         for key, value in section.items()
-        if key not in _NEUTRAL or value != _NEUTRAL[key]
+        if key not in _IN_THE_STAGE and (key not in _NEUTRAL or value != _NEUTRAL[key])
     }
 
 

@@ -1,5 +1,6 @@
 """One training run on this machine: params, device and processes in, the run that they name out."""
 
+import json
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -41,6 +42,11 @@ class Session:
     device: torch.device
     team: Team = ALONE
 
+    def key(self, name: str) -> str:
+        """Name the place of a stage's value in params.yaml: the teacher's own, or the stage's."""
+        is_own = name in self.teacher_params.overrides(self.stage).model_fields_set
+        return f"teachers.{self.teacher}.{self.stage}.{name}" if is_own else f"{self.stage}.{name}"
+
     @cached_property
     def initial(self) -> InitialWeights:
         """The weights that the run starts from; from scratch only if params.yaml names no file."""
@@ -69,7 +75,7 @@ class Session:
         wants_votes = self.stage_params.targets == "votes"
         if wants_votes and np.isnan(shares_of(rows.train)).all():
             raise UserError(
-                f"params.yaml: {self.stage}.targets: votes, but none of the {len(rows.train)} "
+                f"params.yaml: {self.key('targets')}: votes, but none of the {len(rows.train)} "
                 "train rows has votes; set it to majority"
             )
         return rows
@@ -122,15 +128,19 @@ class Session:
 
 
 def open_session(session: Session) -> Session:
-    """Find weights and rows, and so name the run; with 0 epochs adopt the weights' size and scale.
+    """Find weights and rows, and so name the run. Nothing is written.
 
-    Nothing is written.
+    With 0 epochs the weights keep the input that they were trained with, and their scale.
     """
     stage_params, card = session.stage_params, session.initial.card()
     if stage_params.epochs == 0 and card is not None:
         arcface = stage_params.arcface.model_copy(update={"scale": card.scale})
         adopted = {"image_size": card.image_size, "arcface": arcface}
-        session = replace(session, stage_params=stage_params.model_copy(update=adopted))
+        session = replace(
+            session,
+            stage_params=stage_params.model_copy(update=adopted),
+            preprocess=Preprocess.model_validate_json(json.dumps(card.preprocess)),
+        )
     fingerprint, num_rows = session.run.fingerprint, len(session.rows.train)
     if len(set(session.team.gather(fingerprint))) > 1:
         raise UserError(

@@ -51,7 +51,8 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
     start: float | None = None
     if stage_params.epochs == 0:
         _record_environment(session, step=0)
-        logger.info("epochs is 0: the weights of %s pass through unchanged", stage_params.init_from)
+        text = "epochs is 0: the weights of %s pass through unchanged, for pictures of %d px"
+        logger.info(text, stage_params.init_from, stage_params.image_size)
         progress = Progress(best={"epoch": 0, "val": evaluate(model)})
         before = session.initial.card()
         assert before is not None, "params with 0 epochs and no init_from are refused"
@@ -106,7 +107,7 @@ def _evaluate(model: nn.Module, *, session: Session, val: EvalLoader, targets: I
         raise UserError(
             f"{session.stage} {session.teacher}: some logits of val are not finite; "
             f"{describe_kept(session.run.folder)}; set machine.precision to fp32 or lower "
-            f"{session.stage}.learning_rate"
+            f"{session.key('learning_rate')}"
         )
     # By one process: what follows from the scores must be the same in all, to the last bit.
     return session.team.lead(lambda: score_evaluation(logits, targets))

@@ -67,9 +67,9 @@ def test_a_teacher_cannot_take_the_name_of_the_ensemble(models):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("image_size", 64), ("preprocess", {"clahe": None}), ("manifest_sha256", "d" * 64)],
+    [("preprocess.clahe", {"clip_limit": 2.0, "tiles": 4}), ("manifest_sha256", "d" * 64)],
 )
 def test_incident_X3_teachers_of_different_making_are_refused(models, key, value):
-    change(models / "stageB" / "B3" / "teacher.json", key, value)
+    change(models / "stageB" / "B3" / "teacher.json", key.replace(".", "/"), value)
     with pytest.raises(UserError, match=rf"teacher\.json: {key}: expected the same for all"):
         read_bundle(models)

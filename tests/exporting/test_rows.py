@@ -84,7 +84,7 @@ def test_rows_with_votes_have_the_crowds_temperature_if_it_is_a_fit(caplog, crow
     calibration, logits = replace(CALIBRATION, **fitted), np.random.default_rng(0).normal(size=28)
     labelled = VIEW.assign(**{key: [1 / 7, np.nan, 1 / 7, np.nan] for key in SHARE_COLUMNS})
     reader = SimpleNamespace(logits=lambda *_, **__: logits.reshape(1, 1, 4, 7))
-    model = SimpleNamespace(calibration=calibration, teachers=[])
+    model = SimpleNamespace(calibration=calibration, teachers=[], inputs=[])
     rows = SimpleNamespace(labelled=labelled, reader=reader)
     labels = label_rows(model, rows, settings=shipped(Export))
     outputs = calibration.apply(logits.reshape(1, 4, 7))

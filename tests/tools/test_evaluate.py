@@ -304,7 +304,10 @@ def test_a_strangers_dataset_is_scored_on_its_test_rows_whatever_manifest_lies_t
     [
         (["--raw", "stranger"], "--raw and --format go together; known formats: affectnet, "),
         ([*STRANGERS, "--rows", GATE], "--rows and --raw exclude each other"),
-        (["--raw", "stranger", "--format", "rafdb"], "--format: 'rafdb' is no layout; did you mean"),
+        (
+            ["--raw", "stranger", "--format", "rafdb"],
+            "--format: 'rafdb' is no layout; did you mean",
+        ),
         (["--raw", "none", "--format", "folder7"], "error: --raw: expected a folder, a .zip or"),
         (STRANGERS, "--raw: stranger: expected test rows, got none: train 7, val 0, test 0"),
         ([*STRANGERS, "--class-folder", "0=Glad"], "--class-folder: expected one of Angry, "),

@@ -1,12 +1,24 @@
 """What makes a run another one, and which processes trained it."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
+from shipped import PARAMS
 
-from stages.config import ClassWeights, NoCorrection, Preprocess, Stage, TeacherParams
+from stages.config import (
+    ClassWeights,
+    NoCorrection,
+    Preprocess,
+    Stage,
+    StageOverrides,
+    TeacherParams,
+)
 from stages.runtime.files import read_json, write_json
+from stages.training.inputs import InitialWeights
 from stages.training.run import (
     ENVIRONMENT_FILE,
     Run,
@@ -14,6 +26,7 @@ from stages.training.run import (
     record_environment,
     training_version,
 )
+from tests.training.small_loop import session
 
 LATER_AUGMENTATION = (
     "rotation_deg shift zoom_out low_resolution blur jpeg gamma grey erasing".split()
@@ -50,6 +63,7 @@ TEACHER = {"backbone": "resnet18", "embedding_size": 128, "dropout": 0.0, "pretr
 TEACHER |= {"weights": None, "optimizer": "adamw", "learning_rate_scale": 1.0}
 # Keys that came later, at values that change nothing.
 TEACHER |= {"backbone_options": {}, "head_learning_rate_scale": 1.0, "layer_decay": 1.0}
+TEACHER |= {"stageA": {}, "stageB": {}}
 WEIGHTED = {"prior": ClassWeights(kind="class_weights", beta=0.99), "accumulate": 2}
 
 
@@ -95,6 +109,27 @@ def test_the_fingerprint_of_a_run_stays_what_it_was(
         open_with(stage_params, layer_decay=0.75),
     ]
     assert len({run.fingerprint for run in (*others, run)}) == 1 + len(others)
+
+
+def test_a_teachers_own_values_make_another_run_of_their_stage_where_they_differ() -> None:
+    def fingerprint(stage: str, own: dict[str, Any]) -> str:
+        overrides = StageOverrides.model_validate(own)
+        teacher = PARAMS.teachers["RN18"].model_copy(update={"stageB": overrides})
+        params = PARAMS.model_copy(update={"teachers": PARAMS.teachers | {"RN18": teacher}})
+        stage_params, preprocess = params.effective(stage, "RN18")
+        changes = {"stage_params": stage_params, "preprocess": preprocess}
+        run = replace(session(), stage=stage, teacher_params=teacher, **changes)
+        ids = pd.DataFrame({"id": ["a"]})
+        rows = SimpleNamespace(train=ids, val=ids, manifest_sha256="")
+        run.__dict__.update(rows=rows, initial=InitialWeights(None, None))
+        return run.run.fingerprint
+
+    before = {stage: fingerprint(stage, {}) for stage in ("stageA", "stageB")}
+    same = {"image_size": PARAMS.stageB.image_size, "arcface": {}, "preprocess": {}}
+    assert fingerprint("stageB", same) == before["stageB"]
+    for own in ({"image_size": 40}, {"preprocess": {"mean": (0.5, 0.5, 0.5)}}):
+        assert fingerprint("stageB", own) != before["stageB"]
+        assert fingerprint("stageA", own) == before["stageA"]
 
 
 def test_reported_only_a_run_that_took_another_gradient_has_another_version() -> None:
