@@ -11,67 +11,36 @@ trained on, or copies of them, are counted and left out.
 """
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stages.runtime.door import run_door
 
 
-def work(
-    model: Path,
-    rows: Path | None,
-    standardized: Path,
-    raw: Path | None,
-    layout: str | None,
-    class_folder: Sequence[str],
-    out: Sequence[Path],
-) -> None:
+def work(model: Path, out: Sequence[Path], **rows_asked: Any) -> None:
     """Calibrate on val, score, print the table, and write it to each of `--out`."""
     from stages.computing.device import keep_freed_memory
     from stages.config import load_params
     from stages.runtime.errors import UserError
     from stages.runtime.files import write_json
-    from stages.runtime.machine import num_threads
-    from tools.evaluation import (
-        Asked,
-        evaluate_onnx,
-        evaluate_own_rows,
-        evaluate_teacher,
-        read_rows,
-    )
-    from tools.raw_rows import FORMATS, read_raw_rows
+    from tools.evaluation import evaluate_onnx, evaluate_own_rows, evaluate_teacher
     from tools.readable import readable
+    from tools.scored_rows import asked_rows
 
     keep_freed_memory()
     params = load_params()
-    score = evaluate_onnx if model.suffix == ".onnx" else evaluate_teacher
-    if (raw is None) != (layout is None):
-        raise UserError(f"--raw and --format go together; known formats: {', '.join(FORMATS)}")
-    if raw is not None and layout is not None:
-        if rows is not None:
-            raise UserError("--rows and --raw exclude each other; choose one")
-        with tempfile.TemporaryDirectory() as temporary:
-            found = read_raw_rows(
-                raw,
-                layout=layout,
-                class_folders=dict(_pair(text) for text in class_folder),
-                settings=params.standardize,
-                raw=Path(params.raw),
-                standardized=Path(temporary),
-                workers=num_threads(params.machine.workers),
-            )
-            evaluation = score(model, Asked(raw.stem, found, Path(temporary)), params=params)
-    elif rows is not None:
-        asked = Asked(rows.stem, read_rows(rows), standardized)
-        evaluation = score(model, asked, params=params)
-    elif model.suffix == ".onnx":
-        raise UserError(
-            f"{model.name}: holds no logits; say with --rows or --raw what to score it on"
-        )
-    else:
-        evaluation = evaluate_own_rows(model, params=params)
+    is_file = model.suffix == ".onnx"
+    with asked_rows(**rows_asked, params=params) as asked:
+        if asked is not None:
+            score = evaluate_onnx if is_file else evaluate_teacher
+            evaluation = score(model, asked, params=params)
+        elif is_file:
+            ways = "say with --rows or --raw what to score it on"
+            raise UserError(f"{model.name}: holds no logits; {ways}")
+        else:
+            evaluation = evaluate_own_rows(model, params=params)
     print(readable(evaluation))
     for path in out:
         write_json(path, evaluation.model_dump(mode="json"))
@@ -90,17 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", dest="layout", help=layout)
     parser.add_argument(
         "--class-folder",
+        dest="class_folders",
         action="append",
         default=[],
         metavar="FOLDER=CLASS",
         help="what a folder of folder7 means that is not named by a class, such as 0=Angry",
     )
     parser.add_argument("--out", type=Path, action="append", default=[], help="write JSON here")
-
-
-def _pair(text: str) -> tuple[str, str]:
-    folder, _, meaning = text.partition("=")
-    return folder, meaning
 
 
 main = partial(run_door, work, __doc__, arguments=add_arguments)

@@ -4,10 +4,9 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from stages.calibrating.calibration import Outputs, Resampling
@@ -47,23 +46,14 @@ from stages.modeling.card import TeacherCard, read_card
 from stages.modeling.predict import predict
 from stages.modeling.teacher import load_teacher
 from stages.records.folder import read_folder
-from stages.records.schema import read_manifest
-from stages.runtime.errors import UserError
 from stages.runtime.files import sha256_file
 from tools.onnx_model import predict_onnx, read_onnx
+from tools.scored_rows import Asked
 
 Decision = Literal["argmax", "prior"]
 IN_VAL = "the row or a copy of it is in val, which chose or calibrated the weights"
 
 logger = logging.getLogger(__name__)
-
-
-class Asked(NamedTuple):
-    """Rows to score a model on, as a manifest has them; their faces lie in `standardized`."""
-
-    name: str
-    rows: pd.DataFrame
-    standardized: Path
 
 
 class _Checked(BaseModel):
@@ -164,18 +154,6 @@ def evaluate_onnx(path: Path, asked: Asked, *, params: Params) -> Evaluation:
     about = {"stage": model.metadata["stage"], "model": path.stem, "weights_sha256": weights}
     manifest = model.metadata["manifest_sha256"]
     return _evaluation(scores, about=about, manifest=manifest, file=file, fit=None, known=known)
-
-
-def read_rows(path: Path) -> pd.DataFrame:
-    """Read the rows of a manifest or a view.
-
-    Raises:
-        UserError: if it is missing, malformed or empty, or its classes are in another order.
-    """
-    rows = read_manifest(path)
-    if rows.empty:
-        raise UserError(f"{path.name}: expected rows, got none")
-    return rows
 
 
 def _fit_teacher(folder: Path, *, params: Params) -> tuple[FittedModel, StageRows]:

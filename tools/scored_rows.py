@@ -1,18 +1,21 @@
-"""A dataset as it was downloaded -> its faces in a folder, and its test rows as in a manifest."""
+"""The rows to score a model on: those of a manifest, or the test rows of a raw dataset."""
 
 import logging
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from stages.config import PlainSource, Source, Standardize
+from stages.config import Params, PlainSource, Source, Standardize
 from stages.intake.intake import check_source, write_source
 from stages.intake.reuse import read_framing
-from stages.records.schema import COLUMNS, SPLITS
+from stages.records.schema import COLUMNS, SPLITS, read_manifest
 from stages.runtime.errors import UserError, did_you_mean
+from stages.runtime.machine import num_threads
 from stages.sources.tree import open_tree
 from stages.splitting.frozen import manifest_rows, read_all_faces
 
@@ -29,7 +32,59 @@ FORMATS = tuple(sorted(_ASKED))
 logger = logging.getLogger(__name__)
 
 
-def read_raw_rows(
+class Asked(NamedTuple):
+    """Rows to score a model on, as a manifest has them; their faces lie in `standardized`."""
+
+    name: str
+    rows: pd.DataFrame
+    standardized: Path
+
+
+@contextmanager
+def asked_rows(
+    *,
+    rows: Path | None,
+    standardized: Path,
+    raw: Path | None,
+    layout: str | None,
+    class_folders: Sequence[str],
+    params: Params,
+) -> Iterator[Asked | None]:
+    """Read what the command line asks for, None if it asks for nothing; cut faces last inside.
+
+    `class_folders` are texts like `0=Angry`.
+
+    Raises:
+        UserError: for options that exclude each other, and rows that cannot be read.
+    """
+    if (raw is None) != (layout is None):
+        raise UserError(f"--raw and --format go together; known formats: {', '.join(FORMATS)}")
+    if raw is None or layout is None:
+        yield None if rows is None else Asked(rows.stem, _read_rows(rows), standardized)
+        return
+    if rows is not None:
+        raise UserError("--rows and --raw exclude each other; choose one")
+    with tempfile.TemporaryDirectory() as temporary:
+        found = _read_raw_rows(
+            raw,
+            layout=layout,
+            class_folders=dict(text.partition("=")[::2] for text in class_folders),
+            settings=params.standardize,
+            raw=Path(params.raw),
+            standardized=Path(temporary),
+            workers=num_threads(params.machine.workers),
+        )
+        yield Asked(raw.stem, found, Path(temporary))
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    rows = read_manifest(path)
+    if rows.empty:
+        raise UserError(f"{path.name}: expected rows, got none")
+    return rows
+
+
+def _read_raw_rows(
     path: Path,
     *,
     layout: str,
@@ -42,10 +97,7 @@ def read_raw_rows(
     """Cut the faces of a raw dataset into `standardized`, and return its test rows.
 
     Of a dataset that has no splits, such as ExpW, all rows are test rows. Faces are cut as
-    `settings` say; a detector lies below `raw`. `class_folders` is for `folder7`.
-
-    Raises:
-        UserError: if the path is missing, not laid out as the format says, or has no test rows.
+    `settings` say; a detector lies below `raw`.
     """
     if layout not in FORMATS:
         hint = did_you_mean(layout, FORMATS) or f"known: {', '.join(FORMATS)}"
