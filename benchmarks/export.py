@@ -56,6 +56,7 @@ def measure(backbone: str, *, size: int) -> Figures:
         embedding_size=512,
         dropout=0.0,
         pretrained=False,
+        backbone_options={},
         weights=None,
         optimizer="adamw",
         learning_rate_scale=1.0,

@@ -647,6 +647,14 @@ def _override_contradictions(params: Params, key: str) -> Iterator[str]:
         if stage.epochs == 0 and stage.init_from is not None:
             # The weights that pass through keep their own input.
             _, preprocess = params.effective(stage.init_from, name)
+        elif stage.init_from is not None:
+            _, learnt = params.effective(stage.init_from, name)
+            if (preprocess.mean, preprocess.std) != (learnt.mean, learnt.std):
+                yield (
+                    f"teachers.{name}.{key}.preprocess: expected the mean and std of "
+                    f"{stage.init_from}, whose weights learnt with {learnt.mean} and {learnt.std}, "
+                    f"got {preprocess.mean} and {preprocess.std}"
+                )
         equalized[name] = preprocess.clahe
     first, *others = equalized
     for name in others:

@@ -112,6 +112,7 @@ teachers.B3.stageB={filter: {min_native_px: 9}} | B3.stageB.filter: holds for al
 teachers.B3.stageB={init_from: null} | teachers.B3.stageB.init_from: holds for all teachers of a
 teachers.B3.stageB={epochs: 2, warmup_epochs: 2} | .B3.stageB.warmup_epochs: 2 leaves nothing of 2
 teachers.B3.stageA={epochs: 0} | teachers.B3.stageA.epochs: 0 passes weights through, but init_from
+teachers.B3.stageA={preprocess: {std: [1.0, 1.0, 1.0]}} | B3.stageB.preprocess: expected the mean and std of stageA, whose
 teachers.B3.stageB={preprocess: {clahe: null}} | B3.stageB.preprocess.clahe: expected that of RN18, {
 manifest.source_groups.nothing=[] | manifest.source_groups.nothing: an empty list names no source
 """
@@ -135,7 +136,8 @@ def test_options_of_a_backbone_keep_their_types(tmp_path: Path) -> None:
 def test_a_teacher_has_values_of_its_own_and_all_others_from_the_stage(tmp_path: Path) -> None:
     own = {"ema_decay": None, "arcface": {"scale": 9.0}, "prior": {"kind": "none"}}
     bright = {"mean": [0.5, 0.5, 0.5]}
-    path = edited(tmp_path, teachers__B3__stageB=own | {"preprocess": bright})
+    own_values = own | {"preprocess": bright}
+    path = edited(tmp_path, teachers__B3__stageB=own_values, stageB__init_from=None)
     params = load_params(path)
     expected, expected_input = params.stageB.model_dump(mode="json"), params.preprocess.model_dump()
     stage, preprocess = params.effective("stageB", "B3")
@@ -146,7 +148,7 @@ def test_a_teacher_has_values_of_its_own_and_all_others_from_the_stage(tmp_path:
     for other in (("stageA", "B3"), ("stageB", "RN18")):
         assert params.effective(*other) == (getattr(params, other[0]), params.preprocess)
     # The report shows the keys that differ, and those alone.
-    assert params.teachers["B3"].stageB.model_dump(mode="json") == own | {"preprocess": bright}
+    assert params.teachers["B3"].stageB.model_dump(mode="json") == own_values
     # What all teachers of a stage share may differ from the other stage.
     for name in ("RN18", "B3"):
         path = edited(tmp_path, **{f"teachers__{name}__stageA": {"preprocess": {"clahe": None}}})

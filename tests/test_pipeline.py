@@ -16,6 +16,7 @@ from stages.runtime.files import read_json
 
 pytestmark = pytest.mark.pipeline
 
+BRIGHT = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
 PARAMS: dict[str, Any] = {
     # As the recipe's: README's table of experiments leaves out what has a slash.
     "raw": "raw/small",
@@ -24,10 +25,8 @@ PARAMS: dict[str, Any] = {
     "export__variants": [],
     "export__parity_rows": 16,
     # Teachers of unlike inputs, up to the ensemble.
-    "teachers__B3__stageB": {
-        "image_size": 41,
-        "preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
-    },
+    "teachers__B3__stageA": {"preprocess": BRIGHT},
+    "teachers__B3__stageB": {"image_size": 41, "preprocess": BRIGHT},
     "calibrate__stage": "stageB",
     "export__max_accuracy_loss": 0.5,
 }
@@ -153,8 +152,8 @@ def test_incident_D9_no_output_names_a_place_on_this_machine(clean: SmallReposit
         ({"teachers__B3__embedding_size": 24}, {"stageA@B3", "stageB@B3", "report"}),
         ({"calibrate__bins": 10, "machine__workers": 1}, {"calibrate", "report"}),
         ({"export__parity_rows": 17}, {"export", "report"}),
-        ({"teachers__B3__stageA": {"epochs": 1}}, {"stageA@B3", "calibrate", "report"}),
-        ({"teachers__B3__stageB": {"epochs": 2}}, {"stageB@B3", "calibrate", "report"}),
+        ({"teachers__B3__stageA__epochs": 1}, {"stageA@B3", "calibrate", "report"}),
+        ({"teachers__B3__stageB__epochs": 2}, {"stageB@B3", "calibrate", "report"}),
         ({"stageB__learning_rate": 2e-3}, {*(f"stageB@{name}" for name in TEACHERS), "report"}),
     ],
 )

@@ -112,7 +112,7 @@ def test_zero_epochs_pass_stage_a_through_at_its_input_and_scale_and_say_so(
     prepared: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     zero = {"stageB__epochs": 0, "stageB__image_size": 40, "stageB__arcface__scale": 5.0}
-    own = {"image_size": 36, "preprocess": {"mean": [0.1, 0.2, 0.3]}}
+    own = {"image_size": 36, "preprocess": {"mean": [0.1, 0.2, 0.3]}, "mirror_averaged": True}
     folder = prepared(**SHORT, **zero, teachers__RN18__stageA=own)
     assert train.main(["stageA", "RN18"]) == 0
     with caplog.at_level("INFO"):
@@ -124,6 +124,7 @@ def test_zero_epochs_pass_stage_a_through_at_its_input_and_scale_and_say_so(
         assert (first / name).read_bytes() == (second / name).read_bytes()
     card, before = read_card(second), read_card(first)
     assert (card.image_size, card.preprocess["mean"]) == (36, [0.1, 0.2, 0.3])
+    assert card.mirror_averaged
     assert card.prior_correction == before.prior_correction
     assert card.started_from == StartedFrom(stage="stageA", weights_sha256=before.weights_sha256)
 

@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help=model)
     rows = "a manifest or view, of any project; a teacher without it is scored as in calibrate"
     parser.add_argument("--rows", type=Path, help=rows)
-    faces = "where the faces of these rows are"
-    parser.add_argument("--standardized", type=Path, default=Path("standardized"), help=faces)
+    faces = "where the faces of --rows are; standardized/ if it is not given"
+    parser.add_argument("--standardized", type=Path, help=faces)
     parser.add_argument("--raw", type=Path, help="a dataset as it was downloaded, folder or zip")
     layout = "the layout of --raw, such as rafdb_basic or folder7"
     parser.add_argument("--format", dest="layout", help=layout)

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,9 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from stages.config import Params, PlainSource, Source, Standardize
+from stages.faces.shards import read_index
 from stages.intake.intake import check_source, write_source
-from stages.intake.reuse import read_framing
+from stages.intake.reuse import log_source, read_framing
 from stages.records.schema import COLUMNS, SPLITS, read_manifest
 from stages.runtime.errors import UserError, did_you_mean
 from stages.runtime.machine import num_threads
@@ -44,7 +46,7 @@ class Asked(NamedTuple):
 def asked_rows(
     *,
     rows: Path | None,
-    standardized: Path,
+    standardized: Path | None,
     raw: Path | None,
     layout: str | None,
     class_folders: Sequence[str],
@@ -60,10 +62,18 @@ def asked_rows(
     if (raw is None) != (layout is None):
         raise UserError(f"--raw and --format go together; known formats: {', '.join(FORMATS)}")
     if raw is None or layout is None:
-        yield None if rows is None else Asked(rows.stem, _read_rows(rows), standardized)
+        if class_folders:
+            raise UserError("--class-folder: is for --raw with --format folder7")
+        faces = standardized or Path("standardized")
+        yield None if rows is None else Asked(rows.stem, _read_rows(rows), faces)
         return
-    if rows is not None:
-        raise UserError("--rows and --raw exclude each other; choose one")
+    for name, value in {"--rows": rows, "--standardized": standardized}.items():
+        if value is not None:
+            raise UserError(f"{name} and --raw exclude each other; choose one")
+    for text in class_folders:
+        if "=" not in text:
+            raise UserError(f"--class-folder: expected FOLDER=CLASS, got {text!r}")
+    name = raw.resolve().stem
     with tempfile.TemporaryDirectory() as temporary:
         found = _read_raw_rows(
             raw,
@@ -74,7 +84,7 @@ def asked_rows(
             standardized=Path(temporary),
             workers=num_threads(params.machine.workers),
         )
-        yield Asked(raw.stem, found, Path(temporary))
+        yield Asked(name, found, Path(temporary))
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
@@ -115,9 +125,11 @@ def _read_raw_rows(
     settings = settings.model_copy(update={"sources": {layout: source}})
     framing, folder = read_framing(settings, raw=raw), standardized / layout
     folder.mkdir(parents=True)
+    start = time.perf_counter()
     with open_tree(path, key="--raw") as tree:
         write_source(folder, tree, name=layout, settings=settings, framing=framing, workers=workers)
-    check_source(folder, name=layout, max_reject_share=settings.max_reject_share)
+    log_source(path.name, read_index(folder), seconds=time.perf_counter() - start)
+    check_source(folder, name=layout, max_reject_share=settings.max_reject_share, is_kept=False)
     rows = manifest_rows(read_all_faces(standardized))
     official = rows["split"]
     counts = ", ".join(f"{split} {(official == split).sum():,}" for split in SPLITS)

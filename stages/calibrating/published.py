@@ -243,11 +243,11 @@ class Past:
 
 
 def mark_known(rows: pd.DataFrame, known: pd.DataFrame) -> Mask:
-    """Mark the rows (N,) that are among the known rows, or a copy of them.
+    """Mark the rows (N,) that have the same pixels as one of the known rows.
 
-    In a table of another manifest a copy is a picture with the same pixels.
+    Ids do not tell: in another project's rows they may name other pictures.
     """
-    return np.asarray(rows["id"].isin(known["id"]) | rows["sha256"].isin(known["sha256"]))
+    return np.asarray(rows["sha256"].isin(known["sha256"]))
 
 
 def find_past(weights_sha256: Sequence[str], *, models: Path, manifest: ManifestFolder) -> Past:

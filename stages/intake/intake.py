@@ -98,8 +98,10 @@ def read_rejects(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def check_source(folder: Path, *, name: str, max_reject_share: float) -> None:
+def check_source(folder: Path, *, name: str, max_reject_share: float, is_kept: bool = True) -> None:
     """Refuse a source without faces, or with more broken rows than the params allow.
+
+    A folder that is not kept is not named.
 
     Raises:
         UserError: with counts for each reason and its first rows.
@@ -121,9 +123,10 @@ def check_source(folder: Path, *, name: str, max_reject_share: float) -> None:
     for row in read_rejects(folder):
         if len(lines := examples.get(row["reason"], [])) < _EXAMPLES:
             lines.append(f"\n  {row['row']}: {row['reason']}: {row['detail']}")
+    where = f"look at {REJECTS} and {REJECTS_SHEET} in {folder}; " if is_kept else ""
     raise UserError(
-        f"source {name}: {problem}; rejects: {counts}; look at {REJECTS} and {REJECTS_SHEET} in "
-        f"{folder}; the first of each reason:" + "".join(chain(*examples.values()))
+        f"source {name}: {problem}; rejects: {counts}; {where}the first of each reason:"
+        + "".join(chain(*examples.values()))
     )
 
 

@@ -78,7 +78,7 @@ def finished_source(
                 )
             for other in {*folder.parent.iterdir()} - {folder}:
                 remove(other)
-    _log(name, read_index(folder), seconds=None if reused else time.perf_counter() - start)
+    log_source(name, read_index(folder), seconds=None if reused else time.perf_counter() - start)
     check_source(folder, name=name, max_reject_share=settings.max_reject_share)
     return folder
 
@@ -133,7 +133,8 @@ def _below(raw: Path, path: str, *, key: str) -> Path:
     return raw / parts
 
 
-def _log(name: str, index: dict[str, Any], *, seconds: float | None) -> None:
+def log_source(name: str, index: dict[str, Any], *, seconds: float | None) -> None:
+    """Log faces, rejects and what is to be looked at; without seconds the source was reused."""
     faces = f"{index['faces']:,}"
     rejects = ", ".join(f"{why} {count:,}" for why, count in index["rejects"].items()) or "none"
     pace = f"{seconds:.1f} s, {index['rows'] / seconds:,.0f} rows/s" if seconds else ""

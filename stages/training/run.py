@@ -95,8 +95,9 @@ def open_run(
 
 
 def _told(section: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what changes nothing; a backbone's options have names of their own."""
     return {
-        key: _told(value) if isinstance(value, dict) else value
+        key: _told(value) if key == "augmentation" else value
         for key, value in section.items()
         if key not in _IN_THE_STAGE and (key not in _NEUTRAL or value != _NEUTRAL[key])
     }

@@ -130,12 +130,14 @@ class Session:
 def open_session(session: Session) -> Session:
     """Find weights and rows, and so name the run. Nothing is written.
 
-    With 0 epochs the weights keep the input that they were trained with, and their scale.
+    With 0 epochs the weights keep the input that they were trained with, their scale, and whether
+    their logits are averaged over the mirror image.
     """
     stage_params, card = session.stage_params, session.initial.card()
     if stage_params.epochs == 0 and card is not None:
         arcface = stage_params.arcface.model_copy(update={"scale": card.scale})
         adopted = {"image_size": card.image_size, "arcface": arcface}
+        adopted |= {"mirror_averaged": card.mirror_averaged}
         session = replace(
             session,
             stage_params=stage_params.model_copy(update=adopted),

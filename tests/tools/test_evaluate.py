@@ -19,6 +19,7 @@ from small_project import draw
 from stages import calibrate
 from stages.calibrating.calibration_file import ModelCalibration, read_calibration
 from stages.calibrating.predictions import TRAINED_ON
+from stages.calibrating.published import mark_known
 from stages.calibrating.score_table import pick, read_scores
 from stages.config import CLASSES, Preprocess
 from stages.exporting import metadata
@@ -223,6 +224,12 @@ def test_same_pictures_under_other_names_are_counted_and_left_out(project):
     assert _number(result, "nll", by="row_set", part="all")["n"] == 180
 
 
+def test_a_name_that_is_also_in_the_manifest_is_no_copy():
+    known = pd.DataFrame({"id": ["rafdb/1"], "sha256": ["a"]})
+    rows = pd.DataFrame({"id": ["rafdb/1", "rafdb/2"], "sha256": ["b", "a"]})
+    assert mark_known(rows, known).tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -278,7 +285,7 @@ STRANGERS = ["--raw", "stranger", "--format", "folder7"]
 
 @pytest.mark.parametrize("model", ["tiny.onnx", "models/stageA/RN18"])
 def test_a_strangers_dataset_is_scored_on_its_test_rows_whatever_manifest_lies_there(
-    project, model, capsys
+    project, model, caplog
 ):
     for name in ("RN18", "B3"):
         start_from_stage_a(project, name)
@@ -286,7 +293,11 @@ def test_a_strangers_dataset_is_scored_on_its_test_rows_whatever_manifest_lies_t
     draw(project / "stranger", images={"train": 1, "test": 3})
     # The one class that the layout knows by a number.
     (project / "stranger/test/Happy").rename(project / "stranger/test/3")
+    (project / "stranger/test/3/broken.png").touch()
+    # One broken row of 29 is below the limit, and said.
+    caplog.set_level("INFO")
     result = run(model, *STRANGERS, "--class-folder", "3=Happy")
+    assert "28 faces; rejects: " in caplog.text
     assert (_number(result, "accuracy")["n"], result["known"]["trained_on"]) == (21, 0)
     assert [row["n"] for row in result["scores"] if row["by"] == "class"] == [3] * 7
     assert {row["rows"] for row in result["scores"]} == {"file:stranger"}
@@ -312,6 +323,9 @@ def test_a_strangers_dataset_is_scored_on_its_test_rows_whatever_manifest_lies_t
         (STRANGERS, "--raw: stranger: expected test rows, got none: train 7, val 0, test 0"),
         ([*STRANGERS, "--class-folder", "0=Glad"], "--class-folder: expected one of Angry, "),
         (["--raw", "stranger", "--format", "expw", "--class-folder", "0=Sad"], "only folder7 has"),
+        ([*STRANGERS, "--class-folder", "0"], "--class-folder: expected FOLDER=CLASS, got '0'"),
+        (["--rows", GATE, "--class-folder", "0=Sad"], "--class-folder: is for --raw with --format"),
+        ([*STRANGERS, "--standardized", "x"], "--standardized and --raw exclude each other"),
     ],
 )
 def test_a_strangers_dataset_that_cannot_be_scored_is_refused_in_words(
