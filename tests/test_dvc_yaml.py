@@ -58,14 +58,14 @@ def test_dvc_yaml_reads_in_a_minute_and_a_room_is_its_code_alone() -> None:
 
 
 def test_teachers_of_the_recipe_are_deps_and_no_out_is_known_to_git_or_lies_below_a_dep() -> None:
-    # Two teachers of any names: a recipe needs no change of dvc.yaml.
+    # One or two teachers of any names: the first and the last of the list, which may be the same.
     expected = {
         f"models/{stage}/${{calibrate.teachers[{number}]}}"
         for stage in ("stageA", "stageB")
-        for number in range(2)
+        for number in (0, -1)
     }
     for path in (ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")):
-        assert len(read_yaml(path)["calibrate"]["teachers"]) == 2, path
+        assert len(read_yaml(path)["calibrate"]["teachers"]) <= 2, path
     for stage in ("calibrate", "export", "report"):
         deps = PIPELINE[stage]["deps"]
         assert {dep for dep in deps if dep.startswith("models/stage")} == expected, stage

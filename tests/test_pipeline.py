@@ -58,7 +58,7 @@ class SmallRepository(Repository):
         pipeline = yaml.safe_load(path.read_text("utf-8"))
         for stage in ("calibrate", "export", "report"):
             pipeline["stages"][stage]["deps"] += [
-                f"models/{key}/${{calibrate.teachers[2]}}" for key in ("stageA", "stageB")
+                f"models/{key}/${{calibrate.teachers[1]}}" for key in ("stageA", "stageB")
             ]
         path.write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
         self.first_output = self.run("dvc", "repro")
