@@ -8,7 +8,7 @@ import pytest
 from stages import report
 from tests.reporting.project import make_finished
 
-# The gain, six models' reliability and confusion, three curves of each stage, training, mistakes.
+# The gain, six models' reliability and confusion, three curves of each stage, training, eight mistakes and all.
 NUM_PICTURES = 1 + 6 * 2 + 2 * 3 + 4 + 8 + 1
 
 

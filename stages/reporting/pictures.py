@@ -26,8 +26,8 @@ from stages.reporting.tables import about, floor
 from stages.reporting.wording import STAGE_WORDS, counted, number, place_words, signed
 
 MISTAKES_PER_CLASS = 8
-NUM_WORST = 8
 
+_NUM_WORST = 8
 _TILE_PX, _FACE_PX = 112, 192
 _BLANK = np.full((1, 1, 3), 255, np.uint8)
 _GAIN = "Stage B minus Stage A"
@@ -230,7 +230,7 @@ def _training(run: Finished, colours: Colours) -> Iterator[Picture]:
 
 def _mistakes(run: Finished, *, standardized: Path) -> Iterator[Picture]:
     table = run.plotted("teachers", f"mistakes/{run.stage}_{run.model}")
-    worst = table.head(NUM_WORST)
+    worst = table.head(_NUM_WORST)
     images = FaceStore(standardized).decode(worst["id"])
     for place, (id_, source, actual, predicted, confidence) in enumerate(worst.to_numpy(), 1):
         yield Picture(
