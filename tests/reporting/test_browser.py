@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import subprocess
+from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 OPTIONS = "--headless --no-sandbox --disable-gpu --hide-scrollbars --remote-debugging-pipe"
 # The browser reads commands from 3 and writes answers to 4, each ended by a zero byte.
-PIPE = 'exec timeout 300 "$0" "$@" 3<&0 4>&1 0</dev/null 1>&2'
+SHELL = 'exec timeout 300 "$0" "$@" 3<&0 4>&1 0</dev/null 1>&2'
 TELLS = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
 ENTER = {"type": "keyDown", "key": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
 TAB = {"type": "keyDown", "key": "Tab", "windowsVirtualKeyCode": 9}
@@ -28,13 +28,11 @@ class Browser:
 
     def __init__(self, path, *, profile, url):
         self.url = url
-        command = ["sh", "-c", PIPE, path, *OPTIONS.split(), f"--user-data-dir={profile}"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **pipes)
+        command = ["sh", "-c", SHELL, path, *OPTIONS.split(), f"--user-data-dir={profile}"]
+        self.process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
         self.sent, self.heard, self.events, self.session = 0, b"", [], {}
         target = self("Target.createTarget", url="about:blank")["targetId"]
-        attached = self("Target.attachToTarget", targetId=target, flatten=True)
-        self.session = {"sessionId": attached["sessionId"]}
+        self.session = self("Target.attachToTarget", targetId=target, flatten=True)
         for domain in ("Page", "Runtime", "Network", "Log"):
             self(f"{domain}.enable")
 
@@ -50,9 +48,7 @@ class Browser:
 
     def next(self):
         while b"\0" not in self.heard:
-            heard = self.process.stdout.read1()
-            assert heard, "the browser has ended"
-            self.heard += heard
+            self.heard += self.process.stdout.read1() or pytest.fail("the browser has ended")
         message, _, self.heard = self.heard.partition(b"\0")
         return json.loads(message)
 
@@ -77,8 +73,7 @@ def browser(page, tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     (folder / "report.html").write_text(page, encoding="utf-8")
     url = (folder / "report.html").as_uri()
-    browser = Browser(path, profile=folder / "profile", url=url)
-    yield browser
+    yield (browser := Browser(path, profile=folder / "profile", url=url))
     browser("Browser.close")
     browser.process.communicate()
 
