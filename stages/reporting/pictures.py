@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stages.calibrating.score_table import STAGE_GAIN, pick
-from stages.faces.sheet import captioned_sheet
+from stages.faces.decode import encode_png
+from stages.faces.sheet import captioned_sheet, fit
 from stages.faces.store import FaceStore
 from stages.reporting.figures import (
     Colours,
@@ -25,7 +27,9 @@ from stages.reporting.wording import STAGE_WORDS, counted, number, place_words, 
 
 MISTAKES_PER_CLASS = 8
 
-_TILE_PX = 112
+_NUM_WORST = 8
+_TILE_PX, _FACE_PX = 112, 192
+_BLANK = np.full((1, 1, 3), 255, np.uint8)
 _GAIN = "Stage B minus Stage A"
 # Columns of a picture, raw and scaled, and what they are called.
 _CURVES = {
@@ -64,7 +68,7 @@ def draw_pictures(run: Finished, *, standardized: Path) -> list[Picture]:
         for model in run.shown:
             pictures += _of_model(run, stage, model, colour=colours[run.called(model)])
         pictures += _of_stage(run, stage, colours)
-    return [*pictures, *_training(run, colours), _mistakes(run, standardized=standardized)]
+    return [*pictures, *_training(run, colours), *_mistakes(run, standardized=standardized)]
 
 
 def most_frequent_mistake(table: pd.DataFrame) -> str:
@@ -92,10 +96,13 @@ def mistakes_sheet(table: pd.DataFrame, *, rows: Mapping[str, int], standardized
     lines = {}
     for name, num_rows in rows.items():
         wrong = int((table["actual"] == name).sum())
-        lines[f"{name}\n{wrong:,} of {num_rows:,} wrong"] = [
+        tiles = [
             (images[id_], f"{predicted} {confidence:.2f}, {source}")
             for id_, source, _, predicted, confidence in drawn[drawn["actual"] == name].to_numpy()
         ]
+        # Blank, not grey: a place without a mistake is no face.
+        tiles += [(_BLANK, "")] * (MISTAKES_PER_CLASS - len(tiles))
+        lines[f"{name}\n{wrong:,} of {num_rows:,} wrong"] = tiles
     return captioned_sheet(lines, columns=MISTAKES_PER_CLASS, tile_px=_TILE_PX)
 
 
@@ -121,7 +128,7 @@ def _gains(run: Finished, colours: Colours) -> Iterator[Picture]:
 
 def _of_model(run: Finished, stage: str, model: str, *, colour: str) -> Iterator[Picture]:
     name, place = f"{stage}_{model}", {"stage": stage, "model": model}
-    called, rows = f"{STAGE_WORDS[stage]}, {run.called(model)}", about(run, **place)
+    called, rows = f"{run.called(model)}, {STAGE_WORDS[stage]}", about(run, **place)
     raw, scaled = (
         f"{number(run.score('ece', probabilities=kind, **place).value)} {when}, where "
         f"{floor(run, probabilities=kind, **place)}"
@@ -132,7 +139,7 @@ def _of_model(run: Finished, stage: str, model: str, *, colour: str) -> Iterator
         "reliability",
         name,
         reliability_figure(bins, colour=colour),
-        f"Reliability diagram of {called}: ECE {raw}; {scaled}.",
+        f"Reliability diagram. {called}: ECE {raw}; {scaled}.",
         f"{called}: ECE {raw}; {scaled}. {rows}. Bars: 95 % by Wilson's formula, rows taken as "
         "independent.",
     )
@@ -142,7 +149,7 @@ def _of_model(run: Finished, stage: str, model: str, *, colour: str) -> Iterator
         "confusion",
         name,
         confusion_figure(table, classes=run.calibration.classes),
-        f"Confusion matrix of {called}. {most_frequent_mistake(table)}",
+        f"Confusion matrix. {called}: {most_frequent_mistake(table)}",
         f"{called}: per cent of each actual class; accuracy {accuracy}. {rows}.",
     )
 
@@ -221,16 +228,28 @@ def _training(run: Finished, colours: Colours) -> Iterator[Picture]:
         )
 
 
-def _mistakes(run: Finished, *, standardized: Path) -> Picture:
+def _mistakes(run: Finished, *, standardized: Path) -> Iterator[Picture]:
     table = run.plotted("teachers", f"mistakes/{run.stage}_{run.model}")
+    worst = table.head(_NUM_WORST)
+    images = FaceStore(standardized).decode(worst["id"])
+    for place, (id_, source, actual, predicted, confidence) in enumerate(worst.to_numpy(), 1):
+        yield Picture(
+            "mistake",
+            str(place),
+            encode_png(fit(images[id_], _FACE_PX)),
+            f"Face {place} of the most confident mistakes: labelled {actual}, called {predicted}.",
+            # A long name may break after each of its words.
+            f"{predicted}, {confidence:.2f}\nlabelled {actual}\n"
+            + source.replace("_", "_\N{ZERO WIDTH SPACE}"),
+        )
     rows = {name: run.score("f1", by="class", part=name).n for name in run.parts("class")}
-    return Picture(
+    yield Picture(
         "mistakes",
         "",
         mistakes_sheet(table, rows=rows, standardized=standardized),
         f"Faces that the ensemble misread: for each class the {MISTAKES_PER_CLASS} mistakes that "
         f"it was most confident of, of {len(table):,} in all.",
-        f"{STAGE_WORDS[run.stage]}, Ensemble: a line for each actual class; below each face what "
+        f"Ensemble, {STAGE_WORDS[run.stage]}: a line for each actual class; below each face what "
         f"it was called, with what confidence, and its source. {about(run)}.",
     )
 

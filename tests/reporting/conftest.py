@@ -4,6 +4,8 @@ import pytest
 
 from stages.config import load_params
 from stages.reporting.finished import Finished, read_finished
+from stages.reporting.page import render_page
+from stages.reporting.pictures import Picture, draw_pictures
 from tests.reporting.project import make_finished
 
 
@@ -23,3 +25,13 @@ def recipe(root: Path) -> dict:
     standardize = load_params(root / "params.yaml").standardize.model_dump(mode="json")
     standardize["sources"]["ferplus"]["licence"] = None
     return {"seed": 7, "standardize": standardize}
+
+
+@pytest.fixture(scope="session")
+def pictures(run: Finished, root: Path) -> list[Picture]:
+    return draw_pictures(run, standardized=root / "standardized")
+
+
+@pytest.fixture(scope="session")
+def page(run: Finished, pictures: list[Picture], recipe: dict) -> str:
+    return render_page(run, pictures=pictures, recipe=recipe)

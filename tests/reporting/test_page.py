@@ -15,23 +15,13 @@ from stages.reporting.seeds import COLUMNS
 ANCHORS = "answers stages scores gates mistakes calibration decision teachers training export data"
 ANCHORS = f"{ANCHORS} provenance limits".split()
 KINDS = {"stage_gain", "reliability", "confusion", "risk_coverage", "training", "mistakes"}
-KINDS |= {"sources_accuracy", "sources_macro_f1"}
+KINDS |= {"mistake", "sources_accuracy", "sources_macro_f1"}
 # Tables that hold no scores.
 COUNTS = re.compile(
     "What training took|Teachers in|Speed on|Rows of the manifest|Datasets|Files|Warnings|Weights"
     "|Code and machine|Left out"
 )
 MINUS = "\N{MINUS SIGN}"
-
-
-@pytest.fixture(scope="module")
-def pictures(run, root):
-    return draw_pictures(run, standardized=root / "standardized")
-
-
-@pytest.fixture(scope="module")
-def page(run, pictures, recipe):
-    return render_page(run, pictures=pictures, recipe=recipe)
 
 
 @pytest.fixture
@@ -73,13 +63,29 @@ def test_answers_are_first_and_open_all_else_is_folded_and_nothing_lies_outside(
 def test_answers_say_model_numbers_and_stage_in_words(page, run):
     text = _text(page, "answers")
     accuracy, macro_f1 = run.score("accuracy"), run.score("macro_f1")
-    assert f"The ensemble of RN18 and B3 from Stage A names {100 * accuracy.value:.1f} %" in text
-    note = "n = 160 rows of test; fitted on val; majority labels"
+    right, low, high = (round(160 * it) for it in (accuracy.value, accuracy.low, accuracy.high))
+    assert f"names the right expression in {right} of 160 faces it has not seen" in text
+    assert f"(95 % interval {low} to {high})" in text
     said = f"{macro_f1.value:.3f} [{macro_f1.low:.3f}, {macro_f1.high:.3f}]"
-    assert f"Macro-F1 {said} {note}" in text
-    assert "Stage A is taken" in text
-    assert "On 80 rows of val, Stage B changes the macro-F1 of the ensemble by" in text
-    assert not re.search(r"stage[AB]|fused|most probable", text)
+    assert f"Macro-F1 {said} ECE, calibrated" in text
+    assert f"chance: up to {run.score('ece_floor_95').value:.3f}" in text
+    tiles = text.split("Accuracy")[1].split("Is it calibrated?")[0]
+    assert tiles.count("n = 160 rows of test; fitted on val; majority labels") == 1
+    assert "Is Stage B worth it? Stage A is taken" in text
+    assert "most probable" not in text
+    seen = re.sub(r'<(pre|style).*?</\1>|="(data:|#)[^"]*"|id="[^"]*"', "", page, flags=re.S)
+    assert not re.search(r"stage[AB]\b|fused_", seen)
+
+
+def test_worst_mistakes_of_all_classes_are_shown_with_label_and_source(run, pictures):
+    table = run.plotted("teachers", f"mistakes/{run.stage}_{run.model}")
+    shown = [picture.caption for picture in pictures if picture.kind == "mistake"]
+    assert len(shown) == 8 < len(table)
+    ranked = table.sort_values("confidence", ascending=False, kind="stable")
+    for caption, face in zip(shown, ranked.itertuples(), strict=False):
+        named = f"{face.predicted}, {face.confidence:.2f}"
+        lines = caption.replace("\N{ZERO WIDTH SPACE}", "").split("\n")
+        assert lines == [named, f"labelled {face.actual}", face.source]
 
 
 def test_every_table_of_scores_says_n_split_rule_and_the_floor_of_an_ece(page):
@@ -102,7 +108,8 @@ def test_every_picture_has_an_alt_text_and_says_its_rows(pictures, page):
     assert {picture.kind for picture in pictures} == KINDS
     for picture in pictures:
         assert len(picture.alt) > 40
-        assert re.search(r"\d+ rows|fitted on val", picture.caption), picture.caption
+        if picture.kind != "mistake":
+            assert re.search(r"\d+ rows|fitted on val", picture.caption), picture.caption
 
 
 def test_incident_N4_rows_of_a_gate_that_are_in_domain_are_counted_and_told(run, page, render):
@@ -169,7 +176,7 @@ TRADE = r"change the ensemble's macro-F1 by .0\.030 \[.*?\] and its accuracy by 
 @pytest.mark.parametrize(
     ("values", "anchor", "words"),
     [
-        (UNFITTED, "answers", f"Its probabilities are not calibrated. .* 1: {NO_FIT}"),
+        (UNFITTED, "answers", f" 1: {NO_FIT} .* Its probabilities are not calibrated."),
         (UNFITTED, "calibration", f" 1: {NO_FIT} "),
         (UNFITTED, "limits", f"no temperature could be fitted, {NO_FIT[8:]}."),
         (CROWDLESS, "calibration", "none: no or too few rows of val have votes"),
