@@ -100,11 +100,10 @@ class ParityFile(ExportPart):
             for name, checks in self.models.items()
         }
         ensemble = self.models[ENSEMBLE]
-        losses: dict[str, VariantLoss] = {**ensemble.variants}
-        if ensemble.shared_input:
-            losses["shared_input"] = ensemble.shared_input
-        for name, loss in losses.items():
-            models[ENSEMBLE][f"{name}_accuracy_loss"] = round(loss.accuracy_loss, 6)
+        shared = ("shared_input", ensemble.shared_input)
+        for name, loss in (*ensemble.variants.items(), shared):
+            if loss is not None:
+                models[ENSEMBLE][f"{name}_accuracy_loss"] = round(loss.accuracy_loss, 6)
         return {"stage": self.stage, "models": models}
 
 

@@ -61,6 +61,8 @@ class FaceReader:
             members = [number for number, each in enumerate(inputs) if each == wanted]
             loader = self._load(rows, wanted)
             asked = AllLogits([models[number] for number in members], views).to(self._device)
+            # A new module is in training mode, and `predict` would leave the models in it.
+            asked.eval()
             answers = predict(
                 asked, loader, finish=loader.finish, device=self._device, dtype=torch.float32
             )
