@@ -1,6 +1,5 @@
 """The training door: what it publishes, where it starts from, and what it refuses."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 import torch
 
 from stages import manifest, standardize, train
-from stages.config import Preprocess
 from stages.faces.store import FaceStore
 from stages.loading.loader import scoring_batches
 from stages.modeling.card import StartedFrom, read_card
@@ -65,7 +63,7 @@ def test_a_mirror_averaged_stage_publishes_what_its_teacher_says_of_both(prepare
         FaceStore(folder / "standardized"),
         rows,
         image_size=card.image_size,
-        preprocess=Preprocess.model_validate_json(json.dumps(card.preprocess)),
+        preprocess=card.preprocess_params,
         workers=0,
         device=torch.device("cpu"),
     )

@@ -1,6 +1,5 @@
 """A published teacher or an exported file, and rows of any manifest -> an `Evaluation`."""
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -128,8 +127,8 @@ def evaluate_teacher(folder: Path, asked: Asked, *, params: Params) -> Evaluatio
     """
     model, card = load_teacher(folder)
     fit = _published_fit(folder, card) or _fit_teacher(folder, params=params)[0].fit
-    preprocess = Preprocess.model_validate_json(json.dumps(card.preprocess))
-    faces = _faces_of(asked, size=card.image_size, preprocess=preprocess, params=params)
+    size, preprocess = card.image_size, card.preprocess_params
+    faces = _faces_of(asked, size=size, preprocess=preprocess, params=params)
     device = choose_device(params.machine.device)
     dtype = choose_dtype(params.machine.precision, device)
     logits = predict(model.to(device), faces, finish=faces.finish, device=device, dtype=dtype)
@@ -165,13 +164,13 @@ def _fit_teacher(folder: Path, *, params: Params) -> tuple[FittedModel, StageRow
 
 
 def _published_fit(folder: Path, card: TeacherCard) -> ModelCalibration | None:
-    """Find what calibrate fitted on exactly these weights, if it did."""
+    """Find what calibrate fitted on the logits of exactly this teacher, if it did."""
     calibrated = folder.parent.parent / "calibrated"
     if not calibrated.is_dir():
         return None
     stages = {str(name): stage for name, stage in read_calibration(calibrated).stages.items()}
     fit = stages[card.stage].models.get(card.teacher)
-    return fit if fit is not None and fit.weights_sha256 == card.weights_sha256 else None
+    return fit if fit is not None and fit.members[card.teacher].is_of(card) else None
 
 
 def _faces_of(asked: Asked, *, size: int, preprocess: Preprocess, params: Params) -> EvalLoader:

@@ -1,6 +1,6 @@
 """models/calibrated/calibration.json: everything that was fitted, written and read as one model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,8 +9,10 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.calibrating.calibration import Calibration, Fit, Resampling
+from stages.calibrating.published import PublishedTeacher
 from stages.calibrating.refinement import Refinement, directions_of, prior_exponent
 from stages.calibrating.scaling import Scaling, scaling_intervals
+from stages.modeling.card import TeacherCard
 from stages.records.schema import shares_of, targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.files import write_json
@@ -48,11 +50,19 @@ class _Entry(BaseModel):
 
 
 class FusedMember(_Entry):
-    """A teacher in a model. `prior_correction` takes back what training did to the class prior."""
+    """A teacher in a model. `prior_correction` takes back what training did to the class prior.
+
+    `fingerprint` is that of the training run: equal weights of two runs may give other logits.
+    """
 
     weight: Annotated[float, Field(ge=0, le=1)]
     prior_correction: Seven
     weights_sha256: Sha256
+    fingerprint: Sha256
+
+    def is_of(self, card: TeacherCard) -> bool:
+        """Say if this was fitted on the logits of this teacher."""
+        return (self.weights_sha256, self.fingerprint) == (card.weights_sha256, card.fingerprint)
 
 
 class RefinementChoice(_Entry):
@@ -198,12 +208,12 @@ def describe_fit(
     *,
     logits: Floats,
     rows: pd.DataFrame,
-    weights_sha256: Mapping[str, str],
+    teachers: Sequence[PublishedTeacher],
     left_out: Mapping[str, int],
     folds_no_fit: str,
     resampling: Resampling,
 ) -> ModelCalibration:
-    """Put what was fitted on these rows (M, N, 7) of members by name into numbers and intervals."""
+    """Put what was fitted on these rows (M, N, 7) of M teachers into numbers and intervals."""
     calibration, trial, exponents = fitted.calibration, fitted.trial, fitted.exponents
     mixture, groups = calibration.mix(logits), rows["group"]
     targets, shares = targets_of(rows), shares_of(rows)
@@ -233,12 +243,17 @@ def describe_fit(
             resamples=resampling.resamples(groups[voted]),
             bias=calibration.class_bias,
         )
-    members = zip(weights_sha256.items(), calibration.weights, calibration.corrections, strict=True)
+    members = zip(teachers, calibration.weights, calibration.corrections, strict=True)
     apart = ("weights", "corrections", "exponent", "f1_exponent")
     return ModelCalibration(
         members={
-            name: FusedMember(weight=weight, prior_correction=correction, weights_sha256=sha256)
-            for (name, sha256), weight, correction in members
+            teacher.name: FusedMember(
+                weight=weight,
+                prior_correction=correction,
+                weights_sha256=teacher.weights_sha256,
+                fingerprint=teacher.fingerprint,
+            )
+            for teacher, weight, correction in members
         },
         **{name: value for name, value in vars(calibration).items() if name not in apart},
         temperature_95=temperature_95,

@@ -172,7 +172,7 @@ def fit_model(model: Model, *, val: KeptRows, resampling: Resampling) -> FittedM
         fitted,
         logits=model.logits(val),
         rows=val.frame,
-        weights_sha256={teacher.name: teacher.weights_sha256 for teacher in model.teachers},
+        teachers=model.teachers,
         left_out=val.left_out,
         folds_no_fit=folds_no_fit,
         resampling=resampling,

@@ -39,6 +39,7 @@ class PublishedTeacher:
     stage: str
     name: str
     weights_sha256: str
+    fingerprint: str
     filter: Filter
     started_from: StartedFrom | None
     prior_correction: tuple[float, ...]
@@ -68,6 +69,7 @@ def read_teacher(folder: Path, *, manifest: ManifestFolder) -> PublishedTeacher:
         stage=folder.parent.name,
         name=folder.name,
         weights_sha256=card.weights_sha256,
+        fingerprint=card.fingerprint,
         filter=card.filter,
         started_from=card.started_from,
         prior_correction=card.prior_correction,

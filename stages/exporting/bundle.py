@@ -36,6 +36,7 @@ from stages.exporting.export_files import (
     ParityFile,
     SharedInputLoss,
 )
+from stages.exporting.face_views import choose_face_views
 from stages.exporting.metadata import describe
 from stages.exporting.onnx_file import (
     Answers,
@@ -89,7 +90,7 @@ class ExportedModel:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The teachers of one stage by name, and what was fitted on exactly these weights."""
+    """The teachers of one stage by name, and what was fitted on exactly their logits."""
 
     fitted: CalibrationFile
     calibration_sha256: str
@@ -106,8 +107,9 @@ def read_bundle(models: Path) -> Bundle:
     """Load the teachers of the stage that calibrate chose, with all that was fitted on them.
 
     Raises:
-        UserError: if something is missing, was calibrated with other weights (incident N5), or the
-            teachers differ in what a common file says only once (incident X3).
+        UserError: if something is missing, was calibrated with other weights or from another
+            run (incident N5), or the teachers differ in what a common file says only once (incident
+            X3).
     """
     fitted = read_calibration(models / "calibrated")
     stage, fused = fitted.stage, fitted.taken[fitted.fused_model]
@@ -116,11 +118,12 @@ def read_bundle(models: Path) -> Bundle:
         if name.lower() == ENSEMBLE:
             raise UserError(f"params.yaml: teachers.{name}: this name is kept for the ensemble")
         teacher, card = load_teacher(models / stage / name)
-        for weights_sha256 in (member.weights_sha256, fitted.taken[name].weights_sha256):
-            if card.weights_sha256 != weights_sha256:
+        for each in (member, fitted.taken[name].members[name]):
+            if not each.is_of(card):
                 raise UserError(
                     f"models/calibrated/calibration.json: {stage}.{name}: fitted on weights "
-                    f"{weights_sha256[:12]}…, got {card.weights_sha256[:12]}… in "
+                    f"{each.weights_sha256[:12]}… of run {each.fingerprint[:12]}…, got "
+                    f"{card.weights_sha256[:12]}… of run {card.fingerprint[:12]}… in "
                     f"models/{stage}/{name}; run `dvc repro calibrate`"
                 )
         teachers[name] = ExportedModel([teacher], [card], fitted.taken[name])
@@ -226,8 +229,13 @@ def _export_model(
 def _measure_shared_input(
     path: Path, model: ExportedModel, rows: ExportRows, *, allowed: float
 ) -> SharedInputLoss:
-    """Compare a file with its teachers, each of which saw its own input, on all val rows."""
-    own = model.calibration.apply(rows.val_logits(model.cards))
+    """Compare a file with its teachers, each of which sees its own input, on all val rows.
+
+    In float32 on both sides: the logits that training published may be of lower precision.
+    """
+    as_it_is = list(choose_face_views(()).values())
+    (logits,) = rows.reader.logits(rows.val, model.teachers, inputs=model.inputs, views=as_it_is)
+    own = model.calibration.apply(logits)
     answers = file_answers(path, rows.reader.batches(rows.val, model.input))
     sizes = ", ".join(f"{card.teacher} {card.image_size} px" for card in model.cards)
     loss = measure_loss(

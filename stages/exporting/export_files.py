@@ -61,8 +61,8 @@ class VariantLoss(ExportPart):
 class SharedInputLoss(VariantLoss):
     """What teachers of unlike inputs lose by one input for all, on all val rows.
 
-    `accuracy` is that of the file; `own_accuracy` is that of the logits that training published,
-    for which each teacher saw its own input.
+    `accuracy` is that of the file; `own_accuracy` is that of the teachers in torch, each of which
+    sees its own input. Both are in float32.
     """
 
     accuracy: Share
@@ -99,8 +99,11 @@ class ParityFile(ExportPart):
             name: {"parity_rows": checks.parity.rows, "label_changes": checks.parity.label_changes}
             for name, checks in self.models.items()
         }
-        for name, loss in self.models[ENSEMBLE].variants.items():
-            models[ENSEMBLE][f"{name}_accuracy_loss"] = round(loss.accuracy_loss, 6)
+        ensemble = self.models[ENSEMBLE]
+        shared = ("shared_input", ensemble.shared_input)
+        for name, loss in (*ensemble.variants.items(), shared):
+            if loss is not None:
+                models[ENSEMBLE][f"{name}_accuracy_loss"] = round(loss.accuracy_loss, 6)
         return {"stage": self.stage, "models": models}
 
 

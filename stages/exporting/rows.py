@@ -24,7 +24,7 @@ from stages.faces.store import FaceStore
 from stages.loading.loader import EvalLoader, choose_workers, scoring_batches
 from stages.modeling.card import TeacherCard
 from stages.modeling.predict import predict
-from stages.records.folder import LOGIT_COLUMNS, MANIFEST_FILE, ManifestFolder, read_folder
+from stages.records.folder import MANIFEST_FILE, ManifestFolder, read_folder
 from stages.records.schema import read_manifest
 from stages.runtime.errors import UserError
 from stages.scoring.metrics import Floats
@@ -61,6 +61,8 @@ class FaceReader:
             members = [number for number, each in enumerate(inputs) if each == wanted]
             loader = self._load(rows, wanted)
             asked = AllLogits([models[number] for number in members], views).to(self._device)
+            # A new module is in training mode, and `predict` would leave the models in it.
+            asked.eval()
             answers = predict(
                 asked, loader, finish=loader.finish, device=self._device, dtype=torch.float32
             )
@@ -87,11 +89,9 @@ class ExportRows:
 
     `labelled` get soft labels. `held_out` are rows of `split` that no teacher was trained on, to
     measure losses with. `checked` are some of them, and `pictures` their faces. `val` are all val
-    rows. `seen` holds the ids of all rows of the manifest that a teacher has learnt. `models` is
-    the folder of the published teachers.
+    rows. `seen` holds the ids of all rows of the manifest that a teacher has learnt.
     """
 
-    models: Path
     reader: FaceReader
     labelled: pd.DataFrame
     seen: frozenset[str]
@@ -104,12 +104,6 @@ class ExportRows:
     def images(self, wanted: ModelInput) -> Tensor:
         """Read model input (N, 3, S, S) of the rows of `checked`."""
         return torch.cat(list(self.reader.batches(self.checked, wanted)))
-
-    def val_logits(self, cards: Sequence[TeacherCard]) -> Floats:
-        """Read what training published of the val rows: the logits (M, N, 7) of M teachers."""
-        files = [self.models / card.stage / card.teacher / "logits.parquet" for card in cards]
-        tables = [pd.read_parquet(file).set_index("id").loc[self.val["id"]] for file in files]
-        return np.stack([table[list(LOGIT_COLUMNS)].to_numpy(np.float64) for table in tables])
 
 
 def choose_rows(
@@ -138,7 +132,6 @@ def choose_rows(
     checked = spread(rows, settings.parity_rows)
     positions = reader.store.locate(checked["id"].tolist())
     return ExportRows(
-        models=models,
         reader=reader,
         labelled=labelled,
         seen=seen,

@@ -1,10 +1,10 @@
 """Cards of teachers -> what each of them wants as input, and the one input of their ensemble.
 
 Teachers of one stage may have learnt from pictures of unlike sizes, means and standard deviations.
-An ensemble takes the input of its largest teacher; the graph makes that of every other one of it.
+An ensemble takes the largest input of a teacher with a weight above 0. The graph makes the input
+of each other teacher from it, larger only for a teacher whose weight is 0.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,18 +30,17 @@ class ModelInput(NamedTuple):
 
 def input_of(card: TeacherCard) -> ModelInput:
     """Return the input that a teacher was trained with."""
-    preprocess = Preprocess.model_validate_json(json.dumps(card.preprocess))
-    return ModelInput(card.image_size, preprocess)
+    return ModelInput(card.image_size, card.preprocess_params)
 
 
 def shared_input(cards: Sequence[TeacherCard], weights: Sequence[float]) -> ModelInput:
-    """Choose the input of an ensemble: that of its largest teacher with a weight."""
+    """Choose the input of an ensemble: the largest of a teacher with a weight above 0."""
     used = [input_of(card) for card, weight in zip(cards, weights, strict=True) if weight > 0]
     return max(used, key=lambda each: each.image_size)
 
 
 class Adapted(nn.Module):
-    """A teacher that is given a larger picture, or one that was normalised in another way.
+    """A teacher that is given a picture of another size, or one normalised in another way.
 
     Resized by antialiased bilinear interpolation: a cheaper one would skip pixels.
     """

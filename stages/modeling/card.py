@@ -3,12 +3,13 @@
 One pydantic model, written by training and read by everything that follows. No torch is imported.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stages.config import BackboneOption, Filter
+from stages.config import BackboneOption, Filter, Preprocess
 from stages.runtime.errors import UserError
 from stages.runtime.files import read_json
 
@@ -62,6 +63,11 @@ class TeacherCard(BaseModel):
     training_version: int
     weights_sha256: str
     mirror_averaged: Annotated[bool, Field(default=False, exclude_if=lambda holds: not holds)]
+
+    @property
+    def preprocess_params(self) -> Preprocess:
+        """Return `preprocess` as the params section that it was."""
+        return Preprocess.model_validate_json(json.dumps(self.preprocess))
 
 
 def read_card(folder: Path) -> TeacherCard:

@@ -224,8 +224,9 @@ def _check_one_run(run: Finished, *, manifest: Mapping[str, Any]) -> None:
     for (stage, teacher), card in run.cards.items():
         path, key = f"models/{stage}/{teacher}/teacher.json", f"{stage} {teacher}: weights_sha256"
         claims.append((path, "manifest_sha256", card.manifest_sha256, sha256, _CALIBRATION))
-        fitted = run.fit(stage=stage).members[teacher].weights_sha256
-        claims.append((_CALIBRATION, key, fitted, card.weights_sha256, path))
+        fitted, run_key = run.fit(stage=stage).members[teacher], f"{stage} {teacher}: fingerprint"
+        claims.append((_CALIBRATION, key, fitted.weights_sha256, card.weights_sha256, path))
+        claims.append((_CALIBRATION, run_key, fitted.fingerprint, card.fingerprint, path))
         if stage == run.hashes["stage"]:
             exported = run.hashes["teachers"].get(teacher, {}).get("weights_sha256", "none")
             claims.append((_HASHES, key, exported, card.weights_sha256, path))

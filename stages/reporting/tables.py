@@ -184,19 +184,27 @@ def datasets(run: Finished, recipe: Recipe) -> Rows:
 
 
 def files(run: Finished) -> Rows:
-    """Yield each exported file with its size and accuracy, and what a variant loses."""
+    """Yield each exported file with its size and accuracy, and what a variant loses.
+
+    Another row says what one input for teachers of unlike inputs loses.
+    """
     for model, checks in run.parity["models"].items():
-        held = checks["held_out"]
-        for form, check in ({"": checks["parity"]} | checks["variants"]).items():
-            file = f"{model}.{form}.onnx" if form else f"{model}.onnx"
-            losses: list[object] = [_with_ends(held, "accuracy"), "", ""]
-            if form:
-                accuracy = number(held["accuracy"] - check["accuracy_loss"])
-                loss = _with_ends(check, "accuracy_loss")
-                losses = [accuracy, loss, signed(check["nll_increase"])]
-            size, n = run.hashes["bytes"][file] / 1e6, check["n"] if form else check["rows"]
-            changes = (f"{check['max_abs_diff']:.1e}", counted(n), counted(check["label_changes"]))
-            yield (file, f"{size:.1f}", *losses, *changes)
+        file, held, parity = f"{model}.onnx", checks["held_out"], checks["parity"]
+        rows: list[tuple[str, str, str, dict[str, Any]]] = [
+            (file, "", _with_ends(held, "accuracy"), parity | {"n": parity["rows"]})
+        ]
+        for form, check in checks["variants"].items():
+            accuracy = number(held["accuracy"] - check["accuracy_loss"])
+            rows.append((f"{model}.{form}.onnx", "", accuracy, check))
+        if shared := checks.get("shared_input"):
+            rows.append((file, ": one input for all, val", number(shared["accuracy"]), shared))
+        for file, words, accuracy, check in rows:
+            losses: list[object] = ["", ""]
+            if "accuracy_loss" in check:
+                losses = [_with_ends(check, "accuracy_loss"), signed(check["nll_increase"])]
+            size, labels = run.hashes["bytes"][file] / 1e6, counted(check["label_changes"])
+            changes = (f"{check['max_abs_diff']:.1e}", counted(check["n"]), labels)
+            yield (file + words, f"{size:.1f}", accuracy, *losses, *changes)
 
 
 def speeds(run: Finished) -> Rows:

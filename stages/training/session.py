@@ -1,6 +1,5 @@
 """One training run on this machine: params, device and processes in, the run that they name out."""
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -141,7 +140,7 @@ def open_session(session: Session) -> Session:
         session = replace(
             session,
             stage_params=stage_params.model_copy(update=adopted),
-            preprocess=Preprocess.model_validate_json(json.dumps(card.preprocess)),
+            preprocess=card.preprocess_params,
         )
     fingerprint, num_rows = session.run.fingerprint, len(session.rows.train)
     if len(set(session.team.gather(fingerprint))) > 1:

@@ -48,6 +48,9 @@ FUSED = "stages/stageB/models/fused_fixed"
     [
         (f"{B3}/members/B3/weights_sha256", "e" * 64, r"stageB\.B3: fitted on weights eeeee"),
         (f"{FUSED}/members/B3/weights_sha256", "e" * 64, r"stageB\.B3: fitted on weights eeeee"),
+        # The same weights with another `mirror_averaged`: other logits.
+        (f"{B3}/members/B3/fingerprint", "e" * 64, r"stageB\.B3: fitted .* of run eeeee"),
+        (f"{FUSED}/members/B3/fingerprint", "e" * 64, r"stageB\.B3: fitted .* of run eeeee"),
         ("manifest_sha256", "d" * 64, "manifest_sha256: expected .*…, got dddddddddddd…"),
         (f"{B3}/class_bias", None, r".*class_bias: .*dvc repro calibrate"),
     ],

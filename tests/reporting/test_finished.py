@@ -48,13 +48,19 @@ def test_missing_input_is_an_error_that_names_file_and_stage(copied, path, stage
         read_finished(copied)
 
 
-def test_incident_N5_numbers_of_other_weights_are_refused(copied):
+@pytest.mark.parametrize(
+    ("key", "files"),
+    [
+        ("weights_sha256", [CALIBRATION, "models/export/hash_manifest.json"]),
+        ("fingerprint", [CALIBRATION]),
+    ],
+)
+def test_incident_N5_numbers_of_other_weights_or_of_another_run_are_refused(copied, key, files):
     path = "models/stageA/B3/teacher.json"
-    lines = _refusal(copied, path, weights_sha256="f" * 64)
-    said = f"stageA B3: weights_sha256: expected ffffffffffff ({path}), got "
+    lines = _refusal(copied, path, **{key: "e" * 64})
+    said = f"stageA B3: {key}: expected eeeeeeeeeeee ({path}), got "
     assert [line.split(said)[0] for line in lines] == [
-        f"{CALIBRATION}: ",
-        "models/export/hash_manifest.json: ",
+        *(f"{file}: " for file in files),
         "run `dvc repro`",
     ]
 

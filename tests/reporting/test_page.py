@@ -204,6 +204,18 @@ def test_reported_no_fit_and_each_choice_are_told_in_words(run, render, values, 
     assert re.search(words, text)
 
 
+def test_what_one_input_for_all_costs_stands_among_the_files(run, page, render):
+    models = run.parity["models"]
+    loss = {"n": 80, "accuracy": 0.7, "accuracy_loss": 0.0125, "accuracy_loss_95": [-0.025, 0.05]}
+    loss |= {"nll_increase": 0.25, "max_abs_diff": 0.3, "label_changes": 3, "own_accuracy": 0.7125}
+    models = models | {"ensemble": models["ensemble"] | {"shared_input": loss}}
+    text = _text(render(parity=run.parity | {"models": models}), "export")
+    numbers = f"0.3 0.700 0.013 [{MINUS}0.025, 0.050] +0.250 3.0e-01 80 3"
+    assert f"ensemble.onnx: one input for all, val {numbers}" in text
+    assert "One input for all: what the file loses, on all val rows," in text
+    assert "ne input for all" not in _text(page, "export")
+
+
 def test_the_verdict_says_what_it_leaves_out_and_seeds_cover_it(run, recipe, page, render):
     assert wording.stages_spelt(NOT_COVERED) in _text(page, "stages")
     assert "No seeds were run" in _text(page, "stages")

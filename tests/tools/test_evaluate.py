@@ -29,6 +29,7 @@ from stages.modeling.card import read_card
 from stages.modeling.teacher import save_teacher
 from stages.records.schema import SHARE_COLUMNS, read_manifest, shares_of, targets_of
 from stages.runtime.errors import UserError
+from stages.runtime.files import read_json, write_json
 from stages.scoring.metrics import row_kl, score, softmax
 from tests.calibrating.run_folder import build_run_folder, start_from_stage_a
 from tests.tools.linear_onnx import BIAS, PREPROCESS, SHARES, write_linear_onnx
@@ -155,6 +156,21 @@ def test_teacher_is_scored_on_rows_of_a_view_that_it_did_not_learn_from(project,
         assert row["value"] == pytest.approx(expected[name], abs=1e-4), name
         assert row["rows"] == "file:gate"
     assert "of 180 rows, trained on (they or copies of them): 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("fingerprint", "is_taken"), [("f" * 64, True), ("e" * 64, False)])
+def test_a_calibration_is_taken_for_the_run_only_that_it_was_fitted_to(
+    project, fingerprint, is_taken
+):
+    assert calibrate.main([]) == 0
+    path = Path("models/calibrated/calibration.json")
+    file = read_json(path)
+    file["stages"]["stageA"]["models"]["RN18"]["temperature"] = 9.0
+    write_json(path, file)
+    card = Path("models/stageA/RN18/teacher.json")
+    write_json(card, read_json(card) | {"fingerprint": fingerprint})
+    fit = run("models/stageA/RN18", "--rows", GATE)["fit"]
+    assert (fit["temperature"] == 9.0) == is_taken
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.5])
