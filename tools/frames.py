@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePath
@@ -16,7 +15,7 @@ from stages.exporting.reference import Expressions, read_picture
 from stages.faces.decode import BoxPx, Image
 from stages.runtime.errors import UserError
 from stages.runtime.foreign import describe, describe_file
-from stages.runtime.signals import StopRequest, stop_on_signals
+from stages.runtime.signals import StopRequest
 from stages.runtime.workers import with_progress
 
 PICTURES = {
@@ -24,6 +23,7 @@ PICTURES = {
 }  # fmt: skip
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 MIN_SCORE = 0.7
+INTERRUPTED = "interrupted"  # a reason that begins so is a stop signal
 
 # YuNet sees faces of about 10 to 300 px: one look at the whole, one closer look for small faces.
 _LOOKS_PX = (320, 1280)
@@ -112,11 +112,19 @@ def find_inputs(names: Sequence[str], *, out: Path) -> list[Input]:
     return inputs
 
 
-def read_frames(inputs: Iterable[Input], *, unreadable: dict[str, str]) -> Iterator[Frame]:
-    """Yield the frames of all inputs in order, and note why an input could not be read."""
+def read_frames(
+    inputs: Iterable[Input], *, unreadable: dict[str, str], stop: StopRequest
+) -> Iterator[Frame]:
+    """Yield the frames of all inputs in order, and note why an input could not be read.
+
+    A stop signal ends it; it is the usual end of a camera.
+    """
     for origin in with_progress(inputs, name="inputs"):
+        if stop.signal_number:
+            unreadable[origin.name] = f"{INTERRUPTED} before it was read"
+            continue
         if origin.is_moving:
-            frames = _read_moving(origin, unreadable=unreadable)
+            frames = _read_moving(origin, unreadable=unreadable, stop=stop)
             yield from with_progress(frames, name=origin.name)
             continue
         try:
@@ -202,8 +210,10 @@ def _is_inside(box: BoxPx, photo: Image) -> bool:
     return bool(2 * max(seen_width, 0) * max(seen_height, 0) >= area > 0)
 
 
-def _read_moving(origin: Input, *, unreadable: dict[str, str]) -> Iterator[Frame]:
-    """Yield the frames of a video, or of a camera until a stop signal."""
+def _read_moving(
+    origin: Input, *, unreadable: dict[str, str], stop: StopRequest
+) -> Iterator[Frame]:
+    """Yield the frames of a video or a camera."""
     is_camera, number = isinstance(origin.source, int), 0
     # Neither OpenCV nor its ffmpeg shall write lines of its own: a reason is given below.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -211,16 +221,19 @@ def _read_moving(origin: Input, *, unreadable: dict[str, str]) -> Iterator[Frame
     capture = cv2.VideoCapture(origin.source if is_camera else str(origin.source))
     cv2.utils.logging.setLogLevel(level)
     expected, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
-    with stop_on_signals() if is_camera else nullcontext(StopRequest()) as stop:
-        while not stop.signal_number:
-            is_read, frame = capture.read()
-            if not is_read:
-                break
-            photo = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
-            yield Frame(origin, number, photo, rate if 0 < rate < 1000 else _USUAL_RATE)
-            number += 1
+    while not stop.signal_number:
+        is_read, frame = capture.read()
+        if not is_read:
+            break
+        photo = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        yield Frame(origin, number, photo, rate if 0 < rate < 1000 else _USUAL_RATE)
+        number += 1
+    # A video has more frames than were read; a camera always has.
+    is_cut = stop.signal_number and (number == 0 if is_camera else capture.grab())
     capture.release()
-    if number == 0 and isinstance(origin.source, Path):
+    if is_cut:
+        unreadable[origin.name] = f"{INTERRUPTED} after {number:,} frames"
+    elif number == 0 and isinstance(origin.source, Path):
         unreadable[origin.name] = f"expected a video, got {describe_file(origin.source)}"
     elif number == 0:
         unreadable[origin.name] = "expected frames, got none; is it there, and free?"

@@ -9,7 +9,8 @@ seven probabilities), rejects.csv (files that could not be read, or show no face
 copy of each picture or video with boxes and labels) and sheet.png (some faces of each class).
 
 Boxes count in the picture as a viewer shows it, turned as its EXIF data say. A number that is no
-file is a camera, which Ctrl-C ends. Nothing is fetched from a network.
+file is a camera, which Ctrl-C ends. Of other inputs Ctrl-C leaves the rest, which rejects.csv then
+names; what was read is written all the same. Nothing is fetched from a network.
 """
 
 import argparse

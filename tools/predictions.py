@@ -17,9 +17,10 @@ from stages.config import CLASSES
 from stages.exporting.reference import Expressions
 from stages.faces.decode import BoxPx, Image
 from stages.faces.sheet import captioned_sheet, fit
-from stages.runtime.errors import UserError
+from stages.runtime.errors import InterruptedRunError, UserError
 from stages.runtime.files import published_folder, write_bytes, write_csv
-from tools.frames import Face, FindFaces, Frame, Input, read_frames
+from stages.runtime.signals import stop_on_signals
+from tools.frames import INTERRUPTED, Face, FindFaces, Frame, Input, read_frames
 
 FACES, REJECTS, ANNOTATED, SHEET = "faces.csv", "rejects.csv", "annotated", "sheet.png"
 COLUMNS = ("file", "frame", "left", "top", "right", "bottom", "label", *CLASSES)
@@ -52,11 +53,22 @@ class NamedFace(NamedTuple):
 
 
 def require_replaceable(out: Path, *, overwrite: bool) -> None:
-    """Refuse with a `UserError` a place that exists, unless it may be and is one of ours."""
-    if (out.exists() or out.is_symlink()) and not overwrite:
+    """Refuse with a `UserError` a place that exists, unless it may and holds predictions alone."""
+    if not (out.exists() or out.is_symlink()):
+        return
+    if not overwrite:
         raise UserError(f"{out}: exists; name another folder by --out, or replace it: --overwrite")
-    if out.exists() and not (out / FACES).is_file():
-        raise UserError(f"{out}: expected predictions to replace, found no {FACES} in it")
+    wanted, table = f"{out}: expected predictions to replace, found", out / FACES
+    if not table.is_file():
+        raise UserError(f"{wanted} no {FACES} in it")
+    with table.open("rb") as file:
+        header = file.readline(1000).decode("utf-8", errors="replace").strip()
+    if header != ",".join(COLUMNS):
+        raise UserError(f"{wanted} a {FACES} with other columns in it")
+    known = {FACES, REJECTS, ANNOTATED, SHEET}
+    if foreign := sorted({path.name for path in out.iterdir()} - known):
+        rest = f" and {len(foreign) - 1:,} more" if len(foreign) > 1 else ""
+        raise UserError(f"{wanted} {foreign[0]}{rest} beside them")
 
 
 def predict(inputs: Sequence[Input], model: Expressions, *, find: FindFaces, out: Path) -> None:
@@ -64,13 +76,18 @@ def predict(inputs: Sequence[Input], model: Expressions, *, find: FindFaces, out
 
     Raises:
         UserError: if no input could be read.
+        InterruptedRunError: if a stop signal left something unread; `out` holds what was read.
     """
     rows: list[tuple[object, ...]] = []
     unreadable: dict[str, str] = {}
     num_faces: Counter[str] = Counter()
     sheet = FaceSample()
-    with published_folder(out) as folder, closing(AnnotatedFiles(folder / ANNOTATED)) as annotated:
-        frames = read_frames(inputs, unreadable=unreadable)
+    with (
+        stop_on_signals() as stop,
+        published_folder(out) as folder,
+        closing(AnnotatedFiles(folder / ANNOTATED)) as annotated,
+    ):
+        frames = read_frames(inputs, unreadable=unreadable, stop=stop)
         for frame, faces in _named(frames, model, find=find):
             name = frame.origin.name
             num_faces[name] += len(faces)
@@ -79,6 +96,9 @@ def predict(inputs: Sequence[Input], model: Expressions, *, find: FindFaces, out
                 rows.append((name, frame.number, *face.box, face.label, *numbers))
                 sheet.add(face, caption=f"{face.sureness:.2f} {frame.caption}")
             annotated.add(frame, annotate(frame.photo, faces))
+        num_left = sum(reason.startswith(INTERRUPTED) for reason in unreadable.values())
+        if num_left and not num_faces:
+            raise InterruptedRunError(stop.signal_number, "nothing was read, nothing is written")
         if not num_faces:
             name, reason = next(iter(unreadable.items()))
             rest = f" (and {len(unreadable) - 1:,} more)" if len(unreadable) > 1 else ""
@@ -100,6 +120,9 @@ def predict(inputs: Sequence[Input], model: Expressions, *, find: FindFaces, out
             listed.append(f"{more:,} more in {REJECTS}")
         shown = "; ".join(listed)
         logger.warning("%s inputs could not be read whole: %s", f"{len(unreadable):,}", shown)
+    if num_left:
+        kept = f"{out} holds what was read; its {REJECTS} names {num_left:,} inputs left"
+        raise InterruptedRunError(stop.signal_number, kept)
 
 
 def annotate(photo: Image, faces: Iterable[NamedFace]) -> Image:

@@ -29,10 +29,10 @@ class LockHeldError(RuntimeError):
 
 
 class InterruptedRunError(RuntimeError):
-    """A stop signal arrived and the state was saved."""
+    """A stop signal arrived; `kept` says what was saved."""
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"interrupted by signal {signal_number}; state saved, run again to go on")
+    def __init__(self, signal_number: int, kept: str = "state saved, run again to go on") -> None:
+        super().__init__(f"interrupted by signal {signal_number}; {kept}")
         self.exit_code = 128 + signal_number
 
 

@@ -184,17 +184,19 @@ class Losses:
             yield loss, outcome.num_images
 
 
-def explain_non_finite(error: NonFiniteError, *, run: Run, ids: Sequence[str]) -> NoReturn:
+def explain_non_finite(
+    error: NonFiniteError, *, run: Run, ids: Sequence[str], lower: Sequence[str]
+) -> NoReturn:
     """Say what to look at in the morning: in nonfinite.json, and in words with ways to go on.
 
-    `ids` are the names of the step's faces.
+    `ids` are the names of the step's faces; `lower` are keys of params.yaml that may be too high.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(run.folder / NONFINITE_FILE, {"at": now, **error.record, "ids": ids})
     raise UserError(
         f"{error.what}; nothing of it is kept: {describe_kept(run.folder)}, and `dvc repro "
         f"{run.stage}@{run.teacher}` goes on with the same faces. Should it come back: "
-        f"machine.precision fp32, a lower {run.stage}.learning_rate or max_grad_norm, or a look at "
+        f"machine.precision fp32, a lower {' or '.join(lower)}, or a look at "
         f"these {len(ids)} faces (also in .work/{run.stage}/{run.teacher}/{run.folder.name}/"
         f"{NONFINITE_FILE}): {', '.join(ids)}"
     ) from None

@@ -151,7 +151,8 @@ def _fit(session: Session, loop: Loop, progress: Progress, *, val: EvalLoader) -
         loop.fit(progress)
     except NonFiniteError as error:
         ids = session.rows.train["id"].iloc[error.rows].tolist()
-        session.team.lead(partial(explain_non_finite, error, run=session.run, ids=ids))
+        lower = [session.key(name) for name in ("learning_rate", "max_grad_norm")]
+        session.team.lead(partial(explain_non_finite, error, run=session.run, ids=ids, lower=lower))
     return start
 
 

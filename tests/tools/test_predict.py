@@ -1,6 +1,5 @@
 """The door on pictures, videos and cameras, with a tiny exported model."""
 
-import re
 import signal
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from stages.config import CLASSES, Preprocess
 from stages.exporting.checks import torch_answers
 from stages.exporting.onnx_file import CalibratedModel, to_onnx, write_onnx
 from stages.exporting.reference import Expressions, read_picture
-from stages.faces.decode import BoxPx, decode
+from stages.faces.decode import decode
 from stages.faces.model_input import to_model_input
 from tools import predict
-from tools.frames import FaceFinder
-from tools.predictions import COLUMNS, FaceSample, NamedFace, annotate
+from tools.frames import FaceFinder, whole_picture
+from tools.predictions import COLUMNS
 
 FRAMES = 10
 
@@ -50,6 +49,12 @@ def root(network, tmp_path_factory):
     Image.fromarray(blobs(48, 48, seed=2)).save(root / "photos/sub/face.png")
     for name in ("photos/broken.jpg", "broken.mp4", "empty/notes.txt", "photos/._turned.jpg"):
         (root / name).write_bytes(b"no picture")
+    # Folders that no call wrote, or not alone.
+    for name, columns in {"table": ("file", "label"), "mixed": COLUMNS}.items():
+        (root / name).mkdir()
+        pd.DataFrame(columns=columns).to_csv(root / name / "faces.csv", index=False)
+        (root / name / "notes.txt").touch()
+    (root / "gone").symlink_to("nowhere")
     code = cv2.VideoWriter.fourcc(*"MJPG")
     video = cv2.VideoWriter(str(root / "clip.avi"), code, 12, (64, 48))
     for number in range(FRAMES):
@@ -139,7 +144,16 @@ def test_a_call_replaces_an_earlier_one_only_when_asked_and_never_reads_it(folde
         (["photos/broken.jpg", "broken.mp4"], "nothing could be read: photos/broken.jpg (and 1"),
         (["broken.mp4"], "broken.mp4: expected a video, got text that begins with 'no picture'"),
         (["photos", "--out", "photos"], "photos: exists; name another folder"),
-        (["photos", "--out", "photos", "--overwrite"], "photos: expected predictions to replace"),
+        (
+            ["photos", "--out", "photos", "--overwrite"],
+            "predictions to replace, found no faces.csv",
+        ),
+        (
+            ["photos", "--out", "gone", "--overwrite"],
+            "gone: expected predictions to replace, found",
+        ),
+        (["photos", "--out", "table", "--overwrite"], "found a faces.csv with other columns"),
+        (["photos", "--out", "mixed", "--overwrite"], "found notes.txt beside them"),
         (["photos", "--model", "none.onnx"], "none.onnx: no such file"),
         (["photos", "--model", "broken.mp4"], "broken.mp4: expected an ONNX file, got text"),
         (["photos", "--model", "foreign.onnx"], "metadata: ['class_order'"),
@@ -217,10 +231,47 @@ def test_a_photo_without_a_face_is_counted(folder, monkeypatch, caplog):
     assert "1 inputs without a face" in caplog.text
 
 
-def test_ctrl_c_ends_a_camera_and_what_it_saw_is_written(folder, monkeypatch):
+FILES = ["photos/sub/face.png", "clip.avi", "photos/turned.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("number", "left"),
+    [
+        (1, {"clip.avi": "before it was read", FILES[2]: "before it was read"}),
+        (4, {"clip.avi": "after 3 frames", FILES[2]: "before it was read"}),
+        (1 + FRAMES, {FILES[2]: "before it was read"}),
+        (2 + FRAMES, {}),
+    ],
+)
+def test_ctrl_c_leaves_what_is_not_read_and_the_rest_is_written(
+    folder, monkeypatch, capsys, number, left
+):
+    found = []
+
+    def find(photo):
+        found.append(photo)
+        if len(found) == number:
+            signal.raise_signal(signal.SIGINT)
+        return whole_picture(photo)
+
+    monkeypatch.setattr("tools.frames.whole_picture", find)
+    assert run(*FILES) == (128 + signal.SIGINT if left else 0)
+    assert ("its rejects.csv names" in capsys.readouterr().err) == bool(left)
+    table = pd.read_csv("predictions/faces.csv")
+    frames = [(FILES[0], 0), *(("clip.avi", k) for k in range(FRAMES)), (FILES[2], 0)]
+    assert list(zip(table["file"], table["frame"], strict=True)) == frames[:number]
+    rejects = pd.read_csv("predictions/rejects.csv")
+    reasons = [f"interrupted {reason}" for reason in left.values()]
+    assert rejects.to_numpy().tolist() == [list(row) for row in zip(left, reasons, strict=True)]
+
+
+@pytest.mark.parametrize("is_early", [False, True])
+def test_ctrl_c_ends_a_camera_and_what_it_saw_is_written(folder, monkeypatch, is_early):
     class Camera:
         def __init__(self, source):
             assert source == 0
+            if is_early:
+                signal.raise_signal(signal.SIGINT)
             self.frames = [blobs(48, 64, seed=k) for k in range(9)]
 
         def get(self, _):
@@ -235,42 +286,13 @@ def test_ctrl_c_ends_a_camera_and_what_it_saw_is_written(folder, monkeypatch):
             pass
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    assert run("0") == 0
+    assert run("0") == (128 + signal.SIGINT if is_early else 0)
     monkeypatch.undo()
+    if is_early:
+        assert not (folder / "predictions").exists()
+        return
     table = pd.read_csv(folder / "predictions/faces.csv")
     assert (table["file"] + table["frame"].astype(str)).tolist() == [
         f"camera 0{k}" for k in range(3)
     ]
     assert len(frames_of(folder / "predictions/annotated/camera0.mp4")) == 3
-
-
-@pytest.mark.parametrize("side", [24, 300, 4000])
-def test_labels_are_whole_wherever_the_face_is_and_large_enough(side):
-    photo = np.full((side, side, 3), 127, np.uint8)
-    ink = []
-    size = side // 12
-    for x in (0, side // 3, side - size):
-        for y in (0, side // 3, side - size):
-            box = BoxPx(x, y, x + size, y + size)
-            face = NamedFace(box, photo, "Surprise", np.full(7, 1 / 7, np.float32))
-            ink.append((annotate(photo, [face]) < 30).all(axis=2))
-    assert (photo == 127).all()
-    assert min(map(np.sum, ink)) > 0.99 * max(map(np.sum, ink))
-    assert all(np.ptp(np.flatnonzero(mask.any(axis=1))) >= max(10, side / 140) for mask in ink)
-
-
-def test_the_sheet_shows_a_sample_that_is_the_same_on_every_run():
-    drawn = []
-    for _ in range(2):
-        sample = FaceSample()
-        for number in range(200):
-            image = np.full((20, 20, 3), number, np.uint8)
-            probabilities = np.eye(7, dtype=np.float32)[3]
-            sample.add(NamedFace(BoxPx(0, 0, 1, 1), image, "Happy", probabilities), caption="x")
-        drawn.append(sample.draw())
-    assert drawn[0] == drawn[1]
-    sheet = cv2.imdecode(np.frombuffer(drawn[0], np.uint8), cv2.IMREAD_COLOR)
-    greys, counts = np.unique(sheet[:, :, 0], return_counts=True)
-    shown = greys[counts >= 90 * 90]
-    assert re.fullmatch("2[4-6]", str(len(shown)))
-    assert np.ptp(shown[shown < 200]) > 100

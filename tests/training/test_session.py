@@ -57,12 +57,13 @@ def test_incident_R8_a_run_stopped_anywhere_publishes_the_same_bytes(
 def test_a_non_finite_loss_names_its_faces_and_the_run_goes_on_from_its_checkpoint(
     prepared: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = prepared()
+    folder = prepared(teachers__RN18__stageA={"max_grad_norm": 2.0})
     record_steps(monkeypatch, after={11: poison})
     assert train.main(["stageA", "RN18"]) == 2
     run, message = run_folder(folder), capsys.readouterr().err
     assert "the loss of step 12 is nan at learning rate 0.00" in message
     assert "the checkpoint of step 9 is kept, and `dvc repro stageA@RN18` goes on" in message
+    assert "lower stageA.learning_rate or teachers.RN18.stageA.max_grad_norm, or" in message
     state = load_checkpoint(run)
     assert state is not None
     assert state["progress"]["step"] == 9
