@@ -186,8 +186,9 @@ def run_parts(parts: Sequence[Part], report: Report, *, deadline: float, share: 
         except Exception as error:
             logger.exception("%s failed", part.name)
             result |= {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+        result |= {"seconds": round(time.monotonic() - start, 1)}
+        report.add(part.name, **result)
         _free_memory()
-        report.add(part.name, **result | {"seconds": round(time.monotonic() - start, 1)})
 
 
 def _free_memory() -> None:

@@ -36,6 +36,7 @@ BATCH_SIZES, ROUNDS = (64, 128, 256), 3
 GOALS = {"RN18": 1500, "B3": 400}
 GOAL_RATIO = 0.95
 _TINY: dict[str, Any] = {"image_px": 32, "face_px": 32, "num_batches": 2, "num_pictures": 32}
+_TINY |= {"backbone": "test_resnet", "batch_size": 8}
 _TINY_BATCH_SIZES, _TINY_ROUNDS = (8, 16), 1
 
 
@@ -73,15 +74,15 @@ class Speed:
 
     @cached_property
     def _rn18(self) -> tuple[Path, Setting]:
-        return self._drawn(RN18, tiny_backbone="test_resnet")
+        return self._drawn(RN18)
 
     @cached_property
     def _b3(self) -> tuple[Path, Setting]:
-        return self._drawn(B3, tiny_backbone="test_efficientnet")
+        return self._drawn(B3)
 
-    def _drawn(self, setting: Setting, *, tiny_backbone: str) -> tuple[Path, Setting]:
+    def _drawn(self, setting: Setting) -> tuple[Path, Setting]:
         if self.tiny:
-            setting = replace(setting, **_TINY, backbone=tiny_backbone, batch_size=8)
+            setting = replace(setting, **_TINY)
         folder = self.folder / setting.name
         write_faces(folder, setting.num_pictures, size=setting.face_px)
         return folder, setting

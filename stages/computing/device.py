@@ -58,15 +58,13 @@ def be_deterministic() -> None:
 @contextmanager
 def without_tf32() -> Iterator[None]:
     """Let a GPU compute float32 in full inside: no convolution and no matrix product in TF32."""
-    backends = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [backend.allow_tf32 for backend in backends]
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32
+    cudnn.allow_tf32 = matmul.allow_tf32 = False
     try:
-        for backend in backends:
-            backend.allow_tf32 = False
         yield
     finally:
-        for backend, allowed in zip(backends, before, strict=True):
-            backend.allow_tf32 = allowed
+        cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
