@@ -9,18 +9,17 @@ import copy
 import torch
 from torch import nn
 
-from stages.config import Stage
 from stages.training.loop import Loop
 
 
 class BareStep:
     """Plain torch on one ready batch, with a model and an optimizer of its own."""
 
-    def __init__(self, loop: Loop, stage_params: Stage, *, with_extras: bool) -> None:
+    def __init__(self, loop: Loop, *, with_extras: bool) -> None:
         step = loop.step
         self._dtype, self._device = step.dtype, step.device
         self._model = copy.deepcopy(step.model)
-        self._loss, self._max_norm = step.loss, stage_params.max_grad_norm
+        self._loss, self._max_norm = step.loss, step.max_grad_norm
         is_fused = self._device.type == "cuda"
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3, fused=is_fused)
         self._average = copy.deepcopy(step.weights()) if with_extras else None

@@ -6,12 +6,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from benchmarks.machine import describe_machine
 
 Figures = dict[str, Any]
 T = TypeVar("T")
+
+
+class Finding(NamedTuple):
+    """What a check found: `holds` says of each claim whether it does, `figures` are all numbers."""
+
+    holds: dict[str, bool]
+    figures: Figures
 
 
 def run_benchmark(

@@ -108,7 +108,8 @@ def write_faces(folder: Path, number: int, *, size: int) -> list[Path]:
             label, id_ = CLASSES[int(path.stem) % len(CLASSES)], f"faces/{path.stem}"
             face = synthetic_face(id_, path.read_bytes(), thumbnail, label=label, side_px=size)
             writer.add(replace(face, split="train"))
-        writer.note({"rows": number, "rejects": {}, "crops": {"none": number}})
+        facts = {"rows": number, "rejects": {}, "crops": {"none": number, "box": 0, "aligned": 0}}
+        writer.note(facts | {"boxes_partly_outside": 0, "boxes_in_turned_photos": {}})
     return files
 
 

@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ def describe_machine() -> dict[str, str | int | float]:
     """Cores that this process may use, CPU model, RAM and library versions; no names or paths."""
     import cv2
 
+    versions = {each.metadata["Name"]: each.version for each in distributions()}
     return {
         "cores": num_cores(),
         "cpu": _cpu_model(),
@@ -24,7 +25,7 @@ def describe_machine() -> dict[str, str | int | float]:
         "system": platform.system(),
         "python": platform.python_version(),
         "opencv": cv2.__version__,
-    } | {name: version(name) for name in _LIBRARIES}
+    } | {name: versions[name] for name in _LIBRARIES if name in versions}
 
 
 def peak_gib() -> float:

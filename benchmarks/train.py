@@ -32,7 +32,7 @@ from stages.computing.device import (
     peak_gpu_bytes,
     reset_peak,
 )
-from stages.config import CLASSES, Params, Stage, load_params
+from stages.config import CLASSES, load_params
 from stages.faces.store import FaceStore
 from stages.loading.loader import choose_workers, scoring_batches, training_batches
 from stages.modeling.predict import predict
@@ -47,8 +47,6 @@ from stages.training.tuning import count_workers
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 ROUNDS = 9
-# Drawn once; an epoch shows them as often as it needs.
-MAX_PICTURES = 4096
 CHECKPOINT_MINUTES = 10
 
 
@@ -63,7 +61,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class Setting:
-    """A teacher of a recipe at a size; an epoch of the benchmark has `num_batches`."""
+    """A teacher of a recipe at a size; an epoch of the benchmark has `num_batches`.
+
+    An epoch shows `num_pictures` as often as it needs. None leaves the recipe's backbone and batch.
+    """
 
     recipe: str
     stage: str
@@ -72,6 +73,9 @@ class Setting:
     face_px: int
     num_batches: int
     whole: Whole | None = None
+    num_pictures: int = 4096
+    backbone: str | None = None
+    batch_size: int | None = None
 
     @property
     def name(self) -> str:
@@ -79,17 +83,17 @@ class Setting:
         return f"{self.teacher}_{self.image_px}"
 
 
-_CPU = partial(Setting, "ferplus", "stageA", "RN18")
-_STAGE_A = Whole(epochs=60, rows=182_960, val_rows=18_296)
-_STAGE_B_EPOCH = Whole(epochs=1, rows=258_370, val_rows=0)
+_CPU = partial(Setting, "ferplus", "stageA", "RN18", num_pictures=768)
+STAGE_A = Whole(epochs=60, rows=182_960, val_rows=18_296)
+STAGE_B_EPOCH = Whole(epochs=1, rows=258_370, val_rows=0)
 SETTINGS = {
     "cpu": (
         _CPU(image_px=64, face_px=48, num_batches=12),
         _CPU(image_px=112, face_px=112, num_batches=6),
     ),
     "cuda": (
-        Setting("two_stage", "stageA", "RN18", 224, 224, num_batches=400, whole=_STAGE_A),
-        Setting("two_stage", "stageB", "B3", 384, 384, num_batches=100, whole=_STAGE_B_EPOCH),
+        Setting("two_stage", "stageA", "RN18", 224, 224, num_batches=400, whole=STAGE_A),
+        Setting("two_stage", "stageB", "B3", 384, 384, num_batches=100, whole=STAGE_B_EPOCH),
     ),
 }
 
@@ -120,37 +124,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(setting: Setting, *, device: torch.device, rounds: int) -> Figures:
-    """Rates of the loop and of the bare step, their ratio, and what whole runs would take."""
-    params = load_params(RECIPES / f"{setting.recipe}.yaml")
-    stage_params, _ = params.effective(setting.stage, setting.teacher)
-    stage_params = stage_params.model_copy(update={"image_size": setting.image_px})
+    """Draw faces and measure as `measure_drawn`."""
     with tempfile.TemporaryDirectory() as name:
-        rows = _write_rows(Path(name), setting, stage_params=stage_params)
-        loop = _build_loop(Path(name), rows, params, stage_params, setting=setting, device=device)
-        reset_peak(device)
-        _take_epoch(loop, 0)
-        peak = peak_gpu_bytes(device)
-        figures = _compare(loop, stage_params, rounds=rounds)
-        if (whole := setting.whole) is not None:
-            scoring_img_s = _scoring_img_s(loop)
-            epoch_s = whole.rows / figures["loop_img_s"] + whole.val_rows / scoring_img_s
-            scope = f"{whole.epochs} x ({whole.rows} rows trained, {whole.val_rows} scored)"
-            figures |= {
-                "projected": scope,
-                "projected_s": round(whole.epochs * epoch_s, 1),
-                "scoring_img_s": round(scoring_img_s, 1),
-                "peak_gpu_gib": None if peak is None else round(peak / 2**30, 2),
-            }
+        write_faces(Path(name), setting.num_pictures, size=setting.face_px)
+        return measure_drawn(Path(name), setting, device=device, rounds=rounds)
+
+
+def measure_drawn(folder: Path, setting: Setting, *, device: torch.device, rounds: int) -> Figures:
+    """Rates of the loop and of the bare step, their ratio, and what whole runs would take.
+
+    `folder` holds the setting's faces, as `write_faces` leaves them.
+    """
+    loop, workers = build_drawn(folder, setting, device=device)
+    reset_peak(device)
+    take_epoch(loop, 0)
+    peak = peak_gpu_bytes(device)
+    figures = _compare(loop, rounds=rounds) | {"workers": workers}
+    if (whole := setting.whole) is not None:
+        scoring_img_s = _scoring_img_s(loop)
+        epoch_s = whole.rows / figures["loop_img_s"] + whole.val_rows / scoring_img_s
+        scope = f"{whole.epochs} x ({whole.rows} rows trained, {whole.val_rows} scored)"
+        figures |= {
+            "projected": scope,
+            "projected_s": round(whole.epochs * epoch_s, 1),
+            "scoring_img_s": round(scoring_img_s, 1),
+            "peak_gpu_gib": None if peak is None else round(peak / 2**30, 2),
+        }
     return figures
 
 
-def _compare(loop: Loop, stage_params: Stage, *, rounds: int) -> Figures:
+def take_epoch(loop: Loop, epoch: int) -> Progress:
+    """Take the steps of an epoch, and return what they took."""
+    progress = Progress(epoch=epoch)
+    for _ in loop.steps(progress):
+        pass
+    return progress
+
+
+def _compare(loop: Loop, *, rounds: int) -> Figures:
     """The loop and the bare steps in turns; a turn is an epoch, or as many steps."""
-    bare, plain = (
-        BareStep(loop, stage_params, with_extras=with_extras) for with_extras in (True, False)
-    )
+    bare, plain = (BareStep(loop, with_extras=with_extras) for with_extras in (True, False))
+    waits: list[float] = []
+
+    def take_turn(turn: int) -> None:
+        progress = take_epoch(loop, turn)
+        waits.append(progress.wait_seconds / progress.seconds)
+
     ways: dict[str, Callable[[int], None]] = {
-        "loop": partial(_take_epoch, loop),
+        "loop": take_turn,
         "bare": lambda _: bare.take(loop.num_batches),
         "plain": lambda _: plain.take(loop.num_batches),
     }
@@ -163,12 +184,8 @@ def _compare(loop: Loop, stage_params: Stage, *, rounds: int) -> Figures:
     # The first turn warms up.
     measured = {name: taken[1:] for name, taken in seconds.items()}
     figures = _figures(measured, images=images, checkpoint_s=_checkpoint_s(loop))
-    return figures | {"batch": bare.batch_size, "precision": str(loop.step.dtype)}
-
-
-def _take_epoch(loop: Loop, epoch: int) -> None:
-    for _ in loop.steps(Progress(epoch=epoch)):
-        pass
+    wait = {"data_wait_share": round(statistics.median(waits[1:]), 4)}
+    return figures | wait | {"batch": bare.batch_size, "precision": str(loop.step.dtype)}
 
 
 def _seconds(work: Callable[[], None], *, device: torch.device) -> float:
@@ -211,27 +228,23 @@ def _checkpoint_s(loop: Loop) -> float:
     return statistics.median(seconds_of(save) for _ in range(3))
 
 
-def _write_rows(folder: Path, setting: Setting, *, stage_params: Stage) -> pd.DataFrame:
-    """Shards of faces, and rows that show them until an epoch is full."""
-    num_rows = setting.num_batches * stage_params.batch_size
-    number = min(num_rows, MAX_PICTURES)
-    write_faces(folder, number, size=setting.face_px)
+def build_drawn(folder: Path, setting: Setting, *, device: torch.device) -> tuple[Loop, int]:
+    """Build the loop over faces that `write_faces` has drawn in `folder`, and count its workers."""
+    torch.manual_seed(0)
+    params = load_params(RECIPES / f"{setting.recipe}.yaml")
+    stage_params, preprocess = params.effective(setting.stage, setting.teacher)
+    batch_size = setting.batch_size or stage_params.batch_size
+    stage_params = stage_params.model_copy(
+        update={"image_size": setting.image_px, "batch_size": batch_size}
+    )
+    teacher_params = params.teachers[setting.teacher]
+    teacher_params = teacher_params.model_copy(
+        update={"pretrained": False, "backbone": setting.backbone or teacher_params.backbone}
+    )
+    num_rows, number = setting.num_batches * batch_size, setting.num_pictures
     ids = [f"faces/{n % number:06d}" for n in range(num_rows)]
     labels = [CLASSES[n % number % len(CLASSES)] for n in range(num_rows)]
-    return pd.DataFrame({"id": ids, "label": labels})
-
-
-def _build_loop(
-    folder: Path,
-    rows: pd.DataFrame,
-    params: Params,
-    stage_params: Stage,
-    *,
-    setting: Setting,
-    device: torch.device,
-) -> Loop:
-    torch.manual_seed(0)
-    teacher_params = params.teachers[setting.teacher].model_copy(update={"pretrained": False})
+    rows = pd.DataFrame({"id": ids, "label": labels})
     model: Teacher = build_teacher(
         teacher_params,
         image_size=stage_params.image_size,
@@ -243,7 +256,7 @@ def _build_loop(
     store = FaceStore(folder / "standardized")
     workers = choose_workers(params.machine.workers, device=device)
     if workers > 1:
-        size, preprocess = stage_params.image_size, params.preprocess
+        size = stage_params.image_size
         trial = scoring_batches(
             store, rows, image_size=size, preprocess=preprocess, workers=0, device=device
         )
@@ -252,7 +265,7 @@ def _build_loop(
         store,
         rows,
         stage_params=stage_params,
-        preprocess=params.preprocess,
+        preprocess=preprocess,
         seed=params.seed,
         workers=workers,
         device=device,
@@ -262,14 +275,15 @@ def _build_loop(
         setting.teacher,
         stage_params=stage_params,
         teacher_params=teacher_params,
-        preprocess=params.preprocess,
+        preprocess=preprocess,
         seed=params.seed,
         machine=params.machine.model_copy(update={"checkpoint_minutes": CHECKPOINT_MINUTES}),
         device=device,
     )
-    return build_loop(
+    loop = build_loop(
         session, model, batches, evaluate=lambda _: {}, folder=folder, stop=StopRequest()
     )
+    return loop, workers
 
 
 if __name__ == "__main__":

@@ -85,7 +85,12 @@ def test_noop_times_a_repro_that_does_nothing() -> None:
 def test_train_measures_every_figure_of_a_gpu_on_a_cpu_too() -> None:
     whole = train.Whole(epochs=2, rows=1000, val_rows=100)
     small = train.Setting(
-        "two_stage", "stageA", "RN18", image_px=32, face_px=32, num_batches=2, whole=whole
+        *("two_stage", "stageA", "RN18"),
+        image_px=32,
+        face_px=32,
+        num_batches=2,
+        whole=whole,
+        num_pictures=64,
     )
     found = train.measure(small, device=torch.device("cpu"), rounds=2)
     assert found["rounds"] == 2

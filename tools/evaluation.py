@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from stages.calibrating.calibration import Outputs, Resampling
@@ -37,7 +38,7 @@ from stages.calibrating.published import (
 from stages.calibrating.score_table import DIGITS, score_table
 from stages.calibrating.study import model_rows
 from stages.calibrating.tables import score_rows
-from stages.computing.device import choose_device, choose_dtype
+from stages.computing.device import choose_device
 from stages.config import Params, Preprocess
 from stages.faces.store import FaceStore
 from stages.loading.loader import EvalLoader, choose_workers, scoring_batches
@@ -130,7 +131,8 @@ def evaluate_teacher(folder: Path, asked: Asked, *, params: Params) -> Evaluatio
     size, preprocess = card.image_size, card.preprocess_params
     faces = _faces_of(asked, size=size, preprocess=preprocess, params=params)
     device = choose_device(params.machine.device)
-    dtype = choose_dtype(params.machine.precision, device)
+    # As the published logits, whatever `machine.precision` says.
+    dtype = torch.float32
     logits = predict(model.to(device), faces, finish=faces.finish, device=device, dtype=dtype)
     calibration = fit.calibration
     outputs, decision = calibration.apply(logits[None].astype(np.float64)), calibration.decision

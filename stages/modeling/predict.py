@@ -1,12 +1,14 @@
 """A model and batches -> logits, for training, export and evaluation alike."""
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from stages.computing.device import without_tf32
 from stages.computing.transfer import Batch, Prepare, Reading, prepared, read_behind, sent_back
 from stages.config import NUM_CLASSES
 
@@ -21,8 +23,8 @@ def predict(
 ) -> npt.NDArray[np.float32]:
     """Predict logits (N, C) float32 of every batch, in the loader's order.
 
-    The model is in eval mode meanwhile; its mode is restored. float32 means no autocast. Without a
-    batch there are no rows.
+    The model is in eval mode meanwhile; its mode is restored. float32 means neither autocast nor
+    TF32. Without a batch there are no rows.
 
     Args:
         finish: makes `image` (n, 3, H, W) on the device of a batch.
@@ -30,7 +32,8 @@ def predict(
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        exactly = without_tf32() if dtype == torch.float32 else nullcontext()
+        with exactly, torch.inference_mode():
             batches = prepared(loader, prepare=finish, device=device)
             parts = list(read_behind(_logits(model, batch, dtype=dtype) for batch in batches))
     finally:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from stages.computing.device import describe_device
@@ -82,9 +83,9 @@ def train_teacher(session: Session, *, stop: StopRequest) -> None:
         if not best.is_file() or sha256_file(best) != progress.best["sha256"]:
             raise UserError(f"{best.name}: missing or changed since epoch {progress.best['epoch']}")
         load_state(model, best)
-    logits = _predict_together(
-        model, session.scoring_batches(rows.scored, workers=workers), session=session
-    )
+    scored = session.scoring_batches(rows.scored, workers=workers)
+    # In float32 whatever `machine.precision` says: they are the numbers of the exported file.
+    logits = _predict_together(model, scored, session=session, dtype=torch.float32)
     if start is not None:
         settle_forecast(progress.history, took_s=time.monotonic() - start)
     _publish(session, model, progress=progress, logits=logits, learnt=learnt)
@@ -102,7 +103,7 @@ def _choose_workers(session: Session, model: Teacher) -> int:
 
 
 def _evaluate(model: nn.Module, *, session: Session, val: EvalLoader, targets: Ints) -> Scores:
-    logits = _predict_together(model, val, session=session).astype(np.float64)
+    logits = _predict_together(model, val, session=session, dtype=session.dtype).astype(np.float64)
     if not np.isfinite(logits).all():
         raise UserError(
             f"{session.stage} {session.teacher}: some logits of val are not finite; "
@@ -135,11 +136,12 @@ def score_evaluation(logits: Floats, targets: Ints) -> Scores:
     }
 
 
-def _predict_together(model: nn.Module, batches: EvalLoader, *, session: Session) -> np.ndarray:
+def _predict_together(
+    model: nn.Module, batches: EvalLoader, *, session: Session, dtype: torch.dtype
+) -> np.ndarray:
     """Predict logits (N, 7) of all rows, in order, by the leader's weights, in every process."""
     session.team.align(model)
-    device, dtype = session.device, session.dtype
-    part = predict(model, batches, finish=batches.finish, device=device, dtype=dtype)
+    part = predict(model, batches, finish=batches.finish, device=session.device, dtype=dtype)
     return batches.in_order(session.team.gather(part))
 
 

@@ -6,7 +6,7 @@ from stages.modeling.predict import predict
 
 
 class _Model(nn.Module):
-    """Means of the channels, seven times; says in which mode and layout it was called."""
+    """Means of the channels, seven times; says in which mode, layout and TF32 it was called."""
 
     def __init__(self):
         super().__init__()
@@ -16,7 +16,8 @@ class _Model(nn.Module):
 
     def forward(self, images):
         layout = images.is_contiguous(memory_format=torch.channels_last)
-        self.calls.append((self.training, torch.is_grad_enabled(), layout))
+        tf32 = torch.backends.cudnn.allow_tf32
+        self.calls.append((self.training, torch.is_grad_enabled(), layout, tf32))
         return self.linear(self.dropout(images.mean(dim=(2, 3))))
 
 
@@ -33,14 +34,16 @@ def _finish(batch):
     return {"image": batch["image"].contiguous(memory_format=torch.channels_last)}
 
 
-def test_logits_come_in_loader_order_and_eval_mode():
+def test_logits_come_in_loader_order_and_eval_mode_and_float32_is_no_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     model, (images, batches) = _Model(), _batches()
     options = {"finish": _finish, "device": torch.device("cpu")}
     logits = predict(model, batches, dtype=torch.float32, **options)
     expected = images.mean(dim=(2, 3)) @ model.linear.weight.T
     np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-5, atol=1e-6)
-    assert model.calls == [(False, False, True)] * 3
+    assert model.calls == [(False, False, True, False)] * 3
     assert model.training, "the model's mode is given back"
+    assert torch.backends.cudnn.allow_tf32, "and so is TF32"
     rough = predict(model, batches, dtype=torch.bfloat16, **options)
     assert logits.dtype == rough.dtype == np.float32
     assert not np.array_equal(rough, logits)

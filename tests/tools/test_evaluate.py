@@ -141,7 +141,10 @@ def test_incident_N8_numbers_that_break_their_promise_are_not_written(project):
     assert not Path("scores.json").exists()
 
 
-def test_teacher_is_scored_on_rows_of_a_view_that_it_did_not_learn_from(project, capsys):
+def test_teacher_is_scored_in_float32_on_rows_of_a_view_that_it_did_not_learn_from(project, capsys):
+    params = Path("params.yaml")
+    text = params.read_text("utf-8").replace("precision: auto", "precision: bf16")
+    params.write_text(text, encoding="utf-8")
     result = run("models/stageA/RN18", "--rows", GATE)
     rows = pd.read_csv(GATE)
     logits = make_teacher(seed=1)(torch.from_numpy(images_of(rows))).detach().numpy()
