@@ -28,12 +28,6 @@ RUNS: dict[int, dict[str, Any]] = {
         "stageA__label_smoothing": 0.0,
         "stageA__prior": {"kind": "class_weights", "beta": 0.99},
     },
-    # Pictures of 40 px, and faces of 32 px that become smaller.
-    3: {
-        "stageA__augmentation__rotation_deg": 20.0,
-        "stageA__augmentation__shift": 0.1,
-        "stageA__augmentation__zoom_out": 0.3,
-    },
 }
 
 
