@@ -109,12 +109,7 @@ def training_version(stage_params: Stage) -> int:
     It is raised for exactly the params whose losses a change of code changes.
     2: class weights over several batches of a step. In version 1 each batch was divided by the
     weights of its own rows.
-    3: faces that are turned, moved or shrunk, with any prior. Before, pixels of finer pictures were
-    skipped.
     """
-    varied = stage_params.augmentation
-    if varied.rotation_deg or varied.shift or varied.zoom_out:
-        return 3
     is_weighted = isinstance(stage_params.prior, ClassWeights)
     return 2 if is_weighted and stage_params.accumulate > 1 else 1
 

@@ -136,10 +136,6 @@ def test_reported_only_a_run_that_took_another_gradient_has_another_version() ->
     assert training_version(STAGE.model_copy(update=WEIGHTED)) == 2
     for other in ({"accumulate": 1}, {"prior": NoCorrection(kind="none")}):
         assert training_version(STAGE.model_copy(update=WEIGHTED | other)) == 1
-    for name in ("rotation_deg", "shift", "zoom_out"):
-        moved = {"augmentation": STAGE.augmentation.model_copy(update={name: 0.1})}
-        for prior in ({}, WEIGHTED):
-            assert training_version(STAGE.model_copy(update=prior | moved)) == 3
 
 
 def test_only_what_changed_since_the_process_before_is_recorded(
