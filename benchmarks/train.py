@@ -83,7 +83,7 @@ class Setting:
         return f"{self.teacher}_{self.image_px}"
 
 
-_CPU = partial(Setting, "ferplus", "stageA", "RN18", num_pictures=768)
+_CPU = partial(Setting, "two_stage", "stageA", "RN18", num_pictures=768)
 STAGE_A = Whole(epochs=60, rows=182_960, val_rows=18_296)
 STAGE_B_EPOCH = Whole(epochs=1, rows=258_370, val_rows=0)
 SETTINGS = {
