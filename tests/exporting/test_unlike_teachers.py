@@ -179,5 +179,7 @@ def test_one_input_that_loses_too_much_fails_the_stage(unlike, tmp_path, monkeyp
     assert export.main([]) == 2
     message = capsys.readouterr().err
     assert "ensemble.onnx: loses 1.0000 " in message
-    assert "on 20 rows; expected at most export.max_accuracy_loss = 0.1; raise it or give" in message
+    assert (
+        "on 20 rows; expected at most export.max_accuracy_loss = 0.1; raise it or give" in message
+    )
     assert "differ less (RN18 32 px, B3 41 px): one input serves them all" in message
