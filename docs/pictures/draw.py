@@ -1,9 +1,13 @@
-"""`python docs/pictures/draw.py`: the two pictures of README.md, from a finished sample run.
+"""`python docs/pictures/draw.py YUNET`: the pictures of README.md, from a finished sample run.
 
-In: a contact sheet below standardized/ and figures below plots/figures/. Out: faces.png and
-numbers.png beside this file, small enough to be committed.
+In: YuNet's ONNX file, which finds the faces of a photo; a contact sheet below standardized/; the
+page of the run; Chromium. Out: faces.png, page.png and photo.png beside this file, small enough to
+be committed.
 """
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -11,22 +15,30 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-SHEET = "standardized/affectnet_full_balanced/sheet.png"
-FIGURES = ("confusion_stageA_fused_fixed.png", "reliability_stageA_fused_fixed.png")
+SHEET = ROOT / "standardized/affectnet_full_balanced/sheet.png"
+PAGE = ROOT / "plots/report.html"
+PHOTO = ROOT / "raw/sample/expw/origin/photo_0012.jpg"
+BROWSER = (
+    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+    "--window-size=1400,900",
+)
 
 
-def main() -> None:
-    """Show eight faces of each class, and put the figures side by side."""
+def main(detector: str) -> None:
+    """Show eight faces of each class, the page's first screen, and a photo with its answers."""
     save("faces.png", scale(read(SHEET)[:, :907], width=640))
-    figures = [read(f"plots/figures/{name}") for name in FIGURES]
-    height = min(len(figure) for figure in figures)
-    same = [scale(f, width=round(f.shape[1] * height / len(f))) for f in figures]
-    save("numbers.png", scale(np.hstack(same), width=900))
+    with tempfile.TemporaryDirectory() as name:
+        screen, out = Path(name, "page.png"), Path(name, "out")
+        subprocess.run([*BROWSER, f"--screenshot={screen}", PAGE.as_uri()], check=True)
+        save("page.png", scale(read(screen), width=1000))
+        predict = [sys.executable, "-m", "tools.predict", str(PHOTO), "--detector", detector]
+        subprocess.run([*predict, "--out", str(out)], check=True, cwd=ROOT)
+        save("photo.png", read(next((out / "annotated").iterdir())))
 
 
-def read(path: str) -> np.ndarray:
-    """Read a picture of the run, (H, W, 3)."""
-    image = cv2.imread(str(ROOT / path))
+def read(path: Path) -> np.ndarray:
+    """Read a picture, (H, W, 3)."""
+    image = cv2.imread(str(path))
     if image is None:
         raise SystemExit(f"{path}: expected a picture; run `dvc repro` with the sample recipe")
     return image
@@ -45,4 +57,4 @@ def save(name: str, image: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
