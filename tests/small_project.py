@@ -53,6 +53,7 @@ def small_params(**changes: Any) -> dict[str, Any]:
     for stage in ("stageA", "stageB"):
         params[stage]["filter"] |= {"include_sources": ["toy"], "min_native_px": 0}
         params[stage] |= {"image_size": 32, "epochs": 4, "batch_size": 8, "warmup_epochs": 0.5}
+        params[stage]["targets"] = "majority"
     return change(params, **changes)
 
 
