@@ -71,7 +71,7 @@ class SmallRepository(Repository):
 
     def params(self, **changes: Any) -> None:
         """Write the params of all three teachers with some changes."""
-        params = small_params(**PARAMS)
+        params = small_params(**deepcopy(PARAMS))
         params["teachers"]["GN"] = deepcopy(params["teachers"]["B3"])
         params["teachers"]["GN"]["backbone"] = "test_efficientnet_gn"
         params["calibrate"]["teachers"] = list(TEACHERS)
@@ -152,8 +152,8 @@ def test_incident_D9_no_output_names_a_place_on_this_machine(clean: SmallReposit
         ({"teachers__B3__embedding_size": 24}, {"stageA@B3", "stageB@B3", "report"}),
         ({"calibrate__bins": 10, "machine__workers": 1}, {"calibrate", "report"}),
         ({"export__parity_rows": 17}, {"export", "report"}),
-        ({"teachers__B3__stageA__epochs": 1}, {"stageA@B3", "calibrate", "report"}),
-        ({"teachers__B3__stageB__epochs": 2}, {"stageB@B3", "calibrate", "report"}),
+        ({"teachers__B3__stageA__epochs": 1}, {"stageA@B3", "report"}),
+        ({"teachers__B3__stageB__epochs": 2}, {"stageB@B3", "report"}),
         ({"stageB__learning_rate": 2e-3}, {*(f"stageB@{name}" for name in TEACHERS), "report"}),
     ],
 )
