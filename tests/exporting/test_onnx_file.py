@@ -138,6 +138,7 @@ def test_a_variant_is_smaller_and_answers_nearly_the_same(
     before = proto.SerializeToString(deterministic=True)
     full = tmp_path / "full.onnx"
     write_onnx(full, proto, metadata={"temperature": 1.7})
+    caplog.clear()  # a fixture made just now has logged
     with caplog.at_level(logging.INFO):
         small = write_variant(name, proto, full=full, metadata={"temperature": 1.7})
         logging.getLogger("stages").info("heard again")
@@ -177,6 +178,19 @@ def test_the_head_stays_in_single_precision(request, fixture):
             if node.op_type not in ("Shape", "Concat", "Reshape"):
                 assert not narrow & {*node.input, *node.output}, node.name
     assert {value.name for value in graph.output} <= of_head
+
+
+def test_reported_int8_leaves_depthwise_convolutions_in_single_precision():
+    torch.manual_seed(0)
+    backbone = timm.create_model("mobilenetv1_100", num_classes=0)
+    teacher = Teacher(backbone, num_features=1024, embedding_size=16, dropout=0.0, scale=30.0)
+    model = CalibratedModel([teacher.eval()], calibration=CALIBRATION).eval()
+    nodes = VARIANTS["int8"](to_onnx(model, image_size=SIZE, opset=18)).graph.node
+    convolutions = [each for each in backbone.modules() if isinstance(each, nn.Conv2d)]
+    depthwise = sum(each.groups > 1 for each in convolutions)
+    kinds = [node.op_type for node in nodes]
+    assert kinds.count("Conv") == depthwise > 10
+    assert kinds.count("ConvInteger") == len(convolutions) - depthwise
 
 
 # Small forms of backbones that take L2 norms of their own features (ConvNeXt V2, XCiT).
