@@ -13,6 +13,8 @@ from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
 Space = Literal["probabilities", "logits"]
 Weights = tuple[float, ...]
 
+_TINY = np.finfo(np.float64).tiny
+
 
 @dataclass(frozen=True)
 class Mixing:
@@ -56,41 +58,33 @@ def fuse(members: Floats, weights: Weights, *, space: Space) -> Floats:
 def search_weights(members: Floats, targets: Ints, *, space: Space) -> Weights:
     """Search the weights with the least NLL on these rows, to three digits.
 
-    A mixture of logits is searched over the weights and a temperature: `sum_i b_i z_i` with
-    `b_i >= 0` holds both, `w = b / sum b` and `T = 1 / sum b`. Both problems are convex. If a
-    mixture of logits is right on every row, the scales grow without end; their proportions still
-    serve, and the fit of the temperature says that there is none.
+    It is the NLL of the mixture scaled by the temperature that fits it: unscaled, the surest of
+    members that say too little, as those that learnt from votes do, would get all the weight. The
+    search is over `s_i >= 0`, which hold both, `w = s / sum s` and `T = 1 / sum s`; in the space of
+    logits it is convex. If a mixture is right on every row, the scales grow without end; their
+    proportions still serve, and the fit of the temperature says that there is none.
     """
     if (num := len(members)) == 1:
         return (1.0,)
     logits, rows = log_probabilities(members), np.arange(len(targets))
-    target_logits, target_shares = logits[:, rows, targets], members[:, rows, targets]
 
-    def nll_of_logits(scales: Floats) -> tuple[float, Floats]:
-        mixed = np.tensordot(scales, logits, axes=1)
-        loss = logsumexp(mixed, axis=1) - scales @ target_logits
-        expected = np.einsum("nc,mnc->mn", softmax(mixed), logits)
-        return float(loss.mean()), (expected - target_logits).mean(axis=1)
+    def nll(scales: Floats) -> tuple[float, Floats]:
+        if space == "logits":
+            scaled, by_scale = np.tensordot(scales, logits, axes=1), logits
+        else:
+            mixture = np.maximum(np.tensordot(scales, members, axes=1), _TINY)
+            # For a row's softmax it does not matter that the mixture sums to `scales.sum()`.
+            scaled = scales.sum() * np.log(mixture)
+            by_scale = np.log(mixture) + scales.sum() * members / mixture
+        excess = softmax(scaled)
+        loss = logsumexp(scaled, axis=1) - scaled[rows, targets]
+        excess[rows, targets] -= 1
+        return float(loss.mean()), np.einsum("nc,mnc->m", excess, by_scale) / len(rows)
 
-    def nll_of_probabilities(weights: Floats) -> tuple[float, Floats]:
-        mixed = np.maximum(weights @ target_shares, np.finfo(np.float64).tiny)
-        return float(-np.log(mixed).mean()), -(target_shares / mixed).mean(axis=1)
-
-    if space == "logits":
-        # From 0: a teacher that says nothing stays there.
-        start, bounds = np.zeros(num), [(0, None)] * num
-        optimum = minimize(nll_of_logits, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    else:
-        # Of several minima this finds the one nearest to equal weights.
-        optimum = minimize(
-            nll_of_probabilities,
-            np.full(num, 1 / num),
-            jac=True,
-            method="SLSQP",
-            bounds=[(0, 1)] * num,
-            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-            options={"ftol": 1e-10, "maxiter": 500},
-        )
+    # Of logits from 0: a teacher that says nothing stays there. Else from equal weights: of several
+    # minima this finds the one nearest to them.
+    start = np.full(num, 0.0 if space == "logits" else 1 / num)
+    optimum = minimize(nll, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * num)
     scales = np.asarray(optimum.x) if optimum.x.sum() > 0 else np.ones(num)
     weights = np.round(scales / scales.sum(), 3)
     weights[weights.argmax()] += 1 - weights.sum()

@@ -78,17 +78,17 @@ def test_reported_members_trained_with_unlike_corrections_are_fused_in_one_world
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_searched_weights_beat_every_grid_point(draw, space):
+@pytest.mark.parametrize("sureness", [1.0, 0.4], ids=["sure", "reported_unsure"])
+def test_searched_weights_beat_every_grid_point(draw, space, sureness):
     logits, targets = draw(400)
     random, scales = np.random.default_rng(5), (0.5, 1.5, 1.0)
-    members = [softmax(logits + random.normal(scale=s, size=logits.shape)) for s in scales]
-    members = np.stack(members)
+    members = [logits + random.normal(scale=s, size=logits.shape) for s in scales]
+    members = softmax(sureness * np.stack(members))
 
     def nll(weights):
         mixed = fuse(members, weights, space=space)
-        if space == "logits":  # searched together with a temperature
-            mixed = scale(mixed, fit_temperature(np.log(mixed), one_hot(targets)).value)
-        return row_nll(mixed, targets).mean()
+        fitted = fit_temperature(np.log(mixed), one_hot(targets))
+        return row_nll(scale(mixed, fitted.value), targets).mean()
 
     weights = search_weights(members, targets, space=space)
     grid = (w for w in itertools.product(range(11), repeat=3) if sum(w) == 10)
