@@ -457,12 +457,16 @@ class Params(Section):
     export: Export
     machine: Machine
 
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """Return the sections of the training stages by name, in order."""
+        return {"stageA": self.stageA, "stageB": self.stageB}
+
     def effective(self, stage: str, teacher: str) -> tuple[Stage, Preprocess]:
         """Return the section of a training stage, and `preprocess` in it, as a teacher has them."""
-        section = {"stageA": self.stageA, "stageB": self.stageB}[stage]
         own = self.teachers[teacher].overrides(stage)
         preprocess = _merged(self.preprocess, own.preprocess)
-        return _merged(section, own), preprocess
+        return _merged(self.stages[stage], own), preprocess
 
 
 def _merged(section: S, own: Overrides | None) -> S:
@@ -569,7 +573,7 @@ def _contradictions(params: Params) -> Iterator[str]:
     if duplicates.review_correlation > duplicates.near_correlation:
         yield "manifest.duplicates.review_correlation: is above near_correlation"
     filters: dict[str, Filter] = {}
-    for key, stage in {"stageA": params.stageA, "stageB": params.stageB}.items():
+    for key, stage in params.stages.items():
         yield from (f"{key}.{problem}" for problem in _stage_contradictions(stage))
         yield from _override_contradictions(params, key)
         filters[f"{key}.filter"] = stage.filter
@@ -637,7 +641,7 @@ def _shared_names(params: Params) -> Iterator[str]:
 
 def _override_contradictions(params: Params, key: str) -> Iterator[str]:
     """Yield problems of a training stage that only the values of a single teacher have."""
-    shared = set(_stage_contradictions({"stageA": params.stageA, "stageB": params.stageB}[key]))
+    shared = set(_stage_contradictions(params.stages[key]))
     equalized = {}
     for name in params.teachers:
         stage, preprocess = params.effective(key, name)

@@ -44,6 +44,7 @@ from stages.calibrating.verdict import (
 )
 from stages.config import CLASSES, Calibrate
 from stages.records.folder import ManifestFolder
+from stages.runtime.workers import with_progress
 from stages.scoring.temperature import HIGHEST, LOWEST
 
 _HEADLINE = ("accuracy", "macro_f1", "nll", "ece", "ece_floor")
@@ -84,15 +85,21 @@ def study(
     rows, fitted, reported = {}, {}, {}
     for stage in STAGES:
         rows[stage] = rows_of(teachers[stage], models=models_folder, manifest=manifest)
-    for stage in STAGES:
-        for model in stage_models(teachers[stage], weights=settings.weights):
-            entry = fit_model(model, val=rows[stage].val, resampling=resampling)
-            fitted[stage, model.name] = entry
-            if model.name not in hidden:
-                places = report_model(entry, rows=rows[stage], resampling=resampling)
-                reported[stage, model.name] = places
+    models = [
+        model
+        for stage in STAGES
+        for model in stage_models(teachers[stage], weights=settings.weights)
+    ]
+    for model in with_progress(models, name="fitting", unit="models", total=len(models)):
+        stage, name = model.stage, model.name
+        entry = fit_model(model, val=rows[stage].val, resampling=resampling)
+        fitted[stage, name] = entry
+        if name not in hidden:
+            places = report_model(entry, rows=rows[stage], resampling=resampling)
+            reported[stage, name] = places
     scores: list[Row] = []
-    for (stage, name), entry in fitted.items():
+    entries = with_progress(fitted.items(), name="scoring", unit="models", total=len(fitted))
+    for (stage, name), entry in entries:
         about = {"stage": stage, "model": name, "weights_sha256": entry.model.weights_sha256}
         places = reported.get((stage, name), {})
         made = model_rows(entry, places, rows=rows[stage], resampling=resampling)

@@ -31,6 +31,7 @@ from stages.loading.worker_processes import (
 )
 from stages.records.schema import shares_of, targets_of
 from stages.runtime.machine import num_cores
+from stages.runtime.workers import with_progress
 
 _MAX_WORKERS = 16
 
@@ -217,7 +218,7 @@ class EvalLoader(_Loader[RowOrder]):
         return len(self._order)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._batches()
+        return with_progress(self._batches(), name="scoring", unit="batches", total=len(self))
 
     def in_order(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Join values (n, ...) of each process's rows, by rank, to values of all rows in order.

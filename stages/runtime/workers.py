@@ -112,20 +112,26 @@ def one_opencv_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def with_progress(rows: Iterable[T], *, name: str) -> Iterator[T]:
-    """Yield the rows; show a bar on a terminal, else log the rows done and their rate at times."""
+def with_progress(
+    items: Iterable[T], *, name: str, unit: str = "rows", total: int | None = None
+) -> Iterator[T]:
+    """Yield the items; show a bar on a terminal, else log at times how many are done.
+
+    The line says of how many, if `total` is given, else their rate.
+    """
     if sys.stderr.isatty():
-        yield from tqdm(rows, desc=name, unit=" rows", leave=False)
+        yield from tqdm(items, desc=name, unit=f" {unit}", total=total, leave=False)
         return
     start = last_line = time.monotonic()
-    for number, row in enumerate(rows, start=1):
-        yield row
+    for number, item in enumerate(items, start=1):
+        yield item
         now = time.monotonic()
         if now - last_line >= LINE_EVERY_SECONDS:
             last_line = now
-            logger.info(
-                "%s: %s rows, %s rows/s", name, f"{number:,}", f"{number / (now - start):,.0f}"
-            )
+            how_far = f"{number:,} {unit}, {number / (now - start):,.0f} {unit}/s"
+            if total:
+                how_far = f"{number:,} of {total:,} {unit}"
+            logger.info("%s: %s", name, how_far)
 
 
 def _end_with_parent() -> None:

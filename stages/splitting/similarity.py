@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from stages.faces.fingerprint import THUMBNAIL_SIDE
 from stages.runtime.errors import UserError
 from stages.runtime.machine import num_cores
+from stages.runtime.workers import with_progress
 
 Thumbnails = npt.NDArray[np.uint8]
 Positions = npt.NDArray[np.int64]
@@ -102,8 +103,9 @@ def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
 
     # One BLAS thread for each of ours: blocks are small, and compared where they were made.
     with threadpool_limits(1), ThreadPoolExecutor(num_cores()) as pool:
-        parts, num_pairs = [], 0
-        for part in pool.map(search, range(0, len(short), _ROWS)):
+        parts, num_pairs, starts = [], 0, range(0, len(short), _ROWS)
+        found = pool.map(search, starts)
+        for part in with_progress(found, name="duplicates", unit="blocks", total=len(starts)):
             parts.append(part)
             num_pairs += len(part.first)
             if num_pairs > MOST_PAIRS:

@@ -1,5 +1,6 @@
 """Batches are the same whoever makes them, whenever an epoch is begun; nothing else changes."""
 
+import logging
 import threading
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ from stages.loading.loader import (
 )
 from stages.loading.sampler import BatchOrder, EpochSampler
 from stages.records.schema import SHARE_COLUMNS
+from stages.runtime import workers
 from stages.runtime.errors import UserError
 from tests.loading.conftest import CPU, assert_same, in_rows
 
@@ -60,6 +62,13 @@ def test_what_processes_make_of_their_rows_comes_together_in_order(dataset: Face
     loaders = [in_rows(dataset, team=Team(rank, 3)) for rank in range(3)]
     parts = [np.concatenate([batch["index"].numpy() for batch in loader]) for loader in loaders]
     assert loaders[1].in_order(parts).tolist() == list(range(len(dataset)))
+
+
+def test_scoring_says_how_far_it_is(dataset: FaceDataset, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(workers, "LINE_EVERY_SECONDS", 0)
+    with caplog.at_level(logging.INFO):
+        n = len(list(in_rows(dataset)))
+    assert caplog.messages[-1] == f"scoring: {n} of {n} batches"
 
 
 @pytest.mark.parametrize(

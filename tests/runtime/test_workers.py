@@ -136,15 +136,17 @@ def test_reported_no_stop_signal_ends_the_process_that_counts_semaphores() -> No
 
 
 @pytest.mark.parametrize(("is_terminal", "num_lines"), [(True, 0), (False, 3)])
+@pytest.mark.parametrize(("total", "says"), [(None, "expw: 3 faces, "), (3, "expw: 3 of 3 faces")])
 def test_a_terminal_shows_a_bar_and_a_log_a_line_now_and_then(
-    monkeypatch, caplog, is_terminal: bool, num_lines: int
+    monkeypatch, caplog, is_terminal: bool, num_lines: int, total: int | None, says: str
 ) -> None:
     stream = io.StringIO()
     stream.isatty = lambda: is_terminal
     monkeypatch.setattr(workers, "LINE_EVERY_SECONDS", 0)
     monkeypatch.setattr(sys, "stderr", stream)
     with caplog.at_level(logging.INFO):
-        assert list(with_progress(iter("abc"), name="expw")) == ["a", "b", "c"]
+        items = with_progress(iter("abc"), name="expw", unit="faces", total=total)
+        assert list(items) == ["a", "b", "c"]
     assert ("expw" in stream.getvalue()) == is_terminal
     assert len(caplog.messages) == num_lines
-    assert num_lines == 0 or caplog.messages[-1].startswith("expw: 3 rows, ")
+    assert num_lines == 0 or caplog.messages[-1].startswith(says)
