@@ -186,15 +186,20 @@ def difference_rows(
 def decide(paired: pd.DataFrame, *, asked: str, model: str) -> tuple[str, StageChoice]:
     """Take the stage that is asked for; `auto` takes the second only if its gain on val is real.
 
-    A gain is real if macro-F1 rises beyond its interval and NLL does not rise beyond its own. Costs
-    are not in the words: the clock would make another calibration of equal runs.
+    A gain is real if macro-F1 or NLL is better beyond its interval and neither is worse beyond its
+    own: a class of few rows leaves macro-F1 open where NLL is plain. Costs are not in the words:
+    the clock would make another calibration of equal runs.
     """
     first, second = STAGES
     compared = pick(paired, what=STAGE_GAIN, model=model, by="all")
     gain, change = (number(compared, name, rows="val") for name in DIFFERENCES)
-    is_real = gain.n > 0 and gain.low > 0 >= change.low
+    is_better = {"macro-F1": gain.low > 0, "NLL": change.high < 0}
+    better = [name for name, is_so in is_better.items() if is_so]
+    is_real = bool(better) and gain.high >= 0 >= change.low
     stage = (second if is_real else first) if asked == "auto" else asked
-    judgement = f"the gain of {second} is {'real' if is_real else 'not real'}"
+    judgement = f"the gain of {second} is not real"
+    if is_real:
+        judgement = f"the gain of {second} in {' and '.join(better)} is real"
     why = f"{judgement} on val" if asked == "auto" else f"calibrate.stage says so; {judgement}"
     sentences = [
         f"{stage} is taken: {why}.",

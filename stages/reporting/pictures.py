@@ -24,6 +24,7 @@ from stages.reporting.figures import (
 from stages.reporting.finished import Finished
 from stages.reporting.tables import about, floor
 from stages.reporting.wording import STAGE_WORDS, counted, number, place_words, signed
+from stages.runtime.workers import with_progress
 
 MISTAKES_PER_CLASS = 8
 
@@ -62,13 +63,19 @@ class Picture:
 
 def draw_pictures(run: Finished, *, standardized: Path) -> list[Picture]:
     """Draw every picture of a run, the stage that is taken first."""
+    pictures = _pictures(run, standardized=standardized)
+    return list(with_progress(pictures, name="drawing", unit="pictures"))
+
+
+def _pictures(run: Finished, *, standardized: Path) -> Iterator[Picture]:
     colours = model_colours(run.teachers, fused=run.called(run.model))
-    pictures = list(_gains(run, colours))
+    yield from _gains(run, colours)
     for stage in run.stages:
         for model in run.shown:
-            pictures += _of_model(run, stage, model, colour=colours[run.called(model)])
-        pictures += _of_stage(run, stage, colours)
-    return [*pictures, *_training(run, colours), *_mistakes(run, standardized=standardized)]
+            yield from _of_model(run, stage, model, colour=colours[run.called(model)])
+        yield from _of_stage(run, stage, colours)
+    yield from _training(run, colours)
+    yield from _mistakes(run, standardized=standardized)
 
 
 def most_frequent_mistake(table: pd.DataFrame) -> str:
@@ -115,6 +122,10 @@ def _gains(run: Finished, colours: Colours) -> Iterator[Picture]:
     reach = 1.15 * table[["value", "low", "high"]].abs().to_numpy().max()
     label, limits = f"{_GAIN}, macro-F1", (-reach, reach)
     values = _values(table, run, write=signed, between="; ")
+    nll, also = run.change("nll", rows="val"), ""
+    if nll.n:
+        change = f"{signed(nll.value)} [{signed(nll.low)}, {signed(nll.high)}]"
+        also = f" The ensemble's NLL on val, where below 0 speaks for Stage B: {change}."
     yield Picture(
         "stage_gain",
         "",
@@ -122,7 +133,7 @@ def _gains(run: Finished, colours: Colours) -> Iterator[Picture]:
         f"What Stage B changes in macro-F1, with 95 % intervals. The ensemble: {values}.",
         f"{_GAIN} in macro-F1, paired, on the rows that both stages admit, calibrated; fitted on "
         "val; majority labels. Right of 0 speaks for Stage B; an interval that holds 0 says "
-        "nothing.",
+        f"nothing.{also}",
     )
 
 

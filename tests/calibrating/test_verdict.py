@@ -45,14 +45,16 @@ def _decide(asked="auto", **places):
     [
         (GOOD, (-0.2, -0.1), 300, "stageB"),
         (GOOD, OPEN, 300, "stageB"),
-        ((-0.01, 0.05), (-0.2, -0.1), 300, "stageA"),
-        ((0.0, 0.05), (-0.2, -0.1), 300, "stageA"),
+        (OPEN, (-0.2, -0.1), 300, "stageB"),
+        ((0.0, 0.05), (-0.1, 0.0), 300, "stageA"),
+        (OPEN, OPEN, 300, "stageA"),
         (GOOD, (0.02, 0.1), 300, "stageA"),
+        (BAD, (-0.2, -0.1), 300, "stageA"),
         (NOWHERE, NOWHERE, 0, "stageA"),
     ],
 )
 def test_incident_N3_stage_is_chosen_by_val_whatever_test_says(gain, change, n, stage):
-    """A gain is real if macro-F1 rises beyond its interval, and NLL does not rise beyond its own."""
+    """A gain is real if macro-F1 or NLL is better beyond its interval, and neither is worse."""
     taken, choice = _decide(val=(gain, change, n), test=(GOOD, BAD, 300))
     assert (taken, choice.gain_is_real) == (stage, stage == "stageB")
     assert ("val: no rows." in choice.says) == (n == 0)
@@ -61,7 +63,7 @@ def test_incident_N3_stage_is_chosen_by_val_whatever_test_says(gain, change, n, 
 def test_verdict_says_in_words_what_it_rests_on_and_nothing_of_the_clock():
     test, gate = ((-0.01, 0.03), (0, 0), 290), ((-0.05, -0.01), (0, 0.1), 14)
     says = _decide(val=(GOOD, OPEN, 300), test=test, gate_lq=gate)[1].says
-    assert says.startswith("stageB is taken: the gain of stageB is real on val.")
+    assert says.startswith("stageB is taken: the gain of stageB in macro-F1 is real on val.")
     assert "test (n = 290): macro-F1 +0.010 [-0.010, +0.030]" in says
     assert "gate lq (n = 14): macro-F1 -0.030" in says
     assert "second" not in says
