@@ -9,11 +9,12 @@ from scipy.special import logsumexp
 
 from stages.calibrating.scaling import ClassNumbers
 from stages.scoring.metrics import Floats, Ints, log_probabilities, softmax
+from stages.scoring.temperature import fit_temperature, one_hot
 
 Space = Literal["probabilities", "logits"]
 Weights = tuple[float, ...]
 
-_TINY = np.finfo(np.float64).tiny
+_LEAST = 1e-12  # of a probability in the search: a slope stays finite
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,21 @@ def search_weights(members: Floats, targets: Ints, *, space: Space) -> Weights:
 
     It is the NLL of the mixture scaled by the temperature that fits it: unscaled, the surest of
     members that say too little, as those that learnt from votes do, would get all the weight. The
-    search is over `s_i >= 0`, which hold both, `w = s / sum s` and `T = 1 / sum s`; in the space of
-    logits it is convex. If a mixture is right on every row, the scales grow without end; their
-    proportions still serve, and the fit of the temperature says that there is none.
+    search is over scales `s_i >= 0`, with `w = s / sum s` and `T = 1 / sum s`. In the space of
+    logits it is convex, else a local minimum will do. If a mixture is right on every row, the
+    scales grow without end; their proportions still serve, and the fit of the temperature says
+    that there is none.
     """
     if (num := len(members)) == 1:
         return (1.0,)
-    logits, rows = log_probabilities(members), np.arange(len(targets))
+    members, rows = np.maximum(members, _LEAST), np.arange(len(targets))
+    logits = np.log(members)
 
     def nll(scales: Floats) -> tuple[float, Floats]:
         if space == "logits":
             scaled, by_scale = np.tensordot(scales, logits, axes=1), logits
         else:
-            mixture = np.maximum(np.tensordot(scales, members, axes=1), _TINY)
+            mixture = np.maximum(np.tensordot(scales, members, axes=1), _LEAST**2)
             # For a row's softmax it does not matter that the mixture sums to `scales.sum()`.
             scaled = scales.sum() * np.log(mixture)
             by_scale = np.log(mixture) + scales.sum() * members / mixture
@@ -81,9 +84,11 @@ def search_weights(members: Floats, targets: Ints, *, space: Space) -> Weights:
         excess[rows, targets] -= 1
         return float(loss.mean()), np.einsum("nc,mnc->m", excess, by_scale) / len(rows)
 
-    # Of logits from 0: a teacher that says nothing stays there. Else from equal weights: of several
-    # minima this finds the one nearest to them.
-    start = np.full(num, 0.0 if space == "logits" else 1 / num)
+    # Of logits from 0: a teacher that says nothing stays there. Else from equal weights and the
+    # temperature that fits them: far from it the first step could end at 0, where no slope is.
+    start = np.zeros(num)
+    if space == "probabilities":
+        start += 1 / num / fit_temperature(np.log(members.mean(axis=0)), one_hot(targets)).value
     optimum = minimize(nll, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * num)
     scales = np.asarray(optimum.x) if optimum.x.sum() > 0 else np.ones(num)
     weights = np.round(scales / scales.sum(), 3)

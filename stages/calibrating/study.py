@@ -98,7 +98,7 @@ def study(
             places = report_model(entry, rows=rows[stage], resampling=resampling)
             reported[stage, name] = places
     scores: list[Row] = []
-    entries = with_progress(fitted.items(), name="scoring", unit="models", total=len(fitted))
+    entries = with_progress(fitted.items(), name="measuring", unit="models", total=len(fitted))
     for (stage, name), entry in entries:
         about = {"stage": stage, "model": name, "weights_sha256": entry.model.weights_sha256}
         places = reported.get((stage, name), {})
@@ -135,11 +135,11 @@ def _paired_rows(
     resampling: Resampling,
 ) -> Iterator[Row]:
     first, second = STAGES
-    for stage, name in reported:
+    entries = with_progress(reported.items(), name="comparing", unit="models", total=len(reported))
+    for (stage, name), places in entries:
         if stage == first:
             pair = (fitted[first, name].model, fitted[second, name].model)
             yield from stage_gain_rows(*pair, rows=rows, resampling=resampling)
-    for (stage, name), places in reported.items():
         entry, headline = fitted[stage, name], next(iter(places.values()))
         yield from teacher_gain_rows(entry, headline, rows=rows[stage], resampling=resampling)
         yield from refinement_gain_rows(entry, resampling=resampling)

@@ -122,10 +122,10 @@ def _gains(run: Finished, colours: Colours) -> Iterator[Picture]:
     reach = 1.15 * table[["value", "low", "high"]].abs().to_numpy().max()
     label, limits = f"{_GAIN}, macro-F1", (-reach, reach)
     values = _values(table, run, write=signed, between="; ")
-    nll, also = run.change("nll", rows="val"), ""
+    nll, nll_words = run.change("nll", rows="val"), ""
     if nll.n:
         change = f"{signed(nll.value)} [{signed(nll.low)}, {signed(nll.high)}]"
-        also = f" The ensemble's NLL on val, where below 0 speaks for Stage B: {change}."
+        nll_words = f" The ensemble's NLL on val, where below 0 speaks for Stage B: {change}."
     yield Picture(
         "stage_gain",
         "",
@@ -133,7 +133,7 @@ def _gains(run: Finished, colours: Colours) -> Iterator[Picture]:
         f"What Stage B changes in macro-F1, with 95 % intervals. The ensemble: {values}.",
         f"{_GAIN} in macro-F1, paired, on the rows that both stages admit, calibrated; fitted on "
         "val; majority labels. Right of 0 speaks for Stage B; an interval that holds 0 says "
-        f"nothing.{also}",
+        f"nothing.{nll_words}",
     )
 
 

@@ -117,8 +117,12 @@ def with_progress(
 ) -> Iterator[T]:
     """Yield the items; show a bar on a terminal, else log at times how many are done.
 
-    The line says of how many, if `total` is given, else their rate.
+    The line says of how many, if `total` is given, else their rate. Of several processes that
+    train together only the one that logs shows a bar.
     """
+    if not logger.isEnabledFor(logging.INFO):
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm(items, desc=name, unit=f" {unit}", total=total, leave=False)
         return
@@ -128,7 +132,8 @@ def with_progress(
         now = time.monotonic()
         if now - last_line >= LINE_EVERY_SECONDS:
             last_line = now
-            how_far = f"{number:,} {unit}, {number / (now - start):,.0f} {unit}/s"
+            rate = number / (now - start)
+            how_far = f"{number:,} {unit}, {rate:,.{0 if rate >= 10 else 1}f} {unit}/s"
             if total:
                 how_far = f"{number:,} of {total:,} {unit}"
             logger.info("%s: %s", name, how_far)

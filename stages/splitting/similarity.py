@@ -104,8 +104,10 @@ def similar_pairs(thumbnails: Thumbnails, *, at_least: float) -> Pairs:
     # One BLAS thread for each of ours: blocks are small, and compared where they were made.
     with threadpool_limits(1), ThreadPoolExecutor(num_cores()) as pool:
         parts, num_pairs, starts = [], 0, range(0, len(short), _ROWS)
-        found = pool.map(search, starts)
-        for part in with_progress(found, name="duplicates", unit="blocks", total=len(starts)):
+        # A name for what `map` returns would keep the search going after an error.
+        for part in with_progress(
+            pool.map(search, starts), name="duplicates", unit="blocks", total=len(starts)
+        ):
             parts.append(part)
             num_pairs += len(part.first)
             if num_pairs > MOST_PAIRS:

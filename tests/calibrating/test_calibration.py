@@ -78,7 +78,7 @@ def test_reported_members_trained_with_unlike_corrections_are_fused_in_one_world
 
 
 @pytest.mark.parametrize("space", SPACES)
-@pytest.mark.parametrize("sureness", [1.0, 0.4], ids=["sure", "reported_unsure"])
+@pytest.mark.parametrize("sureness", [1.0, 0.4, 8.0], ids=["true", "reported_unsure", "too_sure"])
 def test_searched_weights_beat_every_grid_point(draw, space, sureness):
     logits, targets = draw(400)
     random, scales = np.random.default_rng(5), (0.5, 1.5, 1.0)

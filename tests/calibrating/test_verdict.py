@@ -49,6 +49,7 @@ def _decide(asked="auto", **places):
         ((0.0, 0.05), (-0.1, 0.0), 300, "stageA"),
         (OPEN, OPEN, 300, "stageA"),
         (GOOD, (0.02, 0.1), 300, "stageA"),
+        (GOOD, (0.0, 0.05), 300, "stageB"),
         (BAD, (-0.2, -0.1), 300, "stageA"),
         (NOWHERE, NOWHERE, 0, "stageA"),
     ],
@@ -67,6 +68,18 @@ def test_verdict_says_in_words_what_it_rests_on_and_nothing_of_the_clock():
     assert "test (n = 290): macro-F1 +0.010 [-0.010, +0.030]" in says
     assert "gate lq (n = 14): macro-F1 -0.030" in says
     assert "second" not in says
+
+
+@pytest.mark.parametrize(
+    ("gain", "change", "words"),
+    [
+        (OPEN, BAD, "the gain of stageB in NLL is real"),
+        (GOOD, BAD, "the gain of stageB in macro-F1 and NLL is real"),
+        (OPEN, OPEN, "the gain of stageB is not real"),
+    ],
+)
+def test_verdict_says_in_which_number_the_gain_is_real(gain, change, words):
+    assert f": {words} on val." in _decide(val=(gain, change, 300))[1].says
 
 
 def test_stage_that_is_asked_for_is_taken_and_judged_all_the_same():

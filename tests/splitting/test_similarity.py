@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -71,3 +73,19 @@ def test_flat_pictures_are_like_nothing_and_one_without_end_is_an_error(monkeypa
     same = np.repeat(smooth(np.random.default_rng(6), 2)[:1], 20, axis=0)
     with pytest.raises(UserError, match="expected at most 100 pairs of pictures that look alike"):
         similar_pairs(same, at_least=0.9)
+
+
+def test_reported_no_block_is_searched_after_the_error(monkeypatch) -> None:
+    searched, candidates = [], similarity._candidates
+
+    def slowly(*args, start: int, bound: float):
+        searched.append(start)
+        time.sleep(0.02)
+        return candidates(*args, start=start, bound=bound)
+
+    for name, value in {"MOST_PAIRS": 1, "_ROWS": 1, "_candidates": slowly}.items():
+        monkeypatch.setattr(similarity, name, value)
+    same = np.repeat(smooth(np.random.default_rng(6), 2)[:1], 100, axis=0)
+    with pytest.raises(UserError, match="expected at most 1 pairs"):
+        similar_pairs(same, at_least=0.9)
+    assert 0 < len(searched) < 50
