@@ -219,6 +219,8 @@ def test_what_one_input_for_all_costs_stands_among_the_files(run, page, render):
 def test_the_verdict_says_what_it_leaves_out_and_seeds_cover_it(run, recipe, page, render):
     assert wording.stages_spelt(NOT_COVERED) in _text(page, "stages")
     assert "No seeds were run" in _text(page, "stages")
+    nll = wording.signed(run.change("nll", rows="val").value)
+    assert f"NLL on val, where below 0 speaks for Stage B: {nll} [" in page
     own = {f"stageA.{run.model}.ece_floor": 0.5, f"stageB_vs_stageA.{run.model}.val.nll": -0.25}
     rows = [
         (recipe_, metric, seed, value + shift, 2, value, value - 0.125, value + 0.125, 0.25)
