@@ -31,7 +31,7 @@ def work() -> None:
 
     params = load_params()
     section = params.manifest
-    filters = {name: stage.filter for name, stage in params.stages.items()}
+    filters = {"stageA": params.stageA.filter, "stageB": params.stageB.filter}
     indexes = read_indexes(STANDARDIZED)
     frozen = freeze(read_all_faces(STANDARDIZED), section=section, seed=params.seed)
     groups, chosen = section.source_groups, params.calibrate
