@@ -40,6 +40,8 @@ def work(
     learnt_from = read_learnt_from(model, read_onnx(model).metadata)
     expressions = Expressions(model, threads=num_cores())
     find = FaceFinder(detector, expressions) if detector else whole_picture
+    if detector is None:
+        logger.warning("no --detector: each whole picture is taken for one face")
     for source in learnt_from:
         rows = ", ".join(f"{count:,} rows in {stage}" for stage, count in source.rows.items())
         about = (model.name, source.name, rows, source.licence)

@@ -111,7 +111,11 @@ def predict(inputs: Sequence[Input], model: Expressions, *, find: FindFaces, out
             write_bytes(folder / SHEET, sheet.draw())
     counts = Counter(str(row[COLUMNS.index("label")]) for row in rows)
     labels = ", ".join(f"{name} {counts[name]:,}" for name in CLASSES if counts[name])
-    logger.info("%s: faces: %s (%s)", out, f"{len(rows):,}", labels)
+    for row in rows if len(rows) <= _LISTED else ():
+        answer = dict(zip(COLUMNS, row, strict=True))
+        label = str(answer["label"])
+        logger.info("%s: %s %.2f", answer["file"], label, answer[label])
+    logger.info("%s: faces: %s (%s)", out / FACES, f"{len(rows):,}", labels)
     if without:
         logger.warning("%s inputs without a face; %s names them", f"{len(without):,}", REJECTS)
     if unreadable:

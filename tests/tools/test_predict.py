@@ -1,5 +1,6 @@
 """The door on pictures, videos and cameras, with a tiny exported model."""
 
+import logging
 import signal
 from pathlib import Path
 
@@ -118,6 +119,14 @@ def test_every_picture_and_frame_is_named_as_torch_does(folder, network, caplog)
     assert rejects.index.tolist() == ["photos/broken.jpg", "camera 99"]
     assert "2 inputs could not be read whole: photos/broken.jpg (expected a picture" in caplog.text
     assert "tiny.onnx: what it learnt from is unknown" in caplog.text
+    assert "no --detector: each whole picture is taken for one face" in caplog.text
+
+
+def test_reported_a_photos_answer_is_said_on_the_terminal(folder, caplog):
+    caplog.set_level(logging.INFO)
+    assert run("photos/turned.jpg") == 0
+    (answer,) = pd.read_csv("predictions/faces.csv").to_dict("records")
+    assert f"photos/turned.jpg: {answer['label']} {answer[answer['label']]:.2f}" in caplog.text
 
 
 def test_a_call_replaces_an_earlier_one_only_when_asked_and_never_reads_it(folder, capsys):
