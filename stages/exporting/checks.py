@@ -19,6 +19,7 @@ from stages.records.schema import targets_of
 from stages.runtime.errors import UserError
 from stages.runtime.machine import num_threads
 from stages.runtime.seed import generator
+from stages.runtime.workers import with_progress
 from stages.scoring.bootstrap import mean_interval, resample
 from stages.scoring.metrics import Floats, row_nll
 
@@ -161,7 +162,9 @@ def measure_latency(files: Mapping[str, Path], model: nn.Module, images: Tensor)
             # Most of a first call is preparation: the second tells how many fit into the budget.
             _, warm_up = (sum(timeit(call, number=1) for call in calls.values()) for _ in range(2))
             repeats[size] = int(np.clip(_BUDGET_S / warm_up, _MIN_REPEATS, _MAX_REPEATS))
-            turns = range(repeats[size])
+            turns = with_progress(
+                range(repeats[size]), name="timing", unit="turns", total=repeats[size]
+            )
             seconds = [[timeit(call, number=1) for call in calls.values()] for _ in turns]
             for name, median in zip(calls, np.median(seconds, axis=0).tolist(), strict=True):
                 milliseconds[f"{name}_batch_{size}"] = round(1000 * median, 3)
