@@ -81,6 +81,7 @@ def test_incident_N5_known_temperature_and_the_weights_it_belongs_to(done):
         assert teacher.crowd_n == {"stageA": 120, "stageB": 0}[stage]
         assert (teacher.fitted_rows, teacher.weights_sha256) == (n, card["weights_sha256"])
         assert calibration.manifest_sha256 == card["manifest_sha256"]
+    # Both stages hold the same truth: one of the false gains that the rule allows.
     assert (calibration.stage, calibration.stage_asked) == ("stageB", "auto")
     says = calibration.verdict.says
     assert says.startswith("stageB is taken: the gain of stageB in NLL is real on val."), says
